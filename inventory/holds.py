@@ -1,0 +1,143 @@
+"""The statements that strategies share: record a hold, take lapsed ones back, tell why not.
+
+Time is always the database's. ``statement_timestamp()`` rather than ``now()``: the latter is
+the start of the transaction, which may have waited long for a lock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db import connection
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce, Now
+
+from inventory.exceptions import (
+    BuyerLimitExceeded,
+    InsufficientStock,
+    NotForSale,
+)
+from inventory.models import Product, Reservation
+
+TAKE_BACK_AT_ONCE = 1000  # lapsed holds a statement takes back at the most
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a buyer asks for: ``quantity`` units of a product, held for ``hold_for``."""
+
+    product_id: int
+    sku: str
+    quantity: int
+    buyer: str
+    hold_for: timedelta
+    strategy: str
+    idempotency_key: str | None = None
+    max_per_buyer: int | None = None
+    reservation_id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+
+# The columns of a new hold, as a SELECT from the product's row: price and clock are the
+# database's. Used by itself (record_hold) and after a WITH (single_statement).
+HOLD_COLUMNS = """
+    id, product_id, quantity, returned, unit_price, status, buyer,
+    expires_at, idempotency_key, strategy, created_at
+"""
+HOLD_VALUES = """
+    %(id)s::uuid, product.id, %(quantity)s::int, 0, product.price, 'HELD', %(buyer)s,
+    statement_timestamp() + %(hold_for)s::interval, %(idempotency_key)s, %(strategy)s,
+    statement_timestamp()
+"""
+INSERT_HOLD = f"""
+    INSERT INTO inventory_reservation ({HOLD_COLUMNS})
+    SELECT {HOLD_VALUES} FROM inventory_product AS product WHERE product.id = %(product_id)s
+    RETURNING *
+"""
+
+
+def hold_parameters(request: Request) -> dict[str, object]:
+    """The values of HOLD_VALUES."""
+    return {
+        "id": request.reservation_id,
+        "product_id": request.product_id,
+        "quantity": request.quantity,
+        "buyer": request.buyer,
+        "hold_for": request.hold_for,
+        "idempotency_key": request.idempotency_key,
+        "strategy": request.strategy,
+    }
+
+
+def record_hold(request: Request) -> Reservation:
+    """Insert the reservation of units that were taken in the same transaction."""
+    [reservation] = Reservation.objects.raw(INSERT_HOLD, hold_parameters(request))
+    return reservation
+
+
+def take_back_lapsed(product_id: int, at_most: int = TAKE_BACK_AT_ONCE) -> tuple[int, int]:
+    """Take back a product's lapsed holds, oldest first; the caller has locked the product.
+
+    Waits for a hold that is just being confirmed or prolonged, and then looks at it again.
+    Returns (holds, units).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE inventory_reservation
+            SET status = 'EXPIRED', decided_at = statement_timestamp()
+            WHERE status = 'HELD' AND expires_at <= statement_timestamp() AND id IN (
+                SELECT id FROM inventory_reservation
+                WHERE product_id = %s AND status = 'HELD'
+                    AND expires_at <= statement_timestamp()
+                ORDER BY expires_at LIMIT %s
+            )
+            RETURNING quantity
+            """,
+            [product_id, at_most],
+        )
+        quantities = [quantity for (quantity,) in cursor.fetchall()]
+        if quantities:
+            cursor.execute(
+                """
+                UPDATE inventory_product SET stock = stock + %s, version = version + 1
+                WHERE id = %s
+                """,
+                [sum(quantities), product_id],
+            )
+    return len(quantities), sum(quantities)
+
+
+def refusal(request: Request) -> NotForSale | InsufficientStock:
+    """The exception that tells the buyer why nothing was taken.
+
+    It stands on one snapshot, that of the statement below, and so is true at that instant: what
+    it calls available is stock plus lapsed holds. If that is enough after all, the caller takes
+    the lapsed holds back and tries again.
+    """
+    lapsed = Q(reservations__status="HELD", reservations__expires_at__lte=Now())
+    is_active, available = (
+        Product.objects.filter(pk=request.product_id)
+        .order_by()
+        .annotate(lapsed=Coalesce(Sum("reservations__quantity", filter=lapsed), 0))
+        .values_list("is_active", F("stock") + F("lapsed"))
+        .get()
+    )
+    if not is_active:
+        return NotForSale(request.sku)
+    return InsufficientStock(request.sku, request.quantity, available)
+
+
+def check_buyer_limit(request: Request) -> None:
+    """Raise BuyerLimitExceeded if the buyer would get more than ``max_per_buyer``.
+
+    Only exact if the buyer's other requests for the product wait meanwhile.
+    """
+    if request.max_per_buyer is None:
+        return
+    already = (
+        Reservation.objects.of_buyer(request.buyer).filter(product_id=request.product_id).units()
+    )
+    if already + request.quantity > request.max_per_buyer:
+        raise BuyerLimitExceeded(request.sku, request.max_per_buyer, already)

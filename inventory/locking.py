@@ -1,0 +1,64 @@
+"""Locks, and the one order in which they are taken.
+
+1. A buyer's queue for a product (``queue_buyer``), only where ``max_per_buyer`` is set.
+2. A product's queue (``queue_product``): the strategy ``mutex``, and whoever takes units away
+   without a strategy (removal, repair, taking lapsed holds back for a buyer).
+3. Products, by primary key (``lock_products``).
+4. Reservations, by product and primary key.
+
+For several products in one transaction: 1 to 3 for one product after the other, by primary key.
+
+Each in a statement of its own: under READ COMMITTED a statement that had to wait for a lock
+still sees the rest of the database as it was before it waited, so what must be read under the
+lock is read by the next statement. A statement that changes a reservation and then its product
+deadlocks with a refusal that holds the product and takes its lapsed holds back.
+
+No lock here is ever held while anything outside the database is waited for. Each ends with its
+transaction, so that a pooler may sit in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pglock
+
+from inventory.models import Product
+
+
+def lock_products(product_ids: Iterable[int]) -> dict[int, Product]:
+    """Lock these products' rows until the transaction ends; return them by primary key.
+
+    FOR NO KEY UPDATE: new reservations of the product, which only refer to it, needn't wait.
+    """
+    locked = (
+        Product.objects.select_for_update(no_key=True)
+        .filter(pk__in=set(product_ids))
+        .order_by("pk")
+    )
+    return {product.pk: product for product in locked}
+
+
+def lock_product(product_id: int) -> Product:
+    """Lock one product's row until the transaction ends. Raises Product.DoesNotExist."""
+    return Product.objects.select_for_update(no_key=True).get(pk=product_id)
+
+
+def lock_product_to_take(product_id: int) -> Product:
+    """Lock a product's row for a change that may take units away other than by a strategy.
+
+    The buyers of the strategy ``mutex`` check and write without a lock on the row; they are
+    kept away by the queue.
+    """
+    queue_product(product_id)
+    return lock_product(product_id)
+
+
+def queue_buyer(product_id: int, buyer: str) -> None:
+    """Wait until no other request of this buyer for this product is under way."""
+    pglock.advisory(f"buyer {buyer} of product {product_id}", xact=True).acquire()
+
+
+def queue_product(product_id: int) -> None:
+    """Wait until nobody else takes units of this product through its queue."""
+    pglock.advisory(f"product {product_id}", xact=True).acquire()

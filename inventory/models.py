@@ -1,0 +1,391 @@
+"""The tables of the law: received = available + held + sold, for every product, always.
+
+Stock changes only through ``inventory.reservations`` and ``inventory.stock``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from inventory import conf
+
+STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
+KEY_ONCE = "reservation_idempotency_key_once"
+
+
+def strategy_choices() -> list[tuple[str, str]]:
+    from inventory import strategies  # strategies need the models
+
+    return [(strategy.slug, strategy.label) for strategy in strategies.all_strategies()]
+
+
+class ProductQuerySet(models.QuerySet["Product"]):
+    def for_sale(self) -> ProductQuerySet:
+        """What customers see."""
+        return self.filter(is_active=True, is_exhibit=False)
+
+    def catalogue(self) -> ProductQuerySet:
+        """The shop's own products, without the exhibits of flash sales."""
+        return self.filter(is_exhibit=False)
+
+
+class Product(models.Model):
+    """Something of which there is a limited number of units."""
+
+    sku = models.CharField("SKU", max_length=64, unique=True)
+    slug = models.SlugField(max_length=100, unique=True)
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    price = models.DecimalField(
+        max_digits=10,
+        decimal_places=2,
+        validators=[MinValueValidator(0)],
+        help_text="Of one unit, tax included, in the shop's currency.",
+    )
+    picture = models.ImageField(upload_to="products/", blank=True)
+    stock = models.IntegerField(
+        default=0, editable=False, help_text="Units that anybody may take now."
+    )
+    units_received = models.IntegerField(
+        default=0, editable=False, help_text="Units ever put on sale, less those taken off again."
+    )
+    version = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Raised by every write of stock."
+    )
+    backstop = models.BooleanField(
+        default=True,
+        help_text="PostgreSQL itself refuses to take stock below zero.",
+    )
+    low_stock_threshold = models.PositiveIntegerField(
+        default=0, help_text="Raise an alert when fewer units than this are available."
+    )
+    max_per_buyer = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many units one buyer may hold and have bought. Empty: no limit.",
+    )
+    strategy = models.CharField(
+        max_length=32,
+        blank=True,
+        choices=strategy_choices,
+        help_text="How stock is taken. Empty: the shop's default.",
+    )
+    is_active = models.BooleanField("for sale", default=True)
+    is_exhibit = models.BooleanField(
+        default=False, editable=False, help_text="Made by a flash sale, to be broken."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ProductQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "pk"]
+        constraints = [
+            models.CheckConstraint(
+                name=STOCK_BACKSTOP, condition=Q(stock__gte=0) | Q(backstop=False)
+            ),
+            models.CheckConstraint(
+                name="product_units_received_not_negative", condition=Q(units_received__gte=0)
+            ),
+            models.CheckConstraint(name="product_price_not_negative", condition=Q(price__gte=0)),
+            models.CheckConstraint(
+                name="product_max_per_buyer_positive",
+                condition=Q(max_per_buyer=None) | Q(max_per_buyer__gte=1),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def strategy_slug(self) -> str:
+        """The strategy in use: the product's own, else the default."""
+        return self.strategy or conf.default_strategy()
+
+
+class ReservationQuerySet(models.QuerySet["Reservation"]):
+    def held(self) -> ReservationQuerySet:
+        return self.filter(status=Reservation.Status.HELD)
+
+    def lapsed(self) -> ReservationQuerySet:
+        """Holds whose time is over by the database's clock, not yet taken back."""
+        return self.held().filter(expires_at__lte=Now())
+
+    def alive(self) -> ReservationQuerySet:
+        """Holds whose time is not over yet."""
+        return self.held().filter(expires_at__gt=Now())
+
+    def sold(self) -> ReservationQuerySet:
+        return self.filter(status=Reservation.Status.SOLD)
+
+    def of_buyer(self, buyer: str) -> ReservationQuerySet:
+        return self.filter(buyer=buyer)
+
+    def units(self) -> int:
+        """Units promised by these reservations: held, or sold and not returned."""
+        total: int | None = self.aggregate(
+            units=models.Sum(
+                F("quantity") - F("returned"),
+                filter=Q(status__in=[Reservation.Status.HELD, Reservation.Status.SOLD]),
+            )
+        )["units"]
+        return total or 0
+
+
+class Reservation(models.Model):
+    """A hold on units of a product that becomes a sale, or is let go."""
+
+    class Status(models.TextChoices):
+        HELD = "HELD", "held"
+        SOLD = "SOLD", "sold"
+        RELEASED = "RELEASED", "released"
+        EXPIRED = "EXPIRED", "expired"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    product = models.ForeignKey(
+        Product, on_delete=models.PROTECT, related_name="reservations", db_index=False
+    )
+    quantity = models.PositiveIntegerField(help_text="Units.")
+    returned = models.PositiveIntegerField(default=0, help_text="Units sold and given back.")
+    unit_price = models.DecimalField(max_digits=10, decimal_places=2)
+    status = models.CharField(max_length=8, choices=Status, default=Status.HELD)
+    buyer = models.CharField(max_length=64, help_text="An opaque key.")
+    expires_at = models.DateTimeField()
+    idempotency_key = models.CharField(max_length=100, null=True, blank=True)
+    strategy = models.CharField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now())
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ReservationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                name=KEY_ONCE,
+                fields=["idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="reservation_quantity_positive", condition=Q(quantity__gt=0)
+            ),
+            models.CheckConstraint(
+                name="reservation_returned_within_quantity",
+                condition=Q(returned__gte=0) & Q(returned__lte=F("quantity")),
+            ),
+            models.CheckConstraint(
+                name="reservation_returned_only_if_sold",
+                condition=Q(returned=0) | Q(status="SOLD"),
+            ),
+        ]
+        indexes = [
+            # A product's history, and its held and sold sums (locking.py, stock.repair).
+            models.Index(name="reservation_of_product", fields=["product", "created_at"]),
+            # The sweep: which holds have lapsed, whatever the product (expire_lapsed).
+            models.Index(
+                name="reservation_lapse", fields=["expires_at"], condition=Q(status="HELD")
+            ),
+            # A refusal: this product's lapsed holds (holds.take_back_lapsed).
+            models.Index(
+                name="reservation_lapse_of_product",
+                fields=["product", "expires_at"],
+                condition=Q(status="HELD"),
+            ),
+            # A buyer's basket, and what counts against max_per_buyer.
+            models.Index(
+                name="reservation_of_buyer",
+                fields=["buyer", "product"],
+                condition=Q(status__in=["HELD", "SOLD"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} × product {self.product_id}, {self.get_status_display()}"
+
+    @property
+    def total(self) -> Any:
+        """Price of the whole reservation, in the shop's currency."""
+        return self.unit_price * self.quantity
+
+
+class StockMovement(models.Model):
+    """Units put on sale or taken off again. Append-only: a mistake is mended by another one."""
+
+    class Reason(models.TextChoices):
+        DELIVERY = "DELIVERY", "delivery"
+        STOCKTAKE = "STOCKTAKE", "stocktake"
+        DAMAGE = "DAMAGE", "damaged or lost"
+        SENT_BACK = "SENT_BACK", "sent back to the supplier"
+        IMPORT = "IMPORT", "import"
+        REPAIR = "REPAIR", "repair of the count"
+        OTHER = "OTHER", "other"
+
+    product = models.ForeignKey(
+        Product, on_delete=models.PROTECT, related_name="movements", db_index=False
+    )
+    units = models.IntegerField(help_text="More than zero: received; less: removed; zero: repair.")
+    reason = models.CharField(max_length=10, choices=Reason)
+    note = models.CharField(max_length=200, blank=True)
+    stock_before = models.IntegerField()
+    stock_after = models.IntegerField()
+    made_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+        help_text="Empty: a command or a job.",
+    )
+    made_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-made_at", "-pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="movement_adds_up",
+                condition=Q(stock_after=F("stock_before") + F("units")) | Q(reason="REPAIR"),
+            ),
+            models.CheckConstraint(
+                name="movement_of_no_units_is_a_repair", condition=~Q(units=0) | Q(reason="REPAIR")
+            ),
+        ]
+        indexes = [
+            # A product's history.
+            models.Index(name="movement_of_product", fields=["product", "made_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.units:+d} × product {self.product_id}, {self.get_reason_display()}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            self._refuse()
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError("Stock movements are append-only: make another one that mends it.")
+
+
+class StockAlertQuerySet(models.QuerySet["StockAlert"]):
+    def open(self) -> StockAlertQuerySet:
+        return self.filter(resolved_at=None)
+
+
+class StockAlert(models.Model):
+    """Something about a product's stock that a merchant must know; at most one open per kind."""
+
+    class Kind(models.TextChoices):
+        NEGATIVE_STOCK = "NEGATIVE_STOCK", "stock below zero"
+        OVERSOLD = "OVERSOLD", "oversold"
+        DRIFT = "DRIFT", "drift"
+        LOW_STOCK = "LOW_STOCK", "low stock"
+
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="alerts")
+    kind = models.CharField(max_length=14, choices=Kind)
+    # The figures seen, in units; brought up to date while the alert is open.
+    received = models.IntegerField()
+    available = models.IntegerField()
+    held = models.IntegerField()
+    sold = models.IntegerField()
+    raised_at = models.DateTimeField(db_default=Now())
+    notified_at = models.DateTimeField(
+        null=True, blank=True, help_text="Empty: still to be sent by the worker."
+    )
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    objects = StockAlertQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-raised_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                name="alert_one_open_per_product_and_kind",
+                fields=["product", "kind"],
+                condition=Q(resolved_at=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: product {self.product_id}"
+
+
+class FlashSale(models.Model):
+    """One run of ``flash_sale``: many buyers at once on little stock, once per strategy."""
+
+    stock = models.PositiveIntegerField(help_text="Units on sale.")
+    buyers = models.PositiveIntegerField()
+    quantity_min = models.PositiveIntegerField(help_text="Units that a buyer asks for, at least.")
+    quantity_max = models.PositiveIntegerField(help_text="Units that a buyer asks for, at most.")
+    processes = models.PositiveIntegerField()
+    threads = models.PositiveIntegerField(help_text="In each process.")
+    payment_ms = models.PositiveIntegerField(help_text="How long a payment takes.")
+    rounds = models.PositiveIntegerField(default=1)
+    backstop = models.BooleanField(default=False)
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.buyers} buyers, {self.stock} units"
+
+
+class FlashSaleResult(models.Model):
+    """What one strategy did in one round of a flash sale."""
+
+    flash_sale = models.ForeignKey(FlashSale, on_delete=models.CASCADE, related_name="results")
+    product = models.ForeignKey(
+        Product, on_delete=models.PROTECT, related_name="+", help_text="The exhibit."
+    )
+    strategy = models.CharField(max_length=32)
+    safe = models.BooleanField(help_text="Whether the strategy calls itself safe.")
+    round = models.PositiveIntegerField(default=1)
+    sold = models.IntegerField(help_text="Units.")
+    refused = models.PositiveIntegerField(help_text="Buyers.")
+    failed = models.PositiveIntegerField(help_text="Buyers.")
+    stock_left = models.IntegerField(help_text="Units.")
+    oversold = models.PositiveIntegerField(help_text="Units.")
+    drift = models.IntegerField(help_text="Units.")
+    per_second = models.FloatField(help_text="Purchases.")
+    p50_ms = models.FloatField(null=True, help_text="Latency of reserve, milliseconds.")
+    p95_ms = models.FloatField(null=True)
+    p99_ms = models.FloatField(null=True)
+    verdict = models.CharField(max_length=300)
+
+    class Meta:
+        ordering = ["flash_sale", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                name="flash_sale_result_once", fields=["flash_sale", "strategy", "round"]
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.strategy}: {self.verdict}"

@@ -1,0 +1,28 @@
+"""Check and write in one UPDATE; the number of rows tells."""
+
+from django.db import transaction
+from django.db.models import F
+
+from inventory.holds import Request, record_hold, refusal
+from inventory.models import Product, Reservation
+from inventory.strategies.base import Pay, Strategy
+
+
+class ConditionalUpdate(Strategy):
+    slug = "conditional_update"
+    label = "Conditional F() update"
+    is_safe = True
+    how = (
+        "One UPDATE subtracts only where enough is left, and the number of updated rows decides. "
+        "The row stays locked until the reservation is written and committed."
+    )
+    when = "The first thing to reach for: plain ORM, short, and hard to get wrong."
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        with transaction.atomic():
+            enough = Product.objects.filter(
+                pk=request.product_id, is_active=True, stock__gte=request.quantity
+            )
+            if enough.update(stock=F("stock") - request.quantity, version=F("version") + 1):
+                return record_hold(request)
+        raise refusal(request)

@@ -1,0 +1,34 @@
+"""A mutex that all processes share: PostgreSQL's advisory lock."""
+
+from django.db import transaction
+from django.db.models import F
+
+from inventory.holds import Request, record_hold, refusal
+from inventory.locking import queue_product
+from inventory.models import Product, Reservation
+from inventory.strategies.base import Pay, Strategy
+
+
+class Mutex(Strategy):
+    slug = "mutex"
+    label = "Mutex across processes (advisory lock)"
+    is_safe = True
+    how = (
+        "Takes an advisory lock on the product for the length of the transaction, then reads, "
+        "checks and subtracts. One buyer at a time, whatever the process or machine."
+    )
+    when = "When what must not happen twice at once is more than one row, or no row at all."
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        with transaction.atomic():
+            queue_product(request.product_id)
+            product = Product.objects.get(pk=request.product_id)
+            if product.is_active and product.stock >= request.quantity:
+                # F(), not the number that was read: who gives units back (a hold let go, a
+                # delivery) doesn't stand in this queue, and must not be written over. Whoever
+                # takes units away does (see locking.py).
+                Product.objects.filter(pk=product.pk).update(
+                    stock=F("stock") - request.quantity, version=F("version") + 1
+                )
+                return record_hold(request)
+        raise refusal(request)

@@ -1,0 +1,30 @@
+"""Read, check, save: what everybody writes first."""
+
+from django.db import transaction
+
+from inventory.holds import Request, record_hold, refusal
+from inventory.models import Product, Reservation
+from inventory.strategies.base import Pay, Strategy
+
+
+class Naive(Strategy):
+    slug = "naive"
+    label = "Naive read and save"
+    is_safe = False
+    how = (
+        "Reads the stock, checks it in Python, and saves what is left after the payment. Buyers "
+        "who read the same number all write the same number: updates are lost."
+    )
+    when = "Never; it is here to be seen failing."
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        product = Product.objects.get(pk=request.product_id)
+        if not product.is_active or product.stock < request.quantity:
+            raise refusal(request)
+        pay()
+        # Others have read the same stock meanwhile, and write over what we write now.
+        product.stock -= request.quantity
+        product.version += 1
+        with transaction.atomic():
+            product.save(update_fields=["stock", "version"])
+            return record_hold(request)

@@ -1,0 +1,50 @@
+"""Naive code, and PostgreSQL watches: a dangerous pattern of reads and writes is rolled back."""
+
+from django.db import OperationalError, connection, transaction
+
+from inventory.holds import Request, check_buyer_limit, record_hold, refusal
+from inventory.models import Product, Reservation
+from inventory.strategies.base import Pay, Strategy
+from inventory.strategies.retry import attempts
+
+SERIALIZATION_FAILURE = "40001"
+DEADLOCK_DETECTED = "40P01"
+
+
+class Serializable(Strategy):
+    slug = "serializable"
+    label = "SERIALIZABLE transaction"
+    is_safe = True
+    joins_transaction = False  # the isolation level is the whole transaction's
+    how = (
+        "The naive reads and writes in a transaction at isolation level SERIALIZABLE. Where two "
+        "would not have come out as one after the other, PostgreSQL refuses one; it is retried."
+    )
+    when = "When the rule spans many rows and no lock covers it; every transaction must join in."
+
+    def _attempt(self, request: Request, pay: Pay) -> Reservation:
+        for _ in attempts(request.sku):
+            try:
+                return self._take(request, pay)
+            except OperationalError as error:
+                if sqlstate(error) not in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED):
+                    raise
+        raise AssertionError("attempts() ends by raising")
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            check_buyer_limit(request)
+            product = Product.objects.get(pk=request.product_id)
+            if product.is_active and product.stock >= request.quantity:
+                product.stock -= request.quantity
+                product.version += 1
+                product.save(update_fields=["stock", "version"])
+                return record_hold(request)
+        raise refusal(request)
+
+
+def sqlstate(error: OperationalError) -> str | None:
+    """PostgreSQL's code of the error."""
+    return getattr(error.__cause__, "sqlstate", None)

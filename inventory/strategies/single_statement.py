@@ -1,0 +1,34 @@
+"""Guard, decrement and reservation in one SQL statement."""
+
+from inventory.holds import HOLD_COLUMNS, HOLD_VALUES, Request, hold_parameters, refusal
+from inventory.models import Reservation
+from inventory.strategies.base import Pay, Strategy
+
+TAKE = f"""
+    WITH product AS (
+        UPDATE inventory_product
+        SET stock = stock - %(quantity)s, version = version + 1
+        WHERE id = %(product_id)s AND is_active AND stock >= %(quantity)s
+        RETURNING id, price
+    )
+    INSERT INTO inventory_reservation ({HOLD_COLUMNS})
+    SELECT {HOLD_VALUES} FROM product
+    RETURNING *
+"""
+
+
+class SingleStatement(Strategy):
+    slug = "single_statement"
+    label = "Single statement"
+    is_safe = True
+    how = (
+        "One SQL statement subtracts where enough is left and writes the reservation. The row is "
+        "locked for one statement and its commit, never while Python or the network is waited for."
+    )
+    when = "For a shop: the fastest way for one buyer, and right by itself."
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        taken = list(Reservation.objects.raw(TAKE, hold_parameters(request)))
+        if not taken:
+            raise refusal(request)
+        return taken[0]

@@ -1,0 +1,1 @@
+"""The Django project, and what a customer sees of it."""

@@ -1,0 +1,36 @@
+"""What can be wrong with the machine or the settings, told in words instead of a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, ProgrammingError
+
+from shop.embedded_postgres import EmbeddedPostgresError
+
+UNDEFINED_TABLE = "42P01"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End the program with a message and exit code 1 where the user, not we, can mend it."""
+    try:
+        yield
+    except (EmbeddedPostgresError, ImproperlyConfigured) as error:
+        sys.exit(str(error))
+    except OperationalError as error:
+        if sqlstate(error) is not None:  # the server answered: not a matter of reaching it
+            raise
+        sys.exit(f"The database can't be reached: {error}\nIs DATABASE_URL right, and is it up?")
+    except ProgrammingError as error:
+        if sqlstate(error) != UNDEFINED_TABLE:
+            raise
+        sys.exit(f"A table is missing: {error}\nRun: python manage.py migrate")
+
+
+def sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code of the error, None if it didn't come from a server."""
+    return getattr(error.__cause__, "sqlstate", None)
