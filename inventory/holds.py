@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db import connection
-from django.db.models import F, Q, Sum
+from django.db.models import BooleanField, Case, F, Q, Sum, Value, When
 from django.db.models.functions import Coalesce, Now
 
 from inventory.exceptions import (
@@ -98,15 +98,28 @@ def take_back_lapsed(product_id: int, at_most: int = TAKE_BACK_AT_ONCE) -> tuple
             [product_id, at_most],
         )
         quantities = [quantity for (quantity,) in cursor.fetchall()]
-        if quantities:
-            cursor.execute(
-                """
-                UPDATE inventory_product SET stock = stock + %s, version = version + 1
-                WHERE id = %s
-                """,
-                [sum(quantities), product_id],
-            )
+    if quantities:
+        give_back(product_id, sum(quantities))
     return len(quantities), sum(quantities)
+
+
+def give_back(product_id: int, units: int) -> None:
+    """Make units available again that a reservation let go in the same transaction."""
+    Product.objects.filter(pk=product_id).update(
+        stock=F("stock") + units, version=F("version") + 1, backstop=backstop_after(units)
+    )
+
+
+def backstop_after(units: int) -> Case:
+    """The backstop when ``units`` come in: on again, if they bring stock up to zero or more.
+
+    It was off because more had been promised than existed (``stock.repair``).
+    """
+    return Case(
+        When(stock__lt=0, stock__gte=-units, then=Value(True)),
+        default=F("backstop"),
+        output_field=BooleanField(),
+    )
 
 
 def refusal(request: Request) -> NotForSale | InsufficientStock:

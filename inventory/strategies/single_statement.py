@@ -28,7 +28,13 @@ class SingleStatement(Strategy):
     when = "For a shop: the fastest way for one buyer, and right by itself."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        taken = list(Reservation.objects.raw(TAKE, hold_parameters(request)))
-        if not taken:
+        reservation = take_if_available(request)
+        if reservation is None:
             raise refusal(request)
-        return taken[0]
+        return reservation
+
+
+def take_if_available(request: Request) -> Reservation | None:
+    """Take the units and return the reservation, or None where too few are available."""
+    taken = list(Reservation.objects.raw(TAKE, hold_parameters(request)))
+    return taken[0] if taken else None

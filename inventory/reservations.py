@@ -1,0 +1,286 @@
+"""The life of a reservation: reserved, then confirmed or let go; each exactly once.
+
+Who else may be racing is settled by one conditional UPDATE on the old status, in the
+transaction that moves the units. Locks are taken in the order of ``inventory.locking``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from inventory import conf, strategies
+from inventory.exceptions import (
+    BuyerLimitExceeded,
+    DuplicateKey,
+    IdempotencyKeyReused,
+    InsufficientStock,
+    InvalidQuantity,
+    NotForSale,
+    ReservationChanged,
+    ReservationEnded,
+)
+from inventory.holds import (
+    TAKE_BACK_AT_ONCE,
+    Request,
+    check_buyer_limit,
+    give_back,
+    take_back_lapsed,
+)
+from inventory.locking import lock_product, lock_product_to_take, queue_buyer
+from inventory.models import Product, Reservation, ReservationQuerySet
+from inventory.quantities import checked
+from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
+from inventory.strategies.single_statement import take_if_available
+
+HELD, SOLD, RELEASED = (
+    Reservation.Status.HELD,
+    Reservation.Status.SOLD,
+    Reservation.Status.RELEASED,
+)
+
+
+def reserve(
+    product: Product,
+    quantity: int,
+    *,
+    buyer: str,
+    idempotency_key: str | None = None,
+    hold_for: timedelta | None = None,
+    strategy: Strategy | str | None = None,
+    pay: Pay = no_payment,
+) -> Reservation:
+    """Hold ``quantity`` units of ``product`` for ``buyer`` (an opaque key) and return the hold.
+
+    A second request with the same ``idempotency_key`` changes nothing, and returns the first
+    one's reservation, whatever has become of it. ``hold_for`` is by default the setting's,
+    ``strategy`` the product's; ``pay`` is for flash sales (see ``Strategy.take``).
+
+    Raises InvalidQuantity, InsufficientStock, NotForSale, BuyerLimitExceeded,
+    IdempotencyKeyReused, TooMuchContention or CannotJoinTransaction; then nothing was changed.
+    """
+    chosen = _strategy(strategy or product.strategy_slug)
+    request = Request(
+        product_id=product.pk,
+        sku=product.sku,
+        quantity=checked(quantity),
+        buyer=buyer,
+        hold_for=conf.hold_for() if hold_for is None else hold_for,
+        strategy=chosen.slug,
+        idempotency_key=idempotency_key,
+        max_per_buyer=product.max_per_buyer,
+    )
+    try:
+        return _take(chosen, request, pay)
+    except (InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey):
+        # The first request of this key may be what stands in the way of the second.
+        earlier = _earlier(request)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> list[Reservation]:
+    """Hold all of these (product, units) for ``buyer``, or nothing; return them in this order.
+
+    Products are taken by primary key, so that buyers of the same ones never wait in a circle.
+    A strategy that needs a transaction of its own gives way to ``single_statement``.
+
+    Raises what ``reserve`` raises.
+    """
+    taken: dict[int, Reservation] = {}
+    with transaction.atomic():
+        for place, (product, quantity) in sorted(
+            enumerate(lines), key=lambda line: (line[1][0].pk, line[0])
+        ):
+            chosen = _strategy(product.strategy_slug)
+            if not chosen.joins_transaction:
+                chosen = strategies.get("single_statement")
+            taken[place] = reserve(product, quantity, buyer=buyer, strategy=chosen)
+    return [taken[place] for place in range(len(lines))]
+
+
+def _strategy(strategy: Strategy | str) -> Strategy:
+    return strategies.get(strategy) if isinstance(strategy, str) else strategy
+
+
+def _take(strategy: Strategy, request: Request, pay: Pay) -> Reservation:
+    try:
+        return strategy.take(request, pay)
+    except InsufficientStock as refused:
+        if refused.available < request.quantity:
+            raise  # on one snapshot, stock and lapsed holds together were too few
+    return _take_with_lapsed(request)
+
+
+def _take_with_lapsed(request: Request) -> Reservation:
+    """Take back the product's lapsed holds, and serve the buyer from them, in one transaction.
+
+    Others who want the product wait meanwhile: what was freed is not lost to them on the way.
+    """
+    with refusals_of_the_database(request), transaction.atomic():
+        if request.max_per_buyer is not None:
+            queue_buyer(request.product_id, request.buyer)
+            check_buyer_limit(request)
+        stock = lock_product_to_take(request.product_id).stock
+        while stock < request.quantity:
+            holds, units = take_back_lapsed(request.product_id)
+            if not holds:
+                break
+            stock += units
+        reservation = take_if_available(request)
+        if reservation is not None:
+            return reservation
+    raise InsufficientStock(request.sku, request.quantity, stock)
+
+
+def _earlier(request: Request) -> Reservation | None:
+    """The reservation of the first request with this key."""
+    if request.idempotency_key is None:
+        return None
+    earlier = Reservation.objects.filter(idempotency_key=request.idempotency_key).first()
+    if earlier is None:
+        return None
+    if (earlier.buyer, earlier.product_id) != (request.buyer, request.product_id):
+        raise IdempotencyKeyReused("This key was used for another request: choose a new one.")
+    return earlier
+
+
+def confirm(reservation_id: UUID) -> Reservation:
+    """Make a hold a sale, and return it; the units stay taken. Confirming again changes nothing.
+
+    A hold whose time is over may still be confirmed as long as nobody has taken it back.
+
+    Raises ReservationEnded if it was let go or taken back, Reservation.DoesNotExist.
+    """
+    _held(reservation_id).update(status=SOLD, decided_at=Now())
+    reservation = Reservation.objects.get(pk=reservation_id)
+    if reservation.status != SOLD:
+        raise _ended(reservation)
+    return reservation
+
+
+def release(reservation_id: UUID) -> Reservation:
+    """Let a hold go and make its units available; letting go again changes nothing.
+
+    Raises ReservationEnded if it has been sold (see ``return_units``), Reservation.DoesNotExist.
+    """
+    with _product_locked(reservation_id) as reservation:
+        if _held(reservation_id).update(status=RELEASED, decided_at=Now()):
+            give_back(reservation.product_id, reservation.quantity)
+    reservation.refresh_from_db()
+    if reservation.status == SOLD:
+        raise _ended(reservation)
+    return reservation
+
+
+def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
+    """Let ``units`` of a hold go; all of them release it.
+
+    ``seen`` is the quantity that the caller saw. Give it wherever a request may be repeated:
+    the second one finds another quantity, and changes nothing.
+
+    Raises InvalidQuantity for more units than are held, ReservationChanged if the quantity is
+    not the one ``seen``, ReservationEnded if it is no hold any more, Reservation.DoesNotExist.
+    """
+    checked(units)
+    with _product_locked(reservation_id) as reservation:
+        if reservation.status != HELD:
+            raise _ended(reservation)
+        if seen not in (None, reservation.quantity):
+            raise ReservationChanged(f"You hold {reservation.quantity} by now, not {seen}.")
+        if units > reservation.quantity:
+            raise InvalidQuantity(f"{units} is more than the {reservation.quantity} held.")
+        if units == reservation.quantity:
+            shrunk = _held(reservation_id).update(status=RELEASED, decided_at=Now())
+        else:
+            shrunk = _held(reservation_id).update(quantity=F("quantity") - units)
+        if shrunk:
+            give_back(reservation.product_id, units)
+    reservation.refresh_from_db()
+    if not shrunk:  # it was confirmed while we looked
+        raise _ended(reservation)
+    return reservation
+
+
+def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
+    """Put ``units`` of a sale back on sale: they came back, or were never sent.
+
+    ``seen`` is the number of returned units that the caller saw. Give it wherever a request may
+    be repeated: the second one finds another number, and changes nothing.
+
+    Raises InvalidQuantity for more units than are still sold, ReservationChanged if the number
+    is not the one ``seen``, ReservationEnded if it is no sale, Reservation.DoesNotExist.
+    """
+    checked(units)
+    with _product_locked(reservation_id) as reservation:
+        if reservation.status != SOLD:
+            raise _ended(reservation)
+        if seen not in (None, reservation.returned):
+            raise ReservationChanged(f"{reservation.returned} are returned by now, not {seen}.")
+        still_sold = reservation.quantity - reservation.returned
+        if units > still_sold:
+            raise InvalidQuantity(f"{units} can't be returned: {still_sold} are still sold.")
+        Reservation.objects.sold().filter(pk=reservation_id).update(returned=F("returned") + units)
+        give_back(reservation.product_id, units)
+    reservation.refresh_from_db()
+    return reservation
+
+
+def expire_lapsed(
+    product_id: int | None = None, *, batch: int = TAKE_BACK_AT_ONCE
+) -> tuple[int, int]:
+    """Take back the lapsed holds of a product, or of all; return (holds, units) taken back.
+
+    Nothing is wrong where this never runs: a buyer who needs the units takes them back. It
+    works in short transactions of at most ``batch`` holds, so that buyers hardly wait for it.
+    """
+    if product_id is None:
+        lapsed = Reservation.objects.lapsed().order_by("product_id")
+        product_ids = list(lapsed.values_list("product_id", flat=True).distinct())
+    else:
+        product_ids = [product_id]
+    all_holds = all_units = 0
+    for each in product_ids:
+        holds = batch
+        while holds == batch:
+            with transaction.atomic():
+                lock_product(each)
+                holds, units = take_back_lapsed(each, batch)
+            all_holds += holds
+            all_units += units
+    return all_holds, all_units
+
+
+@contextmanager
+def _product_locked(reservation_id: UUID) -> Iterator[Reservation]:
+    """A transaction with the reservation's product locked: its quantities now stand still.
+
+    Its status doesn't: ``confirm`` needs no lock on the product.
+    """
+    with transaction.atomic():
+        lock_product(
+            Reservation.objects.values_list("product_id", flat=True).get(pk=reservation_id)
+        )
+        yield Reservation.objects.get(pk=reservation_id)
+
+
+def _held(reservation_id: UUID) -> ReservationQuerySet:
+    return Reservation.objects.held().filter(pk=reservation_id)
+
+
+def _ended(reservation: Reservation) -> ReservationEnded:
+    words = {
+        Reservation.Status.HELD: "is still held, not sold",
+        Reservation.Status.SOLD: "has been sold",
+        Reservation.Status.RELEASED: "was let go",
+        Reservation.Status.EXPIRED: "has lapsed, and its units went back on sale",
+    }
+    status = Reservation.Status(reservation.status)
+    return ReservationEnded(status, f"This reservation {words[status]}.")

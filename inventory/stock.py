@@ -1,0 +1,129 @@
+"""Units put on sale and taken off again. Each change is one recorded movement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import F
+
+from inventory import monitor
+from inventory.exceptions import InsufficientStock, InvalidQuantity
+from inventory.holds import backstop_after, take_back_lapsed
+from inventory.locking import lock_product, lock_product_to_take
+from inventory.models import Product, StockMovement
+from inventory.quantities import MOST_UNITS, checked
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+Reason = StockMovement.Reason
+
+
+def receive(
+    product: Product,
+    units: int,
+    *,
+    reason: Reason = Reason.DELIVERY,
+    note: str = "",
+    by: AbstractBaseUser | None = None,
+) -> StockMovement:
+    """Put ``units`` more of ``product`` on sale and return the movement.
+
+    ``by`` is the user who did it, None for a command or a job. Where units had been promised
+    that didn't exist (stock below zero after a repair), the receipt that brings stock to zero
+    or more switches the backstop on again.
+
+    Raises InvalidQuantity for less than 1, or more than the count can hold.
+    """
+    checked(units)
+    with transaction.atomic():
+        stock = lock_product(product.pk)
+        if max(stock.units_received, stock.stock) + units > MOST_UNITS:
+            raise InvalidQuantity(f"{product.sku} can't have more than {MOST_UNITS} units.")
+        Product.objects.filter(pk=product.pk).update(
+            stock=F("stock") + units,
+            units_received=F("units_received") + units,
+            version=F("version") + 1,
+            backstop=backstop_after(units),
+        )
+        return _record(product, units, stock.stock, reason, note, by)
+
+
+def remove(
+    product: Product,
+    units: int,
+    *,
+    reason: Reason,
+    note: str = "",
+    by: AbstractBaseUser | None = None,
+) -> StockMovement:
+    """Take ``units`` of ``product`` off sale and return the movement.
+
+    Only available units can go; lapsed holds are taken back first if they are needed. What is
+    held or sold stays.
+
+    Raises InsufficientStock with the number available, InvalidQuantity.
+    """
+    checked(units)
+    with transaction.atomic():
+        before = lock_product_to_take(product.pk).stock
+        while before < units and (freed := take_back_lapsed(product.pk)[1]):
+            before += freed
+        removed = Product.objects.filter(
+            pk=product.pk, stock__gte=units, units_received__gte=units
+        ).update(
+            stock=F("stock") - units,
+            units_received=F("units_received") - units,
+            version=F("version") + 1,
+        )
+        if removed:
+            return _record(product, -units, before, reason, note, by)
+    if before >= units:
+        raise InvalidQuantity(
+            f"{product.sku} has not received {units} units: its count is wrong, repair it first."
+        )
+    raise InsufficientStock(product.sku, units, before)
+
+
+def repair(
+    product: Product, *, note: str = "", by: AbstractBaseUser | None = None
+) -> StockMovement | None:
+    """Set stock to received − held − sold, and return the movement (of 0 units); None if it is.
+
+    Where that is below zero, units were promised that don't exist: the backstop goes off, and
+    the product stays oversold until units are received or sales are cancelled.
+    """
+    with transaction.atomic():
+        before = lock_product_to_take(product.pk).stock
+        # Under the lock, in a statement of its own: nobody moves units of it meanwhile.
+        right = before - monitor.state_of(product.pk).drift
+        if right == before:
+            return None
+        Product.objects.filter(pk=product.pk).update(
+            stock=right,
+            version=F("version") + 1,
+            backstop=F("backstop") if right >= 0 else False,
+        )
+        return _record(product, 0, before, Reason.REPAIR, note, by, after=right)
+
+
+def _record(
+    product: Product,
+    units: int,
+    before: int,
+    reason: Reason,
+    note: str,
+    by: AbstractBaseUser | None,
+    *,
+    after: int | None = None,
+) -> StockMovement:
+    return StockMovement.objects.create(
+        product_id=product.pk,
+        units=units,
+        reason=reason,
+        note=note,
+        stock_before=before,
+        stock_after=before + units if after is None else after,
+        made_by_id=by.pk if by else None,
+    )
