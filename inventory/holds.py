@@ -76,11 +76,13 @@ def record_hold(request: Request) -> Reservation:
     return reservation
 
 
-def take_back_lapsed(product_id: int, at_most: int = TAKE_BACK_AT_ONCE) -> tuple[int, int]:
+def take_back_lapsed(
+    product_id: int, at_most: int = TAKE_BACK_AT_ONCE, *, buyer: str | None = None
+) -> tuple[int, int]:
     """Take back a product's lapsed holds, oldest first; the caller has locked the product.
 
     Waits for a hold that is just being confirmed or prolonged, and then looks at it again.
-    Returns (holds, units).
+    With ``buyer``, only those of that buyer. Returns (holds, units).
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -89,13 +91,14 @@ def take_back_lapsed(product_id: int, at_most: int = TAKE_BACK_AT_ONCE) -> tuple
             SET status = 'EXPIRED', decided_at = statement_timestamp()
             WHERE status = 'HELD' AND expires_at <= statement_timestamp() AND id IN (
                 SELECT id FROM inventory_reservation
-                WHERE product_id = %s AND status = 'HELD'
+                WHERE product_id = %(product_id)s AND status = 'HELD'
                     AND expires_at <= statement_timestamp()
-                ORDER BY expires_at LIMIT %s
+                    AND (%(buyer)s::text IS NULL OR buyer = %(buyer)s)
+                ORDER BY expires_at LIMIT %(at_most)s
             )
             RETURNING quantity
             """,
-            [product_id, at_most],
+            {"product_id": product_id, "buyer": buyer, "at_most": at_most},
         )
         quantities = [quantity for (quantity,) in cursor.fetchall()]
     if quantities:

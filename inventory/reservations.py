@@ -116,6 +116,10 @@ def _take(strategy: Strategy, request: Request, pay: Pay) -> Reservation:
     except InsufficientStock as refused:
         if refused.available < request.quantity:
             raise  # on one snapshot, stock and lapsed holds together were too few
+    except BuyerLimitExceeded:
+        of_buyer = Reservation.objects.lapsed().of_buyer(request.buyer)
+        if not of_buyer.filter(product_id=request.product_id).exists():
+            raise
     return _take_with_lapsed(request)
 
 
@@ -125,15 +129,16 @@ def _take_with_lapsed(request: Request) -> Reservation:
     Others who want the product wait meanwhile: what was freed is not lost to them on the way.
     """
     with refusals_of_the_database(request), transaction.atomic():
-        if request.max_per_buyer is not None:
+        limited = request.max_per_buyer is not None
+        if limited:
             queue_buyer(request.product_id, request.buyer)
-            check_buyer_limit(request)
         stock = lock_product_to_take(request.product_id).stock
-        while stock < request.quantity:
-            holds, units = take_back_lapsed(request.product_id)
-            if not holds:
-                break
-            stock += units
+        if limited:
+            # A lapsed hold could still be confirmed, and so counts until it is taken back.
+            stock += take_back_lapsed(request.product_id, buyer=request.buyer)[1]
+            check_buyer_limit(request)
+        while stock < request.quantity and (freed := take_back_lapsed(request.product_id)[1]):
+            stock += freed
         reservation = take_if_available(request)
         if reservation is not None:
             return reservation

@@ -1,0 +1,56 @@
+"""Check that every unit is accounted for; with --repair, set the counts right."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from inventory import monitor, stock
+from inventory.models import Product
+
+
+class Command(BaseCommand):
+    help = (
+        "Check the law of stock, received = available + held + sold, for every product. "
+        "Exits 1 if it is broken anywhere."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--exhibits", action="store_true", help="the exhibits of flash sales, too"
+        )
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="set stock to received - held - sold where it isn't; what is oversold stays so "
+            "until units are received or orders cancelled",
+        )
+
+    def handle(self, *, exhibits: bool, repair: bool, **options: Any) -> None:
+        broken = monitor.check(exhibits=exhibits)
+        if repair and broken:
+            self.repair(broken)
+            broken = monitor.check(exhibits=exhibits)
+        for state in broken:
+            self.stdout.write(str(state))
+        if broken:
+            self.stdout.write(self.style.ERROR(f"{count(broken)} the law of stock."))
+            sys.exit(1)
+        self.stdout.write(self.style.SUCCESS("Every unit is accounted for."))
+
+    def repair(self, broken: list[monitor.StockState]) -> None:
+        for state in broken:
+            movement = stock.repair(
+                Product.objects.get(pk=state.product_id), note="check_stock --repair"
+            )
+            if movement is not None:
+                self.stdout.write(
+                    f"{state.sku}: stock {movement.stock_before} → {movement.stock_after}"
+                )
+
+
+def count(broken: list[monitor.StockState]) -> str:
+    return "1 product breaks" if len(broken) == 1 else f"{len(broken)} products break"

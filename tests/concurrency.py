@@ -1,0 +1,45 @@
+"""Several callers at the same instant, each on a thread and a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from inventory.models import Reservation
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Let all calls go together; return what each returned, or the exception that it raised.
+
+    Every caller has a connection to the database before the first one starts.
+    """
+    gate = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        try:
+            connection.ensure_connection()
+            gate.wait(timeout=30)
+            return call()
+        except Exception as error:
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def of_kind(results: list[Any], kind: type) -> list[Any]:
+    """Those results that are of this class; whatever is not expected shows in the assertion."""
+    return [result for result in results if isinstance(result, kind)]
+
+
+def lapse(reservation: Reservation) -> Reservation:
+    """Let the hold's time be over, by the database's clock."""
+    Reservation.objects.filter(pk=reservation.pk).update(expires_at=Now())
+    return reservation

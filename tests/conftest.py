@@ -1,0 +1,61 @@
+"""What all tests share: products, and the law after each test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from inventory import monitor, stock
+from inventory.models import Product
+
+MakeProduct = Callable[..., Product]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def make_product(db: None) -> MakeProduct:
+    """A function that makes a product with this much stock, received as a delivery."""
+
+    def make(units: int = 10, **fields: Any) -> Product:
+        number = next(_numbers)
+        values = {
+            "sku": f"SKU-{number}",
+            "slug": f"product-{number}",
+            "name": f"Product {number}",
+            "price": Decimal("19.90"),
+            **fields,
+        }
+        product = Product.objects.create(**values)
+        if units:
+            stock.receive(product, units)
+        product.refresh_from_db()
+        return product
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def the_law_holds_after_each_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check the law when a test that uses the database is over, unless it is there to break it.
+
+    Marked ``breaks_law``: the test looks at the numbers itself.
+    """
+    uses_database = "db" in request.fixturenames or "transactional_db" in request.fixturenames
+    marked = request.node.get_closest_marker("django_db")
+    if (uses_database or marked) and not request.node.get_closest_marker("breaks_law"):
+        request.getfixturevalue("transactional_db" if _commits(marked) else "db")
+        yield
+        if connection.connection is not None and not connection.needs_rollback:
+            assert monitor.check() == []
+    else:
+        yield
+
+
+def _commits(marked: pytest.Mark | None) -> bool:
+    return marked is not None and bool(marked.kwargs.get("transaction"))

@@ -1,0 +1,384 @@
+"""The life of a reservation, one step at a time and two at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from inventory import monitor, reservations, stock
+from inventory.exceptions import (
+    BuyerLimitExceeded,
+    IdempotencyKeyReused,
+    InsufficientStock,
+    InvalidQuantity,
+    NotForSale,
+    ReservationChanged,
+    ReservationEnded,
+)
+from inventory.models import Product, Reservation
+from inventory.reservations import (
+    confirm,
+    expire_lapsed,
+    release,
+    reserve,
+    return_units,
+    shrink,
+)
+from tests.concurrency import at_once, lapse, of_kind
+from tests.conftest import MakeProduct
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stock_of(product: Product) -> int:
+    product.refresh_from_db()
+    return product.stock
+
+
+# Reserving
+
+
+def test_a_hold_has_the_price_and_the_strategy_of_its_moment(make_product: MakeProduct) -> None:
+    product = make_product(10, price=Decimal("12.50"), strategy="conditional_update")
+    hold = reserve(product, 2, buyer="A")
+    Product.objects.update(price=Decimal("99.00"))
+    hold.refresh_from_db()
+    assert (hold.unit_price, hold.total) == (Decimal("12.50"), Decimal("25.00"))
+    assert hold.strategy == "conditional_update"
+    assert hold.status == Reservation.Status.HELD
+
+
+def test_an_empty_strategy_is_the_settings_default(make_product: MakeProduct) -> None:
+    assert reserve(make_product(), 1, buyer="A").strategy == "single_statement"
+
+
+@pytest.mark.parametrize(
+    "quantity", [0, -1, -3, True, None, "", "abc", "2", "2,5", 1.5, 1e3, 10**21, 87893287498]
+)
+def test_a_quantity_that_makes_no_sense_is_named_and_changes_nothing(
+    make_product: MakeProduct, quantity: object
+) -> None:
+    product = make_product(10)
+    with pytest.raises(InvalidQuantity, match="quantity must be"):
+        reserve(product, quantity, buyer="A")  # type: ignore[arg-type]
+    assert stock_of(product) == 10
+    assert not Reservation.objects.exists()
+
+
+@pytest.mark.parametrize("quantity", [11, 900_000_000, 2_147_483_647])
+def test_more_than_there_is_is_refused_with_the_number_that_is_there(
+    make_product: MakeProduct, quantity: int
+) -> None:
+    product = make_product(10)
+    with pytest.raises(InsufficientStock, match="Only 10 of") as refused:
+        reserve(product, quantity, buyer="A")
+    assert (refused.value.requested, refused.value.available) == (quantity, 10)
+    assert stock_of(product) == 10
+
+
+def test_no_new_holds_on_a_product_that_is_switched_off_but_a_running_one_may_finish(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(10)
+    running = reserve(product, 1, buyer="A")
+    Product.objects.update(is_active=False)
+    with pytest.raises(NotForSale):
+        reserve(product, 1, buyer="B")
+    assert confirm(running.pk).status == Reservation.Status.SOLD
+
+
+def test_a_limit_counts_what_is_held_and_sold_but_not_what_came_back(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(10, max_per_buyer=3)
+    sold = confirm(reserve(product, 2, buyer="A").pk)
+    held = reserve(product, 1, buyer="A")
+    with pytest.raises(BuyerLimitExceeded) as refused:
+        reserve(product, 1, buyer="A")
+    assert (refused.value.limit, refused.value.already) == (3, 3)
+    assert reserve(product, 3, buyer="B").quantity == 3
+    release(held.pk)
+    return_units(sold.pk, 2)
+    assert reserve(product, 3, buyer="A").quantity == 3
+
+
+# Once only
+
+
+def test_a_repeated_request_gets_the_first_result_also_when_nothing_is_left(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(1, max_per_buyer=1)
+    first = reserve(product, 1, buyer="A", idempotency_key="k")
+    assert reserve(product, 1, buyer="A", idempotency_key="k").pk == first.pk
+    release(first.pk)
+    Product.objects.update(is_active=False)
+    again = reserve(product, 1, buyer="A", idempotency_key="k")
+    assert (again.pk, again.status) == (first.pk, Reservation.Status.RELEASED)
+
+
+@pytest.mark.parametrize("other", ["buyer", "product"])
+def test_a_key_never_gives_away_another_buyers_reservation(
+    make_product: MakeProduct, other: str
+) -> None:
+    product = make_product(10)
+    reserve(product, 1, buyer="A", idempotency_key="k")
+    asked = make_product(10) if other == "product" else product
+    with pytest.raises(IdempotencyKeyReused):
+        reserve(asked, 1, buyer="A" if other == "product" else "B", idempotency_key="k")
+    assert Reservation.objects.count() == 1
+
+
+def test_a_repeated_request_inside_a_transaction_leaves_that_usable(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(10)
+    first = reserve(product, 1, buyer="A", idempotency_key="k")
+    with transaction.atomic():
+        assert reserve(product, 1, buyer="A", idempotency_key="k").pk == first.pk
+        reserve(product, 1, buyer="A")
+    assert stock_of(product) == 8
+
+
+def test_a_hold_is_gone_with_the_callers_transaction(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        reserve(product, 1, buyer="A")
+        raise ZeroDivisionError
+    assert stock_of(product) == 10
+    assert not Reservation.objects.exists()
+
+
+# Confirming, letting go
+
+
+def test_confirming_twice_is_one_sale(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    hold = reserve(product, 3, buyer="A")
+    first, second = confirm(hold.pk), confirm(hold.pk)
+    assert first.decided_at == second.decided_at
+    state = monitor.state_of(product.pk)
+    assert (state.available, state.held, state.sold) == (7, 0, 3)
+
+
+def test_a_lapsed_hold_may_be_confirmed_until_it_is_taken_back(make_product: MakeProduct) -> None:
+    product = make_product(1)
+    kept = lapse(reserve(product, 1, buyer="A"))
+    assert confirm(kept.pk).status == Reservation.Status.SOLD
+
+
+def test_the_hold_lapses_another_buys_the_unit_and_the_first_comes_back(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(1)
+    lost = lapse(reserve(product, 1, buyer="A"))
+    kept = reserve(product, 1, buyer="B")
+    with pytest.raises(ReservationEnded, match="lapsed") as ended:
+        confirm(lost.pk)
+    assert ended.value.status == Reservation.Status.EXPIRED
+    assert confirm(kept.pk).status == Reservation.Status.SOLD
+
+
+WAYS_OF_ENDING: dict[str, Callable[[Reservation], object]] = {
+    "the buyer or staff": lambda hold: release(hold.pk),
+    "shrinking to nothing": lambda hold: shrink(hold.pk, 3, seen=3),
+    "the sweep": lambda hold: expire_lapsed(),
+    "the sweep of its product": lambda hold: expire_lapsed(hold.product_id),
+}
+
+
+@pytest.mark.parametrize("first", WAYS_OF_ENDING)
+@pytest.mark.parametrize("second", WAYS_OF_ENDING)
+def test_a_hold_of_three_ends_by_two_routes_and_comes_back_once(
+    make_product: MakeProduct, first: str, second: str
+) -> None:
+    for together in (False, True):
+        product = make_product(10)
+        hold = lapse(reserve(product, 3, buyer="A"))
+        calls = [lambda way=way: WAYS_OF_ENDING[way](hold) for way in (first, second)]
+        if together:
+            results = at_once(calls)
+        else:
+            results = [result for call in calls for result in at_once([call])]
+        errors = of_kind(results, Exception)
+        assert all(isinstance(error, ReservationEnded) for error in errors), errors
+        assert stock_of(product) == 10
+        product.reservations.all().delete()
+
+
+def test_a_hold_is_confirmed_and_let_go_at_once(make_product: MakeProduct) -> None:
+    """One of them wins, and both tell what became of it."""
+    for _ in range(10):
+        product = make_product(5)
+        hold = reserve(product, 5, buyer="A")
+        at_once([lambda: confirm(hold.pk), lambda: release(hold.pk), lambda: shrink(hold.pk, 2)])
+        hold.refresh_from_db()
+        held_or_sold = hold.quantity if hold.status == Reservation.Status.SOLD else 0
+        assert hold.status in (Reservation.Status.SOLD, Reservation.Status.RELEASED)
+        assert stock_of(product) == 5 - held_or_sold
+
+
+def test_a_sale_cannot_be_let_go(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    sold = confirm(reserve(product, 1, buyer="A").pk)
+    with pytest.raises(ReservationEnded, match="has been sold"):
+        release(sold.pk)
+    with pytest.raises(ReservationEnded, match="has been sold"):
+        shrink(sold.pk, 1)
+    assert stock_of(product) == 9
+
+
+@pytest.mark.parametrize("change", [confirm, release, lambda pk: shrink(pk, 1)])
+def test_a_reservation_that_never_was(
+    make_product: MakeProduct, change: Callable[[uuid.UUID], object]
+) -> None:
+    with pytest.raises(Reservation.DoesNotExist):
+        change(uuid.uuid4())
+
+
+# Parts
+
+
+def test_shrinking_a_hold_gives_some_units_back(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    hold = shrink(reserve(product, 3, buyer="A").pk, 1)
+    assert (hold.quantity, hold.status, stock_of(product)) == (2, Reservation.Status.HELD, 8)
+
+
+def test_the_same_shrinking_twice_at_once_counts_once(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    hold = reserve(product, 3, buyer="A")
+    results = at_once([lambda: shrink(hold.pk, 1, seen=3) for _ in range(4)])
+    assert len(of_kind(results, ReservationChanged)) == 3, results
+    assert stock_of(product) == 8
+
+
+def test_no_more_can_be_shrunk_than_is_held(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    hold = reserve(product, 3, buyer="A")
+    with pytest.raises(InvalidQuantity, match="4 is more than the 3 held"):
+        shrink(hold.pk, 4)
+    assert stock_of(product) == 7
+
+
+def test_ten_sold_three_returned_then_the_rest(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    sold = confirm(reserve(product, 10, buyer="A").pk)
+    assert return_units(sold.pk, 3).returned == 3
+    assert stock_of(product) == 3
+    assert return_units(sold.pk, 7).returned == 10
+    with pytest.raises(InvalidQuantity, match="0 are still sold"):
+        return_units(sold.pk, 1)
+    assert stock_of(product) == 10
+
+
+def test_the_same_return_twice_at_once_counts_once(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    sold = confirm(reserve(product, 4, buyer="A").pk)
+    results = at_once([lambda: return_units(sold.pk, 2, seen=0) for _ in range(4)])
+    assert len(of_kind(results, ReservationChanged)) == 3, results
+    assert stock_of(product) == 8
+
+
+def test_only_a_sale_can_be_returned(make_product: MakeProduct) -> None:
+    hold = reserve(make_product(10), 1, buyer="A")
+    with pytest.raises(ReservationEnded, match="still held"):
+        return_units(hold.pk, 1)
+
+
+# Time
+
+
+def test_two_sweeps_at_once_take_back_exactly_the_lapsed_holds_once(
+    make_product: MakeProduct,
+) -> None:
+    products = [make_product(20) for _ in range(3)]
+    for product in products:
+        for n in range(8):
+            hold = reserve(product, 2, buyer=f"buyer {n}")
+            if n < 5:
+                lapse(hold)
+    swept = at_once([lambda: expire_lapsed(batch=2) for _ in range(2)])
+    assert [sum(each) for each in zip(*swept, strict=True)] == [15, 30], swept
+    assert [stock_of(product) for product in products] == [14, 14, 14]
+    assert Reservation.objects.held().count() == 9
+
+
+def test_all_units_can_be_bought_again_after_one_hold_period_without_any_sweep(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(3)
+    for n in range(3):
+        reserve(product, 1, buyer=f"gone {n}", hold_for=timedelta(0))
+    assert reserve(product, 3, buyer="A").quantity == 3
+
+
+def test_the_buyers_own_lapsed_hold_does_not_block_a_new_one(make_product: MakeProduct) -> None:
+    product = make_product(1, max_per_buyer=1)
+    lapse(reserve(product, 1, buyer="A"))
+    again = reserve(product, 1, buyer="A")
+    assert again.status == Reservation.Status.HELD
+    with pytest.raises(BuyerLimitExceeded):
+        reserve(product, 1, buyer="A")
+
+
+@pytest.mark.parametrize(
+    "zone", ["Etc/GMT-10", "Etc/GMT+8", "Europe/Berlin", "Australia/Lord_Howe"]
+)
+def test_a_hold_lasts_the_same_time_in_every_time_zone(
+    make_product: MakeProduct, zone: str
+) -> None:
+    """Whatever the shop's zone or the session's: instants are compared, by one clock."""
+    product = make_product(5)
+    with timezone.override(zone), connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('TimeZone', %s, false)", [zone])
+        try:
+            hold = reserve(product, 1, buyer="A", hold_for=timedelta(minutes=10))
+            lapsed = reserve(product, 1, buyer="B", hold_for=timedelta(0))
+            assert hold.expires_at - hold.created_at == timedelta(minutes=10)
+            assert list(Reservation.objects.lapsed()) == [lapsed]
+            assert expire_lapsed() == (1, 1)
+        finally:
+            cursor.execute("SELECT set_config('TimeZone', 'UTC', false)")
+    hold.refresh_from_db()
+    assert hold.status == Reservation.Status.HELD
+
+
+def test_a_hold_that_spans_the_change_to_summer_time_keeps_its_length(
+    make_product: MakeProduct,
+) -> None:
+    """Days are not 24 hours where clocks change; minutes are minutes."""
+    product = make_product(5)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('TimeZone', 'Europe/Berlin', false)")
+        try:
+            hold = reserve(product, 1, buyer="A", hold_for=timedelta(hours=24 * 365))
+        finally:
+            cursor.execute("SELECT set_config('TimeZone', 'UTC', false)")
+    assert hold.expires_at - hold.created_at == timedelta(hours=24 * 365)
+    halfway = timedelta(hours=24 * 182)  # a summer or a winter away
+    Reservation.objects.filter(pk=hold.pk).update(expires_at=Now() + halfway)
+    hold.refresh_from_db()
+    assert abs(hold.expires_at - timezone.now() - halfway) < timedelta(minutes=1)
+
+
+def test_a_repair_and_a_sale_at_once(make_product: MakeProduct) -> None:
+    """A repair waits for who is moving units, and they for it."""
+    product = make_product(10)
+    hold = reserve(product, 4, buyer="A")
+    at_once(
+        [
+            lambda: stock.repair(product),
+            lambda: reservations.release(hold.pk),
+            lambda: reserve(product, 2, buyer="B"),
+            lambda: stock.repair(product),
+        ]
+    )
+    assert stock_of(product) == 8
