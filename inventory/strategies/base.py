@@ -14,7 +14,7 @@ from inventory.holds import Request, check_buyer_limit, refusal
 from inventory.locking import queue_buyer
 from inventory.models import KEY_ONCE, STOCK_BACKSTOP, Reservation
 
-Pay = Callable[[], None]
+Pay = Callable[[], object]
 
 
 def no_payment() -> None:
