@@ -58,7 +58,7 @@ def test_no_more_can_be_removed_than_is_available_holds_and_sales_stay(
 
 def test_the_last_units_are_sold_and_removed_at_once(make_product: MakeProduct) -> None:
     for strategy in ("mutex", "select_for_update", "single_statement", "versioned"):
-        product = make_product(3, strategy=strategy)
+        product = make_product(3, strategy=strategy, backstop=False)
         results = at_once(
             [lambda n=n: reserve(product, 1, buyer=f"{n}") for n in range(4)]
             + [lambda: stock.remove(product, 1, reason=Reason.DAMAGE) for _ in range(4)]
