@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -43,3 +44,18 @@ def lapse(reservation: Reservation) -> Reservation:
     """Let the hold's time be over, by the database's clock."""
     Reservation.objects.filter(pk=reservation.pk).update(expires_at=Now())
     return reservation
+
+
+def wait_until_somebody_waits_for_a_lock(seconds: float = 20) -> None:
+    """Return as soon as another connection to this database is waiting for a lock."""
+    deadline = time.monotonic() + seconds
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "SELECT 1 FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone():
+                return
+            time.sleep(0.01)
+    raise AssertionError("nobody waits for a lock")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -31,7 +32,12 @@ from inventory.reservations import (
     return_units,
     shrink,
 )
-from tests.concurrency import at_once, lapse, of_kind
+from tests.concurrency import (
+    at_once,
+    lapse,
+    of_kind,
+    wait_until_somebody_waits_for_a_lock,
+)
 from tests.conftest import MakeProduct
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -309,6 +315,28 @@ def test_two_sweeps_at_once_take_back_exactly_the_lapsed_holds_once(
     assert [sum(each) for each in zip(*swept, strict=True)] == [15, 30], swept
     assert [stock_of(product) for product in products] == [14, 14, 14]
     assert Reservation.objects.held().count() == 9
+
+
+def test_a_lapsed_hold_is_confirmed_while_the_sweep_waits_for_it(
+    make_product: MakeProduct,
+) -> None:
+    """The sweep looks again after it has waited: what was sold meanwhile stays sold."""
+    product = make_product(5)
+    hold = lapse(reserve(product, 5, buyer="A"))
+
+    def confirm_slowly() -> None:
+        with transaction.atomic():
+            confirm(hold.pk)
+            confirmed.set()
+            wait_until_somebody_waits_for_a_lock()
+
+    def sweep() -> tuple[int, int]:
+        confirmed.wait(20)
+        return expire_lapsed()
+
+    confirmed = threading.Event()
+    assert at_once([confirm_slowly, sweep]) == [None, (0, 0)]
+    assert monitor.state_of(product.pk).sold == 5
 
 
 def test_all_units_can_be_bought_again_after_one_hold_period_without_any_sweep(

@@ -18,10 +18,10 @@ class OwnShopTests(TransactionTestCase):
         stock.receive(product, 3)
         with ThreadPoolExecutor(12) as pool:
             answers = list(pool.map(self.buy, [guitar.pk] * 12, range(12)))
-        self.assertEqual(sorted(answers), [200] * 3 + [409] * 9)
-        self.assertEqual(monitor.check(), [])
-        self.assertEqual(monitor.state_of(product.pk).sold, 3)
-        self.assertNotIn("shop", sys.modules)
+        assert sorted(answers) == [200] * 3 + [409] * 9
+        assert monitor.check() == []
+        assert monitor.state_of(product.pk).sold == 3
+        assert "shop" not in sys.modules
 
     def buy(self, guitar: int, number: int) -> int:
         try:
