@@ -37,7 +37,7 @@ def test_it_fills_the_shop_and_shows_who_oversells_and_does_it_again() -> None:
     products = set(Product.objects.catalogue().values_list("sku", "stock", "units_received"))
     assert len(products) >= 10
     assert monitor.check() == []
-    password = re.search(r"Staff user made: admin, password (\S+)", first)
+    password = re.search(r"Staff user: +admin, password (\S+)", first)
     assert password
     assert authenticate(username="admin", password=password[1]) == User.objects.get()
 

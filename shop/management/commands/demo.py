@@ -31,15 +31,12 @@ class Command(BaseCommand):
     def handle(self, *, port: int, no_serve: bool, **options: Any) -> None:
         if not no_serve:
             self.check_port(port)
-        self.set_up()
+        staff_made = self.set_up()
         self.stdout.write("\nA flash sale, once per strategy:\n\n")
         call_command("flash_sale", stdout=self.stdout, stderr=self.stderr)
-        if no_serve:
-            self.stdout.write("\nNext: python manage.py demo serves the shop; ")
-            self.stdout.write("python manage.py flash_sale --help lists what else to try.")
-            return
-        self.say_where_to_look(port)
-        sys.exit(serving.run_together([serving.web_server(f"127.0.0.1:{port}")]))
+        self.say_where_to_look(port, no_serve, staff_made)
+        if not no_serve:
+            sys.exit(serving.run_together([serving.web_server(f"127.0.0.1:{port}")]))
 
     def check_port(self, port: int) -> None:
         """Before the flash sale, not after it."""
@@ -56,21 +53,26 @@ class Command(BaseCommand):
                     returncode=USAGE_ERROR,
                 ) from error
 
-    def set_up(self) -> None:
+    def set_up(self) -> tuple[str, str] | None:
+        """Migrate and fill the shop; return name and password of a member of staff, if made."""
         call_command("migrate", verbosity=0)
         made = catalogue.load()
         self.stdout.write(f"{len(made)} products added." if made else "The catalogue is there.")
-        who = staff.ensure_somebody()
-        if who:
-            name, password = who
-            self.stdout.write(f"Staff user made: {name}, password {password} (told only now).")
+        return staff.ensure_somebody()
 
-    def say_where_to_look(self, port: int) -> None:
+    def say_where_to_look(
+        self, port: int, no_serve: bool, staff_made: tuple[str, str] | None
+    ) -> None:
         shop = f"http://localhost:{port}"
-        self.stdout.write(
-            f"\nThe shop:      {shop}/"
-            f"\nThe admin:     {shop}/admin/"
-            "\nMore sales:    python manage.py flash_sale --help"
-            "\nEnd with Ctrl-C.\n"
-        )
+        lines = ["", "More sales:    python manage.py flash_sale --help"]
+        if no_serve:
+            lines += ["The shop:      python manage.py demo"]
+        else:
+            lines += [f"The shop:      {shop}/", f"The admin:     {shop}/admin/"]
+        if staff_made:
+            name, password = staff_made
+            lines += [f"Staff user:    {name}, password {password} (told only this once)"]
+        if not no_serve:
+            lines += ["End with Ctrl-C."]
+        self.stdout.write("\n".join(lines))
         self.stdout.flush()
