@@ -41,7 +41,7 @@ class Job(ABC):
     who: ClassVar[str] = "workers"
     """What the threads are, in messages."""
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  (not every job needs it)
         """Do what must be done before the threads start."""
 
     def connect(self) -> None:
@@ -56,7 +56,7 @@ class Job(ABC):
     def reports(self) -> Iterable[object]:
         """Hand out what is to be told to the parent by now, while the threads work on."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027
         """Do what must be done after the threads' end; what it leaves in reports is sent."""
 
 
@@ -124,9 +124,7 @@ class Processes:
             try:
                 problem = each.pipe.recv()
             except EOFError:
-                raise NotReady(
-                    f"A process of {job.who} ended: {each.how_it_ended()}."
-                ) from None
+                raise NotReady(f"A process of {job.who} ended: {each.how_it_ended()}.") from None
             if problem:
                 raise NotReady(f"The {job.who} can't connect: {problem}")
 
