@@ -87,9 +87,21 @@ class Processes:
         """Let each process do one of ``jobs``, all from the same instant, until all are done.
 
         ``received`` is called with each report of a job; ``died`` with the job of a process that
-        ended, and how it did. Raises NotReady.
+        ended, and how it did. Broken off by an exception, it ends the processes. Raises NotReady.
         """
         self._processes = [each if each.is_alive() else self._start() for each in self._processes]
+        try:
+            self._run(jobs, received, died)
+        except BaseException:
+            self.close()  # nobody reads what they report any more
+            raise
+
+    def _run(
+        self,
+        jobs: Sequence[Job],
+        received: Callable[[Job, Any], object],
+        died: Callable[[Job, str], object],
+    ) -> None:
         at_work = {}
         for each, job in zip(self._processes, jobs, strict=True):
             each.pipe.send(job)

@@ -12,6 +12,7 @@ from inventory.benchmark.shapes import SHAPES
 
 WIDTH, HEIGHT = 460, 300  # of a chart, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40  # its margins; names stand at the right
+MOST_TICKS = 7
 NAME_HEIGHT = 13  # pixels that the name of a line needs
 COLOURS = (  # told apart also by those who don't see all colours (Okabe and Ito, 2008)
     ("#555555", "4 3"),
@@ -124,9 +125,11 @@ def _scale(
 
 
 def _ticks(values: list[float]) -> list[float]:
-    """1, 10, 100 …, as far as they lie among the values; at least a value to read."""
-    decades = range(math.ceil(math.log10(min(values))), math.floor(math.log10(max(values))) + 1)
-    return [10.0**decade for decade in decades] or [max(values)]
+    """1, 2, 5, 10, 20 … as far as they lie among the values; 1, 10, 100 … if those are many."""
+    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    within = [tick for tick in ticks if min(values) / 1.5 < tick < max(values) * 1.5]
+    return within if len(within) <= MOST_TICKS else [tick for tick in within if tick in ticks[::3]]
 
 
 def _text(

@@ -82,8 +82,12 @@ def _exhibit(shape: Shape, name: str) -> Product:
 
 
 def _remove(ids: list[int]) -> None:
-    """Remove the exhibits with all that belongs to them: nothing else ever refers to it."""
+    """Remove the exhibits with all that belongs to them: nothing else ever refers to it.
+
+    A buyer whose process was ended a moment ago may still be at it: the lock keeps others out.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT FROM inventory_product WHERE id = ANY(%s) FOR UPDATE", [ids])
         for table in ("reservation", "stockmovement"):
             cursor.execute(f"DELETE FROM inventory_{table} WHERE product_id = ANY(%s)", [ids])
         cursor.execute("DELETE FROM inventory_product WHERE id = ANY(%s)", [ids])
