@@ -256,7 +256,7 @@ class EmbeddedPostgres:
             early_ends = early_ends + 1 if time.monotonic() - started < 5 else 0
             if early_ends == 10:
                 return 1
-            stopping.wait(0.4)
+            stopping.wait(0.3)
         if server is not None and not has_ended(server):
             stop(server)
         return 0
@@ -334,9 +334,11 @@ class EmbeddedPostgres:
         for leaf in (self.home, postgres):
             for directory in leaf.resolve().parents:
                 add_mode(directory, 0o001, unless_owned_by=user[0])
+        package = postgres.parents[2]
+        libraries = package.with_name(package.name + ".libs")  # where wheels put them
         if not postgres.stat().st_mode & 0o004:  # installed under a strict umask
-            for path in postgres.parent.parent.rglob("*"):
-                if not path.is_symlink():
+            for path in (*postgres.parents[1].rglob("*"), libraries, *libraries.glob("*")):
+                if path.exists() and not path.is_symlink():
                     executable = path.stat().st_mode & 0o100
                     add_mode(path, 0o005 if executable else 0o004, unless_owned_by=user[0])
 
