@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +73,10 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     """A ``cast`` for whole numbers from ``least`` to ``most``."""
 
     def cast(value: str) -> int:
-        number = int(value) if value.lstrip("+-").isdecimal() else None
-        if number is None or not least <= number <= most:
-            raise ValueError(f"it must be a whole number from {least} to {most}.")
-        return number
+        with contextlib.suppress(ValueError):
+            if least <= int(value) <= most:
+                return int(value)
+        raise ValueError(f"it must be a whole number from {least} to {most}.")
 
     return cast
 
