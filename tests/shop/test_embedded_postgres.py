@@ -86,12 +86,14 @@ def test_several_start_it_at_once_and_it_stops_with_the_last(
 
 
 def test_it_lingers_for_the_next_command(used_home: Path) -> None:
-    started = set()
+    started, came = set(), set()
     for _ in range(3):
         user = ServerUser(used_home, linger=600).ready()
         started.add(user.execute(STARTED))
+        came.add((used_home / "in-use").stat().st_mtime_ns)  # what the keeper looks at
         user.leave()
     assert len(started) == 1
+    assert len(came) == 3
     keepers(used_home)[0].terminate()
     wait_until_stopped(used_home)
 
