@@ -85,24 +85,28 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"The private PostgreSQL needs Linux or macOS. {HOW_ELSE}")
         try:
             self._make_home()
-            self._in_use = self._lock("in-use", fcntl.LOCK_SH)
-            os.utime(self._in_use)  # tells a lingering keeper that somebody came
+            self._in_use = self._start_and_lock()
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"The private PostgreSQL can't use {self.home}: {error}.\n"
+                "That directory must be yours, writable, and on a disk with room: run this as "
+                f"the user who owns the checkout, or in a checkout of your own. {HOW_ELSE}"
+            ) from error
+
+    def _start_and_lock(self) -> int:
+        """Return the open file that holds the lock "in-use"; the server is running then."""
+        in_use = self._lock("in-use", fcntl.LOCK_SH)
+        try:
+            os.utime(in_use)  # tells a lingering keeper that somebody came
             starting = self._lock("starting", fcntl.LOCK_EX)
             try:
                 self._start()
             finally:
                 os.close(starting)
-        except BaseException as error:
-            if self._in_use is not None:
-                os.close(self._in_use)
-                self._in_use = None
-            if isinstance(error, OSError):
-                raise EmbeddedPostgresError(
-                    f"The private PostgreSQL can't use {self.home}: {error}.\n"
-                    "That directory must be yours, writable, and on a disk with room: run this as "
-                    f"the user who owns the checkout, or in a checkout of your own. {HOW_ELSE}"
-                ) from error
+        except BaseException:
+            os.close(in_use)
             raise
+        return in_use
 
     # Starting, while the lock "starting" is held
 

@@ -25,6 +25,8 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
     Raises ImproperlyConfigured if the file is there and can't be read.
     """
 
+    ENVIRON = {name: value for name, value in os.environ.items() if value.strip()}
+
     def __init__(self, file: Path) -> None:
         super().__init__()
         try:
@@ -34,8 +36,6 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
             pass
         except (OSError, UnicodeDecodeError) as error:
             raise ImproperlyConfigured(f"{file} can't be read: {error}") from error
-
-    ENVIRON = {name: value for name, value in os.environ.items() if value.strip()}
 
     def get_value(
         self, var: str, cast: Any = None, default: Any = Env.NOTSET, parse_default: bool = False
