@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import NotSupportedError, connection
+from django.db import NotSupportedError, connection, transaction
 from django.db.utils import DataError, ProgrammingError
 
 from shop.embedded_postgres import EmbeddedPostgresError
@@ -23,7 +23,11 @@ def test_a_private_server_that_cannot_start() -> None:
 
 @pytest.mark.django_db
 def test_a_table_that_is_missing() -> None:
-    with pytest.raises(SystemExit, match=r"Run: python manage\.py migrate"), explained():
+    with (
+        pytest.raises(SystemExit, match=r"Run: python manage\.py migrate"),
+        explained(),
+        transaction.atomic(),
+    ):
         connection.cursor().execute("SELECT * FROM no_such_table")
 
 
@@ -33,5 +37,5 @@ def test_a_table_that_is_missing() -> None:
     [("SELECT no_such_column", ProgrammingError), ("SELECT 1 / 0", DataError)],
 )
 def test_a_mistake_of_ours(statement: str, error: type[Exception]) -> None:
-    with pytest.raises(error), explained():
+    with pytest.raises(error), explained(), transaction.atomic():
         connection.cursor().execute(statement)
