@@ -23,12 +23,8 @@ def test_a_private_server_that_cannot_start() -> None:
 
 @pytest.mark.django_db
 def test_a_table_that_is_missing() -> None:
-    with (
-        pytest.raises(SystemExit, match=r"Run: python manage\.py migrate"),
-        explained(),
-        transaction.atomic(),
-    ):
-        connection.cursor().execute("SELECT * FROM no_such_table")
+    with pytest.raises(SystemExit, match=r"Run: python manage\.py migrate"), explained():
+        execute("SELECT * FROM no_such_table")
 
 
 @pytest.mark.django_db
@@ -37,5 +33,10 @@ def test_a_table_that_is_missing() -> None:
     [("SELECT no_such_column", ProgrammingError), ("SELECT 1 / 0", DataError)],
 )
 def test_a_mistake_of_ours(statement: str, error: type[Exception]) -> None:
-    with pytest.raises(error), explained(), transaction.atomic():
-        connection.cursor().execute(statement)
+    with pytest.raises(error), explained():
+        execute(statement)
+
+
+def execute(statement: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)
