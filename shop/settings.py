@@ -7,14 +7,12 @@ shop runs on this machine alone, on a PostgreSQL of its own.
 from datetime import timedelta
 from pathlib import Path
 
-from environ import Env
-
 from shop import database, secret_key
+from shop.environment import Environment, time_zone, whole_number
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
@@ -22,10 +20,11 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 
 # HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
 HTTPS = env.bool("HTTPS", default=False)
+HSTS_SECONDS = env("HSTS_SECONDS", cast=whole_number(0, 10**9), default=3600)
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
+SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -89,7 +88,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"
@@ -99,5 +98,7 @@ MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
 # The inventory app
 
-INVENTORY_HOLD_FOR = timedelta(minutes=env.int("HOLD_MINUTES", default=10))
+INVENTORY_HOLD_FOR = timedelta(
+    minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
+)
 INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
