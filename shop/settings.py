@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django_htmx",
     "inventory",
     "shop",
 ]
@@ -117,6 +118,13 @@ INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
 SHOP_NAME = env.str("SHOP_NAME", default="") or "Stockwell"
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
+# Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 

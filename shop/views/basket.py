@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -14,7 +14,7 @@ from inventory.models import Product, Reservation
 from shop import basket as baskets
 from shop.buyer import ShopRequest
 from shop.forms import ChangeHoldForm, ReserveForm
-from shop.views.catalogue import find_product, show_product
+from shop.views.catalogue import show_product
 
 UNPROCESSABLE = 422
 CONFLICT = 409
@@ -32,7 +32,8 @@ def holds(request: ShopRequest) -> HttpResponse:
     """Reserve: POST ``product`` (its slug), ``quantity`` and the form's ``key``."""
     if request.method != "POST":
         return redirect("basket")
-    product = find_product(request, request.POST.get("product", "").replace("\0", ""))
+    slug = request.POST.get("product", "").replace("\0", "")
+    product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():
         return show_product(request, product, form, UNPROCESSABLE)

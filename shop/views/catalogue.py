@@ -83,6 +83,8 @@ def show_product(
     request: ShopRequest, product: Product, form: ReserveForm | None = None, status: int = 200
 ) -> HttpResponse:
     """The product's page; with the form as it was sent, if it was refused."""
+    if form:  # others have taken units since we looked
+        product = with_availability(Product.objects.filter(pk=product.pk)).get()
     strategy = strategies.get(product.strategy_slug)
     context = {
         "product": product,
