@@ -5,9 +5,10 @@ shop runs on this machine alone, on a PostgreSQL of its own.
 """
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
-from shop import database, secret_key
+from shop import database, limits, money, secret_key
 from shop.environment import Environment, time_zone, whole_number
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -41,19 +42,23 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django_htmx",
     "inventory",
     "shop",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "shop.static_files.StaticFilesMiddleware",
+    "shop.content_security.middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "shop.buyer.middleware",
+    "shop.limits.RateLimitMiddleware",
 ]
 
 ROOT_URLCONF = "shop.urls"
@@ -69,6 +74,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "shop.context_processors.basket",
             ],
         },
     },
@@ -93,6 +99,11 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "shop.static_files.HashedIfCollected"},
+}
+WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without collectstatic
 MEDIA_URL = "media/"
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
@@ -102,3 +113,29 @@ INVENTORY_HOLD_FOR = timedelta(
     minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
 )
 INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
+
+# The storefront
+
+SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
+SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
+SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
+# Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
+
+# Limits against abuse (shop/limits.py, shop/basket.py)
+
+CACHES = {"default": env.cache_url("CACHE_URL", default="locmemcache://")}
+PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=limits.rate, default="600/m")
+POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
+RATELIMIT_IP_META_KEY = "shop.limits.client_address"
+RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
+PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
+MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=100)
+MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), default=20)
