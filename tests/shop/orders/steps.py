@@ -122,6 +122,9 @@ def forget_jobs(task: str | None = None) -> None:
             "DELETE FROM procrastinate_jobs WHERE %s::text IS NULL OR task_name = %s",
             [task, f"shop.tasks.{task}"],
         )
+        if task is None:
+            cursor.execute("DELETE FROM procrastinate_periodic_defers")
+            cursor.execute("DELETE FROM procrastinate_workers")
 
 
 def refunds_of(order: Order) -> list[tuple[str, Decimal]]:

@@ -39,6 +39,7 @@ from tests.shop.orders.steps import (
     APPROVE,
     DECLINE,
     at_bank,
+    choose_again,
     go_to_bank,
     lapse_all,
     now,
@@ -145,7 +146,14 @@ def test_what_makes_no_sense_is_named_by_its_field(
     hold = reserve(make_product(), 1, buyer="A")
     entered = {"name": "Ada", "email": "a@example.org", "address": "1 Main Street", field: value}
     with pytest.raises(ValidationError) as refused:
-        checkout.place_order("A", [hold.pk], idempotency_key="k", **entered)
+        checkout.place_order(
+            "A",
+            [hold.pk],
+            name=entered["name"],
+            email=entered["email"],
+            address=entered["address"],
+            idempotency_key="k",
+        )
     assert set(refused.value.message_dict) == {field}
     assert not Order.objects.exists()
 
@@ -343,9 +351,7 @@ def test_who_starts_again_after_cancelling_never_wins_twice(make_product: MakePr
     orders.cancel(first.pk)
     second = place((product, 1))
     at_bank(second, APPROVE)
-    from shop.payments import demo
-
-    demo.choose(first.payments.get().reference, APPROVE)  # in the other tab
+    choose_again(first.payments.get(), APPROVE)  # in the other tab
     states = at_once([lambda: orders.settle(first.pk), lambda: orders.settle(second.pk)])
     assert [order.state for order in states] == [Order.State.CANCELLED, Order.State.PAID]
     assert now(first).refunded() == first.total
