@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -215,8 +216,8 @@ def test_many_late_payments_at_once_on_few_units(make_product: MakeProduct, slug
     expire_lapsed()
     for n in range(3):
         reserve(product, 1, buyer=f"quick {n}")
-    calls = [lambda pk=hold.pk: confirm_or_retake([pk]) for hold in holds]
-    results = at_once([*calls, lambda: reserve(product, 1, buyer="new")])
+    calls = [partial(confirm_or_retake, [hold.pk]) for hold in holds]
+    results = at_once([*calls, partial(reserve, product, 1, buyer="new")])
     sold = of_kind(results, list) + of_kind(results, Reservation)
     assert (len(sold), len(of_kind(results, InsufficientStock))) == (3, 4)
     assert stock_of(product) == 0
