@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -216,7 +216,7 @@ def test_many_late_payments_at_once_on_few_units(make_product: MakeProduct, slug
     expire_lapsed()
     for n in range(3):
         reserve(product, 1, buyer=f"quick {n}")
-    calls = [partial(confirm_or_retake, [hold.pk]) for hold in holds]
+    calls: list[Callable[[], object]] = [partial(confirm_or_retake, [hold.pk]) for hold in holds]
     results = at_once([*calls, partial(reserve, product, 1, buyer="new")])
     sold = of_kind(results, list) + of_kind(results, Reservation)
     assert (len(sold), len(of_kind(results, InsufficientStock))) == (3, 4)
@@ -231,6 +231,6 @@ def test_two_products_in_either_order_never_wait_in_a_circle(make_product: MakeP
         pair = [reserve(first, 1, buyer=str(n)), reserve(second, 1, buyer=str(n))]
         release(pair[0].pk)
         pairs.append([hold.pk for hold in pair])
-    results = at_once([lambda ids=ids: confirm_or_retake(ids) for ids in pairs])
+    results = at_once([partial(confirm_or_retake, ids) for ids in pairs])
     assert len(of_kind(results, list)) == 6
     assert (stock_of(x), stock_of(y)) == (14, 14)
