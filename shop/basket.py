@@ -28,8 +28,10 @@ from inventory.exceptions import (
     ReservationEnded,
     TooMuchContention,
 )
-from inventory.models import Product, Reservation, ReservationQuerySet
+from inventory.models import Product, Reservation
 from shop import availability
+from shop.exceptions import HoldInOrder
+from shop.holds import open_holds, release_hold, shrink_hold
 
 
 class Refused(Exception):
@@ -69,12 +71,7 @@ class Basket:
 
 def of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
     """The buyer's basket. ``seen`` are holds that the page has shown: it is told which ended."""
-    holds: Iterable[Any] = (
-        open_holds(buyer)
-        .select_related("product")
-        .annotate(time_left=F("expires_at") - Now())
-        .order_by("created_at", "pk")
-    )
+    holds: Iterable[Any] = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
     lines = [Line(hold, math.ceil(hold.time_left.total_seconds())) for hold in holds]
     return Basket(lines, _ended(buyer, seen, lines))
 
@@ -82,17 +79,13 @@ def of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
 def _ended(buyer: str, seen: Iterable[UUID], lines: list[Line]) -> list[Reservation]:
     alive = {line.hold.pk for line in lines}
     gone = [pk for pk in seen if pk not in alive]
-    lapsed = Reservation.objects.lapsed().of_buyer(buyer)
+    lapsed = Reservation.objects.lapsed()
     taken_back = Reservation.objects.filter(pk__in=gone, status=Reservation.Status.EXPIRED)
     return [
-        *lapsed.select_related("product"),
-        *taken_back.of_buyer(buyer).select_related("product"),
+        hold
+        for ended in (lapsed, taken_back)
+        for hold in ended.of_buyer(buyer).filter(order_line=None).select_related("product")
     ]
-
-
-def open_holds(buyer: str) -> ReservationQuerySet:
-    """The holds that the basket shows and may change."""
-    return Reservation.objects.alive().of_buyer(buyer)
 
 
 def units(buyer: str, product: Product | None = None) -> int:
@@ -169,7 +162,7 @@ def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reserva
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
     with in_plain_words(hold.product):
-        return reservations.shrink(hold.pk, seen - quantity, seen=seen)
+        return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
 
 
 def _check_still_held(hold: Reservation, seen: int) -> None:
@@ -183,7 +176,7 @@ def _check_still_held(hold: Reservation, seen: int) -> None:
 def remove(hold: Reservation) -> Reservation:
     """Let a hold go, so that others may have its units; again changes nothing. Raises Refused."""
     with in_plain_words(hold.product):
-        return reservations.release(hold.pk)
+        return release_hold(hold.buyer, hold.pk)
 
 
 @contextmanager
@@ -193,6 +186,8 @@ def in_plain_words(product: Product) -> Iterator[None]:
         yield
     except InventoryError as error:
         raise Refused(_plain(error, product)) from error
+    except HoldInOrder as error:
+        raise Refused(str(error)) from error
 
 
 def _plain(error: InventoryError, product: Product) -> str:

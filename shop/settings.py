@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "django_htmx",
+    "procrastinate.contrib.django",
     "inventory",
     "shop",
 ]
@@ -80,7 +81,8 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database.configure(env.str("DATABASE_URL", default=""), BASE_DIR)}
+DATABASE_URL = env.str("DATABASE_URL", default="")
+DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -139,3 +141,23 @@ RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
 MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=100)
 MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), default=20)
+
+# Orders and payment
+
+# A shop that is there to be tried out: no real money, no real goods.
+DEMO = env.bool("DEMO", default=False)
+# Who takes new payments, and who did before: names or dotted paths of classes (shop/payments/).
+PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
+FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
+# A hold in an order is prolonged for the payment by this much, and lasts at most so long in all.
+PAYMENT_TIME = timedelta(minutes=env("PAYMENT_MINUTES", cast=whole_number(1, 24 * 60), default=15))
+HOLD_AT_MOST = timedelta(
+    minutes=env("HOLD_AT_MOST_MINUTES", cast=whole_number(1, 30 * 24 * 60), default=60)
+)
+
+# E-mails: printed, unless told otherwise.
+
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
+EMAIL_TIMEOUT = 30  # seconds

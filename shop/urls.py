@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.static import serve
 
-from shop.views import basket, catalogue, pages
+from shop.views import basket, catalogue, pages, payments
 
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),
@@ -22,5 +22,7 @@ urlpatterns = [
         serve,
         {"document_root": settings.MEDIA_ROOT},
     ),
+    path("payments/<str:provider>/events/", payments.payment_events, name="payment_events"),
+    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo_bank"),
     path("admin/", admin.site.urls),
 ]
