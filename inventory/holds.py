@@ -7,12 +7,13 @@ the start of the transaction, which may have waited long for a lock.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 
-from django.db import connection
-from django.db.models import BooleanField, Case, F, Q, Sum, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.models import BooleanField, Case, F, Sum, Value, When
 
 from inventory.exceptions import (
     BuyerLimitExceeded,
@@ -76,6 +77,24 @@ def record_hold(request: Request) -> Reservation:
     return reservation
 
 
+def held(request: Request, unit_price: Decimal, at: datetime) -> Reservation:
+    """The reservation as it was written for this request, at this price and time."""
+    reservation = Reservation(
+        id=request.reservation_id,
+        product_id=request.product_id,
+        quantity=request.quantity,
+        unit_price=unit_price,
+        buyer=request.buyer,
+        expires_at=at + request.hold_for,
+        idempotency_key=request.idempotency_key,
+        strategy=request.strategy,
+        created_at=at,
+    )
+    reservation._state.adding = False
+    reservation._state.db = DEFAULT_DB_ALIAS
+    return reservation
+
+
 def take_back_lapsed(
     product_id: int, at_most: int = TAKE_BACK_AT_ONCE, *, buyer: str | None = None
 ) -> tuple[int, int]:
@@ -125,24 +144,54 @@ def backstop_after(units: int) -> Case:
     )
 
 
+@dataclass(frozen=True)
+class Available:
+    """What one snapshot shows of a product, in units."""
+
+    is_active: bool
+    stock: int
+    lapsed: int
+    """Units in holds whose time is over: as good as stock."""
+
+    def is_enough_for(self, request: Request) -> bool:
+        return self.is_active and request.quantity <= self.stock + self.lapsed
+
+
+def available_now(product_id: int) -> Available:
+    """Look at the product and its lapsed holds, in one statement. Raises Product.DoesNotExist."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT is_active, stock, (
+                SELECT coalesce(sum(quantity), 0)::int FROM inventory_reservation
+                WHERE product_id = product.id AND status = 'HELD'
+                    AND expires_at <= statement_timestamp()
+            )
+            FROM inventory_product AS product WHERE id = %s
+            """,
+            [product_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise Product.DoesNotExist(f"There is no product {product_id}.")
+    return Available(*row)
+
+
 def refusal(request: Request) -> NotForSale | InsufficientStock:
     """The exception that tells the buyer why nothing was taken.
 
-    It stands on one snapshot, that of the statement below, and so is true at that instant: what
-    it calls available is stock plus lapsed holds. If that is enough after all, the caller takes
-    the lapsed holds back and tries again.
+    It stands on one snapshot and so is true at that instant: what it calls available is stock
+    plus lapsed holds. If that is enough after all, the caller takes the lapsed holds back and
+    tries again.
     """
-    lapsed = Q(reservations__status="HELD", reservations__expires_at__lte=Now())
-    is_active, available = (
-        Product.objects.filter(pk=request.product_id)
-        .order_by()
-        .annotate(lapsed=Coalesce(Sum("reservations__quantity", filter=lapsed), 0))
-        .values_list("is_active", F("stock") + F("lapsed"))
-        .get()
-    )
-    if not is_active:
+    return refusal_at(available_now(request.product_id), request)
+
+
+def refusal_at(now: Available, request: Request) -> NotForSale | InsufficientStock:
+    """The refusal that stands on this snapshot."""
+    if not now.is_active:
         return NotForSale(request.sku)
-    return InsufficientStock(request.sku, request.quantity, available)
+    return InsufficientStock(request.sku, request.quantity, now.stock + now.lapsed)
 
 
 def check_buyer_limit(request: Request) -> None:
@@ -152,8 +201,19 @@ def check_buyer_limit(request: Request) -> None:
     """
     if request.max_per_buyer is None:
         return
-    already = (
-        Reservation.objects.of_buyer(request.buyer).filter(product_id=request.product_id).units()
-    )
+    already = units_of_buyers(request.product_id, [request.buyer]).get(request.buyer, 0)
     if already + request.quantity > request.max_per_buyer:
         raise BuyerLimitExceeded(request.sku, request.max_per_buyer, already)
+
+
+def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
+    """Units of a product that these buyers hold or have bought, less those returned."""
+    rows = (
+        Reservation.objects.filter(
+            product_id=product_id, buyer__in=buyers, status__in=["HELD", "SOLD"]
+        )
+        .order_by()
+        .values_list("buyer")
+        .annotate(units=Sum(F("quantity") - F("returned")))
+    )
+    return dict(rows)

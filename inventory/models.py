@@ -369,7 +369,14 @@ class FlashSaleResult(models.Model):
     round = models.PositiveIntegerField(default=1)
     sold = models.IntegerField(help_text="Units.")
     refused = models.PositiveIntegerField(help_text="Buyers.")
-    failed = models.PositiveIntegerField(help_text="Buyers.")
+    falsely_refused = models.PositiveIntegerField(
+        default=0, help_text="Buyers refused though as much as they wanted was always there."
+    )
+    failed = models.PositiveIntegerField(help_text="Buyers left without an answer.")
+    first_error = models.CharField(max_length=300, blank=True)
+    unrecorded = models.PositiveIntegerField(
+        default=0, help_text="Units that buyers were told they had bought, without a sale."
+    )
     stock_left = models.IntegerField(help_text="Units.")
     oversold = models.PositiveIntegerField(help_text="Units.")
     drift = models.IntegerField(help_text="Units.")

@@ -8,14 +8,12 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from environ import Env
-
 from shop import database, limits, money, secret_key
+from shop.environment import Environment, time_zone, whole_number
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
@@ -23,10 +21,11 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 
 # HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
 HTTPS = env.bool("HTTPS", default=False)
+HSTS_SECONDS = env("HSTS_SECONDS", cast=whole_number(0, 10**9), default=3600)
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
+SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -95,7 +94,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"
@@ -110,12 +109,14 @@ MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
 # The inventory app
 
-INVENTORY_HOLD_FOR = timedelta(minutes=env.int("HOLD_MINUTES", default=10))
+INVENTORY_HOLD_FOR = timedelta(
+    minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
+)
 INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
 
 # The storefront
 
-SHOP_NAME = env.str("SHOP_NAME", default="") or "Stockwell"
+SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
 # Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
@@ -135,6 +136,6 @@ PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=limits.rate, default="600/m")
 POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
-PROXIES = env.int("PROXIES", default=0)
-MOST_UNITS_PER_BUYER = env.int("MOST_UNITS_PER_BUYER", default=100)
-MOST_HOLDS_PER_BUYER = env.int("MOST_HOLDS_PER_BUYER", default=20)
+PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
+MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=100)
+MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), default=20)

@@ -6,6 +6,7 @@ import difflib
 
 from inventory.exceptions import UnknownStrategy
 from inventory.strategies.base import Strategy
+from inventory.strategies.combined import Combined
 from inventory.strategies.conditional_update import ConditionalUpdate
 from inventory.strategies.mutex import Mutex
 from inventory.strategies.naive import Naive
@@ -30,6 +31,7 @@ _CLASSES: dict[str, type[Strategy]] = {
         Versioned,
         Serializable,
         SingleStatement,
+        Combined,
     )
 }
 

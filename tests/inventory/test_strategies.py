@@ -36,6 +36,7 @@ def test_there_are_safe_and_unsafe_ones() -> None:
         "versioned": True,
         "serializable": True,
         "single_statement": True,
+        "combined": True,
     }
 
 

@@ -64,7 +64,8 @@ def test_two_sales_at_once_are_both_counted(make_product: MakeProduct, strategy:
     assert len(of_kind(results, Reservation)) == 3, results
     product.refresh_from_db()
     assert product.stock == 4
-    assert product.version == 4  # one delivery, three sales
+    # One delivery, and three sales: combined ones may be one write.
+    assert product.version == 4 or (strategy == "combined" and 2 <= product.version < 4)
 
 
 def test_buyers_of_the_same_two_products_in_both_orders_never_deadlock(

@@ -7,8 +7,5 @@ class Guitar(models.Model):
     wood = models.CharField(max_length=50)
     stock_item = models.OneToOneField("inventory.Product", on_delete=models.PROTECT)
 
-    class Meta:
-        app_label = "own_shop"
-
     def __str__(self) -> str:
         return self.wood

@@ -1,0 +1,211 @@
+"""What a flash sale shows: a verdict in words, a table, and the same as JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from inventory.models import FlashSale, FlashSaleResult
+
+WIDE = 120  # columns from which the verdict stands in the table
+HOW_TO_READ_IT = (
+    "Oversold: units promised that don't exist. Drift that isn't 0: lost updates.",
+    "Latency is that of reserving; unsafe strategies wait for the payment within it.",
+)
+
+
+def is_broken(result: FlashSaleResult) -> bool:
+    """Whether the law or a promise was broken, or a buyer was left without an answer."""
+    return bool(
+        result.oversold
+        or result.drift
+        or result.unrecorded
+        or result.falsely_refused
+        or result.failed
+    )
+
+
+def is_surprising(result: FlashSaleResult) -> bool:
+    """Whether a strategy that calls itself safe was not."""
+    return result.safe and is_broken(result)
+
+
+def verdict(result: FlashSaleResult, sale: FlashSale) -> str:
+    """Say in words how it went; "exact" is what a shop wants to hear."""
+    findings = []
+    if result.oversold:
+        findings.append(_oversold(result, sale))
+    elif result.drift:
+        findings.append(f"the count is wrong by {result.drift:+d}")
+    if result.unrecorded:
+        findings.append(f"{_count(result.unrecorded, 'unit')} sold without a record")
+    if result.falsely_refused:
+        findings.append(
+            f"{_count(result.falsely_refused, 'buyer')} told “sold out” with "
+            f"{result.stock_left} left"
+        )
+    if result.failed:
+        findings.append(f"{_count(result.failed, 'buyer')} failed: {result.first_error}")
+    return "; ".join(findings)[:300] or "exact"
+
+
+def _oversold(result: FlashSaleResult, sale: FlashSale) -> str:
+    promised = sale.stock + result.oversold
+    if sale.quantity_max == 1:
+        return f"sold {promised} of {sale.stock}: {_disappointed(result.oversold)}"
+    return f"sold {promised} of {sale.stock}: {_count(result.oversold, 'unit')} too many"
+
+
+def _disappointed(buyers: int) -> str:
+    return f"{_count(buyers, 'buyer')} will be disappointed"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def as_json(sale: FlashSale) -> dict[str, Any]:
+    """The sale and its results, ready for ``json.dump``; times in milliseconds."""
+    return {
+        "flash_sale": sale.pk,
+        "stock": sale.stock,
+        "buyers": sale.buyers,
+        "quantity": [sale.quantity_min, sale.quantity_max],
+        "processes": sale.processes,
+        "threads": sale.threads,
+        "payment_ms": sale.payment_ms,
+        "rounds": sale.rounds,
+        "backstop": sale.backstop,
+        "results": [_result_as_json(result) for result in sale.results.all()],
+    }
+
+
+def _result_as_json(result: FlashSaleResult) -> dict[str, Any]:
+    return {
+        "strategy": result.strategy,
+        "safe": result.safe,
+        "round": result.round,
+        "sold": result.sold,
+        "refused": result.refused,
+        "falsely_refused": result.falsely_refused,
+        "failed": result.failed,
+        "stock_left": result.stock_left,
+        "oversold": result.oversold,
+        "drift": result.drift,
+        "per_second": round(result.per_second, 1),
+        "p50_ms": _rounded(result.p50_ms),
+        "p95_ms": _rounded(result.p95_ms),
+        "p99_ms": _rounded(result.p99_ms),
+        "verdict": result.verdict,
+    }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 1)
+
+
+def show(sale: FlashSale, console: Console) -> None:
+    """Print the table, the verdicts, and how to read them."""
+    console.print(as_table(sale, console.width))
+    for line in HOW_TO_READ_IT:
+        console.print(line, style="dim", highlight=False)
+
+
+def as_table(sale: FlashSale, width: int) -> RenderableType:
+    """The results, a row per strategy; the verdicts below where ``width`` (columns) is small."""
+    results = sorted(sale.results.all(), key=lambda result: result.round)
+    by_strategy: dict[str, list[FlashSaleResult]] = {}
+    for result in results:
+        by_strategy.setdefault(result.strategy, []).append(result)
+    is_wide = width >= WIDE
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=_title(sale))
+    table.title_justify = "left"
+    table.add_column("strategy", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    verdicts = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
+    if is_wide:
+        table.add_column("verdict")
+    for slug, rounds in by_strategy.items():
+        words = _verdict_of(rounds)
+        row = [slug, *(cell(rounds) for cell in HEADINGS.values())]
+        table.add_row(*row, *([words] if is_wide else []))
+        verdicts.add_row(slug, words)
+    return table if is_wide else Group(table, "", verdicts)
+
+
+def _title(sale: FlashSale) -> Text:
+    quantity = f"{sale.quantity_min}"
+    if sale.quantity_max != sale.quantity_min:
+        quantity += f" to {sale.quantity_max}"
+    title = (
+        f"{_count(sale.buyers, 'buyer')} after {_count(sale.stock, 'unit')}, {quantity} each; "
+        f"{_processes(sale.processes)} × "
+        f"{_count(sale.threads, 'thread')}, payment {sale.payment_ms} ms"
+    )
+    if sale.rounds > 1:
+        title += f", {sale.rounds} rounds"
+    if sale.backstop:
+        title += ", backstop on"
+    return Text(title, style="bold")
+
+
+def _processes(number: int) -> str:
+    return "1 process" if number == 1 else f"{number} processes"
+
+
+def _verdict_of(rounds: Sequence[FlashSaleResult]) -> Text:
+    broken = [result for result in rounds if is_broken(result)]
+    if not broken:
+        return Text("exact" if len(rounds) == 1 else "exact in every round", style="green")
+    words = broken[0].verdict
+    if len(rounds) > 1:
+        words = f"broken in {len(broken)} of {len(rounds)} rounds, as in: {words}"
+    if is_surprising(broken[0]):
+        words += " (and it calls itself safe!)"
+    return Text(words, style="red")
+
+
+Cell = Callable[[Sequence[FlashSaleResult]], str]
+
+
+def _counts(field: str) -> Cell:
+    """Of several rounds, the least and the most."""
+
+    def cell(rounds: Sequence[FlashSaleResult]) -> str:
+        least, most = (f(getattr(result, field) for result in rounds) for f in (min, max))
+        sign = "+" if field == "drift" else ""
+        if least == most:
+            return f"{least:{sign}d}" if least else "0"
+        return f"{least:{sign}d}…{most:{sign}d}"
+
+    return cell
+
+
+def _median(field: str) -> Cell:
+    """Of several rounds, the median."""
+
+    def cell(rounds: Sequence[FlashSaleResult]) -> str:
+        values = [value for result in rounds if (value := getattr(result, field)) is not None]
+        return f"{statistics.median(values):,.0f}" if values else "–"
+
+    return cell
+
+
+HEADINGS: dict[str, Cell] = {
+    "sold": _counts("sold"),
+    "refused": _counts("refused"),
+    "failed": _counts("failed"),
+    "stock\nleft": _counts("stock_left"),
+    "over-\nsold": _counts("oversold"),
+    "drift": _counts("drift"),
+    "per\nsecond": _median("per_second"),
+    "p50\nms": _median("p50_ms"),
+    "p95\nms": _median("p95_ms"),
+    "p99\nms": _median("p99_ms"),
+}

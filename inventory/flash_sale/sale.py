@@ -1,0 +1,276 @@
+"""A flash sale: an exhibit per strategy, many buyers at once, and what came of it."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from inventory import monitor, stock, strategies
+from inventory.exceptions import InventoryError
+from inventory.flash_sale.buyers import (
+    Buyer,
+    BuyerProcesses,
+    Ending,
+    Outcome,
+    buyer_processes,
+)
+from inventory.models import FlashSale, FlashSaleResult, Product
+from inventory.strategies import Strategy
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+MOST_BUYERS = 100_000
+MOST_UNITS = 1_000_000
+MOST_PROCESSES = 64
+MOST_ROUNDS = 1_000
+MOST_PAYMENT_MS = 60_000
+CONNECTIONS_FOR_OTHERS = 3  # of the server's, left for whoever wants to look
+SECONDS_FOR_THE_KILLED = 60  # for PostgreSQL to end what a dead buyer began
+
+
+class InvalidParameters(InventoryError):
+    """A flash sale that can't be held; the message names the parameter and what would do."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a flash sale is like; the defaults are the classic: ten laptops, fifteen buyers.
+
+    Raises InvalidParameters, UnknownStrategy.
+    """
+
+    strategies: Sequence[str] = ()
+    """Slugs; none: all of them."""
+    stock: int = 10
+    """Units on sale."""
+    buyers: int = 15
+    quantity: tuple[int, int] = (1, 1)
+    """Units that a buyer asks for: at least, at most."""
+    processes: int = 2
+    threads: int | None = None
+    """Per process. None: enough for all buyers at once, as far as the connections go."""
+    payment_ms: int = 50
+    """How long a payment takes, in milliseconds."""
+    rounds: int = 1
+    backstop: bool = False
+    """Whether PostgreSQL itself refuses to take the stock below zero."""
+
+    def __post_init__(self) -> None:
+        for slug in self.strategies:
+            strategies.get(slug)
+        _within("stock", self.stock, 1, MOST_UNITS)
+        _within("buyers", self.buyers, 1, MOST_BUYERS)
+        _within("processes", self.processes, 1, MOST_PROCESSES)
+        _within("payment-ms", self.payment_ms, 0, MOST_PAYMENT_MS)
+        _within("rounds", self.rounds, 1, MOST_ROUNDS)
+        if self.threads is not None:
+            _within("threads", self.threads, 1, MOST_BUYERS)
+        least, most = self.quantity
+        _within("quantity", least, 1, MOST_UNITS)
+        _within("quantity", most, 1, MOST_UNITS)
+        if least > most:
+            raise InvalidParameters(
+                f"quantity: {least}-{most} won't do; the smaller number comes first."
+            )
+
+    def chosen(self) -> list[Strategy]:
+        """The strategies in the order of their turns, each once."""
+        slugs = self.strategies or [each.slug for each in strategies.all_strategies()]
+        return [strategies.get(slug) for slug in dict.fromkeys(slugs)]
+
+    def threads_per_process(self) -> int:
+        """How many threads, and so connections, each process gets.
+
+        Raises InvalidParameters if the server has fewer connections than were asked for.
+        """
+        free = free_connections()
+        needed = math.ceil(self.buyers / self.processes)
+        threads = self.threads or min(needed, max(1, free // self.processes))
+        threads = min(threads, needed)
+        if threads * self.processes > free:
+            raise InvalidParameters(
+                f"{self.processes} processes × {threads} threads need "
+                f"{threads * self.processes} connections, and the server has {free} to give. "
+                "Ask for fewer, or raise its max_connections."
+            )
+        return threads
+
+    def demand(self, round_: int) -> list[Buyer]:
+        """The buyers of a round and what each asks for: the same for every strategy."""
+        dice = random.Random(round_)
+        return [Buyer(number, dice.randint(*self.quantity)) for number in range(self.buyers)]
+
+
+Progress = Callable[[Strategy, int, int], object]
+"""Called with the strategy, the round (from 1) and the number of buyers just served."""
+
+
+def run(
+    parameters: Parameters,
+    *,
+    started_by: AbstractBaseUser | None = None,
+    progress: Progress = lambda strategy, round_, served: None,
+) -> FlashSale:
+    """Hold the sale, each strategy in turn, round after round; return it, with its results.
+
+    Each strategy and round has a product of its own, an exhibit. What was held is stored also
+    if the sale is broken off: then ``finished_at`` stays empty.
+
+    Raises InvalidParameters, FlashSaleError.
+    """
+    threads = parameters.threads_per_process()
+    sale = FlashSale.objects.create(
+        stock=parameters.stock,
+        buyers=parameters.buyers,
+        quantity_min=parameters.quantity[0],
+        quantity_max=parameters.quantity[1],
+        processes=parameters.processes,
+        threads=threads,
+        payment_ms=parameters.payment_ms,
+        rounds=parameters.rounds,
+        backstop=parameters.backstop,
+        started_by_id=started_by.pk if started_by else None,
+    )
+    with buyer_processes(parameters.processes, f"flash sale {sale.pk}") as processes:
+        for round_ in range(1, parameters.rounds + 1):
+            for strategy in parameters.chosen():
+                _hold(sale, parameters, strategy, round_, processes, progress)
+    FlashSale.objects.filter(pk=sale.pk).update(finished_at=Now())
+    sale.refresh_from_db()
+    return sale
+
+
+def _hold(
+    sale: FlashSale,
+    parameters: Parameters,
+    strategy: Strategy,
+    round_: int,
+    processes: BuyerProcesses,
+    progress: Progress,
+) -> FlashSaleResult:
+    """One strategy's turn of one round."""
+    product = _exhibit(sale, strategy, round_)
+    outcomes = processes.buy(
+        product,
+        strategy.slug,
+        parameters.demand(round_),
+        threads=sale.threads,
+        payment=parameters.payment_ms / 1000,
+        served=lambda number: progress(strategy, round_, number),
+    )
+    _wait_for_the_killed(processes.application_name)
+    return _record(sale, product, strategy, round_, outcomes)
+
+
+def _exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
+    name = f"Flash sale {sale.pk}, {strategy.label}"
+    product = Product.objects.create(
+        sku=f"FLASH-{sale.pk}-{round_}-{strategy.slug}",
+        slug=f"flash-sale-{sale.pk}-{round_}-{strategy.slug}",
+        name=f"{name}, round {round_}" if sale.rounds > 1 else name,
+        price=Decimal("999.00"),
+        strategy=strategy.slug,
+        backstop=sale.backstop,
+        is_exhibit=True,
+    )
+    stock.receive(product, sale.stock, note=f"flash sale {sale.pk}")
+    return product
+
+
+def _wait_for_the_killed(application_name: str) -> None:
+    """Wait until PostgreSQL does nothing any more for buyers whose process was killed.
+
+    It finishes, and may commit, a statement whose sender is dead.
+    """
+    deadline = time.monotonic() + SECONDS_FOR_THE_KILLED
+    with connection.cursor() as cursor:
+        while time.monotonic() < deadline:
+            cursor.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'",
+                [application_name],
+            )
+            if cursor.fetchone() is None:
+                return
+            time.sleep(0.02)
+
+
+def _record(
+    sale: FlashSale, product: Product, strategy: Strategy, round_: int, outcomes: list[Outcome]
+) -> FlashSaleResult:
+    """Judge by the database, not by what the buyers believe, and store it."""
+    from inventory.flash_sale.report import verdict
+
+    bought, refused, failed = (
+        [outcome for outcome in outcomes if outcome.ending is ending] for ending in Ending
+    )
+    state = monitor.state_of(product.pk)
+    latencies = sorted(outcome.latency for outcome in outcomes if outcome.latency is not None)
+    seconds = max((outcome.finished for outcome in outcomes), default=0.0)
+    result = FlashSaleResult(
+        flash_sale=sale,
+        product=product,
+        strategy=strategy.slug,
+        safe=strategy.is_safe,
+        round=round_,
+        sold=state.sold,
+        refused=len(refused),
+        falsely_refused=_falsely_refused(refused, state.available),
+        failed=len(failed),
+        unrecorded=max(0, sum(outcome.buyer.quantity for outcome in bought) - state.sold),
+        stock_left=state.available,
+        oversold=state.oversold,
+        drift=state.drift,
+        per_second=len(bought) / seconds if seconds else 0.0,
+        p50_ms=_percentile_ms(latencies, 50),
+        p95_ms=_percentile_ms(latencies, 95),
+        p99_ms=_percentile_ms(latencies, 99),
+        first_error=failed[0].error[:300] if failed else "",
+    )
+    result.verdict = verdict(result, sale)
+    result.save()
+    return result
+
+
+def _falsely_refused(refused: list[Outcome], left: int) -> int:
+    """How many buyers were told "sold out" though as much as they wanted was always there.
+
+    Nothing comes back during a sale, so what is left at the end was there all the time.
+    """
+    return sum(outcome.buyer.quantity <= left for outcome in refused)
+
+
+def _percentile_ms(latencies: list[float], percent: int) -> float | None:
+    """The nearest-rank percentile of sorted seconds, in milliseconds; None of nothing."""
+    if not latencies:
+        return None
+    return 1000 * latencies[math.ceil(percent / 100 * len(latencies)) - 1]
+
+
+def free_connections() -> int:
+    """How many more connections the server takes, as far as it says."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT (SELECT sum(setting::int) FILTER (WHERE name = 'max_connections')
+                    - coalesce(sum(setting::int) FILTER (WHERE name <> 'max_connections'), 0)
+                    FROM pg_settings WHERE name IN ('max_connections',
+                        'superuser_reserved_connections', 'reserved_connections'))
+                - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
+            """
+        )
+        [free] = cursor.fetchone()
+    return max(0, int(free) - CONNECTIONS_FOR_OTHERS)
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")

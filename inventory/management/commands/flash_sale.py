@@ -1,0 +1,180 @@
+"""Many real buyers at once on little stock: which strategies oversell, and which don't."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from inventory import strategies
+from inventory.exceptions import UnknownStrategy
+from inventory.flash_sale import report
+from inventory.flash_sale.buyers import FlashSaleError
+from inventory.flash_sale.sale import InvalidParameters, Parameters, run
+from inventory.flash_sale.sale import Progress as Tell
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    help = (
+        "Let many buyers, in processes and threads of their own, buy the same few units at the "
+        "same instant, once per strategy, on products made for it. Exits 1 if a strategy that "
+        "calls itself safe sold too much, turned a buyer away wrongly, or failed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        default = Parameters()
+        parser.add_argument(
+            "--strategy",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="only this one; may be given again. There are: "
+            + ", ".join(strategy.slug for strategy in strategies.all_strategies()),
+        )
+        parser.add_argument(
+            "--stock", type=int, default=default.stock, help="units on sale (%(default)s)"
+        )
+        parser.add_argument("--buyers", type=int, default=default.buyers, help="(%(default)s)")
+        parser.add_argument(
+            "--quantity",
+            type=quantity,
+            default=default.quantity,
+            metavar="N or N-M",
+            help="units that each buyer asks for (1)",
+        )
+        parser.add_argument(
+            "--processes", type=int, default=default.processes, help="(%(default)s)"
+        )
+        parser.add_argument(
+            "--threads",
+            type=int,
+            help="in each process, each with a connection (as many as let all buyers go at once, "
+            "as far as the server's connections go)",
+        )
+        parser.add_argument(
+            "--payment-ms",
+            type=int,
+            default=default.payment_ms,
+            help="how long a payment takes, in milliseconds (%(default)s)",
+        )
+        parser.add_argument("--rounds", type=int, default=default.rounds, help="(%(default)s)")
+        parser.add_argument(
+            "--backstop",
+            action="store_true",
+            help="let PostgreSQL's CHECK refuse stock below zero, as in the shop",
+        )
+        parser.add_argument(
+            "--json", metavar="FILE", help='write the results there; "-" for standard output'
+        )
+        parser.add_argument(
+            "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
+        )
+
+    def handle(self, **options: Any) -> None:
+        parameters = self.parameters(**options)
+        self.check_writable(options["json"])
+        # Standard output is the JSON's, if it goes there.
+        to_stderr = options["json"] == "-"
+        console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
+        try:
+            with progress(console, parameters) as tell:
+                sale = run(parameters, progress=tell)
+        except InvalidParameters as error:
+            raise CommandError(str(error), returncode=USAGE_ERROR) from error
+        except FlashSaleError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            self.stderr.write("Broken off. What was finished is stored.")
+            sys.exit(INTERRUPTED)
+        report.show(sale, console)
+        if options["json"]:
+            self.write_json(options["json"], report.as_json(sale))
+        if any(report.is_surprising(result) for result in sale.results.all()):
+            sys.exit(1)
+
+    def parameters(self, **options: Any) -> Parameters:
+        try:
+            return Parameters(
+                strategies=options["strategy"],
+                stock=options["stock"],
+                buyers=options["buyers"],
+                quantity=options["quantity"],
+                processes=options["processes"],
+                threads=options["threads"],
+                payment_ms=options["payment_ms"],
+                rounds=options["rounds"],
+                backstop=options["backstop"],
+            )
+        except (InvalidParameters, UnknownStrategy) as error:
+            raise CommandError(str(error), returncode=USAGE_ERROR) from error
+
+    def check_writable(self, file: str | None) -> None:
+        """Before the sale, not after it."""
+        if file in (None, "-"):
+            return
+        try:
+            with Path(file).open("a"):
+                pass
+        except OSError as error:
+            raise CommandError(f"json: {error}", returncode=USAGE_ERROR) from error
+
+    def write_json(self, file: str, results: dict[str, Any]) -> None:
+        text = json.dumps(results, indent=2, ensure_ascii=False)
+        if file == "-":
+            self.stdout.write(text)
+        else:
+            Path(file).write_text(text + "\n")
+
+
+def quantity(text: str) -> tuple[int, int]:
+    """Read "3" or "1-4" as (least, most)."""
+    least, dash, most = text.partition("-")
+    try:
+        return int(least), int(most if dash else least)
+    except ValueError:
+        raise ArgumentTypeError(f"“{text}” is no number of units such as 2 or 1-4") from None
+
+
+@contextmanager
+def progress(console: Console, parameters: Parameters) -> Iterator[Tell]:
+    """Show how far the sale is: a bar on a terminal, else a line after each strategy's turn."""
+    turns = len(parameters.chosen()) * parameters.rounds
+    if not console.is_terminal:
+        yield lines(console, parameters)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("", total=turns * parameters.buyers)
+
+        def tell(strategy: strategies.Strategy, round_: int, served: int) -> None:
+            bars.update(bar, advance=served, description=turn(strategy, round_, parameters))
+
+        yield tell
+
+
+def lines(console: Console, parameters: Parameters) -> Tell:
+    done: dict[tuple[str, int], int] = {}
+
+    def tell(strategy: strategies.Strategy, round_: int, served: int) -> None:
+        key = (strategy.slug, round_)
+        done[key] = done.get(key, 0) + served
+        if done[key] == parameters.buyers:
+            words = turn(strategy, round_, parameters)
+            console.print(f"{words}: {parameters.buyers} buyers served", highlight=False)
+
+    return tell
+
+
+def turn(strategy: strategies.Strategy, round_: int, parameters: Parameters) -> str:
+    return f"{strategy.slug}, round {round_}" if parameters.rounds > 1 else strategy.slug

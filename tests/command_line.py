@@ -1,0 +1,35 @@
+"""`manage.py` as people run it: a process of its own, on the test's database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start ``manage.py`` with these arguments; its output is captured as text."""
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": database_url()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def database_url() -> str:
+    """Where the test's database is."""
+    database = connection.settings_dict
+    where = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+    given = {name: database[key] for name, key in where.items() if database[key]}
+    return f"postgres:///{database['NAME']}?{urlencode(given)}"
