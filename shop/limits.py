@@ -35,15 +35,12 @@ def rate(value: str) -> str | None:
 
 
 def cache(url: str) -> dict[str, Any]:
-    """Django's settings of the cache at ``url``; empty: one in each process.
-
-    Raises ImproperlyConfigured if the URL is none of a cache.
-    """
+    """A ``cast`` of settings: Django's settings of the cache at ``url``."""
     try:
-        settings: dict[str, Any] = Env.cache_url_config(url or "locmemcache://")
+        settings: dict[str, Any] = Env.cache_url_config(url)
     except (KeyError, ValueError, ImproperlyConfigured) as error:
-        raise ImproperlyConfigured(
-            "CACHE_URL must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+        raise ValueError(
+            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
         ) from error
     return settings
 
