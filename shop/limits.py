@@ -14,8 +14,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from environ import Env
 
 RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
 UNKNOWN_ADDRESS = "0.0.0.0"
@@ -30,6 +32,17 @@ def rate(value: str) -> str | None:
     if not RATE.fullmatch(value):
         raise ValueError("it must be a number per s, m, h or d, such as 60/m, or off.")
     return value
+
+
+def cache(url: str) -> dict[str, Any]:
+    """A ``cast`` of settings: Django's settings of the cache at ``url``."""
+    try:
+        settings: dict[str, Any] = Env.cache_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(
+            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+        ) from error
+    return settings
 
 
 def not_limited(view: View) -> View:

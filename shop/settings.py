@@ -133,7 +133,8 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 
 # Limits against abuse (shop/limits.py, shop/basket.py)
 
-CACHES = {"default": env.cache_url("CACHE_URL", default="locmemcache://")}
+IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+CACHES = {"default": env("CACHE_URL", cast=limits.cache, default=IN_EACH_PROCESS)}
 PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=limits.rate, default="600/m")
 POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.limits.client_address"

@@ -80,6 +80,16 @@ def test_a_rate_is_a_number_per_time() -> None:
             limits.rate(wrong)
 
 
+def test_the_cache_of_the_counters_is_named_by_a_url() -> None:
+    shared = limits.cache("dbcache://shop_cache")
+    assert shared["BACKEND"].endswith("DatabaseCache")
+    assert shared["LOCATION"] == "shop_cache"
+    assert limits.cache("redis://host:6379/0")["BACKEND"].endswith("RedisCache")
+    for wrong in ("garbage", "postgres://host/name"):
+        with pytest.raises(ValueError, match="it must name a cache"):
+            limits.cache(wrong)
+
+
 def test_deploying_without_a_shared_cache_is_warned_of() -> None:
     [warning] = checks.counters_are_shared()
     assert "CACHE_URL" in str(warning.hint)

@@ -23,6 +23,7 @@ PRODUCTION = {
     "HTTPS": "true",
     "ALLOWED_HOSTS": "shop.example.org, www.shop.example.org",
     "HSTS_SECONDS": "31536000",
+    "CACHE_URL": "dbcache://shop_cache",
 }
 
 
@@ -73,6 +74,11 @@ def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
         ("HOLD_MINUTES", "abc", "it must be a whole number from 1 to 10080."),
         ("HOLD_MINUTES", "0", "it must be a whole number from 1 to 10080."),
         ("HOLD_MINUTES", "-5", "it must be a whole number from 1 to 10080."),
+        ("SHOP_CURRENCY", "JPY", "it must be a currency with two decimal places"),
+        ("SHIPPING_COST", "4,90", "it must be an amount such as 4.90."),
+        ("POSTS_PER_ADDRESS", "60", "it must be a number per s, m, h or d, such as 60/m, or off."),
+        ("CACHE_URL", "garbage", "it must name a cache"),
+        ("PROXIES", "-1", "it must be a whole number from 0 to 10."),
         ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),
         ("DEBUG", "ture", "it must be true or false."),
         ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
