@@ -260,7 +260,7 @@ class EmbeddedPostgres:
             early_ends = early_ends + 1 if time.monotonic() - started < 5 else 0
             if early_ends == 10:
                 return 1
-            stopping.wait(0.3)
+            stopping.wait(0.5)
         if server is not None and not has_ended(server):
             stop(server)
         return 0
