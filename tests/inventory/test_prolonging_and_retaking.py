@@ -20,6 +20,7 @@ from inventory.exceptions import (
     NotForSale,
     ReservationEnded,
 )
+from inventory.locking import queue_product
 from inventory.models import Product, Reservation
 from inventory.reservations import (
     confirm,
@@ -221,6 +222,32 @@ def test_many_late_payments_at_once_on_few_units(make_product: MakeProduct, slug
     sold = of_kind(results, list) + of_kind(results, Reservation)
     assert (len(sold), len(of_kind(results, InsufficientStock))) == (3, 4)
     assert stock_of(product) == 0
+
+
+def test_it_waits_for_a_buyer_who_checks_and_writes_in_the_products_queue(
+    make_product: MakeProduct,
+) -> None:
+    """As a buyer of the strategy ``mutex`` does: check, then write without a condition."""
+    product = make_product(1, strategy="mutex")
+    gone = reserve(product, 1, buyer="A")
+    release(gone.pk)
+    checked = threading.Event()
+
+    def buy_slowly() -> None:
+        with transaction.atomic():
+            queue_product(product.pk)
+            assert stock_of(product) == 1
+            checked.set()
+            wait_until_somebody_waits_for_a_lock()
+            reserve(product, 1, buyer="B")
+
+    def pay_late() -> object:
+        assert checked.wait(30)
+        return confirm_or_retake([gone.pk])
+
+    bought, paid = at_once([buy_slowly, pay_late])
+    assert bought is None
+    assert isinstance(paid, InsufficientStock)
 
 
 def test_two_products_in_either_order_never_wait_in_a_circle(make_product: MakeProduct) -> None:

@@ -187,7 +187,8 @@ def test_a_refund_carried_out_many_times_at_once_is_one_at_the_bank(ten_sold: Or
     orders.refund(ten_sold.pk, amount=Decimal("20.00"))
     refund = Refund.objects.get()
     assert refunds.due() == [refund.pk]
-    at_once([lambda: refunds.carry_out(refund.pk)] * 4)
+    results = at_once([lambda: refunds.carry_out(refund.pk)] * 4)
+    assert len(of_kind(results, Refund)) == 4, results
     refund.refresh_from_db()
     assert (refund.state, refunds.due()) == (Refund.State.DONE, [])
     assert DemoBankRefund.objects.get().amount == Decimal("20.00")

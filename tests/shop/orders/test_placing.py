@@ -299,6 +299,27 @@ def test_a_late_payment_does_not_get_around_the_limit(make_product: MakeProduct)
     assert stock_of(product) == 8
 
 
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_late_payment_and_a_new_order_at_once_stay_within_the_limit(
+    make_product: MakeProduct, attempt: int
+) -> None:
+    product = make_product(10, max_per_buyer=2)
+    late = place((product, 2), buyer="A", email="ada@example.org")
+    at_bank(late, APPROVE)
+    lapse_all(late)
+    reservations.expire_lapsed()
+    hold = reserve(product, 2, buyer="B")
+    settled, placed = at_once(
+        [
+            lambda: orders.settle(late.pk),
+            lambda: order_holds([hold], buyer="B", email="ada@example.org"),
+        ]
+    )
+    is_placed = isinstance(placed, Order)
+    assert is_placed or isinstance(placed, LimitPerCustomer)
+    assert settled.state == (Order.State.REFUNDED if is_placed else Order.State.PAID)
+
+
 # The payment
 
 

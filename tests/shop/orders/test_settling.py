@@ -373,7 +373,17 @@ def test_a_payment_that_never_reached_the_bank_ends_with_its_time(
     assert order.payments.get().state == Payment.State.DECLINED
 
 
-def test_an_order_is_not_closed_while_a_payment_is_begun(make_product: MakeProduct) -> None:
+def test_an_order_whose_payment_was_begun_meanwhile_is_not_closed(
+    make_product: MakeProduct,
+) -> None:
+    order = place((make_product(2), 2))
+    lapse_all(order, by_minutes=6)
+    assert orders.abandoned() == [order.pk]
+    go_to_bank(order)
+    assert orders.close_abandoned(order.pk).state == State.PENDING
+
+
+def test_an_order_is_closed_or_a_payment_is_begun_never_both(make_product: MakeProduct) -> None:
     order = place((make_product(2), 2))
     lapse_all(order, by_minutes=6)
     at_once([lambda: orders.close_abandoned(order.pk), lambda: go_to_bank(order)])
