@@ -1,0 +1,116 @@
+"""How often one address may ask; over it comes a page that says when to come back.
+
+The counting is django-ratelimit's, in Django's cache. What one buyer may have in the basket is
+``shop.basket``'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from environ import Env
+
+RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
+UNKNOWN_ADDRESS = "0.0.0.0"
+
+View = Callable[..., HttpResponseBase]
+
+
+def rate(value: str) -> str | None:
+    """A ``cast`` of settings: such as 60/m; ``off`` is no limit."""
+    if value == "off":
+        return None
+    if not RATE.fullmatch(value):
+        raise ValueError("it must be a number per s, m, h or d, such as 60/m, or off.")
+    return value
+
+
+def cache(url: str) -> dict[str, Any]:
+    """A ``cast`` of settings: Django's settings of the cache at ``url``."""
+    try:
+        settings: dict[str, Any] = Env.cache_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(
+            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+        ) from error
+    return settings
+
+
+def not_limited(view: View) -> View:
+    """Mark a view that may be asked as often as anybody likes: a machine of ours asks it."""
+
+    @wraps(view)
+    def unlimited(*args: Any, **kwargs: Any) -> HttpResponseBase:
+        return view(*args, **kwargs)
+
+    unlimited.not_limited = True  # type: ignore[attr-defined]
+    return unlimited
+
+
+class RateLimitMiddleware:
+    """Answer 429 to an address that asks more often than the settings allow."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: View, args: object, kwargs: object
+    ) -> HttpResponse | None:
+        if getattr(view, "not_limited", False):
+            return None
+        posting = request.method not in ("GET", "HEAD", "OPTIONS")
+        if posting:
+            return _over(request, "posts", settings.POSTS_PER_ADDRESS)
+        return _over(request, "pages", settings.PAGES_PER_ADDRESS)
+
+
+def _over(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse | None:
+    """Count the request, and return the answer to one too many."""
+    from django_ratelimit.core import get_usage  # reads settings when imported
+
+    usage = get_usage(request, group=group, key="ip", rate=allowed, increment=True)
+    if usage is None or not usage["should_limit"]:
+        return None
+    seconds = max(1, usage["time_left"])
+    response = render(request, "429.html", {"seconds": seconds}, status=429)
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address that asked.
+
+    Behind PROXIES proxies of our own it is what the outermost of them wrote into X-Forwarded-For:
+    so many entries from the right. What stands left of it anybody can have made up.
+    """
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    candidates = [request.META.get("REMOTE_ADDR", "")]
+    if 0 < settings.PROXIES <= len(forwarded):
+        candidates.insert(0, forwarded[-settings.PROXIES].strip())
+    for candidate in candidates:
+        try:
+            address = ip_address(candidate)
+        except ValueError:
+            continue
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(address)
+    return UNKNOWN_ADDRESS
+
+
+def counters_are_shared() -> bool:
+    """Whether all processes count together."""
+    backend = type(caches["default"])
+    return backend.__name__ not in ("LocMemCache", "DummyCache")
