@@ -22,6 +22,7 @@ from inventory.exceptions import (
     IdempotencyKeyReused,
     InsufficientStock,
     InvalidQuantity,
+    InventoryError,
     NotForSale,
     ReservationChanged,
     ReservationEnded,
@@ -83,13 +84,19 @@ def reserve(
         max_per_buyer=product.max_per_buyer,
     )
     try:
-        return _take(chosen, request, pay)
-    except (InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey):
-        # The first request of this key may be what stands in the way of the second.
-        earlier = _earlier(request)
-        if earlier is None:
-            raise
-        return earlier
+        return chosen.take(request, pay)
+    except InsufficientStock as refused:
+        if refused.available < request.quantity:
+            raise  # on one snapshot, stock and lapsed holds together were too few
+    except BuyerLimitExceeded as refused:
+        if not _has_lapsed(request):
+            return _earlier_or(refused, request)
+    except DuplicateKey as refused:
+        return _earlier_or(refused, request)
+    try:
+        return _take_with_lapsed(request)
+    except (InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey) as refused:
+        return _earlier_or(refused, request)
 
 
 def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> list[Reservation]:
@@ -116,17 +123,10 @@ def _strategy(strategy: Strategy | str) -> Strategy:
     return strategies.get(strategy) if isinstance(strategy, str) else strategy
 
 
-def _take(strategy: Strategy, request: Request, pay: Pay) -> Reservation:
-    try:
-        return strategy.take(request, pay)
-    except InsufficientStock as refused:
-        if refused.available < request.quantity:
-            raise  # on one snapshot, stock and lapsed holds together were too few
-    except BuyerLimitExceeded:
-        of_buyer = Reservation.objects.lapsed().of_buyer(request.buyer)
-        if not of_buyer.filter(product_id=request.product_id).exists():
-            raise
-    return _take_with_lapsed(request)
+def _has_lapsed(request: Request) -> bool:
+    """Whether a lapsed hold of the buyer counts against ``max_per_buyer``."""
+    lapsed = Reservation.objects.lapsed().of_buyer(request.buyer)
+    return lapsed.filter(product_id=request.product_id).exists()
 
 
 def _take_with_lapsed(request: Request) -> Reservation:
@@ -151,13 +151,14 @@ def _take_with_lapsed(request: Request) -> Reservation:
     raise InsufficientStock(request.sku, request.quantity, stock)
 
 
-def _earlier(request: Request) -> Reservation | None:
-    """The reservation of the first request with this key."""
-    if request.idempotency_key is None:
-        return None
-    earlier = Reservation.objects.filter(idempotency_key=request.idempotency_key).first()
+def _earlier_or(refused: InventoryError, request: Request) -> Reservation:
+    """The reservation of the first request with this key; else ``refused`` is raised."""
+    key = request.idempotency_key
+    if key is None:
+        raise refused
+    earlier = Reservation.objects.filter(idempotency_key=key).first()
     if earlier is None:
-        return None
+        raise refused
     if (earlier.buyer, earlier.product_id) != (request.buyer, request.product_id):
         raise IdempotencyKeyReused("This key was used for another request: choose a new one.")
     return earlier
