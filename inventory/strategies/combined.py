@@ -43,6 +43,7 @@ MOST_AT_ONCE = 128  # buyers in a batch: more gain little, and the first wait fo
 SECONDS_BETWEEN_LOOKS = 5.0  # of a follower, whether its leader's thread still lives
 PAUSES = (0.0, 0.2, 1.0)  # seconds before a batch is sent again whose connection was lost
 PRIMARY_KEY = "inventory_reservation_pkey"
+CONNECTION_EXCEPTION, SHUTTING_DOWN = "08", "57P"  # how PostgreSQL's codes of errors begin
 
 # The whole batch, or nothing of it. Whether a key is there already is for the INSERT to find
 # out: a subquery would look at the database as it was before the UPDATE waited for the row.
@@ -268,11 +269,20 @@ def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
                 return  # a look at what is there tells whose
             raise
         except (OperationalError, InterfaceError) as error:
-            if connection.is_usable():  # the server refused, and said why
+            if not is_lost(error):
                 raise
             connection.close()
             lost = error
     raise lost
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection was lost, rather than something refused by the server.
+
+    Trying the connection wouldn't tell: Django connects anew after a COMMIT that failed.
+    """
+    code = getattr(error.__cause__, "sqlstate", None)
+    return code is None or code.startswith((CONNECTION_EXCEPTION, SHUTTING_DOWN))
 
 
 def _take_all_once(together: Sequence[Waiting], *, again: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.db import DataError, OperationalError, connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django import DjangoAssertNumQueries
 
 from inventory import monitor, stock, strategies
@@ -26,7 +27,7 @@ from inventory.locking import lock_product
 from inventory.models import Product, Reservation
 from inventory.reservations import release, reserve
 from inventory.strategies import combined
-from inventory.strategies.combined import Combined, Waiting, serve
+from inventory.strategies.combined import Combined, Queue, Waiting, serve
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 
@@ -231,15 +232,45 @@ def test_an_answer_that_is_lost_is_asked_for_again(
     assert (product.stock, product.version) == (left, 2)
 
 
-@pytest.mark.parametrize("after_commit", [True, False])
 def test_what_was_taken_before_the_answer_was_lost_is_within_the_limit(
-    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, after_commit: bool
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(9, backstop=False, max_per_buyer=2)
-    lose_the_answer(monkeypatch, 1, after_commit=after_commit)
+    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    lost: list[bool] = []
+
+    def commit_and_lose(wrapper: BaseDatabaseWrapper) -> None:
+        commit(wrapper)
+        if not lost:
+            lost.append(True)
+            wrapper.close()
+            raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit_and_lose)
     batch = [ask(product, 2, "A"), ask(product, 3, "B"), ask(product, 1, "C")]
     assert served(*batch) == [2, BuyerLimitExceeded, 1]
+    assert lost
     assert monitor.state_of(product.pk).held == 3
+
+
+def test_who_was_refused_before_it_failed_for_the_others_stays_refused(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(3)
+    batch = [ask(product, 4), ask(product, 1)]
+    strategy, send = Combined(), combined._send
+    strategy._queues[product.pk] = queue = Queue(threading.current_thread())
+    queue.waiting.extend(batch)
+
+    def send_for_all_only(together: Sequence[Waiting]) -> Any:
+        if len(together) < len(batch):
+            raise RuntimeError("out of memory")
+        return send(together)
+
+    monkeypatch.setattr(combined, "_send", send_for_all_only)
+    strategy._lead(product.pk)
+    assert [type(waiting.error) for waiting in batch] == [InsufficientStock, RuntimeError]
+    assert "out of memory" in str(batch[1].error)
 
 
 def test_what_cant_be_written_is_no_harm_to_the_others(make_product: MakeProduct) -> None:
