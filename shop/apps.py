@@ -7,4 +7,4 @@ class ShopConfig(AppConfig):
     name = "shop"
 
     def ready(self) -> None:
-        from shop import checks  # noqa: F401  (registers the system checks)
+        from shop import deploy_checks  # noqa: F401  (registers the system checks)

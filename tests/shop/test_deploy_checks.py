@@ -14,7 +14,7 @@ from shop.payments.demo import DemoBank
 LIVE: dict[str, Any] = {
     "ALLOWED_HOSTS": ["shop.example.org"],
     "DATABASE_URL": "postgres://shop@db.example.org/shop",
-    "PAYMENT_PROVIDER": "tests.shop.test_checks.RealBank",
+    "PAYMENT_PROVIDER": "tests.shop.test_deploy_checks.RealBank",
     "INVENTORY_STRATEGY": "single_statement",
     "SECRET_KEY": "x7" * 30 + "abcdefghij",
     "SECURE_SSL_REDIRECT": True,
