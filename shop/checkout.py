@@ -1,8 +1,8 @@
 """From the basket to the bank: an order takes over holds, and its payment is started.
 
 The order of locks, here and in ``orders``: the order (here: its idempotency key, as it has no
-row yet), then the customer's queues (``customer_limits``), then those of ``inventory.locking``. A payment
-provider is only ever called with none of them held.
+row yet), then the customer's queues (``customer_limits``), then those of ``inventory.locking``.
+A payment provider is only ever called with none of them held.
 """
 
 from __future__ import annotations
