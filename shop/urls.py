@@ -22,7 +22,7 @@ urlpatterns = [
         serve,
         {"document_root": settings.MEDIA_ROOT},
     ),
-    path("payments/<str:provider>/events/", payments.payment_events, name="payment_events"),
-    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo_bank"),
+    path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
+    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
     path("admin/", admin.site.urls),
 ]

@@ -69,7 +69,7 @@ class DemoBank(Provider):
                 "expires_at": payment.expires_at,
             },
         )
-        page = reverse("demo_bank", args=[charge.reference])
+        page = reverse("demo-bank", args=[charge.reference])
         return Started(charge.reference, urljoin(charge.return_url, page))
 
     def status(self, payment: Payment) -> Outcome:
@@ -150,7 +150,7 @@ def send_event(charge_id: int) -> None:
         {"id": f"{charge.reference}-{charge.state}", "payment": str(charge.key)}
     ).encode()
     request = urllib.request.Request(
-        urljoin(charge.return_url, reverse("payment_events", args=[DemoBank.slug])),
+        urljoin(charge.return_url, reverse("payment-events", args=[DemoBank.slug])),
         data=body,
         headers={"Content-Type": "application/json", SIGNATURE: sign(body)},
     )
