@@ -113,6 +113,14 @@ class DemoBank(Provider):
 # The bank's own page
 
 
+def find(reference: str) -> DemoBankCharge:
+    """Return the charge as it stands by the bank's clock. Raises DemoBankCharge.DoesNotExist."""
+    charge = DemoBankCharge.objects.get(reference=reference)
+    _bring_up_to_date(charge.key)
+    charge.refresh_from_db()
+    return charge
+
+
 def choose(reference: str, choice: Choice) -> DemoBankCharge:
     """Record what the customer chose, and return the charge; the first choice stands.
 
