@@ -19,7 +19,11 @@ class Form:
     """A form of a page, with what it would send."""
 
     action: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: list[tuple[str, str]] = field(default_factory=list)
+
+    def filled_in(self, values: dict[str, str]) -> bytes:
+        kept = [(name, value) for name, value in self.fields if name not in values]
+        return urlencode([*kept, *values.items()]).encode()
 
 
 @dataclass
@@ -50,7 +54,7 @@ class _Forms(HTMLParser):
         if tag == "form":
             self.forms.append(Form(urljoin(self.url, given.get("action", ""))))
         elif tag in ("input", "textarea") and self.forms and "name" in given:
-            self.forms[-1].fields[given["name"]] = given.get("value", "")
+            self.forms[-1].fields.append((given["name"], given.get("value", "")))
 
 
 class Shopper:
@@ -68,7 +72,7 @@ class Shopper:
 
     def send(self, form: Form, **values: str) -> Page:
         """Post the form with these values, and follow where it leads."""
-        data = urlencode({**form.fields, **values}).encode()
+        data = form.filled_in(values)
         return self._open(urllib.request.Request(form.action, data, {"Referer": self.shop}))
 
     def _open(self, request: urllib.request.Request) -> Page:
