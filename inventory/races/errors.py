@@ -1,4 +1,4 @@
-"""What the explorer refuses, and what it gives up on. An anomaly it finds is no error: see Result."""
+"""What the explorer refuses, and what it gives up on. An anomaly that it finds is a Result."""
 
 from __future__ import annotations
 

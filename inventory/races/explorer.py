@@ -15,9 +15,9 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from . import schedule
 from .conductor import Choose, Conductor, Performance
-from .errors import Misuse, RacesError, Unrepeatable
+from .errors import ImpossibleSchedule, Misuse, Unrepeatable
 from .result import Result, Run
-from .search import AtRandom, Given, Search, Serially, preemptions_in, unrepeatable
+from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, unrepeatable
 from .serial import (
     Outcome,
     SerialOrders,
@@ -199,7 +199,10 @@ class Explorer:
         )
         with self._ready() as stage:
             stage.warm_up()
-            run = stage.judge(stage.perform(Given(choices).choose))
+            performance = stage.perform(Given(choices).choose)
+            run = stage.judge(performance)
+        if run is None:
+            raise ImpossibleSchedule(f"The schedule doesn't end: {performance.cut}.")
         if expected is not None:
             check_repeated(expected, run)
         return run
@@ -261,7 +264,7 @@ class Stage:
         counts = [sum(p.chosen == name for p in again.points) for name in self.names]
         return math.factorial(sum(counts)) // math.prod(math.factorial(n) for n in counts)
 
-    def perform_branch(self, walk: Any) -> Performance:
+    def perform_branch(self, walk: Walk) -> Performance:
         """Perform it; what isn't as it was gets another try (somebody else may have been in)."""
         for tries_left in reversed(range(TRIES)):
             walk.restart()
@@ -431,11 +434,8 @@ def without_pauses() -> Iterator[None]:
         if not isinstance(threading.current_thread(), Session):
             sleep(seconds)
 
-    time.sleep = sleep_outside_sessions
+    time.sleep = sleep_outside_sessions  # type: ignore[assignment]
     try:
         yield
     finally:
         time.sleep = sleep
-
-
-__all__ = ["Explorer", "RacesError", "explore", "replay"]

@@ -1,4 +1,4 @@
-"""Runs as one HTML file that needs nothing else: to send, to keep with a build, to show in a talk."""
+"""Runs as one HTML file that needs nothing else: to send, to keep, to show in a talk."""
 
 from __future__ import annotations
 

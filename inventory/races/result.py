@@ -188,9 +188,9 @@ class Result:
         if self.complete_up_to is None:
             words = f"all but {self.given_up} with a session of too many steps"
         elif self.complete_up_to < 0:
-            words = "not exhaustive: the budget ended among those without preemption"
+            words = "not even all without preemption: the budget was too small"
         else:
-            words = f"not exhaustive: all with at most {self.complete_up_to} preemptions"
+            words = f"all with at most {preemptions_in_words(self.complete_up_to)}"
         return words + (f", and {self.sampled} at random" if self.sampled else "")
 
     def assert_holds(self) -> None:
@@ -204,7 +204,7 @@ class Result:
             raise RaceFound(self.failure(self.not_serializable))
 
     def failure(self, runs: list[Run]) -> str:
-        from . import transcript
+        from . import transcript  # it is made of runs
 
         run = min(runs, key=shortness)
         return (
@@ -242,6 +242,14 @@ class Result:
             "seconds": round(self.seconds, 3),
             "shortest": transcript.as_dict(self.shortest) if self.shortest else None,
         }
+
+
+def preemptions_in_words(number: int) -> str:
+    """
+    >>> preemptions_in_words(1)
+    '1 preemption'
+    """
+    return "1 preemption" if number == 1 else f"{number or 'no'} preemptions"
 
 
 def shortness(run: Run) -> tuple[int, int, int]:

@@ -155,7 +155,8 @@ class Session(threading.Thread):
             "CONN_MAX_AGE": None,
             "DISABLE_SERVER_SIDE_CURSORS": True,  # FETCH passes no gate
         }
-        connect, commit, rollback = connection.connect, connection._commit, connection._rollback
+        connect = connection.connect
+        commit, rollback = connection._commit, connection._rollback  # type: ignore[attr-defined]
 
         def connect_and_adopt() -> None:
             self._is_quiet = True

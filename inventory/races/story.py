@@ -32,6 +32,8 @@ def findings(run: Run) -> list[Finding]:
     """What can be seen in the transcript, the most telling first."""
     found = [*stale_reads(run), *refusals(run)] if run.is_flagged else [*refusals(run)]
     order = (LOST_UPDATE, STALE_CHECK, PHANTOM, WRITE_SKEW, DEADLOCKED, REFUSED, CONSTRAINT)
+    if any(finding.anomaly in (LOST_UPDATE, STALE_CHECK) for finding in found):
+        found = [finding for finding in found if finding.anomaly != WRITE_SKEW]  # its other half
     found.sort(key=lambda finding: order.index(finding.anomaly))
     if not found and run.is_flagged:
         return [Finding(UNEXPLAINED, run.broken or "It ends like no serial order of its sessions.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from . import story
 from .conductor import Event
-from .result import Run
+from .result import Run, preemptions_in_words
 from .session import Step
 from .statements import Kind, assignments, in_short
 
@@ -124,7 +123,7 @@ def heading(run: Run) -> Text:
     text = Text("BROKEN" if run.broken else "not serializable" if run.is_flagged else "holds")
     text.stylize("bold red" if run.is_flagged else "bold green")
     text.append(f"  {run.schedule}", style="bold")
-    text.append(f"  ({preemptions_in_words(run)})")
+    text.append(f"  ({preemptions_in_words(run.preemptions)})")
     if run.broken:
         text.append(f"  {run.broken.splitlines()[0]}", style="red")
     return text
@@ -152,10 +151,6 @@ def results_in_words(run: Run) -> str:
     return "; ".join(words)
 
 
-def preemptions_in_words(run: Run) -> str:
-    return "1 preemption" if run.preemptions == 1 else f"{run.preemptions or 'no'} preemptions"
-
-
 def as_dict(run: Run) -> dict[str, Any]:
     """Everything about a run, for JSON."""
     return {
@@ -176,7 +171,9 @@ def as_dict(run: Run) -> dict[str, Any]:
                 "text": each.text,
                 "result": each.result,
                 "rows": each.step.rows,
-                "waits_on": list(each.step.wait.on) if each.tone == "wait" else [],
+                "waits_on": list(each.step.wait.on)
+                if each.step.wait and each.tone == "wait"
+                else [],
                 "sqlstate": each.step.sqlstate if each.tone != "wait" else None,
             }
             for each in lines(run)
@@ -187,7 +184,3 @@ def as_dict(run: Run) -> dict[str, Any]:
 def shortened(text: str) -> str:
     text = re.sub(r"'([0-9a-f]{8})-[0-9a-f-]{27}'", r"'\1…'", text)  # UUIDs
     return text if len(text) <= LONGEST_STATEMENT else text[: LONGEST_STATEMENT - 1] + "…"
-
-
-def all_sessions(runs: Iterable[Run]) -> list[str]:
-    return sorted({name for run in runs for name in run.sessions})

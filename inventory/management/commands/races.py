@@ -155,14 +155,14 @@ class Command(BaseCommand):
 
     def print(self, what: RenderableType) -> None:
         """In colour on a terminal, else as plain text."""
-        out = sys.stdout if self.stdout._out is sys.__stdout__ else self.stdout._out  # type: ignore[attr-defined]
+        on_terminal = self.stdout.isatty()
         console = Console(
-            file=out,
-            no_color=self.style.ERROR("") == "" and not out.isatty(),
-            width=None if out.isatty() else 180,
-            highlight=False,
+            force_terminal=on_terminal, width=None if on_terminal else 180, highlight=False
         )
-        console.print(what)
+        with console.capture() as captured:
+            console.print(what)
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        self.stdout.write("\n".join(lines))
 
 
 def whole_number(least: int, most: int) -> Any:
