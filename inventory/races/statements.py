@@ -19,6 +19,8 @@ class Kind(Enum):
     OTHER = "other"  # anything may happen: DDL, functions
 
 
+LONGEST_COLUMNS = 40  # characters from SELECT to FROM that are shown
+
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 
@@ -127,12 +129,24 @@ def in_short(sql: str) -> str:
     'SELECT … FROM product WHERE id = 1'
     """
     sql = plain(sql)
-    sql = re.sub(r"^(SELECT) (?:DISTINCT )?[^()]{24,}? FROM ", r"\1 … FROM ", sql)
+    sql = without_columns(sql)
     sql = re.sub(r" LIMIT 21\b", "", sql)
     sql = re.sub(r"^(INSERT INTO \w+) .*", r"\1 …", sql)
     sql = re.sub(r" RETURNING .*$", "", sql) if sql.startswith(("INSERT", "UPDATE")) else sql
     sql = re.sub(r"\(([\w.]+ [-+*/] [\w.]+)\)", r"\1", sql)
     return re.sub(r"\((\w+ [<>=]+ [\w'.]+(?: AND \w+ [<>=]+ [\w'.]+)*)\)", r"\1", sql)
+
+
+def without_columns(sql: str) -> str:
+    """A SELECT with its list of columns left out, where that is long."""
+    if not sql.startswith("SELECT "):
+        return sql
+    depth = 0
+    for place, char in enumerate(sql):
+        depth += (char == "(") - (char == ")")
+        if depth == 0 and sql.startswith(" FROM ", place):
+            return f"SELECT …{sql[place:]}" if place > LONGEST_COLUMNS else sql
+    return sql
 
 
 def _split(text: str) -> list[str]:

@@ -130,7 +130,7 @@ def refusals(run: Run) -> Iterator[Finding]:
     """Whom PostgreSQL stopped."""
     for step in run.steps:
         me, ended = step.session, step.session in run.raised
-        then = "" if ended else f"; {me} tried again"
+        then = f", and {me} tried again" if goes_on_after(run, step) else ""
         others = " and ".join(name for name in run.sessions if name != me)
         if step.sqlstate == DEADLOCK:
             yield Finding(
@@ -151,6 +151,15 @@ def refusals(run: Run) -> Iterator[Finding]:
                 f"PostgreSQL refused {me}'s {step.kind.value} (line {Timeline(run).label(step)}): "
                 f"{step.error}.",
             )
+
+
+def goes_on_after(run: Run, failed: Step) -> bool:
+    return any(
+        step.session == failed.session
+        and step.number > failed.number
+        and step.kind is not Kind.ROLLBACK
+        for step in run.steps
+    )
 
 
 class Timeline:
