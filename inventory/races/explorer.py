@@ -19,6 +19,7 @@ from .errors import ImpossibleSchedule, Misuse, Unrepeatable
 from .result import Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, unrepeatable
 from .serial import (
+    Learned,
     Outcome,
     SerialOrders,
     Snapshots,
@@ -158,6 +159,7 @@ class Explorer:
         self.step_timeout = step_timeout
         self.max_steps = max_steps
         self.seed = 0
+        self.learned = Learned()
 
     def explore(
         self,
@@ -176,7 +178,8 @@ class Explorer:
             if reduce:
                 stage.check_read_committed()
             result = Result(self, stage.server.version, stage.isolation)
-            result.upper_bound = stage.warm_up()
+            stage.warm_up()
+            result.upper_bound = self.learned.upper_bound
             while not search.is_over and len(result.runs) < budget:
                 walk = search.next()
                 performance = stage.perform_branch(walk)
@@ -186,6 +189,7 @@ class Explorer:
             result.complete_up_to = search.complete_up_to
             if not search.is_over:
                 stage.sample(result, samples, random.Random(seed), max_preemptions)
+            result.retried = stage.retried
         result.reduced = reduce
         result.seconds = time.monotonic() - began
         return result
@@ -236,21 +240,20 @@ class Stage:
             step_timeout=explorer.step_timeout,
             max_steps=explorer.max_steps,
         )
-        self.snapshots = Snapshots(server)
+        self.learned = explorer.learned
+        self.snapshots = Snapshots(server, self.learned)
         self.serial_orders = SerialOrders(self._serial_outcome)
-        self.by_type: set[str] = set()
-        """Sessions whose results differ from run to run; compared by type."""
         self.before = ""
+        self.retried = 0
 
     @property
     def isolation(self) -> str:
         return self.explorer.isolation or self.server.isolation
 
-    def warm_up(self) -> int:
-        """Fill the caches of Python's side, by serial orders; learn what differs anyway.
-
-        Returns how many schedules there would be if nobody ever had to wait.
-        """
+    def warm_up(self) -> None:
+        """Fill the caches of Python's side, by serial orders; learn what differs anyway."""
+        if self.learned.upper_bound:
+            return
         first = self._perform_serially(self.names)
         self._perform_serially(self.names[::-1])
         for name in self.names:
@@ -260,9 +263,11 @@ class Stage:
         again, rows_again = self._perform_serially(self.names), self.snapshots.rows()
         self.snapshots.learn_noise(rows_once, rows_again)
         one, other = results_of(once), results_of(again)
-        self.by_type = {name for name in self.names if one.get(name) != other.get(name)}
+        self.learned.by_type.update(n for n in self.names if one.get(n) != other.get(n))
         counts = [sum(p.chosen == name for p in again.points) for name in self.names]
-        return math.factorial(sum(counts)) // math.prod(math.factorial(n) for n in counts)
+        self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
+            math.factorial(count) for count in counts
+        )
 
     def perform_branch(self, walk: Walk) -> Performance:
         """Perform it; what isn't as it was gets another try (somebody else may have been in)."""
@@ -273,6 +278,7 @@ class Stage:
             except Unrepeatable:
                 if not tries_left:
                     raise
+                self.retried += 1
         raise AssertionError("the last try returns or raises")
 
     def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
@@ -344,7 +350,7 @@ class Stage:
         return self._outcome(self._perform_serially(order))
 
     def _outcome(self, performance: Performance) -> Outcome:
-        results = tuple(results_of(performance, self.by_type).items())
+        results = tuple(results_of(performance, self.learned.by_type).items())
         if self.explorer.state is not None:
             return Outcome(results, (repr(self.explorer.state()),))
         return Outcome(results, self.snapshots.state(self.snapshots.rows()))
@@ -352,7 +358,7 @@ class Stage:
     def _compare_more_tables(self, performance: Performance) -> None:
         new = tables_written(performance) - self.snapshots.tables
         if new:
-            self.snapshots.tables |= new
+            self.snapshots.tables.update(new)
             self.serial_orders.forget()
 
 
@@ -395,16 +401,16 @@ def check_connection(using: str) -> None:
     connection = connections[using]
     if connection.vendor != "postgresql" or not is_psycopg3:
         raise Misuse("Races are explored on PostgreSQL with psycopg 3 only.")
+    if connection.settings_dict.get("OPTIONS", {}).get("pool"):
+        raise Misuse(
+            'The connection has a pool (OPTIONS["pool"]): sessions must not share connections. '
+            "Switch it off in the settings that races run with."
+        )
     if connection.in_atomic_block or not connection.get_autocommit():
         raise Misuse(
             "A transaction is open: other connections would see nothing of what setup() writes. "
             "Use TransactionTestCase, or @pytest.mark.django_db(transaction=True), instead of "
             "TestCase or plain django_db; and call explore() outside transaction.atomic()."
-        )
-    if connection.settings_dict.get("OPTIONS", {}).get("pool"):
-        raise Misuse(
-            'The connection has a pool (OPTIONS["pool"]): sessions must not share connections. '
-            "Switch it off in the settings that races run with."
         )
     if isinstance(threading.current_thread(), Session):
         raise Misuse("explore() can't be called from within a session.")

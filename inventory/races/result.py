@@ -121,6 +121,8 @@ class Result:
     """Schedules in which a session made too many steps."""
     cut: int = 0
     """Schedules given up because they only repeat others (``reduce``)."""
+    retried: int = 0
+    """Performances that went another way than the one they branched from, and were repeated."""
     seconds: float = 0.0
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)
 
@@ -239,6 +241,7 @@ class Result:
             "exhaustive": self.exhaustive,
             "complete_up_to_preemptions": self.complete_up_to,
             "coverage": self.coverage,
+            "retried": self.retried,
             "seconds": round(self.seconds, 3),
             "shortest": transcript.as_dict(self.shortest) if self.shortest else None,
         }

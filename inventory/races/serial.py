@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -39,13 +39,27 @@ class Outcome:
     state: State
 
 
+@dataclass
+class Learned:
+    """What serial orders have shown, and needn't be found out again."""
+
+    upper_bound: int = 0
+    """How many schedules there would be if nobody ever had to wait; 0: nothing was learned yet."""
+    tables: set[str] = field(default_factory=set)
+    """Those that are written, and so compared."""
+    noise: set[tuple[str, str]] = field(default_factory=set)
+    """Columns that differ from run to run anyway."""
+    by_type: set[str] = field(default_factory=set)
+    """Sessions whose results do; they are compared by type."""
+
+
 class Snapshots:
     """The committed rows of some tables, made comparable."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, learned: Learned) -> None:
         self._server = server
-        self.tables: set[str] = set()
-        self._noise: set[tuple[str, str]] = set()
+        self.tables = learned.tables
+        self._noise = learned.noise
 
     def rows(self) -> Rows:
         """All rows of the tables, and of those that they refer to."""

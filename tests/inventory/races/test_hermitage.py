@@ -31,7 +31,7 @@ def write(pk: int, stock: int) -> None:
 
 
 def read(pk: int) -> int:
-    return Mug.objects.values_list("stock", flat=True).get(pk=pk)
+    return Mug.objects.get(pk=pk).stock
 
 
 def both() -> dict[int, int]:
