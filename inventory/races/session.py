@@ -168,7 +168,7 @@ class Session(threading.Thread):
 
         def gated_commit() -> object:
             if is_idle(connection):
-                return commit()
+                return self._quietly(commit)  # sends nothing
             return self._perform(self._end(statements.COMMIT), commit)
 
         def gated_rollback() -> object:

@@ -131,8 +131,12 @@ def in_short(sql: str) -> str:
     sql = plain(sql)
     sql = without_columns(sql)
     sql = re.sub(r" LIMIT 21\b", "", sql)
+    sql = re.sub(
+        r"^WITH \w+ AS \( ?(UPDATE .*?) RETURNING .*?\) (INSERT INTO \w+) .*", r"\1; \2 …", sql
+    )
     sql = re.sub(r"^(INSERT INTO \w+) .*", r"\1 …", sql)
-    sql = re.sub(r" RETURNING .*$", "", sql) if sql.startswith(("INSERT", "UPDATE")) else sql
+    if sql.startswith("UPDATE"):
+        sql = re.sub(r" RETURNING .*$", "", sql)
     sql = re.sub(r"\(([\w.]+ [-+*/] [\w.]+)\)", r"\1", sql)
     return re.sub(r"\((\w+ [<>=]+ [\w'.]+(?: AND \w+ [<>=]+ [\w'.]+)*)\)", r"\1", sql)
 

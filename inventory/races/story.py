@@ -98,7 +98,7 @@ def describe_stale_read(
     commit = f"{other}'s COMMIT" if end.kind is Kind.COMMIT else f"{other}'s write"
     before = f"before {commit} (line {timeline.label(end)})"
     at, then = timeline.label(read), timeline.label(write)
-    if wrote == target(read.shown) and write.sql.startswith("UPDATE"):
+    if wrote == target(read.shown) and assignments(write.shown):
         column, value = changed_column(read, write)
         had = read.values[0].get(column) if read.values else None
         seen = f"{column} = {had}" if had is not None else "the row"

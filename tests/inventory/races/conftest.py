@@ -23,4 +23,4 @@ def tables(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
 def empty(transactional_db: None) -> None:
     """Django's flush doesn't know these tables."""
     for model in reversed(models.ALL):
-        model._base_manager.all()._raw_delete(connection.alias)  # type: ignore[attr-defined]
+        model._base_manager.all()._raw_delete(connection.alias)
