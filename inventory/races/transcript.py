@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from . import story
@@ -18,7 +18,7 @@ from .statements import Kind, assignments, in_short
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
 LANE_WIDTH = 6
 FEW_COLUMNS = 3
-LONGEST_STATEMENT = 110  # characters
+LONGEST_RESULT = 60  # characters
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def lines(run: Run) -> list[Line]:
 
 def line(event: Event, lane: int, columns: set[str]) -> Line:
     step = event.step
-    text = shortened(in_short(step.shown))
+    text = without_long_ids(in_short(step.shown))
     waits = step.wait is not None and not event.is_completion
     if waits:
         result, tone = f"<{step.wait}>", "wait"
@@ -100,23 +100,31 @@ def as_text(run: Run, *, width: int = 160) -> str:
     """Without colours, for messages and files."""
     console = Console(width=width, no_color=True, force_terminal=False, highlight=False)
     with console.capture() as captured:
-        console.print(rendered(run))
+        console.print(Rendered(run))
     return "\n".join(row.rstrip() for row in captured.get().splitlines())
 
 
-def rendered(run: Run) -> Group:
-    """For a rich console."""
-    found = lines(run)
-    longest = max((len(each.text) + LANE_WIDTH * each.lane for each in found), default=0)
-    rows = [heading(run)]
-    if run.before:
-        rows.append(Text(f"  before: {run.before}", style="dim"))
-    rows += [rendered_line(each, longest) for each in found]
-    if run.after:
-        rows.append(Text(f"  after:  {run.after}", style="bold red" if run.broken else "dim"))
-    rows.append(Text("  " + results_in_words(run)))
-    rows.append(Text("  " + story.told(run), style="bold"))
-    return Group(*rows)
+class Rendered:
+    """A run for a rich console: statements are cut to fit, never what came of them."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        run, found = self.run, lines(self.run)
+        yield heading(run)
+        if run.before:
+            yield Text(f"  before: {run.before}", style="dim")
+        results = max((min(len(each.result), LONGEST_RESULT) for each in found), default=0)
+        names = max((len(name) for name in run.sessions), default=0)
+        longest = max((len(each.text) + LANE_WIDTH * each.lane for each in found), default=0)
+        room = min(longest, options.max_width - len("   1  │   → ") - names - results)
+        for each in found:
+            yield rendered_line(each, max(20, room - LANE_WIDTH * each.lane), names)
+        if run.after:
+            yield Text(f"  after:  {run.after}", style="bold red" if run.broken else "dim")
+        yield Text("  " + results_in_words(run))
+        yield Text("  " + story.told(run), style="bold")
 
 
 def heading(run: Run) -> Text:
@@ -129,18 +137,21 @@ def heading(run: Run) -> Text:
     return text
 
 
-def rendered_line(each: Line, longest: int) -> Text:
+def rendered_line(each: Line, room: int, names: int) -> Text:
     colour = LANE_COLOURS[each.lane % len(LANE_COLOURS)]
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{each.label:>4} ", style="dim")
     text.append(" " * LANE_WIDTH * each.lane)
-    text.append(f"{each.session} │ ", style=f"bold {colour}")
-    statement = each.text.ljust(longest - LANE_WIDTH * each.lane) if each.result else each.text
-    text.append(statement, style=colour if each.tone != "wait" else f"dim {colour}")
+    text.append(f"{each.session:<{names}} │ ", style=f"bold {colour}")
+    statement = shortened(each.text, room)
+    text.append(
+        statement.ljust(room) if each.result else statement,
+        style=f"dim {colour}" if each.tone == "wait" else colour,
+    )
     if each.result:
         style = {"wait": "yellow", "error": "bold red"}.get(each.tone, "")
         arrow = "  " if each.tone == "wait" else "  → "
-        text.append(arrow + each.result, style=style)
+        text.append(arrow + shortened(each.result, LONGEST_RESULT), style=style)
     return text
 
 
@@ -181,6 +192,9 @@ def as_dict(run: Run) -> dict[str, Any]:
     }
 
 
-def shortened(text: str) -> str:
-    text = re.sub(r"'([0-9a-f]{8})-[0-9a-f-]{27}'", r"'\1…'", text)  # UUIDs
-    return text if len(text) <= LONGEST_STATEMENT else text[: LONGEST_STATEMENT - 1] + "…"
+def without_long_ids(text: str) -> str:
+    return re.sub(r"'([0-9a-f]{8})-[0-9a-f-]{27}'", r"'\1…'", text)
+
+
+def shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -27,6 +27,7 @@ COLUMNS = (
     "what went wrong",
 )  # fmt: skip
 MOST_BUYERS = 6
+WIDTH = 160  # of what is printed into a file or a pipe, in characters
 # Without --buyers: two in every order, and three with a bound that keeps it short.
 USUAL: tuple[tuple[int, int | None], ...] = ((2, None), (3, 1))
 
@@ -136,7 +137,7 @@ class Command(BaseCommand):
         if options["show"]:
             [shown] = [each for each in races if each.strategy.slug == options["show"]][:1]
             self.print("")
-            self.print(transcript.rendered(shown.result.most_instructive))
+            self.print(transcript.Rendered(shown.result.most_instructive))
         if options["json"]:
             results = {"results": [each.as_dict() for each in races]}
             options["json"].write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -151,13 +152,13 @@ class Command(BaseCommand):
                     )
                 )
                 assert each.result.shortest is not None
-                self.print(transcript.rendered(each.result.shortest))
+                self.print(transcript.Rendered(each.result.shortest))
 
     def print(self, what: RenderableType) -> None:
         """In colour on a terminal, else as plain text."""
         on_terminal = self.stdout.isatty()
         console = Console(
-            force_terminal=on_terminal, width=None if on_terminal else 180, highlight=False
+            force_terminal=on_terminal, width=None if on_terminal else WIDTH, highlight=False
         )
         with console.capture() as captured:
             console.print(what)
