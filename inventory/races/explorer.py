@@ -72,6 +72,7 @@ def explore(
     sets). The same outcomes from fewer schedules; at READ COMMITTED only, and without a bound.
     ``serial``: also look whether each schedule ends like a serial order.
     ``isolation``: the sessions' level, as “serializable”; by default the connection's.
+    ``using``: the database, by alias.
     ``step_timeout``: seconds for a step, after which its session is ended and named.
     ``max_steps``: of one session in one schedule; whoever needs more is cut off.
 

@@ -116,8 +116,8 @@ def describe_stale_read(
     if wrote == target(read.shown):
         return Finding(
             PHANTOM,
-            f"{me} looked at {wrote} (line {at}) {before}, and so did not see what {other} added "
-            f"(line {timeline.label(change)}) when it added its own (line {then}).",
+            f"{me} looked at {wrote} (line {at}) {before}, did not see what {other} added "
+            f"(line {timeline.label(change)}), and added its own (line {then}).",
         )
     return Finding(
         WRITE_SKEW,
