@@ -68,10 +68,9 @@ def what_it_found(run: Run, step: Step) -> str:
     if step.kind is Kind.WRITE and step.rows == 0:
         return "then found no row that met its condition any more"
     if step.kind is Kind.LOCK and step.values:
+        columns = changed_columns(run)
         changed = [
-            f"{column} = {value}"
-            for column, value in step.values[0].items()
-            if any(column in dict(assignments(other.shown)) for other in run.steps)
+            f"{column} = {value}" for column, value in step.values[0].items() if column in columns
         ]
         if changed:
             return f"then read {', '.join(changed)}"
@@ -160,6 +159,23 @@ def goes_on_after(run: Run, failed: Step) -> bool:
         and step.kind is not Kind.ROLLBACK
         for step in run.steps
     )
+
+
+def changed_columns(run: Run) -> set[str]:
+    """Columns that somebody changes in this run."""
+    changed: set[str] = set()
+    for step in run.steps:
+        if step.kind is Kind.WRITE:
+            for column, value in assignments(step.shown):
+                read = {
+                    values[column]
+                    for other in run.steps
+                    for values in other.values
+                    if column in values and other.kind is not Kind.WRITE
+                }
+                if read != {value.strip("'")}:
+                    changed.add(column)
+    return changed
 
 
 class Timeline:

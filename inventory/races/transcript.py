@@ -13,7 +13,7 @@ from . import story
 from .conductor import Event
 from .result import Run, preemptions_in_words
 from .session import Step
-from .statements import Kind, assignments, in_short
+from .statements import Kind, in_short
 
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
 LANE_WIDTH = 6
@@ -37,7 +37,7 @@ class Line:
 
 
 def lines(run: Run) -> list[Line]:
-    columns = changed_columns(run)
+    columns = story.changed_columns(run)
     lanes = {name: place for place, name in enumerate(sorted(run.sessions))}
     return [line(event, lanes[event.step.session], columns) for event in run.events]
 
@@ -77,23 +77,6 @@ def values_in_words(values: dict[str, str], columns: set[str]) -> str:
     if len(values) == 1:
         return next(iter(shown.values()), "")
     return ", ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def changed_columns(run: Run) -> set[str]:
-    """Columns that somebody changes in this run."""
-    changed: set[str] = set()
-    for step in run.steps:
-        if step.kind is Kind.WRITE:
-            for column, value in assignments(step.shown):
-                read = {
-                    values[column]
-                    for other in run.steps
-                    for values in other.values
-                    if column in values and other.kind is not Kind.WRITE
-                }
-                if read != {value.strip("'")}:
-                    changed.add(column)
-    return changed
 
 
 def as_text(run: Run, *, width: int = 160) -> str:

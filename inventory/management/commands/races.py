@@ -6,7 +6,8 @@ import json
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -86,9 +87,8 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         chosen = self.chosen(options["strategies"], options["show"])
         check_writable(options["html"], options["json"])
-        signal.signal(signal.SIGTERM, end_by_signal)
         try:
-            with scratch_database():
+            with ended_by_sigterm(), scratch_database():
                 races = list(self.races(chosen, options))
                 self.report(races, options)
         except KeyboardInterrupt:
@@ -109,7 +109,7 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         return list(dict.fromkeys(slugs)) or [s.slug for s in strategies.all_strategies()]
 
-    def races(self, slugs: list[str], options: dict[str, Any]) -> Iterable[StrategyRace]:
+    def races(self, slugs: list[str], options: dict[str, Any]) -> Iterator[StrategyRace]:
         bound = options["max_preemptions"]
         if options["buyers"] is not None:
             fields: tuple[tuple[int, int | None], ...] = ((options["buyers"], bound),)
@@ -201,9 +201,18 @@ def check_writable(*files: Path | None) -> None:
                 ) from error
 
 
-def end_by_signal(number: int, frame: object) -> NoReturn:
-    """SIGTERM ends the command like an exception, so that the scratch database is dropped."""
-    sys.exit(128 + number)
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command like an exception, so that the scratch database is dropped."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def table_of(races: list[StrategyRace]) -> Table:

@@ -43,6 +43,7 @@ def test_it_imports_nothing_of_the_project(module: Path) -> None:
 def code_of(name: str) -> str:
     """The README's block of code that starts with a comment with this name."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    block: str
     [block] = [block for block in blocks if block.startswith(f"# {name}\n")]
     return block
 
