@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .errors import StepTimedOut
 from .schedule import written
 from .server import DEADLOCK_TIMEOUT, Server
-from .session import Board, Session, State, Step
+from .session import Board, Session, Spare, State, Step
 from .statements import Kind
 
 POLL = 0.001  # seconds; PostgreSQL shows a wait after 0.3 to 2.6 ms
@@ -88,6 +88,11 @@ class Conductor:
         self._isolation = isolation
         self._step_timeout = step_timeout
         self._max_steps = max_steps
+        self._spare = Spare()
+
+    def close(self) -> None:
+        """Close the connections that sessions have left for the next ones."""
+        self._spare.close()
 
     def perform(self, choose: Choose, only: Collection[str] | None = None) -> Performance:
         """Run the sessions from start to end, in the order that ``choose`` makes.
@@ -98,6 +103,7 @@ class Conductor:
         return _OneSchedule(
             {name: call for name, call in self._calls.items() if only is None or name in only},
             self._server,
+            self._spare,
             choose,
             using=self._using,
             isolation=self._isolation,
@@ -111,6 +117,7 @@ class _OneSchedule:
         self,
         calls: Mapping[str, Callable[[], object]],
         server: Server,
+        spare: Spare,
         choose: Choose,
         *,
         using: str,
@@ -120,7 +127,7 @@ class _OneSchedule:
     ) -> None:
         self.board = Board()
         self.sessions = [
-            Session(name, call, self.board, server, using=using, isolation=isolation)
+            Session(name, call, self.board, server, spare, using=using, isolation=isolation)
             for name, call in calls.items()
         ]
         self.server = server
@@ -205,7 +212,7 @@ class _OneSchedule:
         while True:
             if self._is_anybody_on_the_way():
                 self._look_who_waits()
-            elif not self._has_anybody_been_freed() and not self._is_deadlock():
+            elif not self._has_anything_changed() and not self._is_deadlock():
                 break
             if time.monotonic() > deadline:
                 self._give_up()
@@ -237,15 +244,20 @@ class _OneSchedule:
                         self.waiting.append(session)
                     self.newest_wait = time.monotonic()
 
-    def _has_anybody_been_freed(self) -> bool:
-        """Ask again about those who wait: what ran since may have ended their wait."""
+    def _has_anything_changed(self) -> bool:
+        """Ask again about those who wait: what ran since may have ended their wait.
+
+        The answer counts only if nobody has moved while it was given: a deadlock ends by itself,
+        and who was still waiting when PostgreSQL looked may be free by now.
+        """
+        before = [s.state for s in self.sessions]
         asked = [s for s in self.sessions if s.state is State.BLOCKED]
         blocked = self._blocked(asked)
         with self.board.changed:
             for session in asked:
                 if session.pid not in blocked and session.state is State.BLOCKED:
                     session.state = State.RUNNING
-        return bool(self._on_the_way())
+            return before != [s.state for s in self.sessions]
 
     def _blocked(self, asked: list[Session]) -> set[int]:
         if not asked:

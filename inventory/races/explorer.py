@@ -219,9 +219,11 @@ class Explorer:
         chance = random.getstate()
         with committing_without_sync(self.using), without_pauses():
             server = Server(self.using)
+            stage = Stage(self, server)
             try:
-                yield Stage(self, server)
+                yield stage
             finally:
+                stage.conductor.close()
                 server.close()
                 random.setstate(chance)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from collections.abc import Iterator
 
@@ -27,7 +28,7 @@ def scratch_database(using: str = "default") -> Iterator[str]:
     connection = connections[using]
     if connection.vendor != "postgresql":
         raise Misuse("A scratch database can only be made on PostgreSQL.")
-    name = f"{PREFIX}{secrets.token_hex(6)}"
+    name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
     before = connection.settings_dict["NAME"]
     database = sql.Identifier(name)
     try:

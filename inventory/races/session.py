@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import psycopg
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
@@ -76,6 +77,31 @@ class Step:
         return self.kind is Kind.WRITE and self.error is None and bool(self.rows)
 
 
+class Spare:
+    """Connections that earlier sessions left as good as new: connecting takes longer than all else.
+
+    Each is used by one session at a time, from one schedule to the next.
+    """
+
+    def __init__(self) -> None:
+        self._connections: list[psycopg.Connection[Any]] = []
+
+    def take(self) -> psycopg.Connection[Any] | None:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            return None
+
+    def give(self, connection: psycopg.Connection[Any]) -> None:
+        """Keep a connection that is idle, after PostgreSQL has forgotten all about its session."""
+        connection.execute("DISCARD ALL")
+        self._connections.append(connection)
+
+    def close(self) -> None:
+        while (connection := self.take()) is not None:
+            connection.close()
+
+
 class Session(threading.Thread):
     """Runs ``call``, one statement at a time, each let through by ``go``."""
 
@@ -85,6 +111,7 @@ class Session(threading.Thread):
         call: Callable[[], object],
         board: Board,
         server: Server,
+        spare: Spare,
         *,
         using: str,
         isolation: str | None,
@@ -102,6 +129,7 @@ class Session(threading.Thread):
         self._call = call
         self._board = board
         self._server = server
+        self._spare = spare
         self._using = using
         self._isolation = isolation
         self._has_written = False
@@ -135,8 +163,7 @@ class Session(threading.Thread):
             self.raised = error
         finally:
             self._is_quiet = True
-            for each in connections.all(initialized_only=True):
-                each.close()
+            self._leave(connections[self._using])
             with self._board.changed:
                 self.state = State.DONE
                 self._board.changed.notify_all()
@@ -155,7 +182,7 @@ class Session(threading.Thread):
             "CONN_MAX_AGE": None,
             "DISABLE_SERVER_SIDE_CURSORS": True,  # FETCH passes no gate
         }
-        connect = connection.connect
+        connect, get_new = connection.connect, connection.get_new_connection
         commit, rollback = connection._commit, connection._rollback  # type: ignore[attr-defined]
 
         def connect_and_adopt() -> None:
@@ -176,6 +203,9 @@ class Session(threading.Thread):
                 return self._quietly(rollback)
             return self._perform(self._end(statements.ROLLBACK), rollback)
 
+        connection.get_new_connection = (  # type: ignore[method-assign]
+            lambda conn_params: self._spare.take() or get_new(conn_params)
+        )
         connection.connect = connect_and_adopt  # type: ignore[method-assign]
         connection._commit = gated_commit  # type: ignore[attr-defined]
         connection._rollback = gated_rollback  # type: ignore[attr-defined]
@@ -220,6 +250,24 @@ class Session(threading.Thread):
             raise self.misuse
 
         raw.wait = wait_behind_the_gate
+
+    def _leave(self, connection: BaseDatabaseWrapper) -> None:
+        """Give the connection back for the next schedule, if it can be; close it else."""
+        raw = connection.connection
+        try:
+            if (
+                raw is not None
+                and self.misuse is None
+                and not self._board.is_aborted
+                and raw.prepare_threshold is None  # else psycopg remembers what is prepared
+                and raw.info.transaction_status == TransactionStatus.IDLE
+            ):
+                del raw.wait  # the session's, no longer of use
+                self._spare.give(raw)
+                connection.connection = None
+        finally:
+            for each in connections.all(initialized_only=True):
+                each.close()
 
     def _statement(
         self,
