@@ -90,7 +90,7 @@ def deliver(body: bytes, signature: str | None = None, provider: str = "demo") -
 def test_the_page_shows_the_sum_and_sends_the_buyer_back(order: Order, client: Client) -> None:
     url = go_to_bank(order)
     page = client.get(url)
-    assert "25.00 EUR" in page.content.decode()
+    assert "€25.00" in page.content.decode()
     answer = client.post(url, {"choice": "approve"})
     assert (answer.status_code, answer["Location"]) == (302, RETURN_URL)
     assert orders.settle(order.pk).state == State.PAID
