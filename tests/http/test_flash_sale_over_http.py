@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection
 from django.db.models import F, Sum
 
 from inventory import monitor, reservations
@@ -104,6 +105,7 @@ def kill_when_some_are_sold(served: Served) -> None:
     pause = threading.Event()
     while not Order.objects.filter(state=Order.State.PAID)[3:4]:
         pause.wait(0.02)
+    connection.close()
     os.kill(served.web_workers()[0].pid, signal.SIGKILL)
     os.killpg(served.worker.pid, signal.SIGKILL)
 
