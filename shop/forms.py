@@ -166,6 +166,13 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
             "address": {"required": "Enter the address that we send it to."},
         }
 
+    def full_clean(self) -> None:
+        """Check all that was sent; the page takes its reader to the first field that is wrong."""
+        super().full_clean()
+        wrong = next((name for name in self.Meta.fields if name in self.errors), None)
+        if wrong:
+            self.fields[wrong].widget.attrs["autofocus"] = True
+
     @property
     def typed_fields(self) -> list[forms.BoundField]:
         """The fields that a buyer fills in."""

@@ -30,8 +30,8 @@ def checkout(request: ShopRequest) -> HttpResponse:
     and the form's ``key``. Sent twice, it leads to the first one's order.
     """
     if request.method != "POST":
-        return _show(request, CheckoutForm())
-    form = CheckoutForm(request.POST)
+        return _show(request, CheckoutForm(label_suffix=""))
+    form = CheckoutForm(request.POST, label_suffix="")
     if not form.is_valid():
         return _show(request, form, UNPROCESSABLE)
     try:
