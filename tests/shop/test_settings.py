@@ -24,6 +24,7 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "shop.example.org, www.shop.example.org",
     "HSTS_SECONDS": "31536000",
     "CACHE_URL": "dbcache://shop_cache",
+    "DEMO": "true",  # test_checks has a shop with a real payment provider
 }
 
 
