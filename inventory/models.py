@@ -199,6 +199,12 @@ class Reservation(models.Model):
                 fields=["product", "expires_at"],
                 condition=Q(status="HELD"),
             ),
+            # Those long let go or taken back (reservations.forget).
+            models.Index(
+                name="reservation_ended",
+                fields=["decided_at"],
+                condition=Q(status__in=["RELEASED", "EXPIRED"]),
+            ),
             # A buyer's basket, and what counts against max_per_buyer.
             models.Index(
                 name="reservation_of_buyer",

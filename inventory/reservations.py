@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, ForeignObjectRel, OuterRef, Q
 from django.db.models.functions import Greatest, Least, Now
 
 from inventory import conf, strategies
@@ -28,7 +30,6 @@ from inventory.exceptions import (
     ReservationEnded,
 )
 from inventory.holds import (
-    TAKE_BACK_AT_ONCE,
     Request,
     check_buyer_limit,
     give_back,
@@ -46,10 +47,16 @@ from inventory.quantities import checked
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
 from inventory.strategies.single_statement import take_if_available
 
-HELD, SOLD, RELEASED = (
+# A buyer waits for one such batch at the most: 200 holds are some milliseconds; with 1,000, the
+# slowest percent of the buyers of that product were measured to wait five times as long.
+SWEEP_AT_ONCE = 200
+FORGET_AT_ONCE = 500
+
+HELD, SOLD, RELEASED, EXPIRED = (
     Reservation.Status.HELD,
     Reservation.Status.SOLD,
     Reservation.Status.RELEASED,
+    Reservation.Status.EXPIRED,
 )
 
 
@@ -351,9 +358,7 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
     return reservation
 
 
-def expire_lapsed(
-    product_id: int | None = None, *, batch: int = TAKE_BACK_AT_ONCE
-) -> tuple[int, int]:
+def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) -> tuple[int, int]:
     """Take back the lapsed holds of a product, or of all; return (holds, units) taken back.
 
     Nothing is wrong where this never runs: a buyer who needs the units takes them back. It
@@ -374,6 +379,38 @@ def expire_lapsed(
             all_holds += holds
             all_units += units
     return all_holds, all_units
+
+
+def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
+    """Delete reservations let go or taken back longer than ``older_than`` ago; return how many.
+
+    Those that anything refers to by a foreign key, such as a line of an order, are kept, and so
+    is every sale. They count in no stock, so nobody waits, and short transactions of at most
+    ``batch`` reservations keep it so. A forgotten idempotency key may be used again.
+    """
+    old = Reservation.objects.filter(
+        status__in=[RELEASED, EXPIRED], decided_at__lt=Now() - older_than
+    )
+    unreferred = old.exclude(reduce(or_, _references(), Q(pk__in=[])))
+    forgotten = 0
+    while True:
+        with transaction.atomic():
+            # Locked: a payment that comes late could make it a sale yet.
+            rows = unreferred.order_by("decided_at").select_for_update(skip_locked=True)
+            ids = list(rows.values_list("pk", flat=True)[:batch])
+            old.filter(pk__in=ids).delete()
+        forgotten += len(ids)
+        if len(ids) < batch:
+            return forgotten
+
+
+def _references() -> list[Exists]:
+    """For each foreign key to a reservation, wherever it is: whether it refers to this one."""
+    return [
+        Exists(field.related_model._base_manager.filter(**{field.field.name: OuterRef("pk")}))
+        for field in Reservation._meta.get_fields(include_hidden=True)
+        if isinstance(field, ForeignObjectRel)
+    ]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Status
 
-from inventory import monitor, reservations
+from inventory import conf, monitor, reservations
 from shop import mail, orders, refunds
 from shop.payments import demo
 
@@ -87,6 +87,12 @@ def carry_out_refunds(timestamp: int) -> None:
 def check_law(timestamp: int) -> None:
     for state in monitor.check():
         log.error("The law of stock is broken: %s", state)
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_ended_reservations")
+def forget_ended_reservations(timestamp: int) -> None:
+    reservations.forget(conf.keep_ended_for())
 
 
 def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:

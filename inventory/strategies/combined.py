@@ -136,7 +136,7 @@ class Combined(SingleStatement):
         "of them sends a statement that takes for all and writes every reservation. The more "
         "wait, the more are served per lock and commit; alone it is the single statement."
     )
-    when = "For flash sales: the fastest by far when many want the same product at once."
+    when = "For a shop, and above all for flash sales: the fastest by far when many want the same."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of what follows; never held while a statement runs

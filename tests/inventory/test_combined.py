@@ -249,6 +249,11 @@ def test_what_was_taken_before_the_answer_was_lost_is_within_the_limit(
     monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit_and_lose)
     batch = [ask(product, 2, "A"), ask(product, 3, "B"), ask(product, 1, "C")]
     assert served(*batch) == [2, BuyerLimitExceeded, 1]
+    assert [type(waiting.error) for waiting in batch] == [
+        type(None),
+        BuyerLimitExceeded,
+        type(None),
+    ]
     assert lost
     assert monitor.state_of(product.pk).held == 3
 
