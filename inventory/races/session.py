@@ -122,6 +122,8 @@ class Session(threading.Thread):
         self.step: Step | None = None
         """At the gate: what comes next. Else: what was let through last."""
         self.is_in_sql = False
+        self.has_looked = False
+        """While it waits: whether it has looked for a deadlock, which it does once."""
         self.pid = 0
         self.returned: object = None
         self.raised: BaseException | None = None
@@ -142,6 +144,7 @@ class Session(threading.Thread):
         """Let the session through its gate; the caller holds ``board.changed``."""
         assert self.state is State.AT_GATE
         self.state = State.RUNNING
+        self.has_looked = False
         self._board.changed.notify_all()
         assert self.step is not None
         return self.step
@@ -228,6 +231,7 @@ class Session(threading.Thread):
                 "The connection goes through a pooler. Races need sessions of their own: "
                 "connect to PostgreSQL directly."
             )
+        raw.add_notice_handler(self._note_look)
         wait = raw.wait
 
         def wait_behind_the_gate(gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
@@ -251,6 +255,13 @@ class Session(threading.Thread):
 
         raw.wait = wait_behind_the_gate
 
+    def _note_look(self, notice: psycopg.errors.Diagnostic) -> None:
+        """PostgreSQL says that the session still waits, after it has looked for a deadlock."""
+        if notice.source_function == "ProcSleep":
+            with self._board.changed:
+                self.has_looked = True
+                self._board.changed.notify_all()
+
     def _leave(self, connection: BaseDatabaseWrapper) -> None:
         """Give the connection back for the next schedule, if it can be; close it else."""
         raw = connection.connection
@@ -263,6 +274,7 @@ class Session(threading.Thread):
                 and raw.info.transaction_status == TransactionStatus.IDLE
             ):
                 del raw.wait  # the session's, no longer of use
+                raw.remove_notice_handler(self._note_look)
                 self._spare.give(raw)
                 connection.connection = None
         finally:
