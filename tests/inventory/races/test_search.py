@@ -89,6 +89,10 @@ def test_a_schedule_is_the_same_however_often_it_is_replayed(buy: Callable[[], N
 
 def test_who_loses_a_deadlock_is_always_the_same() -> None:
     """The last one to wait: everybody else has looked for a deadlock before, and found none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone() != (True,):
+            pytest.skip("who isn't a superuser can't be told when somebody has looked")
 
     def two_mugs() -> None:
         Mug.objects.all().delete()
