@@ -99,36 +99,37 @@ class Conductor:
         ``only``: these sessions, by name. Raises StepTimedOut or Misuse. Nobody is left
         running, also then.
         """
+        board = Board()
+        performers = [
+            Session(
+                name,
+                call,
+                board,
+                self._server,
+                self._spare,
+                using=self._using,
+                isolation=self._isolation,
+            )
+            for name, call in self._calls.items()
+            if only is None or name in only
+        ]
         return _OneSchedule(
-            {name: call for name, call in self._calls.items() if only is None or name in only},
-            self._server,
-            self._spare,
-            choose,
-            using=self._using,
-            isolation=self._isolation,
-            step_timeout=self._step_timeout,
-            max_steps=self._max_steps,
+            performers, board, self._server, choose, self._step_timeout, self._max_steps
         ).perform()
 
 
 class _OneSchedule:
     def __init__(
         self,
-        calls: Mapping[str, Callable[[], object]],
+        sessions: list[Session],
+        board: Board,
         server: Server,
-        spare: Spare,
         choose: Choose,
-        *,
-        using: str,
-        isolation: str | None,
         step_timeout: float,
         max_steps: int,
     ) -> None:
-        self.board = Board()
-        self.sessions = [
-            Session(name, call, self.board, server, spare, using=using, isolation=isolation)
-            for name, call in calls.items()
-        ]
+        self.sessions = sessions
+        self.board = board
         self.server = server
         self.choose = choose
         self.step_timeout = step_timeout
