@@ -20,8 +20,10 @@ from inventory.models import Product, Reservation
 from inventory.races import explore, story
 from inventory.reservations import reserve
 from inventory.strategies import Strategy
+from inventory.strategies import combined as combined_module
 from inventory.strategies import single_statement as single_statement_module
 from inventory.strategies.base import Pay
+from inventory.strategies.combined import Combined
 from inventory.strategies.conditional_update import ConditionalUpdate
 from inventory.strategies.mutex import Mutex
 from inventory.strategies.select_for_update import SelectForUpdate
@@ -133,6 +135,15 @@ class Unguarded(SingleStatement):
         return super()._take(request, pay)
 
 
+class Uncombined(Combined):
+    """The statement for all without ``stock >= …`` (``guards_out``), behind a check."""
+
+    def _attempt(self, request: Request, pay: Pay) -> Reservation:
+        if Product.objects.get(pk=request.product_id).stock < request.quantity:
+            raise refusal(request)
+        return super()._attempt(request, pay)
+
+
 @pytest.fixture
 def guards_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from inventory.strategies import mutex, select_for_update, serializable
@@ -154,9 +165,12 @@ def guards_out(monkeypatch: pytest.MonkeyPatch) -> None:
     unguarded = guarded.replace("AND stock >= %(quantity)s", "")
     assert unguarded != guarded
     monkeypatch.setattr(single_statement_module, "TAKE", unguarded)
+    for_all = combined_module.TAKE_ALL.replace("AND stock >= %(total)s", "")
+    assert for_all != combined_module.TAKE_ALL
+    monkeypatch.setattr(combined_module, "TAKE_ALL", for_all)
 
 
-MUTANTS = [Unconditional, Unlocked, Unversioned, Queueless, ReadCommitted, Unguarded]
+MUTANTS = [Unconditional, Unlocked, Unversioned, Queueless, ReadCommitted, Unguarded, Uncombined]
 
 
 def test_every_safe_strategy_has_a_mutant() -> None:
@@ -180,7 +194,8 @@ def test_without_its_guard_a_safe_strategy_oversells(mutant: Callable[[], Strate
 @pytest.fixture
 def product_with_lapsed_hold(make_product: MakeProduct) -> tuple[Product, Callable[[], None]]:
     """A product of one unit, which a lapsed hold has, and what sets it up; no backstop."""
-    product = make_product(1, backstop=False)
+    # With combined the two would meet in this process, before any statement.
+    product = make_product(1, backstop=False, strategy="single_statement")
 
     def setup() -> None:
         Reservation.objects.all().delete()
