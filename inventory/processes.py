@@ -23,7 +23,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 
 SECONDS_TO_GET_READY = 60
 SECONDS_TO_THE_START = 0.05  # long enough for the message to reach every process
@@ -233,7 +233,11 @@ def _do(job: Job, parent: Connection) -> None:
         finally:
             connection.close()
 
-    job.prepare()
+    try:
+        job.prepare()
+    except DatabaseError as error:
+        parent.send(str(error))  # and the parent will end us
+        return
     threads = [threading.Thread(target=connect_and_work, daemon=True) for _ in range(job.threads)]
     for thread in threads:
         thread.start()
