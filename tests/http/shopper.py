@@ -80,11 +80,7 @@ class Shopper:
         deadline = time.monotonic() + 60
         while True:
             try:
-                with self._opener.open(request, timeout=60) as answer:
-                    page = Page(answer.url, answer.status, answer.read().decode())
-            except urllib.error.HTTPError as error:
-                with error:
-                    page = Page(error.url or "", error.code, error.read().decode())
+                page = self._ask(request)
             except CONNECTION_PROBLEMS:
                 if time.monotonic() > deadline:
                     raise
@@ -92,6 +88,14 @@ class Shopper:
                 continue
             self.statuses.append(page.status)
             return page
+
+    def _ask(self, request: urllib.request.Request) -> Page:
+        try:
+            with self._opener.open(request, timeout=60) as answer:
+                return Page(answer.url, answer.status, answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Page(error.url or "", error.code, error.read().decode())
 
     # A purchase
 

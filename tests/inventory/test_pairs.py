@@ -75,7 +75,8 @@ PAIRS_BY_STRATEGY = [
 def look_at(
     make_product: MakeProduct, one: str, other: str, *, max_preemptions: int | None
 ) -> None:
-    product = make_product(5, backstop=False)
+    # With combined, two could meet in this process before any statement.
+    product = make_product(5, backstop=False, strategy="single_statement")
     shelf = Shelf(product, Reservation(), Reservation())
     actions = {**ACTIONS, **BY_STRATEGY}
 
