@@ -100,22 +100,31 @@ def take_back_lapsed(
 ) -> tuple[int, int]:
     """Take back a product's lapsed holds, oldest first; the caller has locked the product.
 
-    Waits for a hold that is just being confirmed or prolonged, and then looks at it again.
+    Waits for a hold that is just being confirmed or prolonged, and then looks at it again; in
+    the order of primary keys, as everybody who locks several of a product's reservations.
     With ``buyer``, only those of that buyer. Returns (holds, units).
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE inventory_reservation
-            SET status = 'EXPIRED', decided_at = statement_timestamp()
-            WHERE status = 'HELD' AND expires_at <= statement_timestamp() AND id IN (
+            WITH lapsed AS MATERIALIZED (
                 SELECT id FROM inventory_reservation
-                WHERE product_id = %(product_id)s AND status = 'HELD'
-                    AND expires_at <= statement_timestamp()
-                    AND (%(buyer)s::text IS NULL OR buyer = %(buyer)s)
-                ORDER BY expires_at LIMIT %(at_most)s
+                WHERE status = 'HELD' AND expires_at <= statement_timestamp() AND id IN (
+                    SELECT id FROM inventory_reservation
+                    WHERE product_id = %(product_id)s AND status = 'HELD'
+                        AND expires_at <= statement_timestamp()
+                        AND (%(buyer)s::text IS NULL OR buyer = %(buyer)s)
+                    ORDER BY expires_at LIMIT %(at_most)s
+                )
+                ORDER BY id FOR NO KEY UPDATE
             )
-            RETURNING quantity
+            UPDATE inventory_reservation AS reservation
+            SET status = 'EXPIRED', decided_at = statement_timestamp()
+            FROM lapsed
+            WHERE reservation.id = lapsed.id
+                AND reservation.status = 'HELD'
+                AND reservation.expires_at <= statement_timestamp()
+            RETURNING reservation.quantity
             """,
             {"product_id": product_id, "buyer": buyer, "at_most": at_most},
         )

@@ -20,11 +20,12 @@ transaction, so that a pooler may sit in between.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from uuid import UUID
 
 import pglock
 from django.db import connection
 
-from inventory.models import Product
+from inventory.models import Product, Reservation
 
 
 def lock_products(product_ids: Iterable[int]) -> dict[int, Product]:
@@ -38,6 +39,24 @@ def lock_products(product_ids: Iterable[int]) -> dict[int, Product]:
         .order_by("pk")
     )
     return {product.pk: product for product in locked}
+
+
+def lock_reservations(reservation_ids: Iterable[UUID]) -> list[Reservation]:
+    """Lock these reservations until the transaction ends; return them by product.
+
+    Raises Reservation.DoesNotExist if one isn't there.
+    """
+    ids = set(reservation_ids)
+    locked = (
+        Reservation.objects.select_for_update(no_key=True)
+        .filter(pk__in=ids)
+        .order_by("product_id", "pk")
+    )
+    found = list(locked)
+    if len(found) < len(ids):
+        missing = ids - {reservation.pk for reservation in found}
+        raise Reservation.DoesNotExist(f"There is no reservation {min(map(str, missing))}.")
+    return found
 
 
 def lock_product(product_id: int) -> Product:

@@ -6,14 +6,14 @@ transaction that moves the units. Locks are taken in the order of ``inventory.lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Least, Now
 
 from inventory import conf, strategies
 from inventory.exceptions import (
@@ -31,9 +31,15 @@ from inventory.holds import (
     Request,
     check_buyer_limit,
     give_back,
+    refusal,
     take_back_lapsed,
 )
-from inventory.locking import lock_product, lock_product_to_take, queue_buyer
+from inventory.locking import (
+    lock_product,
+    lock_product_to_take,
+    lock_reservations,
+    queue_buyer,
+)
 from inventory.models import Product, Reservation, ReservationQuerySet
 from inventory.quantities import checked
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
@@ -157,6 +163,31 @@ def _earlier(request: Request) -> Reservation | None:
     return earlier
 
 
+def prolong(
+    reservation_ids: Iterable[UUID], *, hold_for: timedelta, at_most: timedelta
+) -> list[Reservation]:
+    """Hold all of these for ``hold_for`` from now, or none; return them by product.
+
+    Never longer than ``at_most`` in all, counted from when each was made, and never shorter
+    than it was. A hold whose time is over is held again as long as nobody has taken it back.
+
+    Raises ReservationEnded if one is no hold any more, or has been one for ``at_most``;
+    Reservation.DoesNotExist.
+    """
+    ids = set(reservation_ids)
+    with transaction.atomic():
+        for hold in lock_reservations(ids):
+            if hold.status != HELD:
+                raise _ended(hold)
+        Reservation.objects.held().filter(pk__in=ids).update(
+            expires_at=Greatest(F("expires_at"), Least(Now() + hold_for, F("created_at") + at_most))
+        )
+        prolonged = Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk")
+        if prolonged.lapsed().exists():
+            raise ReservationEnded(HELD, "This reservation can't be held any longer.")
+        return list(prolonged)
+
+
 def confirm(reservation_id: UUID) -> Reservation:
     """Make a hold a sale, and return it; the units stay taken. Confirming again changes nothing.
 
@@ -169,6 +200,87 @@ def confirm(reservation_id: UUID) -> Reservation:
     if reservation.status != SOLD:
         raise _ended(reservation)
     return reservation
+
+
+def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
+    """Make all of these sales, or none; return them by product. Doing it again changes nothing.
+
+    For a buyer who has paid. Where a hold was let go or taken back meanwhile, its units are
+    taken again, in the way of ``single_statement`` whatever the product's strategy; lapsed holds
+    of others count as available.
+
+    Raises InsufficientStock, NotForSale or BuyerLimitExceeded if units that are gone can't be
+    taken again, Reservation.DoesNotExist. Then nothing was changed.
+    """
+    ids = set(reservation_ids)
+    with suppress(ReservationEnded), transaction.atomic():
+        return _confirm_all(ids)
+    with transaction.atomic():
+        products = _lock_products_to_retake(ids)
+        # First those still held: what lapsed of our own must not be taken back for the others.
+        gone = [each for each in lock_reservations(ids) if each.status not in (HELD, SOLD)]
+        _confirm_held(ids)
+        for reservation in gone:
+            _retake(reservation, products[reservation.product_id])
+        return _confirm_all(ids)
+
+
+def _confirm_all(ids: set[UUID]) -> list[Reservation]:
+    for reservation in lock_reservations(ids):
+        if reservation.status not in (HELD, SOLD):
+            raise _ended(reservation)
+    _confirm_held(ids)
+    return list(Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk"))
+
+
+def _confirm_held(ids: set[UUID]) -> None:
+    Reservation.objects.held().filter(pk__in=ids).update(status=SOLD, decided_at=Now())
+
+
+def _lock_products_to_retake(ids: set[UUID]) -> dict[int, Product]:
+    """Lock the products, each after its queues; return them by primary key."""
+    locked: dict[int, Product] = {}
+    products = Product.objects.filter(reservations__in=ids).order_by("pk")
+    for product in products.distinct():
+        if product.max_per_buyer is not None:
+            of_product = Reservation.objects.filter(pk__in=ids, product=product)
+            for buyer in sorted(set(of_product.values_list("buyer", flat=True))):
+                queue_buyer(product.pk, buyer)
+        locked[product.pk] = lock_product_to_take(product.pk)
+    return locked
+
+
+def _retake(reservation: Reservation, product: Product) -> None:
+    """Take the units again of a reservation that was let go; it and the product are locked."""
+    request = Request(
+        product_id=product.pk,
+        sku=product.sku,
+        quantity=reservation.quantity,
+        buyer=reservation.buyer,
+        hold_for=timedelta(0),
+        strategy="single_statement",
+        max_per_buyer=product.max_per_buyer,
+    )
+    if not product.is_active:
+        raise NotForSale(product.sku)
+    if product.max_per_buyer is not None:
+        # A lapsed hold could still be confirmed, and so counts until it is taken back.
+        take_back_lapsed(product.pk, buyer=reservation.buyer)
+    check_buyer_limit(request)
+    while not _take_units(request):
+        if not take_back_lapsed(product.pk)[1]:
+            raise refusal(request)
+    Reservation.objects.filter(pk=reservation.pk).update(
+        status=SOLD, strategy=request.strategy, decided_at=Now()
+    )
+
+
+def _take_units(request: Request) -> bool:
+    return bool(
+        Product.objects.filter(pk=request.product_id, stock__gte=request.quantity).update(
+            stock=F("stock") - request.quantity, version=F("version") + 1
+        )
+    )
 
 
 def release(reservation_id: UUID) -> Reservation:

@@ -5,6 +5,7 @@ shop runs on this machine alone, on a PostgreSQL of its own.
 """
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from environ import Env
@@ -42,6 +43,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "procrastinate.contrib.django",
     "inventory",
     "shop",
 ]
@@ -75,7 +77,8 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database.configure(env.str("DATABASE_URL", default=""), BASE_DIR)}
+DATABASE_URL = env.str("DATABASE_URL", default="")
+DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -101,3 +104,23 @@ MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
 INVENTORY_HOLD_FOR = timedelta(minutes=env.int("HOLD_MINUTES", default=10))
 INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
+
+# Orders and payment
+
+SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="EUR")
+SHIPPING_COST = Decimal(env.str("SHIPPING_COST", default="4.90"))
+# A shop that is there to be tried out: no real money, no real goods.
+DEMO = env.bool("DEMO", default=False)
+# Who takes new payments, and who did before: names or dotted paths of classes (shop/payments/).
+PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
+FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
+# A hold in an order is prolonged for the payment by this much, and lasts at most so long in all.
+PAYMENT_TIME = timedelta(minutes=env.int("PAYMENT_MINUTES", default=15))
+HOLD_AT_MOST = timedelta(minutes=env.int("HOLD_AT_MOST_MINUTES", default=60))
+
+# E-mails: printed, unless told otherwise.
+
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
+EMAIL_TIMEOUT = 30  # seconds

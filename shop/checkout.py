@@ -1,0 +1,184 @@
+"""From the basket to the bank: an order takes over holds, and its payment is started.
+
+The order of locks, here and in ``orders``: the order (here: its idempotency key, as it has no
+row yet), then the customer's queues (``limits``), then those of ``inventory.locking``. A payment
+provider is only ever called with none of them held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from uuid import UUID
+
+import pglock
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from inventory.exceptions import ReservationEnded
+from inventory.locking import lock_reservations
+from inventory.models import Product, Reservation
+from inventory.reservations import prolong
+from shop import limits, orders, payments
+from shop.exceptions import (
+    BasketChanged,
+    EmptyBasket,
+    HoldInOrder,
+    KeyReused,
+    NotInThisState,
+)
+from shop.models import Order, OrderLine, Payment
+
+
+def place_order(
+    buyer: str,
+    reservation_ids: Collection[UUID],
+    *,
+    name: str,
+    email: str,
+    address: str,
+    idempotency_key: str,
+    seen_total: Decimal | None = None,
+) -> Order:
+    """Make an order of these holds of the buyer, prolonged for the payment, and return it.
+
+    The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
+    give it wherever the basket may have changed since. A second request with the same
+    ``idempotency_key`` changes nothing, and returns the first one's order.
+
+    Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
+    LimitPerCustomer or KeyReused; then nothing was changed.
+    """
+    order = Order(
+        buyer=buyer,
+        name=name.strip(),
+        email=email.strip(),
+        email_key=limits.email_key(email),
+        address=address.strip(),
+        idempotency_key=idempotency_key,
+        currency=settings.SHOP_CURRENCY,
+        shipping_cost=settings.SHIPPING_COST,
+        total=settings.SHIPPING_COST,
+    )
+    order.clean_fields()
+    with transaction.atomic():
+        # A double click waits here for the first one, and then finds its order.
+        pglock.advisory(f"order {idempotency_key}", xact=True).acquire()
+        return _earlier(order) or _place(order, set(reservation_ids), seen_total)
+
+
+def _earlier(order: Order) -> Order | None:
+    """The order of the first request with this key."""
+    earlier = Order.objects.filter(idempotency_key=order.idempotency_key).first()
+    if earlier is not None and earlier.buyer != order.buyer:
+        raise KeyReused("This form was used for another order: open the checkout again.")
+    return earlier
+
+
+def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
+    if not ids:
+        raise EmptyBasket("There is nothing in your basket.")
+    products = Product.objects.filter(reservations__in=ids).distinct().in_bulk()
+    limits.queue_customer(products.values(), order.email_key)
+    holds = _take_over(order.buyer, ids, products)
+    limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
+    order.total = order.shipping_cost + sum(hold.total for hold in holds)
+    if seen_total is not None and seen_total != order.total:
+        raise BasketChanged(
+            f"Your basket has changed: the total is {order.total} {order.currency} now. "
+            "Please look at it again."
+        )
+    order.save(force_insert=True)
+    OrderLine.objects.bulk_create(
+        OrderLine(
+            order=order,
+            reservation=hold,
+            sku=products[hold.product_id].sku,
+            name=products[hold.product_id].name,
+            unit_price=hold.unit_price,
+            quantity=hold.quantity,
+        )
+        for hold in holds
+    )
+    return order
+
+
+def _take_over(buyer: str, ids: set[UUID], products: dict[int, Product]) -> list[Reservation]:
+    """Lock the holds and prolong them; from here on the basket can't change them."""
+    try:
+        locked = lock_reservations(ids)
+    except Reservation.DoesNotExist as error:
+        raise BasketChanged("Your basket has changed. Please look at it again.") from error
+    if any(hold.buyer != buyer for hold in locked):
+        raise BasketChanged("Your basket has changed. Please look at it again.")
+    line = OrderLine.objects.filter(reservation__in=ids).select_related("order").first()
+    if line is not None:
+        raise HoldInOrder(
+            f"{line.name} is in your order {line.order.number} already.", order=line.order
+        )
+    try:
+        return _prolonged(ids)
+    except ReservationEnded as error:
+        names = _names_of_ended(locked, products)
+        raise BasketChanged(
+            f"Your time for {names} is over. Please look at your basket again."
+        ) from error
+
+
+def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
+    return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
+
+
+def _names_of_ended(holds: list[Reservation], products: dict[int, Product]) -> str:
+    held = set(
+        Reservation.objects.alive().filter(pk__in=[hold.pk for hold in holds]).values_list("pk")
+    )
+    ended = [products[hold.product_id].name for hold in holds if (hold.pk,) not in held]
+    return " and ".join(ended or [products[hold.product_id].name for hold in holds])
+
+
+def unfinished_orders(buyer: str) -> Iterable[Order]:
+    """The buyer's orders that wait for their payment: to be gone on with, or cancelled."""
+    return Order.objects.pending().of_buyer(buyer).prefetch_related("lines")
+
+
+def start_payment(order_id: int, *, return_url: str) -> str:
+    """Return the address at which the buyer pays for the order.
+
+    ``return_url`` is the order's page, in full. As long as a payment may still end well, the
+    answer is the same; after a declined one it is a new payment, as long as the holds last.
+
+    Raises NotInThisState if there is nothing to pay (by now), ReservationEnded if the holds are
+    gone: nothing is charged then; Order.DoesNotExist, ProviderUnavailable.
+    """
+    orders.settle(order_id)  # is the last one declined, or paid by now?
+    payment = _open_payment(order_id, return_url)
+    if payment is None:
+        orders.settle_free(order_id)
+        return return_url
+    started = payments.start(payment)
+    Payment.objects.filter(pk=payment.pk, reference="").update(reference=started.reference)
+    return started.url
+
+
+def _open_payment(order_id: int, return_url: str) -> Payment | None:
+    """The payment that the order waits for, a new one if there is none; None if it is free."""
+    with transaction.atomic():
+        order = orders.locked(order_id)
+        if not order.is_open:
+            raise NotInThisState(f"Order {order.number} is {order.get_state_display()}.")
+        _prolonged(order.lines.values_list("reservation_id", flat=True))
+        if order.total == 0:
+            return None
+        payment = order.payments.unanswered().first()
+        if payment is None:
+            payment = order.payments.create(
+                provider=payments.current().slug,
+                amount=order.total,
+                currency=order.currency,
+                return_url=return_url,
+                expires_at=Now() + settings.PAYMENT_TIME,
+            )
+            payment.refresh_from_db()
+        return payment

@@ -1,0 +1,64 @@
+"""What must not go live: said by ``manage.py check --deploy``, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.exceptions import ImproperlyConfigured
+
+from shop import payments
+
+THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
+
+
+@register
+def payment_provider_exists(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        payments.current()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="shop.E001")]
+    return []
+
+
+@register(Tags.security, deploy=True)
+def payments_are_real(**kwargs: Any) -> list[CheckMessage]:
+    if settings.PAYMENT_PROVIDER != "demo" or settings.DEMO:
+        return []
+    return [
+        Error(
+            "PAYMENT_PROVIDER is demo: everybody could have everything for nothing.",
+            hint="Name a real provider (see shop/payments/base.py), or set DEMO=true if this shop "
+            "is there to be tried out.",
+            id="shop.E002",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def database_is_a_server(**kwargs: Any) -> list[CheckMessage]:
+    if settings.DATABASE_URL:
+        return []
+    return [
+        Error(
+            "DATABASE_URL is not set: the shop would use the checkout's own PostgreSQL, which "
+            "nobody backs up and no second machine can reach.",
+            hint="DATABASE_URL=postgres://user:password@host:5432/name",
+            id="shop.E003",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def hosts_are_named(**kwargs: Any) -> list[CheckMessage]:
+    hosts = set(settings.ALLOWED_HOSTS)
+    if "*" in hosts:
+        problem = (
+            "ALLOWED_HOSTS has *: links in the shop's e-mails could be made to lead elsewhere."
+        )
+    elif hosts <= THIS_MACHINE:
+        problem = "ALLOWED_HOSTS names only this machine: customers would get an error."
+    else:
+        return []
+    return [Error(problem, hint="ALLOWED_HOSTS=shop.example.org", id="shop.E004")]

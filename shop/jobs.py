@@ -1,0 +1,28 @@
+"""The door to the queue of background work (``shop.tasks``)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.manager import JobManager
+from procrastinate.tasks import configure_task
+
+
+def queue(task: str, *, wait: timedelta | None = None, **arguments: int | str) -> None:
+    """Queue a job of the task of that name in ``shop.tasks``, to start after ``wait``.
+
+    In the transaction under way: the job is there exactly if what it is about is. Inside a
+    worker ``task.defer()`` would use another connection, and so another transaction.
+
+    Raises KeyError if there is no such task.
+    """
+    known = app.tasks[f"shop.tasks.{task}"]
+    configure_task(
+        name=known.name,
+        job_manager=JobManager(DjangoConnector()),
+        schedule_in=None if wait is None else {"seconds": int(wait.total_seconds())},
+        queue=known.queue,
+        priority=known.priority,
+    ).defer(**arguments)

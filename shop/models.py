@@ -1,0 +1,345 @@
+"""Orders and the money for them. What may happen to them is in ``checkout`` and ``orders``."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from decimal import Decimal
+
+from django.core.validators import ProhibitNullCharactersValidator
+from django.db import models
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Now
+
+from inventory.models import Reservation
+
+no_nul = ProhibitNullCharactersValidator()
+NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
+
+
+def new_token() -> str:
+    """A key that can't be guessed."""
+    return secrets.token_urlsafe(24)
+
+
+def new_number() -> str:
+    """An order's number for people; it doesn't tell how many orders there are."""
+    letters = [secrets.choice(NUMBER_LETTERS) for _ in range(8)]
+    return f"{''.join(letters[:4])}-{''.join(letters[4:])}"
+
+
+class OrderQuerySet(models.QuerySet["Order"]):
+    def pending(self) -> OrderQuerySet:
+        return self.filter(state=Order.State.PENDING)
+
+    def of_buyer(self, buyer: str) -> OrderQuerySet:
+        return self.filter(buyer=buyer)
+
+
+class Order(models.Model):
+    """What a buyer ordered at the prices of the holds, and what has become of it."""
+
+    class State(models.TextChoices):
+        PENDING = "PENDING", "waiting for payment"
+        PAID = "PAID", "paid"
+        SHIPPED = "SHIPPED", "shipped"
+        CANCELLED = "CANCELLED", "cancelled"
+        REFUNDED = "REFUNDED", "refunded"
+
+    token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
+    number = models.CharField(max_length=9, unique=True, default=new_number, editable=False)
+    idempotency_key = models.CharField(max_length=100, unique=True, validators=[no_nul])
+    buyer = models.CharField(max_length=64, help_text="An opaque key.")
+    name = models.CharField(max_length=200, validators=[no_nul])
+    email = models.EmailField("e-mail", max_length=254)
+    email_key = models.CharField(
+        max_length=254, editable=False, help_text="The address as limits per customer compare it."
+    )
+    address = models.TextField(max_length=1000, validators=[no_nul])
+    currency = models.CharField(max_length=3)
+    shipping_cost = models.DecimalField(max_digits=10, decimal_places=2)
+    total = models.DecimalField(
+        max_digits=12, decimal_places=2, help_text="Goods and shipping, tax included."
+    )
+    state = models.CharField(max_length=9, choices=State, default=State.PENDING)
+    tracking = models.CharField(
+        "tracking reference", max_length=100, blank=True, validators=[no_nul]
+    )
+    placed_at = models.DateTimeField(db_default=Now())
+    paid_at = models.DateTimeField(null=True, blank=True)
+    shipped_at = models.DateTimeField(null=True, blank=True)
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was cancelled, or refunded in whole."
+    )
+
+    objects = OrderQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-placed_at", "-pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="order_amounts_add_up",
+                condition=Q(shipping_cost__gte=0) & Q(total__gte=F("shipping_cost")),
+            ),
+            models.CheckConstraint(
+                name="order_paid_at_if_paid",
+                condition=~Q(state__in=["PAID", "SHIPPED"]) | Q(paid_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="order_closed_at_if_closed",
+                condition=Q(state__in=["CANCELLED", "REFUNDED"], closed_at__isnull=False)
+                | Q(state__in=["PENDING", "PAID", "SHIPPED"], closed_at__isnull=True),
+            ),
+        ]
+        indexes = [
+            # The admin's list, newest first.
+            models.Index(name="order_by_date", fields=["-placed_at"]),
+            # The worker: which orders still wait (orders.close_abandoned).
+            models.Index(name="order_pending", fields=["placed_at"], condition=Q(state="PENDING")),
+            # A buyer's own orders.
+            models.Index(name="order_of_buyer", fields=["buyer", "placed_at"]),
+            # What counts against max_per_buyer, across browsers (limits.check).
+            models.Index(name="order_of_email", fields=["email_key"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}, {self.get_state_display()}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits for its payment."""
+        return self.state == self.State.PENDING
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        return self.state in (self.State.PENDING, self.State.PAID)
+
+    @property
+    def goods(self) -> Decimal:
+        """Price of the goods, without shipping."""
+        return self.total - self.shipping_cost
+
+    def paid(self) -> Decimal:
+        """All that was charged for it, in its currency."""
+        return _total(Payment.objects.filter(order=self, state=Payment.State.PAID))
+
+    def refunded(self) -> Decimal:
+        """All that was given back or is due to be."""
+        return _total(Refund.objects.filter(payment__order=self))
+
+    def kept(self) -> Decimal:
+        """What was charged and not given back."""
+        return self.paid() - self.refunded()
+
+
+class OrderLine(models.Model):
+    """One reservation as it was ordered: its price never changes."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="lines")
+    reservation = models.OneToOneField(
+        Reservation, on_delete=models.PROTECT, related_name="order_line"
+    )
+    sku = models.CharField("SKU", max_length=64)
+    name = models.CharField(max_length=200)
+    unit_price = models.DecimalField(max_digits=10, decimal_places=2)
+    quantity = models.PositiveIntegerField(help_text="Units.")
+    refunded = models.PositiveIntegerField(default=0, help_text="Units whose price was given back.")
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(
+                name="order_line_quantity_positive", condition=Q(quantity__gt=0)
+            ),
+            models.CheckConstraint(
+                name="order_line_refunded_within_quantity",
+                condition=Q(refunded__gte=0) & Q(refunded__lte=F("quantity")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} × {self.name}"
+
+    @property
+    def total(self) -> Decimal:
+        return self.unit_price * self.quantity
+
+    @property
+    def left(self) -> int:
+        """Units not refunded."""
+        return self.quantity - self.refunded
+
+
+class PaymentQuerySet(models.QuerySet["Payment"]):
+    def unanswered(self) -> PaymentQuerySet:
+        """Those of which we don't know yet how they end."""
+        return self.filter(state=Payment.State.STARTED)
+
+
+class Payment(models.Model):
+    """One try to pay for an order. The provider knows how it ends; this is what it told us."""
+
+    class State(models.TextChoices):
+        STARTED = "STARTED", "started"
+        PAID = "PAID", "paid"
+        DECLINED = "DECLINED", "declined"
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
+    provider = models.CharField(max_length=200)
+    reference = models.CharField(
+        max_length=200, blank=True, help_text="The provider's. Empty: it hasn't answered yet."
+    )
+    key = models.UUIDField(
+        unique=True,
+        default=uuid.uuid4,
+        editable=False,
+        help_text="Makes a repeated start the same.",
+    )
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+    currency = models.CharField(max_length=3)
+    state = models.CharField(max_length=8, choices=State, default=State.STARTED)
+    return_url = models.URLField(
+        max_length=500, help_text="The order's page, where the provider sends the buyer back to."
+    )
+    started_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(help_text="The provider charges nothing after this.")
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PaymentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(name="payment_amount_positive", condition=Q(amount__gt=0)),
+            # Two at once could both charge.
+            models.UniqueConstraint(
+                name="payment_one_started_per_order",
+                fields=["order"],
+                condition=Q(state="STARTED"),
+            ),
+            models.UniqueConstraint(
+                name="payment_reference_once",
+                fields=["provider", "reference"],
+                condition=~Q(reference=""),
+            ),
+        ]
+        indexes = [
+            # The worker: which payments to ask about (orders.unsettled).
+            models.Index(
+                name="payment_started", fields=["started_at"], condition=Q(state="STARTED")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.currency}, {self.get_state_display()}"
+
+    def kept(self) -> Decimal:
+        """What was charged and not given back."""
+        charged = self.amount if self.state == self.State.PAID else Decimal(0)
+        return charged - _total(self.refunds.all())
+
+
+class Refund(models.Model):
+    """Money to give back: decided in a transaction, carried out by a job after it."""
+
+    class State(models.TextChoices):
+        DUE = "DUE", "on its way"
+        DONE = "DONE", "done"
+        FAILED = "FAILED", "refused by the provider"
+
+    class Reason(models.TextChoices):
+        GOODS_GONE = "GOODS_GONE", "paid too late: sold to somebody else"
+        PAID_TWICE = "PAID_TWICE", "paid twice"
+        PAID_AFTER_END = "PAID_AFTER_END", "paid after the order was closed"
+        CANCELLED = "CANCELLED", "order cancelled"
+        RETURNED = "RETURNED", "goods returned or not sent"
+        GOODWILL = "GOODWILL", "part of the price given back"
+
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
+    key = models.CharField(
+        max_length=100, unique=True, help_text="Makes a repeated refund the same, here and there."
+    )
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+    reason = models.CharField(max_length=14, choices=Reason)
+    note = models.CharField(max_length=200, blank=True, validators=[no_nul])
+    state = models.CharField(max_length=6, choices=State, default=State.DUE)
+    problem = models.CharField(
+        max_length=300, blank=True, help_text="Why the provider refused it the last time."
+    )
+    decided_at = models.DateTimeField(db_default=Now())
+    carried_out_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(name="refund_amount_positive", condition=Q(amount__gt=0)),
+        ]
+        indexes = [
+            # The worker: what is still to be given back (refunds.due).
+            models.Index(name="refund_due", fields=["decided_at"], condition=Q(state="DUE")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.payment.currency}, {self.get_state_display()}"
+
+
+class PaymentEvent(models.Model):
+    """A message of a provider that has been acted on; the same one again changes nothing."""
+
+    provider = models.CharField(max_length=200)
+    event_id = models.CharField(max_length=200)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="events")
+    received_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(name="payment_event_once", fields=["provider", "event_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.event_id}"
+
+
+# The demo bank's database. It stands for a system of somebody else's: only shop.payments.demo
+# reads and writes it, in transactions of its own.
+
+
+class DemoBankCharge(models.Model):
+    """What the bank knows of a payment."""
+
+    class State(models.TextChoices):
+        OPEN = "OPEN", "waiting for the customer"
+        APPROVED = "APPROVED", "approved"
+        DECLINED = "DECLINED", "declined"
+
+    key = models.UUIDField(unique=True, help_text="The shop's: one charge per payment.")
+    reference = models.CharField(max_length=43, unique=True, default=new_token)
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+    currency = models.CharField(max_length=3)
+    description = models.CharField(max_length=200)
+    return_url = models.URLField(max_length=500)
+    expires_at = models.DateTimeField()
+    state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    approve_at = models.DateTimeField(
+        null=True, blank=True, help_text="The customer has approved; the money takes until then."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.currency}, {self.get_state_display()}"
+
+
+class DemoBankRefund(models.Model):
+    """Money that the bank has given back."""
+
+    charge = models.ForeignKey(DemoBankCharge, on_delete=models.PROTECT, related_name="refunds")
+    key = models.CharField(max_length=100, unique=True)
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+
+    def __str__(self) -> str:
+        return f"{self.amount} {self.charge.currency}"
+
+
+def _total(amounts: models.QuerySet[Payment] | models.QuerySet[Refund]) -> Decimal:
+    total: Decimal | None = amounts.aggregate(total=Sum("amount"))["total"]
+    return total or Decimal(0)

@@ -1,0 +1,329 @@
+"""What becomes of an order: settled, cancelled, refunded, shipped; each step exactly once.
+
+``settle`` is the only place where money and goods meet. Every step locks the order's row first
+(the order of locks is told in ``checkout``), looks at its state under the lock, and decides in
+one transaction. Money is given back after it, by a job (``refunds``), and e-mails go by jobs that
+are queued in it: no provider is ever waited for with a lock in hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Sum
+from django.db.models.functions import Now
+
+from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSale
+from inventory.locking import lock_products
+from inventory.models import Product, Reservation
+from inventory.reservations import confirm_or_retake, release, return_units
+from shop import jobs, limits, payments, refunds
+from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
+from shop.models import Order, OrderLine, Payment, Refund
+from shop.payments.base import Outcome
+
+log = logging.getLogger(__name__)
+
+State = Order.State
+GOODS_ARE_GONE = (InsufficientStock, NotForSale, BuyerLimitExceeded, LimitPerCustomer)
+CLOSE_AFTER = timedelta(minutes=5)  # from the end of the holds
+
+
+def locked(order_id: int) -> Order:
+    """Lock the order's row until the transaction ends. Raises Order.DoesNotExist."""
+    return Order.objects.select_for_update(no_key=True).get(pk=order_id)
+
+
+# Money and goods
+
+
+def settle(order_id: int) -> Order:
+    """Ask the provider how the order's payments ended, act on it, and return the order.
+
+    May be called by anybody at any time, any number of times and at once: the buyer's return,
+    the provider's message and the worker do. What was paid is kept only with the goods; if a hold
+    is gone and its units can't be taken again, or the order is closed or paid for already, the
+    money goes back.
+
+    Raises Order.DoesNotExist, ProviderUnavailable.
+    """
+    undecided = Payment.objects.filter(order=order_id).exclude(state=Payment.State.PAID)
+    answers = {payment: payments.status(payment) for payment in undecided.select_related("order")}
+    if all(answer is Outcome.OPEN for answer in answers.values()):
+        return Order.objects.get(pk=order_id)
+    with transaction.atomic():
+        order = locked(order_id)
+        for payment, answer in answers.items():
+            if answer is Outcome.PAID and _is_first_to_record(payment, Payment.State.PAID):
+                _accept(order, payment)
+            elif answer is Outcome.DECLINED:
+                _is_first_to_record(payment, Payment.State.DECLINED)
+    return Order.objects.get(pk=order_id)
+
+
+def _is_first_to_record(payment: Payment, state: Payment.State) -> bool:
+    """Record how the payment ended; False if somebody else has. Paid stays paid."""
+    not_yet = Payment.objects.filter(pk=payment.pk).exclude(state__in=[Payment.State.PAID, state])
+    return not_yet.update(state=state, decided_at=Now()) == 1
+
+
+def _accept(order: Order, payment: Payment) -> None:
+    """Give goods for money that has come in just now; or the money back."""
+    if order.state in (State.PAID, State.SHIPPED):
+        refunds.owe(payment, payment.amount, Refund.Reason.PAID_TWICE)
+    elif order.state != State.PENDING:
+        refunds.owe(payment, payment.amount, Refund.Reason.PAID_AFTER_END)
+    elif _hand_over(order):
+        _change(order, State.PAID, paid_at=Now())
+        jobs.queue("send_order_paid", order_id=order.pk)
+    else:
+        _give_goods_back(order)
+        _change(order, State.REFUNDED, closed_at=Now())
+        refunds.owe(payment, payment.amount, Refund.Reason.GOODS_GONE)
+
+
+def _hand_over(order: Order) -> bool:
+    """Sell the order's holds, all or none; False if units are gone and can't be taken again."""
+    lines = order.lines.values_list("reservation_id", flat=True)
+    products = Product.objects.filter(reservations__in=lines).distinct()
+    try:
+        with transaction.atomic():
+            limits.queue_customer(products, order.email_key)
+            gone = _gone_units(order)
+            if gone:
+                limits.check_customer(
+                    products.filter(pk__in=gone),
+                    buyer=order.buyer,
+                    email_key=order.email_key,
+                    more=gone,
+                )
+            confirm_or_retake(lines)
+    except GOODS_ARE_GONE as error:
+        log.info("Order %s is paid, but can't be delivered: %s", order.number, error)
+        return False
+    return True
+
+
+def _gone_units(order: Order) -> dict[int, int]:
+    """Units by product of holds that were let go or taken back meanwhile."""
+    gone = Reservation.objects.filter(
+        order_line__order=order,
+        status__in=[Reservation.Status.RELEASED, Reservation.Status.EXPIRED],
+    )
+    by_product = gone.order_by("product_id").values_list("product_id")
+    return dict(by_product.annotate(units=Sum("quantity")))
+
+
+def settle_free(order_id: int) -> Order:
+    """Settle an order that costs nothing; no provider is needed for it."""
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state == State.PENDING and order.total == 0 and _hand_over(order):
+            _change(order, State.PAID, paid_at=Now())
+            jobs.queue("send_order_paid", order_id=order.pk)
+    return order
+
+
+def unsettled() -> list[int]:
+    """The orders with payments of which we don't know how they ended, whatever became of them.
+
+    Also cancelled ones: the buyer may still be at the bank. It doesn't go on for ever, since
+    the provider lets no payment be open for longer than its ``expires_at``.
+    """
+    unanswered = Payment.objects.unanswered().order_by("started_at")
+    return list(unanswered.values_list("order_id", flat=True).distinct())
+
+
+# Cancelling
+
+
+def cancel(order_id: int) -> Order:
+    """Cancel the order for its buyer or the staff, and return it; again, it changes nothing.
+
+    Its holds are released; if it was paid, its units go back on sale and what is left of the
+    money is given back.
+
+    Raises NotInThisState if it has been shipped (see ``refund``), Order.DoesNotExist.
+    """
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state == State.SHIPPED:
+            raise NotInThisState(
+                f"Order {order.number} has been shipped: it can be refunded, not cancelled."
+            )
+        if order.can_be_cancelled:
+            _cancel(order)
+    return order
+
+
+def _cancel(order: Order) -> None:
+    _give_goods_back(order)
+    if order.state == State.PAID:
+        order.lines.update(refunded=F("quantity"))
+        for payment, left in refunds.kept_payments(order):
+            refunds.owe(payment, left, Refund.Reason.CANCELLED)
+    _change(order, State.CANCELLED, closed_at=Now())
+
+
+def abandoned() -> list[int]:
+    """Pending orders whose holds are over for a while, with no payment that may still end well."""
+    alive = OrderLine.objects.filter(
+        order=OuterRef("pk"),
+        reservation__status=Reservation.Status.HELD,
+        reservation__expires_at__gt=Now() - CLOSE_AFTER,
+    )
+    unanswered = Payment.objects.unanswered().filter(order=OuterRef("pk"))
+    waiting = Order.objects.pending().exclude(Exists(alive)).exclude(Exists(unanswered))
+    return list(waiting.order_by("placed_at").values_list("pk", flat=True))
+
+
+def close_abandoned(order_id: int) -> Order:
+    """Cancel the order if it is abandoned; a payment that was begun meanwhile keeps it open."""
+    with transaction.atomic():
+        order = locked(order_id)
+        if order_id in abandoned():
+            _cancel(order)
+    return order
+
+
+# Refunding and shipping
+
+
+def refund(
+    order_id: int,
+    *,
+    units: Mapping[int, int] | None = None,
+    amount: Decimal | None = None,
+    restock: bool = False,
+    seen: Decimal | None = None,
+    note: str = "",
+) -> Order:
+    """Give money for a paid order back, and return the order.
+
+    ``units``: how many units of which lines (primary keys) at their price; ``amount``: so much,
+    whatever it is for; neither: all that is left. ``restock`` puts the units back on sale.
+    With the last units goes the shipping cost. When nothing is kept the order is REFUNDED.
+
+    ``seen`` is the sum refunded so far that the caller saw (``Order.refunded``). Give it wherever
+    a request may be repeated: the second one finds another sum, and changes nothing.
+
+    Raises InvalidRefund, OrderChanged, NotInThisState, Order.DoesNotExist.
+    """
+    if amount is not None and (units is not None or restock):
+        raise InvalidRefund("An amount is for no units in particular: give one or the other.")
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state not in (State.PAID, State.SHIPPED):
+            raise NotInThisState(
+                f"Order {order.number} is {order.get_state_display()}: there is nothing to refund."
+            )
+        if seen is not None and seen != order.refunded():
+            raise OrderChanged(f"{order.refunded()} {order.currency} are refunded by now.")
+        if amount is not None:
+            _refund_money(order, _checked_amount(order, amount), Refund.Reason.GOODWILL, note)
+        else:
+            value = _take_units_back(order, units, restock=restock)
+            _refund_money(order, min(value, order.kept()), Refund.Reason.RETURNED, note)
+        if order.kept() == 0:
+            _change(order, State.REFUNDED, closed_at=Now())
+    return order
+
+
+def _checked_amount(order: Order, amount: Decimal) -> Decimal:
+    kept = order.kept()
+    if amount.is_nan() or not 0 < amount <= kept:
+        raise InvalidRefund(f"The amount must be more than 0, and at most the {kept} kept.")
+    if amount != round(amount, 2):
+        raise InvalidRefund(f"The amount must be in whole cents, not {amount}.")
+    return amount
+
+
+def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: bool) -> Decimal:
+    """Note the units as refunded, put them on sale if ``restock``; return what they are worth."""
+    lines = {line.pk: line for line in order.lines.select_related("reservation")}
+    if units is None:
+        units = {line.pk: line.left for line in lines.values() if line.left}
+    _check_units(lines, units)
+    if restock:
+        lock_products(lines[pk].reservation.product_id for pk in units)
+    value = Decimal(0)
+    for pk, number in sorted(units.items()):
+        if restock:
+            return_units(lines[pk].reservation_id, number)
+        value += lines[pk].unit_price * number
+        lines[pk].refunded += number
+        lines[pk].save(update_fields=["refunded"])
+    if not any(line.left for line in lines.values()):
+        value += order.shipping_cost
+    return value
+
+
+def _check_units(lines: dict[int, OrderLine], units: Mapping[int, int]) -> None:
+    if not units:
+        raise InvalidRefund("There are no units left to refund.")
+    for pk, number in units.items():
+        if pk not in lines:
+            raise InvalidRefund("This line isn't one of the order's.")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise InvalidRefund(f"The units must be a whole number from 1, not {number!r}.")
+        if number > lines[pk].left:
+            raise InvalidRefund(
+                f"{number} of {lines[pk].name} can't be refunded: {lines[pk].left} are left."
+            )
+
+
+def _refund_money(order: Order, amount: Decimal, reason: Refund.Reason, note: str) -> None:
+    for payment, left in refunds.kept_payments(order):
+        share = min(amount, left)
+        if share > 0:
+            refunds.owe(payment, share, reason, note)
+        amount -= share
+
+
+def ship(order_id: int, tracking: str = "") -> Order:
+    """Note that the order is on its way, and return it; the buyer is told, once.
+
+    ``tracking`` is the carrier's reference. Again with the same one, it changes nothing.
+
+    Raises NotInThisState if it isn't paid or is closed, ValidationError, Order.DoesNotExist.
+    """
+    with transaction.atomic():
+        order = locked(order_id)
+        if order.state == State.SHIPPED and order.tracking == tracking.strip():
+            return order
+        if order.state != State.PAID:
+            raise NotInThisState(
+                f"Order {order.number} is {order.get_state_display()}: it can't be shipped."
+            )
+        order.tracking = tracking.strip()
+        order.clean_fields()
+        _change(order, State.SHIPPED, shipped_at=Now(), tracking=order.tracking)
+        jobs.queue("send_order_shipped", order_id=order.pk)
+    return order
+
+
+# What the steps share
+
+
+def _give_goods_back(order: Order) -> None:
+    """Release what is held, return what is sold and not refunded yet; nothing else changes."""
+    lines = list(order.lines.select_related("reservation"))
+    lock_products(line.reservation.product_id for line in lines)
+    for line in lines:
+        reservation = Reservation.objects.get(pk=line.reservation_id)  # under the lock
+        if reservation.status == Reservation.Status.SOLD:
+            left = min(line.left, reservation.quantity - reservation.returned)
+            if left:
+                return_units(reservation.pk, left)
+        else:
+            release(reservation.pk)
+
+
+def _change(order: Order, state: Order.State, **fields: object) -> None:
+    """Write the locked order's new state, with what goes with it."""
+    Order.objects.filter(pk=order.pk).update(state=state, **fields)
+    order.refresh_from_db()

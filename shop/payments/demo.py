@@ -1,0 +1,191 @@
+"""The demo bank: a provider on whose page the customer chooses how the payment ends.
+
+It stands for a system of somebody else's: its tables (``DemoBank…``) are read and written here
+alone, in transactions of their own, and the shop learns of them only through the contract and
+through signed messages, as it would over a network.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import json
+import time
+import urllib.error
+import urllib.request
+import uuid
+from datetime import timedelta
+from urllib.parse import urljoin
+
+from django.db import transaction
+from django.db.models import Q, Sum
+from django.db.models.functions import Now
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.crypto import salted_hmac
+
+from shop import jobs
+from shop.models import DemoBankCharge, DemoBankRefund, Payment, Refund
+from shop.payments.base import (
+    BadEvent,
+    Event,
+    Outcome,
+    Provider,
+    ProviderUnavailable,
+    RefundRefused,
+    Started,
+)
+
+SIGNATURE = "Demo-Bank-Signature"
+OLDEST_EVENT = 300  # seconds
+LATE = timedelta(minutes=1)
+State = DemoBankCharge.State
+
+
+class Choice(enum.StrEnum):
+    """What the customer can do on the bank's page."""
+
+    APPROVE = "approve"
+    DECLINE = "decline"
+    LOSE_ANSWER = "lose-answer"
+    """Approve, but neither the customer nor a message comes back to the shop."""
+    APPROVE_LATE = "approve-late"
+    """Approve, and the money takes a minute: the customer is back before it."""
+
+
+class DemoBank(Provider):
+    slug = "demo"
+    label = "Demo bank"
+
+    def start(self, payment: Payment) -> Started:
+        charge, _ = DemoBankCharge.objects.get_or_create(
+            key=payment.key,
+            defaults={
+                "amount": payment.amount,
+                "currency": payment.currency,
+                "description": f"Order {payment.order.number}",
+                "return_url": payment.return_url,
+                "expires_at": payment.expires_at,
+            },
+        )
+        page = reverse("demo_bank", args=[charge.reference])
+        return Started(charge.reference, urljoin(charge.return_url, page))
+
+    def status(self, payment: Payment) -> Outcome:
+        _bring_up_to_date(payment.key)
+        charge = DemoBankCharge.objects.filter(key=payment.key).first()
+        if charge is None:
+            # Never reached us. It may still do so, but couldn't be approved any more.
+            is_over = Payment.objects.filter(pk=payment.pk, expires_at__lte=Now()).exists()
+            return Outcome.DECLINED if is_over else Outcome.OPEN
+        return {
+            State.OPEN: Outcome.OPEN,
+            State.APPROVED: Outcome.PAID,
+            State.DECLINED: Outcome.DECLINED,
+        }[State(charge.state)]
+
+    def refund(self, refund: Refund) -> None:
+        with transaction.atomic():
+            charge = (
+                DemoBankCharge.objects.select_for_update()
+                .filter(key=refund.payment.key, state=State.APPROVED)
+                .first()
+            )
+            if charge is None:
+                raise RefundRefused("The demo bank has charged nothing for this payment.")
+            if charge.refunds.filter(key=refund.key).exists():
+                return
+            so_far = charge.refunds.aggregate(total=Sum("amount"))["total"] or 0
+            if so_far + refund.amount > charge.amount:
+                raise RefundRefused(f"The demo bank has given back {so_far} already.")
+            DemoBankRefund.objects.create(charge=charge, key=refund.key, amount=refund.amount)
+
+    def read_event(self, request: HttpRequest) -> Event:
+        _check_signature(request.headers.get(SIGNATURE, ""), request.body)
+        try:
+            message = json.loads(request.body)
+            return Event(id=str(message["id"]), payment_key=uuid.UUID(message["payment"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadEvent("The message has no id, or names no payment.") from error
+
+
+# The bank's own page
+
+
+def choose(reference: str, choice: Choice) -> DemoBankCharge:
+    """Record what the customer chose, and return the charge; the first choice stands.
+
+    Raises DemoBankCharge.DoesNotExist.
+    """
+    with transaction.atomic():
+        charge = DemoBankCharge.objects.get(reference=reference)
+        waiting = DemoBankCharge.objects.filter(
+            pk=charge.pk, state=State.OPEN, approve_at=None, expires_at__gt=Now()
+        )
+        if choice is Choice.DECLINE:
+            chosen = waiting.update(state=State.DECLINED)
+        elif choice is Choice.APPROVE_LATE:
+            chosen = waiting.update(approve_at=Now() + LATE)
+        else:
+            chosen = waiting.update(state=State.APPROVED)
+        if chosen and choice is not Choice.LOSE_ANSWER:
+            wait = LATE if choice is Choice.APPROVE_LATE else None
+            jobs.queue("send_demo_bank_event", wait=wait, charge_id=charge.pk)
+    charge.refresh_from_db()
+    return charge
+
+
+def send_event(charge_id: int) -> None:
+    """Tell the shop how the payment ended: a signed message to its address for events.
+
+    Raises ProviderUnavailable if it isn't decided yet, or the shop didn't take the message.
+    """
+    charge = DemoBankCharge.objects.get(pk=charge_id)
+    _bring_up_to_date(charge.key)
+    charge.refresh_from_db()
+    if charge.state == State.OPEN:
+        raise ProviderUnavailable("The customer's bank has not answered yet.")
+    body = json.dumps(
+        {"id": f"{charge.reference}-{charge.state}", "payment": str(charge.key)}
+    ).encode()
+    request = urllib.request.Request(
+        urljoin(charge.return_url, reverse("payment_events", args=[DemoBank.slug])),
+        data=body,
+        headers={"Content-Type": "application/json", SIGNATURE: sign(body)},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+    except (urllib.error.URLError, OSError) as error:
+        raise ProviderUnavailable(f"The shop didn't take the message: {error}") from error
+
+
+def sign(body: bytes, timestamp: int | None = None) -> str:
+    """The signature of a message, made at ``timestamp`` (seconds since 1970; now)."""
+    at = int(time.time()) if timestamp is None else timestamp
+    return f"t={at},v1={_digest(at, body)}"
+
+
+def _check_signature(signature: str, body: bytes) -> None:
+    """Raise BadEvent unless the message was signed by us, not long ago."""
+    parts = dict(part.partition("=")[::2] for part in signature.split(","))
+    at, digest = parts.get("t", ""), parts.get("v1", "")
+    if not (at.isascii() and at.isdecimal() and len(at) < 15 and digest):
+        raise BadEvent(f"The message has no signature ({SIGNATURE}: t=…,v1=…).")
+    if not hmac.compare_digest(digest.encode(), _digest(int(at), body).encode()):
+        raise BadEvent("The signature is wrong.")
+    if abs(time.time() - int(at)) > OLDEST_EVENT:
+        raise BadEvent(f"The message is older than {OLDEST_EVENT} seconds.")
+
+
+def _digest(at: int, body: bytes) -> str:
+    content_hash = hashlib.sha256(body).hexdigest()
+    return salted_hmac("demo bank", f"{at}.{content_hash}", algorithm="sha256").hexdigest()
+
+
+def _bring_up_to_date(key: uuid.UUID) -> None:
+    """Let happen what was due by the bank's clock: late money arrives, patience ends."""
+    still_open = DemoBankCharge.objects.filter(key=key, state=State.OPEN)
+    still_open.filter(approve_at__lte=Now()).update(state=State.APPROVED)
+    still_open.filter(Q(approve_at=None), expires_at__lte=Now()).update(state=State.DECLINED)

@@ -1,0 +1,66 @@
+"""Money that goes back: decided in the order's transaction, carried out by a job after it."""
+
+from __future__ import annotations
+
+import logging
+from decimal import Decimal
+
+from django.db.models.functions import Now
+
+from shop import jobs, payments
+from shop.models import Order, Payment, Refund
+from shop.payments.base import RefundRefused
+
+log = logging.getLogger(__name__)
+
+
+def owe(payment: Payment, amount: Decimal, reason: Refund.Reason, note: str = "") -> Refund:
+    """Put on record that ``amount`` of the payment is to be given back; return the refund.
+
+    The caller has locked the order, and has seen to it that so much is kept.
+    """
+    number = payment.refunds.count() + 1
+    refund = Refund.objects.create(
+        payment=payment,
+        key=f"{payment.key}-{number}",
+        amount=amount,
+        reason=reason,
+        note=note,
+    )
+    jobs.queue("carry_out_refund", refund_id=refund.pk)
+    jobs.queue("send_order_refunded", refund_id=refund.pk)
+    return refund
+
+
+def kept_payments(order: Order) -> list[tuple[Payment, Decimal]]:
+    """The order's payments of which something is kept, each with how much."""
+    paid = Payment.objects.filter(order=order, state=Payment.State.PAID).order_by("pk")
+    return [(payment, payment.kept()) for payment in paid if payment.kept() > 0]
+
+
+def carry_out(refund_id: int) -> Refund:
+    """Have the provider give the money back, and return the refund; once, however often called.
+
+    A provider that refuses is on record (FAILED, with its reason), and may be asked again.
+
+    Raises Refund.DoesNotExist, ProviderUnavailable: then it is still due.
+    """
+    refund = Refund.objects.select_related("payment").get(pk=refund_id)
+    if refund.state == Refund.State.DONE:
+        return refund
+    not_done = Refund.objects.filter(pk=refund_id).exclude(state=Refund.State.DONE)
+    try:
+        payments.refund(refund)
+    except RefundRefused as error:
+        log.error("Refund %s was refused: %s", refund.key, error)
+        not_done.update(state=Refund.State.FAILED, problem=str(error)[:300])
+    else:
+        not_done.update(state=Refund.State.DONE, problem="", carried_out_at=Now())
+    refund.refresh_from_db()
+    return refund
+
+
+def due() -> list[int]:
+    """Refunds that are still to be carried out, the oldest first."""
+    waiting = Refund.objects.filter(state=Refund.State.DUE).order_by("decided_at")
+    return list(waiting.values_list("pk", flat=True))

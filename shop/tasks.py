@@ -1,0 +1,119 @@
+"""Background work. Nothing is wrong while no worker runs, only less tidy.
+
+Any number of workers may run, anywhere: ``manage.py procrastinate worker``. A job may run twice
+(its worker was killed, and it is started again), so each calls a function that does its work
+once, or does no harm when it is repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from procrastinate import RetryStrategy
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import UniqueViolation
+from procrastinate.job_context import JobContext
+from procrastinate.jobs import Status
+
+from inventory import monitor, reservations
+from shop import mail, orders, refunds
+from shop.payments import demo
+
+log = logging.getLogger(__name__)
+
+EVERY_MINUTE = "* * * * *"
+EVERY_NIGHT = "0 4 * * *"
+KEEP_JOBS = 72  # hours
+
+# After 4, 16, 64, 256 … seconds; about two days in all.
+again_and_again = RetryStrategy(exponential_wait=4, max_attempts=8)
+
+
+# What the transaction of an order asks for
+
+
+@app.task(retry=again_and_again)
+def send_order_paid(order_id: int) -> None:
+    mail.send_order_paid(order_id)
+
+
+@app.task(retry=again_and_again)
+def send_order_shipped(order_id: int) -> None:
+    mail.send_order_shipped(order_id)
+
+
+@app.task(retry=again_and_again)
+def send_order_refunded(refund_id: int) -> None:
+    mail.send_order_refunded(refund_id)
+
+
+@app.task(retry=again_and_again)
+def carry_out_refund(refund_id: int) -> None:
+    refunds.carry_out(refund_id)
+
+
+@app.task(retry=again_and_again)
+def send_demo_bank_event(charge_id: int) -> None:
+    demo.send_event(charge_id)
+
+
+# What is done all the time. ``queueing_lock``: one waits at the most, if workers are late.
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="expire_lapsed")
+def expire_lapsed(timestamp: int) -> None:
+    reservations.expire_lapsed()
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="settle_pending")
+def settle_pending(timestamp: int) -> None:
+    """Settle what a crash or a lost answer left open, and close what was abandoned."""
+    _each(orders.settle, orders.unsettled())
+    _each(orders.close_abandoned, orders.abandoned())
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="carry_out_refunds")
+def carry_out_refunds(timestamp: int) -> None:
+    """Carry out refunds whose own job gave up, or was lost."""
+    _each(refunds.carry_out, refunds.due())
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="check_law")
+def check_law(timestamp: int) -> None:
+    for state in monitor.check():
+        log.error("The law of stock is broken: %s", state)
+
+
+def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:
+    """Do it for each; one that fails is logged, and doesn't keep the others from their turn."""
+    for pk in ids:
+        try:
+            do(pk)
+        except Exception:
+            log.exception("%s(%s) failed; it will be tried again.", do.__name__, pk)
+
+
+# The queue itself
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="start_stalled_jobs_again", pass_context=True)
+async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
+    """Start jobs again whose worker was killed: it has given no sign of life for a while."""
+    manager = context.app.job_manager
+    for job in await manager.get_stalled_jobs():
+        try:
+            await manager.retry_job(job)
+        except UniqueViolation:  # the next one of this periodic job is waiting already
+            await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_old_jobs", pass_context=True)
+async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
+    await context.app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS)
