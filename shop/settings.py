@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "procrastinate.contrib.django",
+    "pgtrigger",
     "inventory",
     "shop",
 ]
@@ -124,3 +125,8 @@ EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
 EMAIL_TIMEOUT = 30  # seconds
+
+# Stock alerts: mailed to the managers, and posted to a webhook as JSON.
+
+MANAGERS = [("", address) for address in env.list("MANAGERS", default=[])]
+ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
