@@ -1,0 +1,48 @@
+"""What imports share: CSV alone, a file imported once, and all of it or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pglock
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from import_export.formats.base_formats import CSV
+
+from inventory.admin.base import list_url
+
+CSV_ONLY = [CSV]
+
+
+class ImportsOnce:
+    """A double click on "confirm", or going back to it, doesn't import the file again."""
+
+    def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        name = request.POST.get("import_file_name", "")
+        try:
+            with transaction.atomic():
+                # The second one waits here for the first, and then finds the file gone.
+                pglock.advisory(f"import {name}", xact=True).acquire()
+                response: HttpResponse = super().process_import(request, **kwargs)  # type: ignore[misc]
+                return response
+        except FileNotFoundError:
+            messages.warning(request, "This file has been imported already; choose it again.")
+            return HttpResponseRedirect(list_url(self.model))  # type: ignore[attr-defined]
+
+    def process_result(self, result: Any, request: HttpRequest) -> HttpResponse:
+        problems = [
+            f"Row {row.number}: {error}"
+            for row in result.invalid_rows
+            for error in row.error.messages
+        ]
+        problems += [
+            f"Row {number}: {error.error}" for number, errors in result.row_errors() for error in errors
+        ]
+        problems += [str(error.error) for error in result.base_errors]
+        if problems:
+            transaction.set_rollback(True)
+            messages.error(request, "Nothing was imported. " + " ".join(problems[:10]))
+            return HttpResponseRedirect(list_url(self.model))  # type: ignore[attr-defined]
+        response: HttpResponse = super().process_result(result, request)  # type: ignore[misc]
+        return response
