@@ -1,8 +1,8 @@
 """From the basket to the bank: an order takes over holds, and its payment is started.
 
 The order of locks, here and in ``orders``: the order (here: its idempotency key, as it has no
-row yet), then the customer's queues (``limits``), then those of ``inventory.locking``. A payment
-provider is only ever called with none of them held.
+row yet), then the customer's queues (``customer_limits``), then those of ``inventory.locking``.
+A payment provider is only ever called with none of them held.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inventory.exceptions import ReservationEnded
 from inventory.locking import lock_reservations
 from inventory.models import Product, Reservation
 from inventory.reservations import prolong
-from shop import limits, orders, payments
+from shop import customer_limits, orders, payments
 from shop.exceptions import (
     BasketChanged,
     EmptyBasket,
@@ -54,7 +54,7 @@ def place_order(
         buyer=buyer,
         name=name.strip(),
         email=email.strip(),
-        email_key=limits.email_key(email),
+        email_key=customer_limits.email_key(email),
         address=address.strip(),
         idempotency_key=idempotency_key,
         currency=settings.SHOP_CURRENCY,
@@ -80,9 +80,9 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     if not ids:
         raise EmptyBasket("There is nothing in your basket.")
     products = Product.objects.filter(reservations__in=ids).distinct().in_bulk()
-    limits.queue_customer(products.values(), order.email_key)
+    customer_limits.queue_customer(products.values(), order.email_key)
     holds = _take_over(order.buyer, ids, products)
-    limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
+    customer_limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
     order.total = order.shipping_cost + sum(hold.total for hold in holds)
     if seen_total is not None and seen_total != order.total:
         raise BasketChanged(

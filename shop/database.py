@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from environ import Env
+from psycopg.conninfo import conninfo_to_dict
 
 from shop import embedded_postgres
 from shop.embedded_postgres import EmbeddedPostgres
+
+ENCODE = "special characters in the user name and the password are percent-encoded (@ is %40)."
 
 
 def configure(url: str, checkout: Path) -> dict[str, Any]:
@@ -17,6 +20,9 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
 
     ``url`` is ``postgres://user:password@host:port/name``, or empty for the private PostgreSQL
     of ``checkout``, which is running when this returns.
+
+    What else PostgreSQL's URLs may have is fine, too: ``?sslmode=require``, several hosts, a
+    socket's directory as in ``postgres:///name?host=/run/postgresql``.
 
     Raises ImproperlyConfigured if the URL isn't one of PostgreSQL, and EmbeddedPostgresError
     if the private server can't be started.
@@ -32,20 +38,40 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
 
 
 def _of_server(url: str) -> dict[str, Any]:
-    try:
-        settings = Env.db_url_config(url)
-    except (ValueError, KeyError) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL can't be read: {error}") from error
-    if settings.get("ENGINE") != "django.db.backends.postgresql" or not settings.get("NAME"):
+    """Read the URL as PostgreSQL's own programs do (libpq: psql takes the same)."""
+    form = "postgres://user:password@host:5432/name"
+    if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured(
-            "DATABASE_URL must name a PostgreSQL database, as in "
-            "postgres://user:password@host:5432/name: the shop's guarantees are PostgreSQL's."
+            f"DATABASE_URL must name a PostgreSQL database, as in {form}: the shop's guarantees "
+            "are PostgreSQL's."
         )
-    return dict(settings)
+    try:
+        parts: dict[str, Any] = dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError as error:
+        problem = str(error).strip().replace(url, "it")  # the URL has the password in it
+        raise ImproperlyConfigured(
+            f"DATABASE_URL can't be read: {problem}. It must look like {form}; {ENCODE}"
+        ) from error
+    if not parts.get("dbname"):
+        raise ImproperlyConfigured(f"DATABASE_URL names no database. It must look like {form}")
+    port = str(parts.pop("port", ""))
+    if not all(number.isdecimal() for number in port.split(",") if number):
+        raise ImproperlyConfigured(
+            f"DATABASE_URL has a port that is no number. It must look like {form}; {ENCODE}"
+        )
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname"),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": port,
+        "OPTIONS": parts,
+    }
 
 
 def _of_checkout(checkout: Path) -> dict[str, Any]:
-    server = EmbeddedPostgres(checkout.resolve() / ".postgres")
+    server = EmbeddedPostgres((checkout / ".postgres").resolve())
     server.hold()
     return {
         "ENGINE": "django.db.backends.postgresql",

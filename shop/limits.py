@@ -1,49 +1,116 @@
-"""``max_per_buyer`` at checkout: a second browser is a second key, but the same e-mail address."""
+"""How often one address may ask; over it comes a page that says when to come back.
+
+The counting is django-ratelimit's, in Django's cache. What one buyer may have in the basket is
+``shop.basket``'s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable
+from functools import wraps
+from ipaddress import IPv6Address, ip_address
+from typing import Any
 
-from django.db.models import Q
+from django.conf import settings
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from environ import Env
 
-from inventory.locking import queue_buyer
-from inventory.models import Product, Reservation
-from shop.exceptions import LimitPerCustomer
+RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
+UNKNOWN_ADDRESS = "0.0.0.0"
+
+View = Callable[..., HttpResponseBase]
 
 
-def email_key(email: str) -> str:
-    """The address as limits compare it: letter case and surrounding space don't matter."""
-    return email.strip().casefold()
+def rate(value: str) -> str | None:
+    """A ``cast`` of settings: such as 60/m; ``off`` is no limit."""
+    if value == "off":
+        return None
+    if not RATE.fullmatch(value):
+        raise ValueError("it must be a number per s, m, h or d, such as 60/m, or off.")
+    return value
 
 
-def queue_customer(products: Iterable[Product], email_key: str) -> None:
-    """Wait until no other order for this address and a limited product is being decided on.
+def cache(url: str) -> dict[str, Any]:
+    """A ``cast`` of settings: Django's settings of the cache at ``url``."""
+    try:
+        settings: dict[str, Any] = Env.cache_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(
+            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+        ) from error
+    return settings
 
-    Taken before any lock of ``inventory.locking``, and held until the transaction ends: what
-    is counted after it stands still.
+
+def not_limited(view: View) -> View:
+    """Mark a view that may be asked as often as anybody likes: a machine of ours asks it."""
+
+    @wraps(view)
+    def unlimited(*args: Any, **kwargs: Any) -> HttpResponseBase:
+        return view(*args, **kwargs)
+
+    unlimited.not_limited = True  # type: ignore[attr-defined]
+    return unlimited
+
+
+class RateLimitMiddleware:
+    """Answer 429 to an address that asks more often than the settings allow."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: View, args: object, kwargs: object
+    ) -> HttpResponse | None:
+        if getattr(view, "not_limited", False):
+            return None
+        posting = request.method not in ("GET", "HEAD", "OPTIONS")
+        if posting:
+            return _over(request, "posts", settings.POSTS_PER_ADDRESS)
+        return _over(request, "pages", settings.PAGES_PER_ADDRESS)
+
+
+def _over(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse | None:
+    """Count the request, and return the answer to one too many."""
+    from django_ratelimit.core import get_usage  # reads settings when imported
+
+    usage = get_usage(request, group=group, key="ip", rate=allowed, increment=True)
+    if usage is None or not usage["should_limit"]:
+        return None
+    seconds = max(1, usage["time_left"])
+    response = render(request, "429.html", {"seconds": seconds}, status=429)
+    response["Retry-After"] = str(seconds)
+    return response
+
+
+def client_address(request: HttpRequest) -> str:
+    """The address that asked.
+
+    Behind PROXIES proxies of our own it is what the outermost of them wrote into X-Forwarded-For:
+    so many entries from the right. What stands left of it anybody can have made up.
     """
-    for product in sorted(products, key=lambda product: product.pk):
-        if product.max_per_buyer is not None:
-            queue_buyer(product.pk, f"e-mail {email_key}")
-
-
-def check_customer(
-    products: Iterable[Product], *, buyer: str, email_key: str, more: dict[int, int] | None = None
-) -> None:
-    """Raise LimitPerCustomer if the customer has more units of one than it allows.
-
-    Counted are held and sold units of the buyer's key and of orders for the address, and
-    ``more``: units by product that are about to be taken.
-    """
-    for product in products:
-        if product.max_per_buyer is None:
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    candidates = [request.META.get("REMOTE_ADDR", "")]
+    if 0 < settings.PROXIES <= len(forwarded):
+        candidates.insert(0, forwarded[-settings.PROXIES].strip())
+    for candidate in candidates:
+        try:
+            address = ip_address(candidate)
+        except ValueError:
             continue
-        of_customer = Reservation.objects.filter(
-            Q(buyer=buyer) | Q(order_line__order__email_key=email_key), product=product
-        )
-        units = of_customer.units() + (more or {}).get(product.pk, 0)
-        if units > product.max_per_buyer:
-            raise LimitPerCustomer(
-                f"At most {product.max_per_buyer} of {product.name} per customer, in all orders "
-                f"together: this would make it {units}."
-            )
+        if isinstance(address, IPv6Address) and address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(address)
+    return UNKNOWN_ADDRESS
+
+
+def counters_are_shared() -> bool:
+    """Whether all processes count together."""
+    backend = type(caches["default"])
+    return backend.__name__ not in ("LocMemCache", "DummyCache")

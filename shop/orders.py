@@ -21,7 +21,7 @@ from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSa
 from inventory.locking import lock_products
 from inventory.models import Product, Reservation
 from inventory.reservations import confirm_or_retake, release, return_units
-from shop import jobs, limits, payments, refunds
+from shop import customer_limits, jobs, payments, refunds
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
 from shop.payments.base import Outcome
@@ -92,10 +92,10 @@ def _hand_over(order: Order) -> bool:
     products = Product.objects.filter(reservations__in=lines).distinct()
     try:
         with transaction.atomic():
-            limits.queue_customer(products, order.email_key)
+            customer_limits.queue_customer(products, order.email_key)
             gone = _gone_units(order)
             if gone:
-                limits.check_customer(
+                customer_limits.check_customer(
                     products.filter(pk__in=gone),
                     buyer=order.buyer,
                     email_key=order.email_key,

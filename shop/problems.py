@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError, ProgrammingError
+from django.db import NotSupportedError, OperationalError, ProgrammingError
 
 from shop.embedded_postgres import EmbeddedPostgresError
 
@@ -21,6 +21,10 @@ def explained() -> Iterator[None]:
         yield
     except (EmbeddedPostgresError, ImproperlyConfigured) as error:
         sys.exit(str(error))
+    except NotSupportedError as error:
+        if error.__cause__ is not None:  # not Django's own look at the server's version
+            raise
+        sys.exit(f"{error}\nDATABASE_URL must name a newer server.")
     except OperationalError as error:
         if sqlstate(error) is not None:  # the server answered: not a matter of reaching it
             raise

@@ -5,16 +5,38 @@ import os
 import tempfile
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
 
 def of_checkout(checkout: Path) -> str:
-    """Return the key kept in ``checkout``, made on first use; nobody else can read the file."""
+    """Return the key kept in ``checkout``, made on first use; nobody else can read the file.
+
+    Raises ImproperlyConfigured if it can't be kept or read there.
+    """
     kept = checkout / ".secret_key"
-    if not kept.exists():
-        with tempfile.NamedTemporaryFile("w", dir=checkout, prefix=".secret_key.") as made:
-            made.write(get_random_secret_key())
-            made.flush()
-            with contextlib.suppress(FileExistsError):  # another process was first: theirs counts
-                os.link(made.name, kept)
-    return kept.read_text()
+    try:
+        if not kept.exists():
+            _make(kept)
+        key = kept.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(
+            f"SECRET_KEY isn't set, and none can be kept in {checkout}: {error}. Set SECRET_KEY "
+            "(see .env.example), or run this as the user who owns the checkout."
+        ) from error
+    if not key:
+        raise ImproperlyConfigured(f"{kept} is empty: delete it, and a new key will be made.")
+    return key
+
+
+def _make(kept: Path) -> None:
+    """Write a new key to a file that others see only when it is complete, and safe on disk."""
+    with tempfile.NamedTemporaryFile("w", dir=kept.parent, prefix=".secret_key.") as made:
+        made.write(get_random_secret_key())
+        made.flush()
+        if os.geteuid() == 0:  # the checkout's owner will need it, too
+            owner = kept.parent.stat()
+            os.fchown(made.fileno(), owner.st_uid, owner.st_gid)
+        os.fsync(made.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first: theirs counts
+            os.link(made.name, kept)

@@ -8,14 +8,12 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from environ import Env
-
-from shop import database, secret_key
+from shop import database, limits, money, secret_key
+from shop.environment import Environment, time_zone, whole_number
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
@@ -23,10 +21,11 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 
 # HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
 HTTPS = env.bool("HTTPS", default=False)
+HSTS_SECONDS = env("HSTS_SECONDS", cast=whole_number(0, 10**9), default=3600)
 SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=3600) if HTTPS else 0
+SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -43,6 +42,7 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django_htmx",
     "procrastinate.contrib.django",
     "pgtrigger",
     "inventory",
@@ -51,13 +51,16 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "shop.static_files.StaticFilesMiddleware",
+    "shop.content_security.middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "shop.buyer.middleware",
+    "shop.limits.RateLimitMiddleware",
 ]
 
 ROOT_URLCONF = "shop.urls"
@@ -73,6 +76,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "shop.context_processors.basket",
             ],
         },
     },
@@ -93,31 +97,65 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "shop.static_files.HashedIfCollected"},
+}
+WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without collectstatic
 MEDIA_URL = "media/"
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
 # The inventory app
 
-INVENTORY_HOLD_FOR = timedelta(minutes=env.int("HOLD_MINUTES", default=10))
+INVENTORY_HOLD_FOR = timedelta(
+    minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
+)
 INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
+
+# The storefront
+
+SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
+SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
+SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
+# Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
+
+# Limits against abuse (shop/limits.py, shop/basket.py)
+
+IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+CACHES = {"default": env("CACHE_URL", cast=limits.cache, default=IN_EACH_PROCESS)}
+PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=limits.rate, default="600/m")
+POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
+RATELIMIT_IP_META_KEY = "shop.limits.client_address"
+RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
+PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
+MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=100)
+MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), default=20)
 
 # Orders and payment
 
-SHOP_CURRENCY = env.str("SHOP_CURRENCY", default="EUR")
-SHIPPING_COST = Decimal(env.str("SHIPPING_COST", default="4.90"))
 # A shop that is there to be tried out: no real money, no real goods.
 DEMO = env.bool("DEMO", default=False)
 # Who takes new payments, and who did before: names or dotted paths of classes (shop/payments/).
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
 FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
 # A hold in an order is prolonged for the payment by this much, and lasts at most so long in all.
-PAYMENT_TIME = timedelta(minutes=env.int("PAYMENT_MINUTES", default=15))
-HOLD_AT_MOST = timedelta(minutes=env.int("HOLD_AT_MOST_MINUTES", default=60))
+PAYMENT_TIME = timedelta(minutes=env("PAYMENT_MINUTES", cast=whole_number(1, 24 * 60), default=15))
+HOLD_AT_MOST = timedelta(
+    minutes=env("HOLD_AT_MOST_MINUTES", cast=whole_number(1, 30 * 24 * 60), default=60)
+)
 
 # E-mails: printed, unless told otherwise.
 

@@ -1,0 +1,227 @@
+"""The basket: a buyer's open holds. What it allows is decided here, for every page that shows it.
+
+Messages of ``inventory`` name the SKU; ``Refused`` says the same to a customer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models import Count, F, Sum
+from django.db.models.functions import Coalesce, Now
+
+from inventory import reservations
+from inventory.exceptions import (
+    BuyerLimitExceeded,
+    IdempotencyKeyReused,
+    InsufficientStock,
+    InventoryError,
+    NotForSale,
+    ReservationChanged,
+    ReservationEnded,
+    TooMuchContention,
+)
+from inventory.models import Product, Reservation
+from shop import availability
+from shop.exceptions import HoldInOrder
+from shop.holds import open_holds, release_hold, shrink_hold
+
+
+class Refused(Exception):
+    """What the buyer wanted can't be had; the message says why, in the words of a shop."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A hold as the basket shows it."""
+
+    hold: Reservation
+    seconds_left: int
+    """By the database's clock, rounded up: at 0 the database, too, says that it is over."""
+
+
+@dataclass(frozen=True)
+class Basket:
+    """What a buyer holds, and what it comes to; amounts in the shop's currency."""
+
+    lines: list[Line]
+    ended: list[Reservation]
+    """Holds that the buyer has seen here, and whose time is over."""
+
+    @property
+    def subtotal(self) -> Decimal:
+        return sum((line.hold.total for line in self.lines), Decimal(0))
+
+    @property
+    def shipping(self) -> Decimal:
+        cost: Decimal = settings.SHIPPING_COST
+        return cost if self.lines else Decimal(0)
+
+    @property
+    def total(self) -> Decimal:
+        return self.subtotal + self.shipping
+
+
+def of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
+    """The buyer's basket. ``seen`` are holds that the page has shown: it is told which ended."""
+    holds: Iterable[Any] = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
+    lines = [Line(hold, math.ceil(hold.time_left.total_seconds())) for hold in holds]
+    return Basket(lines, _ended(buyer, seen, lines))
+
+
+def _ended(buyer: str, seen: Iterable[UUID], lines: list[Line]) -> list[Reservation]:
+    alive = {line.hold.pk for line in lines}
+    gone = [pk for pk in seen if pk not in alive]
+    lapsed = Reservation.objects.lapsed()
+    taken_back = Reservation.objects.filter(pk__in=gone, status=Reservation.Status.EXPIRED)
+    return [
+        hold
+        for ended in (lapsed, taken_back)
+        for hold in ended.of_buyer(buyer).filter(order_line=None).select_related("product")
+    ]
+
+
+def units(buyer: str, product: Product | None = None) -> int:
+    """How many units are in the buyer's basket, of all products or of one."""
+    if not buyer:
+        return 0
+    holds = open_holds(buyer)
+    return (holds if product is None else holds.filter(product=product)).units()
+
+
+def find(buyer: str, hold_id: UUID) -> Reservation:
+    """One of the buyer's reservations. Raises Reservation.DoesNotExist, also for another's."""
+    return Reservation.objects.of_buyer(buyer).select_related("product").get(pk=hold_id)
+
+
+def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reservation:
+    """Put ``quantity`` units of ``product`` into the buyer's basket, and return the hold.
+
+    ``key`` comes from the form: sent twice, it changes nothing the second time, and returns the
+    first one's hold, whatever has become of it.
+
+    Raises Refused; then nothing was changed.
+    """
+    # The buyer is part of the key: nobody can take another's by guessing or by accident.
+    idempotency_key = f"basket {buyer} {key}"
+    earlier = Reservation.objects.filter(idempotency_key=idempotency_key, product=product).first()
+    if earlier:
+        return earlier
+    _check_limits(buyer, holds=1, units=quantity)
+    with in_plain_words(product):
+        hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
+    try:
+        _check_limits(buyer)
+    except Refused:  # another request of this buyer was quicker, and both looked before it
+        reservations.release(hold.pk)
+        raise
+    return hold
+
+
+def _check_limits(buyer: str, *, holds: int = 0, units: int = 0) -> None:
+    """Raise Refused if the buyer has, with so many more, too much open at a time."""
+    opened = (
+        Reservation.objects.alive()
+        .of_buyer(buyer)
+        .aggregate(holds=Count("pk"), units=Coalesce(Sum("quantity"), 0))
+    )
+    most = settings.MOST_UNITS_PER_BUYER
+    if opened["units"] + units > most:
+        if opened["units"]:
+            raise Refused(
+                f"A basket can hold {most} units at a time, and yours has {opened['units']}."
+            )
+        raise Refused(f"A basket can hold {most} units at a time.")
+    if opened["holds"] + holds > settings.MOST_HOLDS_PER_BUYER:
+        raise Refused(
+            f"Your basket is full: it can hold {settings.MOST_HOLDS_PER_BUYER} reservations at a "
+            "time. Check out, or remove one."
+        )
+
+
+def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reservation:
+    """Change how many units of a hold's product are held; return the hold, or the one added.
+
+    Fewer: the rest goes back on sale. More: the difference becomes a hold of its own, with its
+    own time and today's price. ``seen`` is the quantity that the buyer saw.
+
+    Raises Refused; then nothing was changed.
+    """
+    if quantity == hold.quantity:
+        return hold  # as it is, or changed by the first of two equal requests
+    _check_still_held(hold, seen)
+    if quantity == seen:
+        return hold
+    if quantity > seen:
+        return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
+    with in_plain_words(hold.product):
+        return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
+
+
+def _check_still_held(hold: Reservation, seen: int) -> None:
+    current = open_holds(hold.buyer).filter(pk=hold.pk).first()
+    if current is None:
+        raise Refused(f"The time of this reservation of {hold.product.name} is over.")
+    if current.quantity != seen:
+        raise Refused(_changed(hold.product))
+
+
+def remove(hold: Reservation) -> Reservation:
+    """Let a hold go, so that others may have its units; again changes nothing. Raises Refused."""
+    with in_plain_words(hold.product):
+        return release_hold(hold.buyer, hold.pk)
+
+
+@contextmanager
+def in_plain_words(product: Product) -> Iterator[None]:
+    """Turn what ``inventory`` refuses into what a customer understands."""
+    try:
+        yield
+    except InventoryError as error:
+        raise Refused(_plain(error, product)) from error
+    except HoldInOrder as error:
+        raise Refused(str(error)) from error
+
+
+def _plain(error: InventoryError, product: Product) -> str:
+    name = product.name
+    match error:
+        case InsufficientStock(available=0):
+            if availability.now(product).held:
+                return f"All {name} are in baskets at the moment. Try again in a few minutes."
+            return f"{name} is sold out."
+        case InsufficientStock(available=1):
+            return f"There is only one {name} left."
+        case InsufficientStock():
+            return f"There are only {error.available} of {name} left."
+        case NotForSale():
+            return f"{name} is not for sale at the moment."
+        case BuyerLimitExceeded(already=0):
+            return f"Each customer can have {error.limit} of {name}."
+        case BuyerLimitExceeded():
+            return (
+                f"Each customer can have {error.limit} of {name}, and you have {error.already} "
+                "already."
+            )
+        case IdempotencyKeyReused():
+            return "This form was used for something else. Please try once more."
+        case TooMuchContention():
+            return f"Very many people want {name} right now. Please try once more."
+        case ReservationChanged():
+            return _changed(product)
+        case ReservationEnded(status=Reservation.Status.SOLD):
+            return f"{name} has been paid for by now."
+        case ReservationEnded():
+            return f"The time of this reservation of {name} is over."
+    return str(error)
+
+
+def _changed(product: Product) -> str:
+    return f"Your reservation of {product.name} was changed meanwhile, in another tab perhaps."

@@ -1,0 +1,24 @@
+"""Whether the shop can serve customers."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+logger = logging.getLogger(__name__)
+
+
+def problem() -> str | None:
+    """What keeps the shop from serving, in words that anybody may read; None if nothing does."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError:
+        logger.exception("The database does not answer.")
+        return "The database does not answer."
+    if missing:
+        names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in missing)
+        return f"Migrations are missing, run manage.py migrate: {names}"
+    return None

@@ -1,0 +1,57 @@
+"""How the shop's templates write things."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import cache
+
+from django import template
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.templatetags.static import static
+
+from inventory.models import Product
+from shop import availability
+from shop import money as amounts
+
+register = template.Library()
+
+
+@register.simple_tag
+def shop_name() -> str:
+    """The shop's name, also where there is no request: on the page for what went wrong."""
+    name: str = settings.SHOP_NAME
+    return name
+
+
+@register.filter
+def money(amount: Decimal) -> str:
+    """An amount in the shop's currency: €14.50."""
+    return amounts.formatted(amount, settings.SHOP_CURRENCY)
+
+
+@register.filter(name="availability")
+def availability_of(product: Product) -> availability.Availability:
+    """How much there is of a product that came through ``with_availability``."""
+    return availability.of(product)
+
+
+@register.filter
+def countdown(seconds: int) -> str:
+    """Seconds as a clock shows them: 9:41."""
+    return f"{seconds // 60}:{seconds % 60:02}"
+
+
+@register.filter
+def picture(product: Product) -> str:
+    """The address of the picture: uploaded, or drawn for the catalogue, or of a parcel."""
+    if product.picture:
+        return product.picture.url
+    drawn = f"shop/catalogue/{product.slug}.svg"
+    return static(drawn if _exists(drawn) else "shop/unpictured.svg")
+
+
+@cache
+def _exists(path: str) -> bool:
+    """Whether there is such a static file; they don't change while the shop runs."""
+    return finders.find(path) is not None

@@ -1,0 +1,102 @@
+"""What there is to buy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.utils.datastructures import MultiValueDict
+from django.views.decorators.http import require_safe
+
+from inventory import strategies
+from inventory.models import Product, ProductQuerySet
+from shop import basket, buyer
+from shop.availability import in_stock, with_availability
+from shop.buyer import ShopRequest
+from shop.forms import ReserveForm, SearchForm
+
+ON_A_PAGE = 12
+
+
+@require_safe
+def product_list(request: ShopRequest) -> HttpResponse:
+    """All products, or those searched for."""
+    form = SearchForm(request.GET)
+    form.is_valid()  # what makes no sense is left out
+    products = search(form)
+    page = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "form": form,
+        "page": page,
+        "query": query_without_page(request.GET),
+        "search_text": " ".join(form.words),
+    }
+    return render(request, "shop/product_list.html", context)
+
+
+def search(form: SearchForm) -> ProductQuerySet:
+    """The products that the form asks for: every word in name, description or SKU."""
+    products = with_availability(Product.objects.for_sale())
+    for word in form.words:
+        products = products.filter(
+            Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
+        )
+    if form.cleaned_data.get("in_stock"):
+        products = in_stock(products)
+    return products.order_by(*form.order)
+
+
+def query_without_page(query: MultiValueDict[str, str]) -> str:
+    """The search, to be carried along to the other pages of its result."""
+    kept: Any = query.copy()
+    kept.pop("page", None)
+    encoded: str = kept.urlencode()
+    return encoded
+
+
+@require_safe
+def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
+    """One product, with the form to reserve it."""
+    product = find_product(request, slug)
+    if product.is_active:
+        buyer.ensure(request)
+    return show_product(request, product)
+
+
+def find_product(request: ShopRequest, slug: str) -> Product:
+    """The product, if this visitor may see it; else a 404.
+
+    One that is switched off is seen by staff, and by those who have it in their basket.
+    """
+    product = with_availability(Product.objects.catalogue()).filter(slug=slug).first()
+    if product is None:
+        raise Http404
+    if product.is_active or request.user.is_staff or basket.units(request.buyer, product):
+        return product
+    raise Http404
+
+
+def show_product(
+    request: ShopRequest, product: Product, form: ReserveForm | None = None, status: int = 200
+) -> HttpResponse:
+    """The product's page; with the form as it was sent, if it was refused."""
+    if form:  # others have taken units since we looked
+        product = with_availability(Product.objects.filter(pk=product.pk)).get()
+    strategy = strategies.get(product.strategy_slug)
+    context = {
+        "product": product,
+        "form": form or ReserveForm(initial={"quantity": 1}),
+        "held_by_you": basket.units(request.buyer, product),
+        "unsafe_strategy": None if strategy.is_safe else strategy,
+    }
+    return render(request, "shop/product_detail.html", context, status=status)
+
+
+@require_safe
+def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
+    """How much there is of a product, for a page that is open."""
+    product = find_product(request, slug)
+    return render(request, "shop/_stock.html", {"product": product})

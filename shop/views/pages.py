@@ -1,0 +1,39 @@
+"""Pages beside the buying."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from inventory import conf, strategies
+from inventory.models import Product
+from shop import health
+from shop.limits import not_limited
+
+
+@require_safe
+def how_we_take_stock(request: HttpRequest) -> HttpResponse:
+    """Explain the strategies in use, and warn of those that oversell."""
+    own = Product.objects.for_sale().order_by().values_list("strategy", flat=True).distinct()
+    slugs = {slug or conf.default_strategy() for slug in own} | {conf.default_strategy()}
+    used = [strategy for strategy in strategies.all_strategies() if strategy.slug in slugs]
+    context = {
+        "strategies": used,
+        "unsafe": [strategy for strategy in used if not strategy.is_safe],
+        "default": conf.default_strategy(),
+        "minutes": int(conf.hold_for().total_seconds() // 60),
+    }
+    return render(request, "shop/how_we_take_stock.html", context)
+
+
+@require_safe
+@never_cache
+@not_limited
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 if the shop can serve customers, else 503 with the reason."""
+    problem = health.problem()
+    return HttpResponse(
+        f"{problem or 'ok'}\n", content_type="text/plain", status=503 if problem else 200
+    )

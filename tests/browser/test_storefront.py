@@ -1,0 +1,127 @@
+"""The storefront up to the basket, as a buyer's browser sees it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from playwright.sync_api import Page, expect
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from tests.browser.conftest import NewPage
+from tests.conftest import MakeProduct
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def reserve(page: Page, product: Product, quantity: str = "1") -> None:
+    page.goto(f"/products/{product.slug}/")
+    page.get_by_label("Quantity").fill(quantity)
+    page.get_by_role("button", name="Reserve", exact=True).click()
+
+
+def test_browse_search_reserve_change_and_remove(page: Page, make_product: MakeProduct) -> None:
+    make_product(name="Candle")
+    product = make_product(12, name="Brass lamp")
+    page.goto("/")
+    page.get_by_label("Search for products").fill("lamp")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("heading", name="1 result for “lamp”")).to_be_visible()
+    page.get_by_role("link", name="Brass lamp").click()
+    expect(page.get_by_text("12 left")).to_be_visible()
+    page.get_by_label("Quantity").fill("3")
+    page.get_by_role("button", name="Reserve", exact=True).click()
+    expect(page.get_by_text("3 × Brass lamp reserved for you.")).to_be_visible()
+    page.get_by_label("Quantity").fill("2")
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("You now hold 2 × Brass lamp.")).to_be_visible()
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("heading", name="Nothing reserved")).to_be_visible()
+    product.refresh_from_db()
+    assert product.stock == 12
+
+
+def test_by_keyboard_only(page: Page, make_product: MakeProduct) -> None:
+    make_product(name="Lamp")
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for _ in range(4):  # in stock, sort, show, the first product
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Lamp")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_label("Quantity").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 × Lamp reserved for you.")).to_be_visible()
+
+
+def test_a_refused_quantity_keeps_what_was_typed_and_takes_the_reader_there(
+    page: Page, make_product: MakeProduct
+) -> None:
+    reserve(page, make_product(), "two")
+    field = page.get_by_label("Quantity")
+    expect(field).to_have_value("two")
+    expect(field).to_be_focused()
+    expect(field).to_have_accessible_description("Quantity: enter a whole number, such as 2.")
+
+
+def test_the_countdown_survives_a_reload_and_asks_the_server_at_its_end(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp")
+    reserve(page, product)
+    countdown = page.get_by_role("timer")
+    expect(countdown).to_have_text(re.compile(r"9:5\d"))
+    page.reload()
+    expect(countdown).to_have_text(re.compile(r"9:5\d"))
+    Reservation.objects.update(expires_at=Now() + timedelta(seconds=2))
+    page.reload()
+    expect(countdown).to_have_text("0:01")
+    expect(page.get_by_role("alert")).to_contain_text("The time of your 1 × Lamp is over")
+    expect(countdown).to_have_count(0)
+    expect(page.locator("#basket-count")).to_contain_text("0")
+    page.get_by_role("link", name="Reserve again").click()
+    expect(page.get_by_text("10 left")).to_be_visible()
+
+
+def test_the_stock_on_an_open_page_follows_what_others_do(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(1)
+    page.goto(f"/products/{product.slug}/")
+    expect(page.get_by_text("Last one")).to_be_visible()
+    reservations.reserve(product, 1, buyer="somebody else")
+    expect(page.get_by_text("All in baskets")).to_be_visible(timeout=15_000)
+
+
+def test_two_browsers_after_the_last_unit(new_page: NewPage, make_product: MakeProduct) -> None:
+    product = make_product(1, name="Radio")
+    first, second = new_page(), new_page()
+    for page in (first, second):
+        page.goto(f"/products/{product.slug}/")
+    for page in (first, second):
+        page.get_by_role("button", name="Reserve", exact=True).click()
+    expect(first.get_by_text("1 × Radio reserved for you.")).to_be_visible()
+    expect(second.get_by_text("All Radio are in baskets at the moment.")).to_be_visible()
+
+
+def test_without_javascript(new_page: NewPage, make_product: MakeProduct) -> None:
+    page = new_page(java_script_enabled=False)
+    reserve(page, make_product(name="Lamp"), "2")
+    expect(page.get_by_text("2 × Lamp reserved for you.")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Yours for (10:00|9:\d\d)"))).to_be_visible()
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("heading", name="Nothing reserved")).to_be_visible()
+
+
+def test_no_page_is_wider_than_a_phone(new_page: NewPage, make_product: MakeProduct) -> None:
+    page = new_page(viewport={"width": 320, "height": 700})
+    product = make_product(name="Donaudampfschifffahrtsgesellschaftskapitänsmützenständer")
+    reserve(page, product, "9")
+    for address in ("/", f"/products/{product.slug}/", "/basket/", "/help/stock/", "/nope"):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, address

@@ -1,0 +1,35 @@
+"""What tests of the shop's pages share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+
+from inventory.models import Product
+
+Reserve = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def no_rate_limits(settings: Any) -> None:
+    """A test asks as often as it likes; those of the limits set them."""
+    settings.PAGES_PER_ADDRESS = settings.POSTS_PER_ADDRESS = None
+
+
+@pytest.fixture
+def reserve(client: Client) -> Reserve:
+    """A function that sends the form to reserve, by default as the test's one buyer."""
+
+    def send(
+        product: Product, quantity: object = 1, *, by: Client = client, key: object = None
+    ) -> HttpResponse:
+        form = {"product": product.slug, "quantity": quantity, "key": key or uuid.uuid4()}
+        response: Any = by.post("/basket/holds/", form)
+        return response  # type: ignore[no-any-return]
+
+    return send

@@ -1,0 +1,180 @@
+"""What buyers, banks and workers do, in one call each; and what must be true after all of it."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+from django.db.models import F, Sum
+from django.db.models.functions import Now
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from shop import checkout
+from shop.models import (
+    DemoBankCharge,
+    DemoBankRefund,
+    Order,
+    OrderLine,
+    Payment,
+    Refund,
+)
+from shop.payments import demo
+from shop.payments.demo import Choice
+
+RETURN_URL = "http://testserver/orders/x/"
+APPROVE, DECLINE = Choice.APPROVE, Choice.DECLINE
+
+_numbers = itertools.count(1)
+
+
+def place(
+    *lines: tuple[Product, int], buyer: str = "A", email: str = "", key: str | None = None
+) -> Order:
+    """An order of new holds of these products and units."""
+    holds = [reservations.reserve(product, units, buyer=buyer) for product, units in lines]
+    return order_holds(holds, buyer=buyer, email=email, key=key)
+
+
+def order_holds(
+    holds: list[Reservation],
+    *,
+    buyer: str = "A",
+    email: str = "",
+    key: str | None = None,
+    seen_total: Decimal | None = None,
+) -> Order:
+    return checkout.place_order(
+        buyer,
+        [hold.pk for hold in holds],
+        name="Ada",
+        email=email or f"{buyer.lower()}@example.org",
+        address="1 Main Street",
+        idempotency_key=key or f"key-{next(_numbers)}",
+        seen_total=seen_total,
+    )
+
+
+def go_to_bank(order: Order) -> str:
+    return checkout.start_payment(order.pk, return_url=RETURN_URL)
+
+
+def at_bank(order: Order, choice: Choice) -> DemoBankCharge:
+    """Go to the bank and choose there; the shop isn't told."""
+    return demo.choose(go_to_bank(order).rstrip("/").split("/")[-1], choice)
+
+
+def choose_again(payment: Payment, choice: Choice) -> DemoBankCharge:
+    """Choose on the page of a payment that was started before."""
+    return demo.choose(payment.reference, choice)
+
+
+def now(order: Order) -> Order:
+    order.refresh_from_db()
+    return order
+
+
+def stock_of(product: Product) -> int:
+    product.refresh_from_db()
+    return product.stock
+
+
+def lapse_all(order: Order, *, by_minutes: int = 0) -> None:
+    """Let the time of the order's holds be over since then."""
+    Reservation.objects.filter(order_line__order=order).update(expires_at=Now())
+    if by_minutes:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE inventory_reservation SET expires_at = expires_at - %s * interval '1 min'"
+                " WHERE id IN (SELECT reservation_id FROM shop_orderline WHERE order_id = %s)",
+                [by_minutes, order.pk],
+            )
+
+
+def close_payment_time(order: Order) -> None:
+    """Let the time be over in which the bank takes an approval."""
+    order.payments.update(expires_at=Now())
+    keys = order.payments.values_list("key")
+    DemoBankCharge.objects.filter(key__in=keys).update(expires_at=Now())
+
+
+def queued(task: str) -> list[dict[str, Any]]:
+    """The arguments of the jobs of this task that wait to be done."""
+    jobs = ProcrastinateJob.objects.filter(task_name=f"shop.tasks.{task}", status="todo")
+    return [job.args for job in jobs.order_by("id")]
+
+
+def do_jobs(*tasks: str) -> None:
+    """Do the waiting jobs of these tasks, as a worker would."""
+    for task in tasks:
+        for arguments in queued(task):
+            app.tasks[f"shop.tasks.{task}"](**arguments)
+        forget_jobs(task)
+
+
+def forget_jobs(task: str | None = None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM procrastinate_jobs WHERE %s::text IS NULL OR task_name = %s",
+            [task, f"shop.tasks.{task}"],
+        )
+        if task is None:
+            cursor.execute("DELETE FROM procrastinate_periodic_defers")
+            cursor.execute("DELETE FROM procrastinate_workers")
+
+
+def refunds_of(order: Order) -> list[tuple[str, Decimal]]:
+    refunds = Refund.objects.filter(payment__order=order).order_by("pk")
+    return [(refund.reason, refund.amount) for refund in refunds]
+
+
+def charged_at_bank(order: Order) -> Decimal:
+    """What the buyer has paid by the bank's books, less what the bank has given back."""
+    keys = order.payments.values_list("key")
+    charges = DemoBankCharge.objects.filter(key__in=keys, state=DemoBankCharge.State.APPROVED)
+    given_back = DemoBankRefund.objects.filter(charge__in=charges)
+    return _sum(charges) - _sum(given_back)
+
+
+def assert_money_and_goods_agree() -> None:
+    """No order keeps money without the goods, or lets go of the goods without the money."""
+    for order in Order.objects.all():
+        kept = order.kept()
+        lines = list(order.lines.select_related("reservation"))
+        statuses = {line.reservation.status for line in lines}
+        sold = sum(
+            line.reservation.quantity - line.reservation.returned
+            for line in lines
+            if line.reservation.status == Reservation.Status.SOLD
+        )
+        assert order.total == order.shipping_cost + sum(line.total for line in lines)
+        for line in lines:
+            assert (line.quantity, line.unit_price) == (
+                line.reservation.quantity,
+                line.reservation.unit_price,
+            )
+        if order.state in (Order.State.PAID, Order.State.SHIPPED):
+            goodwill = _sum(
+                Refund.objects.filter(payment__order=order, reason=Refund.Reason.GOODWILL)
+            )
+            worth = sum(line.unit_price * line.left for line in lines) + order.shipping_cost
+            assert kept == worth - goodwill, order
+            assert kept > 0 or order.total == 0
+            assert statuses == {Reservation.Status.SOLD}, order
+            assert all(line.reservation.returned <= line.refunded for line in lines)
+        else:
+            assert kept == 0, order
+            not_restocked = OrderLine.objects.filter(order=order).aggregate(
+                units=Sum(F("refunded") - F("reservation__returned"))
+            )["units"]
+            assert sold in (0, not_restocked), order
+        if order.state in (Order.State.CANCELLED, Order.State.REFUNDED):
+            assert Reservation.Status.HELD not in statuses, order
+
+
+def _sum(rows: Any) -> Decimal:
+    return rows.aggregate(total=Sum("amount"))["total"] or Decimal(0)

@@ -1,0 +1,416 @@
+"""Reserving, and the basket: through its pages, as buyers do."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils.html import escape
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from tests.concurrency import at_once, lapse
+from tests.conftest import MakeProduct
+from tests.shop.conftest import Reserve
+
+pytestmark = pytest.mark.django_db
+
+
+def stock(product: Product) -> int:
+    return Product.objects.get(pk=product.pk).stock
+
+
+def quantities(product: Product) -> list[int]:
+    """The quantities of all open holds of a product, oldest first."""
+    holds = Reservation.objects.alive().filter(product=product).order_by("created_at")
+    return list(holds.values_list("quantity", flat=True))
+
+
+def error(response: Any) -> str:
+    """The message beside the quantity field."""
+    [text] = re.findall(r'<p class="error"[^>]*>([^<]*)</p>', response.content.decode())
+    return str(text).strip()
+
+
+def change(
+    client: Client, hold: Reservation, quantity: object, *, seen: int, key: object = None
+) -> Any:
+    form = {"quantity": quantity, "seen": seen, "key": key or uuid.uuid4()}
+    return client.post(f"/basket/holds/{hold.pk}/", form)
+
+
+# Reserving
+
+
+def test_reserving_leads_to_the_basket(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(10, name="Lamp", price=Decimal("12.50"))
+    response = reserve(product, 2)
+    assert (response.status_code, response["Location"]) == (302, "/basket/")
+    content = client.get("/basket/").content.decode()
+    assert "2 × Lamp reserved for you" in content
+    assert "€25.00" in content
+    assert "€29.90" in content  # with shipping
+    assert stock(product) == 8
+    [hold] = Reservation.objects.all()
+    assert hold.strategy == "single_statement"
+
+
+def test_the_product_page_has_all_that_the_form_needs(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    content = client.get(f"/products/{product.slug}/").content.decode()
+    inputs = dict(re.findall(r'<input[^>]*name="([^"]*)"[^>]*value="([^"]*)"', content))
+    assert inputs["product"] == product.slug
+    client.post("/basket/holds/", inputs)
+    assert quantities(product) == [1]
+
+
+NO_NUMBERS = ["abc", "1.5", "2,5", "1e3", "1_0", "0x1", "²", "1 2", "\x001", "1\x00", "<b>"]
+NO_QUANTITIES = ["0", "-1", "-3", "", "  ", *NO_NUMBERS, "9" * 5000]
+
+
+@pytest.mark.parametrize("typed", NO_QUANTITIES)
+def test_a_quantity_that_is_none_is_refused_beside_the_field_and_nothing_is_lost(
+    client: Client, make_product: MakeProduct, reserve: Reserve, typed: str
+) -> None:
+    product = make_product(10)
+    response = reserve(product, typed)
+    assert response.status_code == 422
+    assert error(response).startswith(("Quantity:", "Enter how many"))
+    shown = escape(typed.replace("\x00", "")[:100])
+    assert (
+        f'name="quantity" type="text" inputmode="numeric" autocomplete="off" value="{shown}"'
+        in (response.content.decode())
+    )
+    assert stock(product) == 10
+    assert not Reservation.objects.exists()
+    assert client.get("/basket/").status_code == 200
+
+
+@pytest.mark.parametrize("typed", ["101", "900000000", "87893287498", str(10**21), "9" * 100])
+def test_a_quantity_beyond_all_limits_is_refused(
+    client: Client, make_product: MakeProduct, reserve: Reserve, typed: str
+) -> None:
+    product = make_product(1000)
+    response = reserve(product, typed)
+    assert response.status_code == 409
+    assert error(response) == "A basket can hold 100 units at a time."
+    assert typed in response.content.decode()
+    assert stock(product) == 1000
+    assert client.get("/basket/").status_code == 200
+
+
+@pytest.mark.parametrize("typed", ["2", "+2", " 2 ", "02"])
+def test_a_whole_number_is_understood_however_it_is_written(
+    make_product: MakeProduct, reserve: Reserve, typed: str
+) -> None:
+    product = make_product(10)
+    reserve(product, typed)
+    assert quantities(product) == [2]
+
+
+def test_one_more_than_is_there_is_refused_with_the_number_that_is_there(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(3, name="Clock")
+    response = reserve(product, 4)
+    assert response.status_code == 409
+    assert error(response) == "There are only 3 of Clock left."
+    assert product.sku not in error(response)
+    assert stock(product) == 3
+
+
+def test_a_sold_out_product_and_one_in_all_baskets_are_told_apart(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    gone = make_product(0, name="Clock")
+    assert error(reserve(gone)) == "Clock is sold out."
+    held = make_product(1, name="Lamp")
+    reservations.reserve(held, 1, buyer="somebody else")
+    assert (
+        error(reserve(held)) == "All Lamp are in baskets at the moment. Try again in a few minutes."
+    )
+
+
+def test_the_limit_for_each_customer_is_told(make_product: MakeProduct, reserve: Reserve) -> None:
+    product = make_product(10, name="Laptop", max_per_buyer=2)
+    assert error(reserve(product, 3)) == "Each customer can have 2 of Laptop."
+    reserve(product, 1)
+    assert (
+        error(reserve(product, 2)) == "Each customer can have 2 of Laptop, and you have 1 already."
+    )
+
+
+def test_what_is_switched_off_meanwhile_is_not_for_sale(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(name="Lamp", is_active=False)
+    assert error(reserve(product)) == "Lamp is not for sale at the moment."
+    assert stock(product) == 10
+
+
+@pytest.mark.parametrize("slug", ["nothing", "", "\x00", "../admin"])
+def test_reserving_what_does_not_exist_is_a_404(client: Client, slug: str) -> None:
+    form = {"product": slug, "quantity": 1, "key": uuid.uuid4()}
+    assert client.post("/basket/holds/", form).status_code == 404
+
+
+@pytest.mark.parametrize("key", ["", "abc", "\x00", "x" * 10_000])
+def test_a_form_without_a_proper_key_is_to_be_sent_once_more(
+    client: Client, make_product: MakeProduct, key: str
+) -> None:
+    product = make_product()
+    form = {"product": product.slug, "quantity": 1, "key": key}
+    response = client.post("/basket/holds/", form)
+    assert response.status_code == 422
+    assert error(response) == "This form was incomplete. Please send it once more."
+    assert stock(product) == 10
+
+
+def test_the_price_is_the_one_shown_when_it_was_reserved(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(price=Decimal("10.00"))
+    reserve(product)
+    Product.objects.filter(pk=product.pk).update(price=Decimal("99.00"))
+    content = client.get("/basket/").content.decode()
+    assert "€10.00" in content
+    assert "€99.00" not in content
+
+
+def test_reloading_the_address_of_a_refused_form_shows_the_basket(client: Client) -> None:
+    assert client.get("/basket/holds/")["Location"] == "/basket/"
+    assert client.get(f"/basket/holds/{uuid.uuid4()}/")["Location"] == "/basket/"
+
+
+# Once only
+
+
+def test_the_same_form_twice_counts_once(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product, key = make_product(10), uuid.uuid4()
+    first, second = reserve(product, 2, key=key), reserve(product, 2, key=key)
+    assert first["Location"] == second["Location"]
+    assert quantities(product) == [2]
+    assert client.get("/basket/").content.count(b"2 \xc3\x97") > 0
+
+
+def test_the_form_sent_again_for_the_last_unit_shows_the_first_result(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product, key = make_product(1), uuid.uuid4()
+    reserve(product, 1, key=key)
+    assert reserve(product, 1, key=key).status_code == 302
+    assert quantities(product) == [1]
+
+
+def test_an_old_form_with_another_quantity_says_that_it_counts_once(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product, key = make_product(10), uuid.uuid4()
+    reserve(product, 2, key=key)
+    client.get("/basket/")
+    reserve(product, 5, key=key)
+    assert b"was sent before, and counts once" in client.get("/basket/").content
+    assert quantities(product) == [2]
+
+
+def test_two_buyers_with_one_key_each_get_theirs(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product, key = make_product(10), uuid.uuid4()
+    reserve(product, 1, key=key)
+    reserve(product, 2, key=key, by=Client())
+    assert quantities(product) == [1, 2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_double_click_counts_once(make_product: MakeProduct, reserve: Reserve) -> None:
+    product, key = make_product(10), uuid.uuid4()
+    tabs = _tabs_of_one_buyer(product, 8)
+    results = at_once([partial(reserve, product, 1, key=key, by=tab) for tab in tabs])
+    assert {result.status_code for result in results} == {302}
+    assert quantities(product) == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ten_buyers_after_the_last_unit(make_product: MakeProduct, reserve: Reserve) -> None:
+    product = make_product(1)
+    results = at_once([lambda: reserve(product, 1, by=Client())] * 10)
+    assert sorted(result.status_code for result in results) == [302] + [409] * 9
+    assert quantities(product) == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_buyer_in_many_tabs_never_gets_past_the_limits(
+    make_product: MakeProduct, reserve: Reserve, settings: Any
+) -> None:
+    settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 5, 3
+    product = make_product(100)
+    tabs = _tabs_of_one_buyer(product, 8)
+    results = at_once([partial(reserve, product, 2, by=tab) for tab in tabs])
+    assert {result.status_code for result in results} <= {302, 409}
+    assert sum(quantities(product)) <= 5
+    while reserve(product, 1, by=tabs[0]).status_code == 302:
+        pass
+    assert len(quantities(product)) <= 3
+    assert stock(product) == 100 - sum(quantities(product))
+
+
+def _tabs_of_one_buyer(product: Product, count: int) -> list[Client]:
+    first = Client()
+    first.get(f"/products/{product.slug}/")
+    tabs = [Client() for _ in range(count)]
+    for tab in tabs:
+        tab.cookies["buyer"] = first.cookies["buyer"].value
+    return tabs
+
+
+# Limits of one buyer
+
+
+def test_a_basket_takes_so_many_units_and_so_many_holds(
+    make_product: MakeProduct, reserve: Reserve, settings: Any
+) -> None:
+    settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 5, 2
+    product = make_product(100)
+    reserve(product, 3)
+    assert error(reserve(product, 3)) == "A basket can hold 5 units at a time, and yours has 3."
+    reserve(product, 1)
+    assert error(reserve(product, 1)).startswith("Your basket is full: it can hold 2 reservations")
+    lapse(Reservation.objects.earliest("created_at"))
+    assert reserve(product, 4).status_code == 302
+
+
+# Changing and removing
+
+
+@pytest.fixture
+def hold(make_product: MakeProduct, reserve: Reserve) -> Reservation:
+    """A hold of 3 of 10 lamps at €10, of the test's buyer."""
+    reserve(make_product(10, name="Lamp", price=Decimal("10.00")), 3)
+    return Reservation.objects.get()
+
+
+def test_fewer_units_go_back_on_sale(client: Client, hold: Reservation) -> None:
+    assert change(client, hold, 1, seen=3)["Location"] == "/basket/"
+    assert b"You now hold 1" in client.get("/basket/").content
+    assert quantities(hold.product) == [1]
+    assert stock(hold.product) == 9
+
+
+def test_fewer_sent_twice_counts_once(client: Client, hold: Reservation) -> None:
+    for _ in range(2):
+        assert change(client, hold, 2, seen=3).status_code == 302
+    assert quantities(hold.product) == [2]
+
+
+def test_more_units_become_a_hold_of_their_own(client: Client, hold: Reservation) -> None:
+    Product.objects.filter(pk=hold.product_id).update(price=Decimal("12.00"))
+    key = uuid.uuid4()
+    for _ in range(2):  # sent twice it counts once
+        assert change(client, hold, 5, seen=3, key=key)["Location"] == "/basket/"
+    assert quantities(hold.product) == [3, 2]
+    content = client.get("/basket/").content.decode()
+    assert "2 × Lamp added, with a time of their own" in content
+    assert "€30.00" in content
+    assert "€24.00" in content
+
+
+def test_more_than_there_is_is_refused_beside_the_field(client: Client, hold: Reservation) -> None:
+    response = change(client, hold, 11, seen=3)
+    assert response.status_code == 409
+    assert error(response) == "There are only 7 of Lamp left."
+    assert 'value="11"' in response.content.decode()
+    assert quantities(hold.product) == [3]
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "", "abc", "1.5", "\x00"])
+def test_a_change_to_no_quantity_is_refused_beside_the_field(
+    client: Client, hold: Reservation, typed: str
+) -> None:
+    response = change(client, hold, typed, seen=3)
+    assert response.status_code == 422
+    assert error(response)
+    assert quantities(hold.product) == [3]
+
+
+@pytest.mark.parametrize("wanted", [1, 4])
+def test_a_change_of_what_another_tab_has_changed_is_refused(
+    client: Client, hold: Reservation, wanted: int
+) -> None:
+    change(client, hold, 2, seen=3)
+    response = change(client, hold, wanted, seen=3)
+    assert response.status_code == 409
+    assert "changed meanwhile" in error(response)
+    assert quantities(hold.product) == [2]
+
+
+def test_removing_gives_the_units_back_once(client: Client, hold: Reservation) -> None:
+    for _ in range(2):
+        response = client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+        assert response["Location"] == "/basket/"
+    assert b"Lamp removed from your basket" in client.get("/basket/").content
+    assert stock(hold.product) == 10
+
+
+def test_what_has_been_paid_for_cannot_be_removed(client: Client, hold: Reservation) -> None:
+    reservations.confirm(hold.pk)
+    client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+    assert b"Lamp has been paid for by now" in client.get("/basket/").content
+    assert stock(hold.product) == 7
+
+
+def test_another_buyers_hold_is_not_there(hold: Reservation) -> None:
+    thief = Client()
+    assert thief.post(f"/basket/holds/{hold.pk}/", {"remove": "1"}).status_code == 404
+    assert change(thief, hold, 1, seen=3).status_code == 404
+    assert b"Lamp" not in thief.get("/basket/", {"seen": str(hold.pk)}).content
+    assert quantities(hold.product) == [3]
+
+
+# Time
+
+
+def seconds_left(response: Any) -> list[int]:
+    return [int(s) for s in re.findall(r'data-seconds="(-?\d+)"', response.content.decode())]
+
+
+def test_the_countdown_is_by_the_databases_clock(client: Client, hold: Reservation) -> None:
+    assert all(590 < seconds <= 600 for seconds in seconds_left(client.get("/basket/")))
+    Reservation.objects.filter(pk=hold.pk).update(expires_at=hold.created_at)
+    assert seconds_left(client.get("/basket/")) == []
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_page_that_asks_at_the_end_is_told_that_the_time_is_over(
+    client: Client, hold: Reservation, taken_back: bool
+) -> None:
+    lapse(hold)
+    if taken_back:
+        reservations.expire_lapsed()
+    response = client.get("/basket/", {"seen": str(hold.pk)}, headers={"HX-Request": "true"})
+    content = response.content.decode()
+    assert "The time of your 3 × Lamp is over" in content
+    assert "<html" not in content
+    assert re.search(r'id="basket-count"[^>]*>0<', content)
+
+
+@pytest.mark.parametrize("wanted", [1, 5])
+def test_a_change_after_the_end_is_refused(client: Client, hold: Reservation, wanted: int) -> None:
+    lapse(hold)
+    client.post(f"/basket/holds/{hold.pk}/", {"quantity": wanted, "seen": 3, "key": uuid.uuid4()})
+    assert quantities(hold.product) == []
+
+
+def test_odd_ids_of_seen_holds_are_passed_over(client: Client) -> None:
+    assert client.get("/basket/", {"seen": ["x", "\x00", ""]}).status_code == 200

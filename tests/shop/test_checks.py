@@ -1,0 +1,65 @@
+"""What ``check --deploy`` says of a shop that must not go live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from shop.payments.demo import DemoBank
+
+LIVE: dict[str, Any] = {
+    "ALLOWED_HOSTS": ["shop.example.org"],
+    "DATABASE_URL": "postgres://shop@db.example.org/shop",
+    "PAYMENT_PROVIDER": "tests.shop.test_checks.RealBank",
+    "INVENTORY_STRATEGY": "single_statement",
+    "SECRET_KEY": "x7" * 30 + "abcdefghij",
+    "SECURE_SSL_REDIRECT": True,
+    "SESSION_COOKIE_SECURE": True,
+    "CSRF_COOKIE_SECURE": True,
+    "SECURE_HSTS_SECONDS": 31_536_000,
+    "SECURE_HSTS_INCLUDE_SUBDOMAINS": True,
+    "SECURE_HSTS_PRELOAD": True,
+}
+
+
+class RealBank(DemoBank):
+    slug = "real"
+
+
+def check(settings: LazySettings, **changes: Any) -> None:
+    for name, value in {**LIVE, **changes}.items():
+        setattr(settings, name, value)
+    call_command("check", deploy=True, fail_level="WARNING")
+
+
+def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
+    check(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"PAYMENT_PROVIDER": "demo"}, "PAYMENT_PROVIDER is demo"),
+        ({"PAYMENT_PROVIDER": "dmeo"}, "there is no “dmeo”"),
+        ({"PAYMENT_PROVIDER": "no.such.Bank"}, "there is no “no.such.Bank”"),
+        ({"INVENTORY_STRATEGY": "naive"}, "INVENTORY_STRATEGY is naive, which oversells"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"ALLOWED_HOSTS": ["localhost", "127.0.0.1", "[::1]"]}, "names only this machine"),
+        ({"ALLOWED_HOSTS": []}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has *"),
+    ],
+)
+def test_what_must_not_go_live_is_named(
+    settings: LazySettings, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SystemCheckError) as refused:
+        check(settings, **changes)
+    assert message in str(refused.value)
+
+
+def test_a_shop_to_be_tried_out_may_have_the_demo_bank(settings: LazySettings) -> None:
+    check(settings, PAYMENT_PROVIDER="demo", DEMO=True)

@@ -1,0 +1,42 @@
+"""What the user can mend is told in words; what is our mistake keeps its traceback."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import NotSupportedError, connection, transaction
+from django.db.utils import DataError, ProgrammingError
+
+from shop.embedded_postgres import EmbeddedPostgresError
+from shop.problems import explained
+
+
+def test_a_server_that_is_too_old() -> None:
+    with pytest.raises(SystemExit) as raised, explained():
+        raise NotSupportedError("PostgreSQL 14 or later is required (found 13.4).")
+    assert str(raised.value.code).startswith("PostgreSQL 14 or later is required (found 13.4).")
+
+
+def test_a_private_server_that_cannot_start() -> None:
+    with pytest.raises(SystemExit, match="no room"), explained():
+        raise EmbeddedPostgresError("no room")
+
+
+@pytest.mark.django_db
+def test_a_table_that_is_missing() -> None:
+    with pytest.raises(SystemExit, match=r"Run: python manage\.py migrate"), explained():
+        execute("SELECT * FROM no_such_table")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [("SELECT no_such_column", ProgrammingError), ("SELECT 1 / 0", DataError)],
+)
+def test_a_mistake_of_ours(statement: str, error: type[Exception]) -> None:
+    with pytest.raises(error), explained():
+        execute(statement)
+
+
+def execute(statement: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement)

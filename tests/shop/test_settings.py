@@ -1,0 +1,167 @@
+"""Settings from the environment: strict, empty is unset, and .env.example tells all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from environ import Env
+
+from shop.environment import time_zone, whole_number
+from tests.shop.programs import PACKAGES, ROOT, copy_checkout, manage
+
+# Some server: none of these tests connects to it.
+ELSEWHERE = {"DATABASE_URL": "postgres://shop.invalid/shop", "SECRET_KEY": "x" * 50}
+PRODUCTION = {
+    **ELSEWHERE,
+    "SECRET_KEY": "$oh=w3lk2jq9v!4mz8r7x0c5n1b6t(y#u@i&p_f-d*s)g+h^a%",
+    "HTTPS": "true",
+    "ALLOWED_HOSTS": "shop.example.org, www.shop.example.org",
+    "HSTS_SECONDS": "31536000",
+    "CACHE_URL": "dbcache://shop_cache",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of its own, so that no .env of a developer's takes part."""
+    return copy_checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
+    """All settings that these variables, and no others, lead to."""
+    script = (
+        "import json; from shop import settings\n"
+        "print(json.dumps({name: value for name, value in vars(settings).items()"
+        " if name.isupper()}, default=str))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=checkout,
+        env={**variables, "PYTHONPATH": PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def test_a_shop_in_production_passes_djangos_checks(checkout: Path) -> None:
+    run = manage("check", "--deploy", "--fail-level=INFO", checkout=checkout, env=PRODUCTION)
+    assert run.stdout == "System check identified no issues (0 silenced).\n"
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
+    found = settings(checkout, {**PRODUCTION, "HOLD_MINUTES": "7", "TIME_ZONE": "Europe/Berlin"})
+    assert found["ALLOWED_HOSTS"] == ["shop.example.org", "www.shop.example.org"]
+    assert found["SECRET_KEY"] == PRODUCTION["SECRET_KEY"]  # $ and all
+    assert found["SECURE_HSTS_SECONDS"] == 31536000
+    assert found["INVENTORY_HOLD_FOR"] == "0:07:00"
+    assert found["TIME_ZONE"] == "Europe/Berlin"
+    assert found["DEBUG"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("HOLD_MINUTES", "abc", "it must be a whole number from 1 to 10080."),
+        ("HOLD_MINUTES", "0", "it must be a whole number from 1 to 10080."),
+        ("HOLD_MINUTES", "-5", "it must be a whole number from 1 to 10080."),
+        ("SHOP_CURRENCY", "JPY", "it must be a currency with two decimal places"),
+        ("SHIPPING_COST", "4,90", "it must be an amount such as 4.90."),
+        ("POSTS_PER_ADDRESS", "60", "it must be a number per s, m, h or d, such as 60/m, or off."),
+        ("CACHE_URL", "garbage", "it must name a cache"),
+        ("PROXIES", "-1", "it must be a whole number from 0 to 10."),
+        ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),
+        ("DEBUG", "ture", "it must be true or false."),
+        ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
+    ],
+)
+def test_a_bad_value_is_named(checkout: Path, name: str, value: str, complaint: str) -> None:
+    run = manage("check", checkout=checkout, env={**ELSEWHERE, name: value})
+    assert f"{name} is '{value}': {complaint}" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize("value", ["1.5", "", "ten", "0", "11", "9" * 5000])
+def test_a_whole_number_is_within_its_bounds(value: str) -> None:
+    assert whole_number(1, 10)("10") == 10
+    with pytest.raises(ValueError, match=r"^it must be a whole number from 1 to 10\.$"):
+        whole_number(1, 10)(value)
+
+
+@pytest.mark.parametrize("value", ["Nowhere", "../etc/passwd", "/etc/passwd", "Europe", "a\nb"])
+def test_a_time_zone_must_exist(value: str) -> None:
+    assert time_zone("Europe/Berlin") == "Europe/Berlin"
+    with pytest.raises(ValueError, match="name of a time zone"):
+        time_zone(value)
+
+
+def test_a_strategy_that_does_not_exist_is_named(checkout: Path) -> None:
+    run = manage("check", checkout=checkout, env={**ELSEWHERE, "STRATEGY": "single_statment"})
+    assert "did you mean single_statement" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.returncode == 1
+
+
+def test_the_example_lists_the_variables_that_settings_read() -> None:
+    read = re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', (ROOT / "shop" / "settings.py").read_text())
+    listed = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    assert len(read) >= 12
+    assert sorted(listed) == sorted(set(read))
+
+
+def test_each_variable_of_the_example_is_explained() -> None:
+    for paragraph in (ROOT / ".env.example").read_text().strip().split("\n\n")[1:]:
+        explanation, variable = paragraph.rsplit("\n", 1)
+        assert all(line.startswith("# ") for line in explanation.splitlines()), paragraph
+        assert re.match(r"(# )?[A-Z_]+=", variable), paragraph
+
+
+def test_the_example_shows_the_defaults(checkout: Path) -> None:
+    class Example(Env):  # type: ignore[misc]
+        ENVIRON: dict[str, str] = {}
+
+    Example.read_env(ROOT / ".env.example")
+    example = {name: value for name, value in Example.ENVIRON.items() if name not in ELSEWHERE}
+    assert settings(checkout, {**example, **ELSEWHERE}) == settings(checkout, ELSEWHERE)
+
+
+def test_an_empty_variable_counts_as_unset(checkout: Path) -> None:
+    listed = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    for nothing in ("", " "):
+        empty = dict.fromkeys(listed, nothing) | ELSEWHERE
+        assert settings(checkout, empty) == settings(checkout, ELSEWHERE)
+
+
+def test_the_file_counts_where_the_environment_says_nothing(checkout: Path) -> None:
+    file = checkout / ".env"
+    file.write_text("HOLD_MINUTES=21\nALLOWED_HOSTS=from-file\nHSTS_SECONDS=\n# COMMENT=1\n")
+    try:
+        found = settings(checkout, {**ELSEWHERE, "ALLOWED_HOSTS": "from-env", "HOLD_MINUTES": ""})
+        assert found["INVENTORY_HOLD_FOR"] == "0:21:00"
+        assert found["ALLOWED_HOSTS"] == ["from-env"]
+        assert found["HSTS_SECONDS"] == 3600
+    finally:
+        file.unlink()
+
+
+@pytest.mark.parametrize("broken", ["a directory", "not text"])
+def test_a_file_that_cannot_be_read_is_named(checkout: Path, broken: str) -> None:
+    file = checkout / ".env"
+    file.mkdir() if broken == "a directory" else file.write_bytes(b"DEBUG=\xff\xfe")
+    try:
+        run = manage("check", checkout=checkout, env=ELSEWHERE)
+        assert f"{file} can't be read" in run.stderr
+        assert "Traceback" not in run.stderr
+        assert run.returncode == 1
+    finally:
+        file.rmdir() if broken == "a directory" else file.unlink()
