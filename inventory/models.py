@@ -236,6 +236,10 @@ class Reservation(models.Model):
                 fields=["product", "expires_at"],
                 condition=Q(status="HELD"),
             ),
+            # What was sold lately (the shop's dashboard).
+            models.Index(
+                name="reservation_sold_at", fields=["decided_at"], condition=Q(status="SOLD")
+            ),
             # A buyer's basket, and what counts against max_per_buyer.
             models.Index(
                 name="reservation_of_buyer",

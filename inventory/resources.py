@@ -31,14 +31,14 @@ def text(row: Row, column: str) -> str:
     return str(row.get(column) or "").strip()
 
 
-class AmountWidget(widgets.Widget):  # type: ignore[misc]
+class AmountWidget(widgets.Widget):
     def clean(self, value: Any, row: Row | None = None, **kwargs: Any) -> Decimal:
         if not re.fullmatch(r"\d{1,8}(\.\d{1,2})?", str(value or "").strip(), re.ASCII):
             raise ValueError(f"“{value or ''}” is no amount such as 19.90.")
         return Decimal(str(value).strip())
 
 
-class NumberWidget(widgets.Widget):  # type: ignore[misc]
+class NumberWidget(widgets.Widget):
     """A whole number from ``least``; None for an empty cell, where that means something."""
 
     def __init__(self, least: int, *, may_be_empty: bool = False) -> None:
@@ -56,7 +56,7 @@ class NumberWidget(widgets.Widget):  # type: ignore[misc]
         return number
 
 
-class YesNoWidget(widgets.Widget):  # type: ignore[misc]
+class YesNoWidget(widgets.Widget):
     ANSWERS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
     def clean(self, value: Any, row: Row | None = None, **kwargs: Any) -> bool:
@@ -82,20 +82,20 @@ class OwnDiff:
     def as_html(self) -> list[str]:
         """In text; the template escapes it."""
         if self.old is None:
-            return self.now  # type: ignore[no-any-return]
+            return self.now
         return [
             now if now == old else f"{old or '(empty)'} → {now or '(empty)'}"
             for old, now in zip(self.old, self.now, strict=True)
         ]
 
 
-class OncePerFile:
+class OncePerFile(resources.ModelResource):
     """Refuses the second row of a SKU: which of both is meant?"""
 
     def import_data(self, dataset: Any, dry_run: bool = False, **kwargs: Any) -> Any:
         self.seen: set[str] = set()
         self.is_preview = dry_run
-        return super().import_data(dataset, dry_run=dry_run, **kwargs)  # type: ignore[misc]
+        return super().import_data(dataset, dry_run=dry_run, **kwargs)
 
     def before_import_row(self, row: Row, **kwargs: Any) -> None:
         for column, cell in row.items():
@@ -110,7 +110,7 @@ class OncePerFile:
         row["sku"] = sku
 
 
-class ProductResource(OncePerFile, resources.ModelResource):  # type: ignore[misc]
+class ProductResource(OncePerFile):
     """Everything of a product but its stock. An unknown SKU is a new product."""
 
     price = fields.Field("price", "price", widget=AmountWidget())
@@ -200,7 +200,7 @@ class ProductResource(OncePerFile, resources.ModelResource):  # type: ignore[mis
         pass
 
 
-class StockMovementResource(OncePerFile, resources.ModelResource):  # type: ignore[misc]
+class StockMovementResource(OncePerFile):
     """Units received (12) or removed (-3), a row per product; all rows or none."""
 
     sku = fields.Field("product__sku", "sku", readonly=True)
@@ -208,7 +208,16 @@ class StockMovementResource(OncePerFile, resources.ModelResource):  # type: igno
 
     class Meta:
         model = StockMovement
-        fields = ["sku", "units", "reason", "note", "stock_before", "stock_after", "made_by", "made_at"]
+        fields = [
+            "sku",
+            "units",
+            "reason",
+            "note",
+            "stock_before",
+            "stock_after",
+            "made_by",
+            "made_at",
+        ]
         export_order = fields
         import_id_fields: list[str] = []
         force_init_instance = True
@@ -219,7 +228,7 @@ class StockMovementResource(OncePerFile, resources.ModelResource):  # type: igno
         return []
 
     def get_user_visible_fields(self) -> list[Any]:
-        return [field for field in self.get_fields() if field.column_name in self.COLUMNS]
+        return [self.fields[name] for name in self.COLUMNS]
 
     def get_export_queryset(self) -> Any:
         return StockMovement.objects.select_related("product", "made_by")

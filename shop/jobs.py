@@ -29,3 +29,8 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
         queueing_lock=known.queueing_lock,
         priority=known.priority,
     ).defer(**arguments)
+
+
+def queue_flash_sale(flash_sale_id: int) -> None:
+    """Have a worker hold that sale (setting INVENTORY_QUEUE_FLASH_SALE)."""
+    queue("run_flash_sale", flash_sale_id=flash_sale_id)

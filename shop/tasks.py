@@ -20,7 +20,7 @@ from inventory import alerts as stock_alerts
 from inventory import reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
-from shop import alerts, mail, orders, refunds
+from shop import alerts, mail, orders, refunds, refusals
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -133,6 +133,12 @@ async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
             await manager.retry_job(job)
         except UniqueViolation:  # the next one of this periodic job is waiting already
             await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_old_refusals")
+def forget_old_refusals(timestamp: int) -> None:
+    refusals.forget_old()
 
 
 @app.periodic(cron=EVERY_NIGHT)

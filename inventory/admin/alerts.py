@@ -13,7 +13,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from inventory import alerts
-from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404
+from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404, who
 from inventory.models import Product, StockAlert
 
 KIND = {
@@ -24,7 +24,7 @@ KIND = {
 }
 
 
-class StateFilter(RadioFilter):  # type: ignore[misc]
+class StateFilter(RadioFilter):
     title = "state"
     parameter_name = "state"
     all_option = ("", "Open")
@@ -32,7 +32,9 @@ class StateFilter(RadioFilter):  # type: ignore[misc]
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("unseen", "Open, not acknowledged"), ("resolved", "Resolved"), ("all", "All")]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[StockAlert]) -> QuerySet[StockAlert]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[StockAlert]
+    ) -> QuerySet[StockAlert]:
         if self.value() == "all":
             return queryset
         if self.value() == "resolved":
@@ -101,7 +103,7 @@ class StockAlertAdmin(FactsAdmin):
         alert = object_or_404(self, request, object_id)
 
         def do(data: dict[str, Any]) -> str:
-            if alerts.acknowledge([alert.pk], request.user):
+            if alerts.acknowledge([alert.pk], who(request)):
                 return f"You have acknowledged {_name(alert)}."
             return f"{_name(alert)} was acknowledged or resolved already."
 
@@ -123,7 +125,7 @@ class StockAlertAdmin(FactsAdmin):
         self, request: HttpRequest, queryset: QuerySet[StockAlert]
     ) -> HttpResponse | None:
         def do(alert: StockAlert) -> str | None:
-            seen = alerts.acknowledge([alert.pk], request.user)
+            seen = alerts.acknowledge([alert.pk], who(request))
             return f"You have acknowledged {_name(alert)}." if seen else None
 
         return ask_for_many(
@@ -132,7 +134,9 @@ class StockAlertAdmin(FactsAdmin):
             queryset.select_related("product"),
             action="acknowledge_ticked",
             title="Acknowledge alerts",
-            will=["The banner doesn’t show these any more; they stay open until they are resolved."],
+            will=[
+                "The banner doesn’t show these any more; they stay open until they are resolved."
+            ],
             button="Acknowledge",
             do=do,
         )

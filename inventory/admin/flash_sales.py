@@ -12,10 +12,18 @@ from django.template.response import TemplateResponse
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from inventory import strategies
-from inventory.admin.base import AskForm, FactsAdmin, UnitsField, YesField, change_url, list_url
+from inventory.admin.base import (
+    AskForm,
+    FactsAdmin,
+    UnitsField,
+    YesField,
+    change_url,
+    list_url,
+    who,
+)
 from inventory.flash_sale import charts, report, running
 from inventory.flash_sale.sale import InvalidParameters, Parameters
 from inventory.models import FlashSale
@@ -33,7 +41,7 @@ MOST_ROUNDS = 5
 
 
 class RunForm(AskForm):
-    strategies = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultiple())
+    strategies = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget())
     stock = UnitsField(label="Units on sale", max_value=MOST_UNITS, initial=10)
     buyers = UnitsField(max_value=MOST_BUYERS, initial=15)
     least = UnitsField(label="Each buyer asks for at least", max_value=MOST_UNITS, initial=1)
@@ -43,7 +51,8 @@ class RunForm(AskForm):
     )
     rounds = UnitsField(max_value=MOST_ROUNDS, initial=1)
     backstop = YesField(
-        label="Backstop", help_text="Let PostgreSQL’s CHECK refuse stock below zero, as in the shop."
+        label="Backstop",
+        help_text="Let PostgreSQL’s CHECK refuse stock below zero, as in the shop.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -118,7 +127,9 @@ class FlashSaleAdmin(FactsAdmin):
             "how_to_read_it": report.HOW_TO_READ_IT,
             "title": f"Flash sale #{object_id}",
         }
-        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+        return super().change_view(
+            request, object_id, form_url, {**context, **(extra_context or {})}
+        )
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return running.is_possible() and request.user.has_perm("inventory.run_flashsale")
@@ -136,7 +147,7 @@ class FlashSaleAdmin(FactsAdmin):
         form = RunForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                sale = running.queue(form.parameters(), started_by=request.user)
+                sale = running.queue(form.parameters(), started_by=who(request))
             except InvalidParameters as error:
                 form.add_error(None, str(error))
             else:
@@ -149,7 +160,7 @@ class FlashSaleAdmin(FactsAdmin):
             "title": "Run a flash sale",
             "form": form,
             "will": [
-                "A worker starts two processes full of buyers, and lets them go at the same instant, "
+                "A worker starts two processes full of buyers, and lets them go at one instant, "
                 "once per strategy, on exhibits made for it. Nothing of the catalogue is touched.",
                 "It needs a connection to the database for each buyer at once, and the machine is "
                 "busy while it lasts.",
@@ -158,4 +169,3 @@ class FlashSaleAdmin(FactsAdmin):
             "back": list_url(FlashSale),
         }
         return TemplateResponse(request, "admin/inventory/ask.html", context)
-

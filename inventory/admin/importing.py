@@ -8,6 +8,7 @@ import pglock
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from import_export.admin import ImportMixin
 from import_export.formats.base_formats import CSV
 
 from inventory.admin.base import list_url
@@ -15,7 +16,7 @@ from inventory.admin.base import list_url
 CSV_ONLY = [CSV]
 
 
-class ImportsOnce:
+class ImportsOnce(ImportMixin):
     """A double click on "confirm", or going back to it, doesn't import the file again."""
 
     def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -24,11 +25,11 @@ class ImportsOnce:
             with transaction.atomic():
                 # The second one waits here for the first, and then finds the file gone.
                 pglock.advisory(f"import {name}", xact=True).acquire()
-                response: HttpResponse = super().process_import(request, **kwargs)  # type: ignore[misc]
+                response: HttpResponse = super().process_import(request, **kwargs)
                 return response
         except FileNotFoundError:
             messages.warning(request, "This file has been imported already; choose it again.")
-            return HttpResponseRedirect(list_url(self.model))  # type: ignore[attr-defined]
+            return HttpResponseRedirect(list_url(self.model))
 
     def process_result(self, result: Any, request: HttpRequest) -> HttpResponse:
         problems = [
@@ -37,12 +38,14 @@ class ImportsOnce:
             for error in row.error.messages
         ]
         problems += [
-            f"Row {number}: {error.error}" for number, errors in result.row_errors() for error in errors
+            f"Row {number}: {error.error}"
+            for number, errors in result.row_errors()
+            for error in errors
         ]
         problems += [str(error.error) for error in result.base_errors]
         if problems:
             transaction.set_rollback(True)
             messages.error(request, "Nothing was imported. " + " ".join(problems[:10]))
-            return HttpResponseRedirect(list_url(self.model))  # type: ignore[attr-defined]
-        response: HttpResponse = super().process_result(result, request)  # type: ignore[misc]
+            return HttpResponseRedirect(list_url(self.model))
+        response: HttpResponse = super().process_result(result, request)
         return response

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
-from import_export.admin import ExportMixin, ImportMixin
+from import_export.admin import ExportMixin
 from unfold.contrib.filters.admin import ChoicesRadioFilter, RangeDateTimeFilter
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import display
@@ -20,7 +20,7 @@ from inventory.resources import StockMovementResource
 
 
 @admin.register(StockMovement)
-class StockMovementAdmin(ImportsOnce, ImportMixin, ExportMixin, FactsAdmin):  # type: ignore[misc]
+class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
     list_select_related = ("product", "made_by")
     list_filter = (("reason", ChoicesRadioFilter), ("made_at", RangeDateTimeFilter))
@@ -36,9 +36,7 @@ class StockMovementAdmin(ImportsOnce, ImportMixin, ExportMixin, FactsAdmin):  # 
     resource_classes = (StockMovementResource,)
     import_form_class = ImportForm
     export_form_class = ExportForm
-    import_export_change_list_template = (
-        "admin/import_export/change_list_import_export.html"
-    )
+    import_export_change_list_template = "admin/import_export/change_list_import_export.html"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[StockMovement], search_term: str

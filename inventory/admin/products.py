@@ -7,18 +7,17 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin import SimpleListFilter
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, Model, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from import_export.admin import ExportMixin, ImportMixin
+from django.utils.safestring import SafeString, mark_safe
+from import_export.admin import ExportMixin
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
+from unfold.contrib.filters.admin import RadioFilter
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -36,6 +35,7 @@ from inventory.admin.base import (
     change_url,
     list_url,
     object_or_404,
+    who,
 )
 from inventory.admin.importing import CSV_ONLY, ImportsOnce
 from inventory.models import Product, Reservation, StockMovement
@@ -43,12 +43,15 @@ from inventory.resources import ProductResource
 
 Reason = StockMovement.Reason
 PICTURE = "picture"
+OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
 
 class ReceiveForm(AskForm):
     units = UnitsField(label="Units received")
     reason = OneOfField(
-        choices=[(each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)]
+        choices=[
+            (each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)
+        ]
     )
     note = LineField(required=False, help_text="Such as the number of the delivery note.")
 
@@ -129,13 +132,15 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
                 )
 
     def _shown(self, name: str) -> Any:
-        """What the form showed in that field when it was opened."""
+        """What the form showed in that field when it was opened; None if it doesn't tell."""
         bound = self[name]
         posted = bound.field.hidden_widget().value_from_datadict(
             self.data, self.files, bound.html_initial_name
         )
-        return bound.field.clean(posted) if posted not in (None, "") else bound.field.empty_value \
-            if hasattr(bound.field, "empty_value") else None
+        try:
+            return bound.field.clean(posted)
+        except ValidationError:
+            return None
 
     def _check_unsafe_is_meant(self, data: dict[str, Any]) -> None:
         if not self._chooses_unsafe() or data.get("confirm_unsafe"):
@@ -163,7 +168,7 @@ def strategy_choices() -> list[tuple[str, str | SafeString]]:
         ("", format_html("<strong>The shop’s default</strong>, at present {}", default.label))
     ]
     for each in reversed(strategies.all_strategies()):
-        mark = "" if each.is_safe else format_html(' <span class="unsafe">oversells</span>')
+        mark = "" if each.is_safe else OVERSELLS
         choices.append(
             (
                 each.slug,
@@ -179,7 +184,7 @@ def strategy_choices() -> list[tuple[str, str | SafeString]]:
     return choices
 
 
-class ShelfFilter(RadioFilter):  # type: ignore[misc]
+class ShelfFilter(RadioFilter):
     """The catalogue, unless the exhibits of flash sales are asked for."""
 
     title = "shelf"
@@ -195,7 +200,7 @@ class ShelfFilter(RadioFilter):  # type: ignore[misc]
         return queryset.filter(is_exhibit=self.value() == "exhibits")
 
 
-class StockFilter(RadioFilter):  # type: ignore[misc]
+class StockFilter(RadioFilter):
     title = "stock"
     parameter_name = "stock_is"
 
@@ -213,7 +218,7 @@ class StockFilter(RadioFilter):  # type: ignore[misc]
 
 
 @admin.register(Product)
-class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: ignore[misc]
+class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -238,9 +243,7 @@ class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: 
     resource_classes = (ProductResource,)
     import_form_class = ImportForm
     export_form_class = ExportForm
-    import_export_change_list_template = (
-        "admin/import_export/change_list_import_export.html"
-    )
+    import_export_change_list_template = "admin/import_export/change_list_import_export.html"
     fieldsets = (
         (None, {"fields": (("name", "sku"), "slug", "description", "picture")}),
         ("Sale", {"fields": (("price", "max_per_buyer"), "is_active")}),
@@ -301,9 +304,7 @@ class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: 
             for name, options in self.fieldsets
         ]
 
-    def formfield_for_choice_field(
-        self, db_field: Any, request: HttpRequest, **kwargs: Any
-    ) -> Any:
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "strategy":
             kwargs["widget"] = UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL)
         return super().formfield_for_choice_field(db_field, request, **kwargs)
@@ -351,7 +352,7 @@ class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: 
                     data["units"],
                     reason=Reason(data["reason"]),
                     note=data["note"],
-                    by=request.user,
+                    by=who(request),
                 )
             )
 
@@ -380,7 +381,7 @@ class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: 
                     data["units"],
                     reason=Reason(data["reason"]),
                     note=data["note"],
-                    by=request.user,
+                    by=who(request),
                 )
             )
 
@@ -414,7 +415,7 @@ class ProductAdmin(ImportsOnce, ImportMixin, ExportMixin, ModelAdmin):  # type: 
             )
 
         def do(data: dict[str, Any]) -> str:
-            movement = stock.repair(product, note=data["note"], by=request.user)
+            movement = stock.repair(product, note=data["note"], by=who(request))
             return f"{product.sku}: the count was right." if movement is None else moved(movement)
 
         return ask(
@@ -576,9 +577,7 @@ def moved(movement: StockMovement) -> str:
 
 
 def has_history(product: Product) -> bool:
-    return (
-        product.reservations.exists() or product.movements.exists() or product.alerts.exists()
-    )
+    return product.reservations.exists() or product.movements.exists() or product.alerts.exists()
 
 
 def _switch_off(product: Product) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter, RangeDateTimeFilter
 from unfold.decorators import action, display
 
 from inventory import reservations
@@ -19,11 +21,40 @@ from inventory.models import Product, Reservation
 STATUS = {"held": "info", "sold": "success", "released": "warning", "expired": "warning"}
 
 
+class LapseFilter(RadioFilter):
+    title = "end of the hold"
+    parameter_name = "lapse"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("soon", "Within five minutes"), ("over", "Over, not taken back yet")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Reservation]
+    ) -> QuerySet[Reservation]:
+        if self.value() == "soon":
+            return queryset.filter(status="HELD", expires_at__lte=Now() + timedelta(minutes=5))
+        if self.value() == "over":
+            return queryset.filter(status="HELD", expires_at__lte=Now())
+        return queryset
+
+
 @admin.register(Reservation)
 class ReservationAdmin(FactsAdmin):
-    list_display = ("short_id", "product_link", "quantity", "returned", "shown_status", "created_at")
+    list_display = (
+        "short_id",
+        "product_link",
+        "quantity",
+        "returned",
+        "shown_status",
+        "created_at",
+    )
     list_select_related = ("product",)
-    list_filter = (("status", ChoicesRadioFilter), ("created_at", RangeDateTimeFilter))
+    list_filter = (
+        ("status", ChoicesRadioFilter),
+        LapseFilter,
+        ("created_at", RangeDateTimeFilter),
+        ("decided_at", RangeDateTimeFilter),
+    )
     search_fields = ("id",)
     search_help_text = "SKU, buyer’s key or id, in full"
     ordering = ("-created_at",)
@@ -70,7 +101,9 @@ class ReservationAdmin(FactsAdmin):
     def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.change_reservation")
 
-    @action(description="Release the hold", icon="undo", permissions=["release"], url_path="release")
+    @action(
+        description="Release the hold", icon="undo", permissions=["release"], url_path="release"
+    )
     def release_hold(self, request: HttpRequest, object_id: str) -> HttpResponse:
         hold = object_or_404(self, request, object_id)
         return ask(

@@ -45,11 +45,11 @@ def units(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
     return Chart(
         "Units sold",
         "Green: there was a unit for it. Red: promised, and there is none.",
-        _data(
+        data(
             list(rounds),
             [("sold", real, GREEN), ("oversold", oversold, RED)],
         ),
-        _options(stacked=True),
+        options(stacked=True, lying=True),
     )
 
 
@@ -57,11 +57,11 @@ def throughput(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
     return Chart(
         "Purchases per second",
         "The unsafe ones wait for the payment before they write.",
-        _data(
+        data(
             list(rounds),
             [("per second", [_median(each, "per_second") for each in rounds.values()], BLUE)],
         ),
-        _options(),
+        options(lying=True),
     )
 
 
@@ -69,7 +69,7 @@ def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
     return Chart(
         "Latency of reserving, in milliseconds",
         "Half of the buyers, 95 and 99 of a hundred were served within.",
-        _data(
+        data(
             list(rounds),
             [
                 (name, [_median(each, field) for each in rounds.values()], colour)
@@ -80,7 +80,7 @@ def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
                 )
             ],
         ),
-        _options(),
+        options(lying=True),
     )
 
 
@@ -89,7 +89,8 @@ def _median(results: Sequence[FlashSaleResult], field: str) -> float:
     return round(statistics.median(values), 1) if values else 0
 
 
-def _data(labels: list[str], series: list[tuple[str, list[float], str]]) -> str:
+def data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) -> str:
+    """Chart.js's data; each series has a name, a number per label, and a colour."""
     return json.dumps(
         {
             "labels": labels,
@@ -101,13 +102,14 @@ def _data(labels: list[str], series: list[tuple[str, list[float], str]]) -> str:
     )
 
 
-def _options(*, stacked: bool = False) -> str:
+def options(*, stacked: bool = False, lying: bool = False) -> str:
+    """Chart.js's options; ``lying`` for bars from left to right."""
     return json.dumps(
         {
             "responsive": True,
             "maintainAspectRatio": False,
             "animation": False,
-            "indexAxis": "y",
+            "indexAxis": "y" if lying else "x",
             "plugins": {"legend": {"display": True, "position": "bottom"}},
             "scales": {
                 "x": {"stacked": stacked, "beginAtZero": True, "ticks": {"color": GREY}},
