@@ -131,7 +131,7 @@ def _raise(state: StockState, kind: Kind, figures: Figures) -> None:
 
 def _resolve(alert: StockAlert) -> None:
     StockAlert.objects.filter(pk=alert.pk).update(resolved_at=Now())
-    log.info("Right again: %s", alert)
+    log.info("Right again: %s of product %s", alert.kind, alert.product_id)
 
 
 def _batches(product_ids: list[int]) -> Iterator[list[int]]:

@@ -249,7 +249,7 @@ class Reservation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} × product {self.product_id}, {self.get_status_display()}"
+        return f"{self.quantity} × {self.product}, {self.get_status_display()}"
 
     @property
     def total(self) -> Any:
@@ -304,7 +304,7 @@ class StockMovement(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.units:+d} × product {self.product_id}, {self.get_reason_display()}"
+        return f"{self.units:+d} × {self.product}, {self.get_reason_display()}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
@@ -379,7 +379,7 @@ class StockAlert(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: product {self.product_id}"
+        return f"{self.get_kind_display()}: {self.product}"
 
     @property
     def oversold(self) -> int:

@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.db.models import Count, F, Window
+from django.db.models import Case, Count, F, When, Window
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -31,6 +31,7 @@ from shop.alerts import send_new
 from shop.models import Order
 
 SOON = timedelta(minutes=5)
+LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
 LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
@@ -53,7 +54,7 @@ def banner(request: HttpRequest) -> dict[str, Any]:
         StockAlert.objects.unacknowledged()
         .select_related("product")
         .annotate(in_all=Window(Count("pk")))
-        .order_by("product__is_exhibit", "-pk")[:IN_BANNER]
+        .order_by("product__is_exhibit", LOW_LAST, "-pk")[:IN_BANNER]
     )
     if not found:
         return {}
@@ -144,7 +145,7 @@ def _ago(seconds: int) -> str:
 def _open_alerts() -> list[StockAlert]:
     """The worst first: of the shop's own products, and what breaks the law."""
     opened = StockAlert.objects.open().select_related("product")
-    return list(opened.order_by("product__is_exhibit", "-kind", "-pk")[:100])
+    return list(opened.order_by("product__is_exhibit", LOW_LAST, "-pk")[:100])
 
 
 def _numbers(midnight: datetime) -> Numbers:

@@ -48,7 +48,6 @@ class StateFilter(RadioFilter):
 class StockAlertAdmin(FactsAdmin):
     list_display = ("shown_kind", "product_link", "figures", "raised_at", "state")
     list_display_links = ("shown_kind", "raised_at")
-    list_select_related = ("product", "acknowledged_by")
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
     search_fields = ("product__sku",)
     search_help_text = "SKU, in full"
@@ -62,6 +61,9 @@ class StockAlertAdmin(FactsAdmin):
         ("acknowledged_at", "acknowledged_by"),
     )
     readonly_fields = ("shown_kind", "product_link", "figures", "state")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StockAlert]:
+        return super().get_queryset(request).select_related("product", "acknowledged_by")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[StockAlert], search_term: str
@@ -131,7 +133,7 @@ class StockAlertAdmin(FactsAdmin):
         return ask_for_many(
             self,
             request,
-            queryset.select_related("product"),
+            queryset,
             action="acknowledge_ticked",
             title="Acknowledge alerts",
             will=[

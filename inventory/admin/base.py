@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 
 
+MOST_MESSAGES = 5
+
+
 class FactsAdmin(ModelAdmin):
     """Rows that are read, not typed. Its lists never count all rows; what happens to a row
     happens by an action that asks first."""
@@ -40,6 +43,7 @@ class FactsAdmin(ModelAdmin):
     list_per_page = 50
     list_filter_submit = True
     list_disable_select_all = True
+    compressed_fields = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -198,13 +202,24 @@ def ask_for_many(
             "back": list_url(model_admin.model),
         }
         return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
+    said, refused = [], []
     for obj in rows:
         try:
             done = do(obj)
         except refusals as error:
-            messages.error(request, f"{obj}: {error}")
+            refused.append(f"{obj}: {error}")
             continue
         if done is not None:
             model_admin.log_change(request, obj, done)
-            messages.success(request, done)
+            said.append(done)
+    _say(request, messages.SUCCESS, said)
+    _say(request, messages.ERROR, refused)
     return None
+
+
+def _say(request: HttpRequest, level: int, lines: list[str]) -> None:
+    """The first few in full: messages travel in a cookie."""
+    for line in lines[:MOST_MESSAGES]:
+        messages.add_message(request, level, line)
+    if len(lines) > MOST_MESSAGES:
+        messages.add_message(request, level, f"And {len(lines) - MOST_MESSAGES} more.")

@@ -22,7 +22,6 @@ from inventory.resources import StockMovementResource
 @admin.register(StockMovement)
 class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
-    list_select_related = ("product", "made_by")
     list_filter = (("reason", ChoicesRadioFilter), ("made_at", RangeDateTimeFilter))
     search_fields = ("product__sku",)
     search_help_text = "SKU, in full"
@@ -37,6 +36,9 @@ class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
     import_form_class = ImportForm
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StockMovement]:
+        return super().get_queryset(request).select_related("product", "made_by")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[StockMovement], search_term: str

@@ -237,8 +237,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     actions_detail = (
         "receive_units",
         "remove_units",
-        "stock_history",
-        {"title": "More", "items": ["repair_count", "switch_off"]},
+        {"title": "More", "items": ["stock_history", "repair_count", "switch_off"]},
     )
     resource_classes = (ProductResource,)
     import_form_class = ImportForm
@@ -280,7 +279,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         state = monitor.state_of(product.pk)
         return format_html(
             'received {} = available {} + <a class="link" href="{}">held {}</a> + '
-            '<a class="link" href="{}">sold {}</a>{}',
+            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">History</a>',
             state.received,
             state.available,
             list_url(Reservation, f"product__id__exact={product.pk}&status__exact=HELD"),
@@ -294,6 +293,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
                 f"{state.drift:+d}",
                 state.oversold,
             ),
+            reverse("admin:inventory_product_stock_history", args=[product.pk]),
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Product | None = None) -> Any:

@@ -48,7 +48,6 @@ class ReservationAdmin(FactsAdmin):
         "shown_status",
         "created_at",
     )
-    list_select_related = ("product",)
     list_filter = (
         ("status", ChoicesRadioFilter),
         LapseFilter,
@@ -68,6 +67,9 @@ class ReservationAdmin(FactsAdmin):
         ("buyer", "idempotency_key"),
     )
     readonly_fields = ("id", "shown_status", "product_link")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
+        return super().get_queryset(request).select_related("product")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
@@ -127,7 +129,7 @@ class ReservationAdmin(FactsAdmin):
         return ask_for_many(
             self,
             request,
-            queryset.select_related("product"),
+            queryset,
             action="release_ticked",
             title="Release holds",
             will=["Their units go back on sale, and the buyers lose them."],

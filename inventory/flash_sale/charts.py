@@ -12,7 +12,7 @@ from inventory.models import FlashSaleResult
 GREEN, RED, GREY, BLUE, LIGHT_BLUE, DARK_BLUE = (
     "#16a34a",
     "#dc2626",
-    "#94a3b8",
+    "#7b8794",
     "#3b82f6",
     "#93c5fd",
     "#1e40af",
@@ -110,7 +110,9 @@ def options(*, stacked: bool = False, lying: bool = False) -> str:
             "maintainAspectRatio": False,
             "animation": False,
             "indexAxis": "y" if lying else "x",
-            "plugins": {"legend": {"display": True, "position": "bottom"}},
+            "plugins": {
+                "legend": {"display": True, "position": "bottom", "labels": {"color": GREY}}
+            },
             "scales": {
                 "x": {"stacked": stacked, "beginAtZero": True, "ticks": {"color": GREY}},
                 "y": {"stacked": stacked, "ticks": {"color": GREY, "display": True}},

@@ -45,6 +45,7 @@ class FactsInline(TabularInline):
     extra = 0
     max_num = 0
     can_delete = False
+    hide_title = True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -180,7 +181,7 @@ class OrderAdmin(FactsAdmin):
 
     @display(description="Paid, and given back")
     def paid_and_refunded(self, order: Order) -> str:
-        return f"{order.paid()} {order.currency}, {order.refunded()} {order.currency}"
+        return f"{_money(order, order.paid())}, {_money(order, order.refunded())}"
 
     # What staff do
 

@@ -76,7 +76,8 @@ def _values(form: Any) -> dict[str, str]:
                 continue
             if kind in ("checkbox", "radio") and element.get("checked") is None:
                 continue
-            values[name] = element.get("value", "on")
+            default = "on" if kind in ("checkbox", "radio") else ""
+            values[name] = element.get("value", default)
     return values
 
 
