@@ -11,7 +11,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
-from django.db.models import Case, Count, F, When, Window
+from django.db.models import Case, Count, F, Q, When, Window
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -34,6 +34,7 @@ SOON = timedelta(minutes=5)
 LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
+MOST_ALERTS = 100
 LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
 
 
@@ -50,25 +51,34 @@ def banner(request: HttpRequest) -> dict[str, Any]:
     user = request.user
     if not (user.is_active and user.is_staff and user.has_perm("inventory.view_stockalert")):
         return {}
-    found: list[Any] = list(
-        StockAlert.objects.unacknowledged()
-        .select_related("product")
-        .annotate(in_all=Window(Count("pk")))
-        .order_by("product__is_exhibit", LOW_LAST, "-pk")[:IN_BANNER]
-    )
-    if not found:
+    unseen = [alert for alert in open_alerts(request) if alert.acknowledged_at is None]
+    number = open_alerts(request)[0].unseen_in_all if open_alerts(request) else 0
+    if not number:
         return {}
-    number: int = found[0].in_all
     return {
         "banner": {
-            "alerts": found,
+            "alerts": unseen[:IN_BANNER],
             "heading": "1 stock alert is open"
             if number == 1
             else f"{number} stock alerts are open",
-            "more": number > len(found),
+            "more": number > IN_BANNER,
             "url": _list(StockAlert, "state=unseen"),
         }
     }
+
+
+def open_alerts(request: HttpRequest) -> list[Any]:
+    """The worst first: of the shop's own products, and what breaks the law; once per request."""
+    if not hasattr(request, "open_alerts"):
+        opened = StockAlert.objects.open().select_related("product")
+        unseen = Count("pk", filter=Q(acknowledged_at=None))
+        request.open_alerts = list(  # type: ignore[attr-defined]
+            opened.annotate(unseen_in_all=Window(unseen)).order_by(
+                "product__is_exhibit", LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk"
+            )[:MOST_ALERTS]
+        )
+    found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
+    return found
 
 
 # The dashboard
@@ -102,10 +112,10 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     may = staff(request).has_perm
     if may("inventory.view_product"):
         numbers = _numbers(_midnight())
-        open_alerts = _open_alerts()
+        opened = open_alerts(request)
         context |= {
-            "law": law(numbers, open_alerts),
-            "open_alerts": open_alerts[:SHOWN],
+            "law": law(numbers, opened),
+            "open_alerts": opened[:SHOWN],
             "open_alerts_url": _list(StockAlert),
             "figures": _figures(numbers, request),
             "low_stock": _low_stock(),
@@ -118,10 +128,10 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def law(numbers: Numbers, open_alerts: list[StockAlert]) -> dict[str, Any]:
+def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
     """The law's state in a line; exhibits are made to break it, and left out."""
-    broken = [each for each in open_alerts if each.kind in LAW and not each.product.is_exhibit]
-    exhibits = any(each.kind in LAW and each.product.is_exhibit for each in open_alerts)
+    broken = [each for each in opened if each.kind in LAW and not each.product.is_exhibit]
+    exhibits = any(each.kind in LAW and each.product.is_exhibit for each in opened)
     if numbers.seconds_ago is None:
         words = "not checked yet"
     else:
@@ -140,12 +150,6 @@ def _ago(seconds: int) -> str:
     if seconds < 7200:
         return f"{seconds // 60} min"
     return f"{seconds // 3600} h"
-
-
-def _open_alerts() -> list[StockAlert]:
-    """The worst first: of the shop's own products, and what breaks the law."""
-    opened = StockAlert.objects.open().select_related("product")
-    return list(opened.order_by("product__is_exhibit", LOW_LAST, "-pk")[:100])
 
 
 def _numbers(midnight: datetime) -> Numbers:

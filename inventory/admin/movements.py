@@ -9,11 +9,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from import_export.admin import ExportMixin
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.contrib.import_export.forms import ExportForm, ImportForm
 from unfold.decorators import display
 
 from inventory.admin.base import FactsAdmin, change_url
+from inventory.admin.filters import PeriodFilter
 from inventory.admin.importing import CSV_ONLY, ImportsOnce
 from inventory.models import Product, StockMovement
 from inventory.resources import StockMovementResource
@@ -22,7 +23,7 @@ from inventory.resources import StockMovementResource
 @admin.register(StockMovement)
 class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
-    list_filter = (("reason", ChoicesRadioFilter), ("made_at", RangeDateTimeFilter))
+    list_filter = (("reason", ChoicesRadioFilter), ("made_at", PeriodFilter))
     search_fields = ("product__sku",)
     search_help_text = "SKU, in full"
     ordering = ("-pk",)

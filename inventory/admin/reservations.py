@@ -11,11 +11,12 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
 from unfold.decorators import action, display
 
 from inventory import reservations
 from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404
+from inventory.admin.filters import PeriodFilter
 from inventory.models import Product, Reservation
 
 STATUS = {"held": "info", "sold": "success", "released": "warning", "expired": "warning"}
@@ -51,8 +52,8 @@ class ReservationAdmin(FactsAdmin):
     list_filter = (
         ("status", ChoicesRadioFilter),
         LapseFilter,
-        ("created_at", RangeDateTimeFilter),
-        ("decided_at", RangeDateTimeFilter),
+        ("created_at", PeriodFilter),
+        ("decided_at", PeriodFilter),
     )
     search_fields = ("id",)
     search_help_text = "SKU, buyer’s key or id, in full"

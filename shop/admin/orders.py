@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
@@ -27,6 +27,7 @@ from inventory.admin.base import (
     change_url,
     object_or_404,
 )
+from inventory.admin.filters import PeriodFilter
 from shop import customer_limits, orders
 from shop.exceptions import ShopError
 from shop.models import Order, OrderLine, Payment
@@ -136,7 +137,7 @@ def units_form(lines: list[OrderLine]) -> type[AskForm]:
 @admin.register(Order)
 class OrderAdmin(FactsAdmin):
     list_display = ("number_and_name", "placed_at", "price", "shown_state")
-    list_filter = (("state", ChoicesRadioFilter), ("placed_at", RangeDateTimeFilter))
+    list_filter = (("state", ChoicesRadioFilter), ("placed_at", PeriodFilter))
     search_fields = ("number",)
     search_help_text = "Number, e-mail address, or part of the name"
     ordering = ("-placed_at", "-pk")

@@ -9,10 +9,11 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
-from unfold.contrib.filters.admin import ChoicesRadioFilter, RangeDateTimeFilter
+from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
 from inventory.admin.base import REFUSALS, FactsAdmin, ask, change_url, object_or_404
+from inventory.admin.filters import PeriodFilter
 from shop import refunds
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
@@ -23,7 +24,7 @@ from shop.payments import known as known_providers
 class PaymentAdmin(FactsAdmin):
     list_display = ("short_key", "order_link", "money", "shown_state", "started_at", "decided_at")
     list_select_related = ("order",)
-    list_filter = (("state", ChoicesRadioFilter), ("started_at", RangeDateTimeFilter))
+    list_filter = (("state", ChoicesRadioFilter), ("started_at", PeriodFilter))
     search_fields = ("reference",)
     search_help_text = "The order’s number, the provider’s reference or our key, in full"
     ordering = ("-pk",)

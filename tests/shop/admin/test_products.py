@@ -9,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from inventory import reservations
+from inventory.exceptions import NotForSale
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve
 from tests.conftest import MakeProduct
@@ -247,7 +247,7 @@ def test_a_product_that_is_switched_off_while_in_a_basket(
     hold = reserve(product, 1, buyer="A")
     admin.post(page(product, "switch_off"), {"confirmed": "yes"})
     product.refresh_from_db()
-    with pytest.raises(reservations.NotForSale):
+    with pytest.raises(NotForSale):
         reserve(product, 1, buyer="B")
     assert confirm(hold.pk).status == Reservation.Status.SOLD
 
