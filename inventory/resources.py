@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.text import slugify
 from import_export import fields, resources, widgets
+from import_export.results import Error
 
 from inventory import stock, strategies
 from inventory.exceptions import InsufficientStock, InvalidQuantity
@@ -89,8 +90,34 @@ class OwnDiff:
         ]
 
 
+class BadFile(Exception):
+    """The file as a whole won't do; the message names what would."""
+
+
+class PlainError(Error):
+    """An error as the page shows it: in words, without the lines of code that led to it."""
+
+    traceback = ""
+
+
 class OncePerFile(resources.ModelResource):
-    """Refuses the second row of a SKU: which of both is meant?"""
+    """Refuses a file with other columns, and the second row of a SKU: which of both is meant?"""
+
+    def check_file(self, dataset: Any) -> None:
+        """Raise BadFile if it is none of ours."""
+        raise NotImplementedError
+
+    def get_error_result_class(self) -> type[Error]:
+        return PlainError
+
+    def before_import(self, dataset: Any, **kwargs: Any) -> None:
+        try:
+            self.check_file(dataset)
+        except BadFile:
+            headers = dataset.headers
+            dataset.wipe()  # there is nothing to say about its rows
+            dataset.headers = headers
+            raise
 
     def import_data(self, dataset: Any, dry_run: bool = False, **kwargs: Any) -> Any:
         self.seen: set[str] = set()
@@ -150,14 +177,17 @@ class ProductResource(OncePerFile):
         values = [getattr(product, name) for name in self._meta.fields]
         return ["" if value is None else str(value) for value in values]
 
-    def before_import(self, dataset: Any, **kwargs: Any) -> None:
-        unknown = set(dataset.headers or []) - set(self._meta.fields)
+    def check_file(self, dataset: Any) -> None:
+        headers = set(dataset.headers or [])
+        if "sku" not in headers:
+            raise BadFile("There must be a column sku: it says which product a row is about.")
+        unknown = headers - set(self._meta.fields)
         if unknown & {"stock", "units_received"}:
-            raise ValidationError(
+            raise BadFile(
                 "Stock can’t be imported with the products: import it as stock movements."
             )
         if unknown:
-            raise ValidationError(
+            raise BadFile(
                 f"There is no column {', '.join(sorted(map(str, unknown)))}. "
                 f"The columns are {', '.join(self._meta.fields)}."
             )
@@ -253,15 +283,15 @@ class StockMovementResource(OncePerFile):
         self.by = kwargs.get("user")
         return super().import_data(dataset, dry_run=dry_run, **kwargs)
 
-    def before_import(self, dataset: Any, **kwargs: Any) -> None:
+    def check_file(self, dataset: Any) -> None:
         headers = {str(header) for header in dataset.headers or []}
         if not {"sku", "units"} <= headers or headers - set(self.COLUMNS):
-            raise ValidationError(
+            raise BadFile(
                 "The columns must be sku and units, and may be reason and note. Units are what "
                 "was received (12) or removed (-3), never the stock itself."
             )
         if len(dataset) > MOST_ROWS:
-            raise ValidationError(
+            raise BadFile(
                 f"{len(dataset)} rows are too many at once: at most {MOST_ROWS} in a file."
             )
         self.products = {
