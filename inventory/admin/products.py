@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, Model, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -237,7 +237,8 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     actions_detail = (
         "receive_units",
         "remove_units",
-        {"title": "More", "items": ["stock_history", "repair_count", "switch_off"]},
+        "repair_count",
+        "switch_off",
     )
     resource_classes = (ProductResource,)
     import_form_class = ImportForm
@@ -327,16 +328,21 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return super().has_change_permission(request, obj)
 
+    def get_urls(self) -> list[Any]:
+        history = path(
+            "<path:object_id>/stock-history/",
+            self.admin_site.admin_view(self.stock_history),
+            name="inventory_product_stock_history",
+        )
+        return [history, *super().get_urls()]
+
     # Stock
 
     def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.add_stockmovement")
 
-    def has_view_history_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm("inventory.view_stockmovement")
-
     @action(
-        description="Receive units",
+        description="Receive",
         icon="add",
         permissions=["move"],
         url_path="receive",
@@ -370,7 +376,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             form_class=ReceiveForm,
         )
 
-    @action(description="Remove units", icon="remove", permissions=["move"], url_path="remove")
+    @action(description="Remove", permissions=["move"], url_path="remove")
     def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
 
@@ -400,7 +406,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             danger=True,
         )
 
-    @action(description="Repair the count", icon="build", permissions=["move"], url_path="repair")
+    @action(description="Repair", permissions=["move"], url_path="repair")
     def repair_count(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
         state = monitor.state_of(product.pk)
@@ -429,14 +435,10 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             form_class=RepairForm,
         )
 
-    @action(
-        description="Stock history",
-        icon="timeline",
-        permissions=["view_history"],
-        url_path="stock-history",
-    )
     def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
+        if not request.user.has_perm("inventory.view_stockmovement"):
+            raise PermissionDenied
         before = _instant(request.GET.get("before", ""))
         entries = timeline.of_product(product.pk, before=before)
         context = {
@@ -455,7 +457,6 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
 
     @action(
         description="Switch off",
-        icon="visibility_off",
         permissions=["change"],
         url_path="switch-off",
     )

@@ -145,7 +145,10 @@ class OrderAdmin(FactsAdmin):
     actions_detail = (
         "ship",
         "refund_units",
-        {"title": "More", "items": ["refund_amount", "refund_all", "cancel", "settle"]},
+        "refund_amount",
+        "refund_all",
+        "cancel",
+        "settle",
     )
     fields = (
         ("number", "shown_state", "placed_at"),
@@ -193,7 +196,7 @@ class OrderAdmin(FactsAdmin):
         return request.user.has_perm("shop.add_refund")
 
     @action(
-        description="Mark as shipped",
+        description="Ship",
         icon="local_shipping",
         permissions=["fulfil"],
         url_path="ship",
@@ -221,9 +224,7 @@ class OrderAdmin(FactsAdmin):
             refusals=REFUSED,
         )
 
-    @action(
-        description="Refund units", icon="undo", permissions=["refund"], url_path="refund-units"
-    )
+    @action(description="Refund units", permissions=["refund"], url_path="refund-units")
     def refund_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
@@ -258,7 +259,6 @@ class OrderAdmin(FactsAdmin):
 
     @action(
         description="Refund an amount",
-        icon="money_off",
         permissions=["refund"],
         url_path="refund-amount",
     )
@@ -286,7 +286,6 @@ class OrderAdmin(FactsAdmin):
 
     @action(
         description="Refund all",
-        icon="keyboard_return",
         permissions=["refund"],
         url_path="refund-all",
     )
@@ -312,8 +311,7 @@ class OrderAdmin(FactsAdmin):
         )
 
     @action(
-        description="Cancel the order",
-        icon="cancel",
+        description="Cancel",
         permissions=["fulfil", "refund"],
         url_path="cancel",
     )
@@ -348,7 +346,7 @@ class OrderAdmin(FactsAdmin):
             refusals=REFUSED,
         )
 
-    @action(description="Settle again", icon="sync", permissions=["fulfil"], url_path="settle")
+    @action(description="Settle", permissions=["fulfil"], url_path="settle")
     def settle(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
