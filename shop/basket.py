@@ -56,6 +56,16 @@ class Basket:
     """Holds that the buyer has seen here, and whose time is over."""
 
     @property
+    def currency(self) -> str:
+        code: str = settings.SHOP_CURRENCY
+        return code
+
+    @property
+    def seconds_left(self) -> int:
+        """Until the first of its holds ends; 0 if there is none."""
+        return min((line.seconds_left for line in self.lines), default=0)
+
+    @property
     def subtotal(self) -> Decimal:
         return sum((line.hold.total for line in self.lines), Decimal(0))
 

@@ -28,7 +28,7 @@ from shop.exceptions import (
     KeyReused,
     NotInThisState,
 )
-from shop.models import Order, OrderLine, Payment
+from shop.models import Order, OrderLine, OrderQuerySet, Payment
 
 
 def place_order(
@@ -138,7 +138,7 @@ def _names_of_ended(holds: list[Reservation], products: dict[int, Product]) -> s
     return " and ".join(ended or [products[hold.product_id].name for hold in holds])
 
 
-def unfinished_orders(buyer: str) -> Iterable[Order]:
+def unfinished_orders(buyer: str) -> OrderQuerySet:
     """The buyer's orders that wait for their payment: to be gone on with, or cancelled."""
     return Order.objects.pending().of_buyer(buyer).prefetch_related("lines")
 

@@ -42,6 +42,8 @@ USER = "postgres"
 SYSTEM_USER = "shop-postgres"
 PORT = 5432
 SECONDS_TO_START = 120
+SECONDS_TO_BE_STABLE = 5  # a server that lives longer has started
+SECONDS_OF_FAILING = 15  # to start, then the keeper gives up
 SECONDS_TO_LINGER = 5.0  # so that commands given one after the other don't each start a server
 LONGEST_SOCKET_PATH = 103  # bytes; macOS takes 103, Linux 107
 SERVER_SETTINGS = {
@@ -241,9 +243,9 @@ class EmbeddedPostgres:
 
     def _supervise(self, postgres: str, keeper: int, stopping: threading.Event) -> int:
         """Start the server, and again if it is killed; stop it when ``stopping`` is set."""
-        early_ends = 0
         server: psutil.Process | None = self._running_server()
         started = time.monotonic()
+        failing_since: float | None = None
         while not stopping.is_set():
             if not self._is_in_place(keeper):  # somebody deleted our files, to start afresh
                 if server is not None:
@@ -256,9 +258,12 @@ class EmbeddedPostgres:
                 stopping.wait(0.2)
                 continue
             server = None
-            # Backends of a killed server may take a moment to see that they are orphans.
-            early_ends = early_ends + 1 if time.monotonic() - started < 5 else 0
-            if early_ends == 10:
+            # Backends of a killed server may take a while, on a busy machine, to see that they are
+            # orphans; until then there can be no other.
+            if time.monotonic() - started > SECONDS_TO_BE_STABLE:
+                failing_since = None
+            failing_since = failing_since or started
+            if time.monotonic() - failing_since > SECONDS_OF_FAILING:
                 return 1
             stopping.wait(0.5)
         if server is not None and not has_ended(server):

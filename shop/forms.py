@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 from django import forms
 from django.core.exceptions import ValidationError
 
+from shop.models import Order
+
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,100}\s*")
 
 
@@ -88,3 +90,107 @@ class SearchForm(forms.Form):
     def sorted_by(self) -> str:
         key: str = self.cleaned_data.get("sort", "name")
         return key
+
+
+class IdsField(forms.Field):
+    """Ids, each in a field of the same name; what is none is left out, as it names nothing."""
+
+    widget = forms.MultipleHiddenInput
+
+    def to_python(self, value: Any) -> list[UUID]:
+        return uuids(value or [])
+
+
+def uuids(values: list[str]) -> list[UUID]:
+    """Those of the values that are UUIDs."""
+    found = []
+    for value in values:
+        try:
+            found.append(UUID(value))
+        except ValueError:
+            continue
+    return found
+
+
+class _WithoutNul:
+    """A widget that shows what was typed; HTML can't have a NUL."""
+
+    def format_value(self, value: Any) -> Any:
+        shown: Any = super().format_value(value)  # type: ignore[misc]
+        return shown.replace("\0", "") if shown else shown
+
+
+class _TextInput(_WithoutNul, forms.TextInput):
+    pass
+
+
+class _EmailInput(_WithoutNul, forms.EmailInput):
+    pass
+
+
+class _Textarea(_WithoutNul, forms.Textarea):
+    pass
+
+
+class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
+    """Who orders, and what the page showed: the holds, and the total in the shop's currency.
+
+    ``key`` marks one filling-in of the form: sent twice, it makes one order.
+    """
+
+    INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
+
+    hold = IdsField(required=False)
+    seen_total = forms.DecimalField(max_digits=12, decimal_places=2, error_messages=INCOMPLETE)
+    key = forms.UUIDField(error_messages=INCOMPLETE)
+
+    class Meta:
+        model = Order
+        fields = ["name", "email", "address"]
+        labels = {"email": "E-mail"}
+        help_texts = {
+            "email": "For the news of your order, and nothing else.",
+            "address": "Street, postcode, town and country, as on a parcel.",
+        }
+        widgets = {
+            "name": _TextInput(attrs={"autocomplete": "name"}),
+            "email": _EmailInput(attrs={"autocomplete": "email"}),
+            "address": _Textarea(attrs={"autocomplete": "street-address", "rows": 4}),
+        }
+        error_messages = {
+            "name": {"required": "Enter the name to write on the parcel."},
+            "email": {
+                "required": "Enter your e-mail address, such as ada@example.org.",
+                "invalid": "Enter an e-mail address, such as ada@example.org.",
+            },
+            "address": {"required": "Enter the address that we send it to."},
+        }
+
+    def full_clean(self) -> None:
+        """Check all that was sent; the page takes its reader to the first field that is wrong."""
+        super().full_clean()
+        wrong = next((name for name in self.Meta.fields if name in self.errors), None)
+        if wrong:
+            self.fields[wrong].widget.attrs["autofocus"] = True
+
+    @property
+    def typed_fields(self) -> list[forms.BoundField]:
+        """The fields that a buyer fills in."""
+        return [self[name] for name in self.Meta.fields]
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether something is missing that the page itself should have sent."""
+        return bool(self.errors.keys() & {"hold", "seen_total", "key"})
+
+    @property
+    def key_to_send(self) -> UUID:
+        """The key that the page's form gets: the one sent, if it was refused, or a new one."""
+        sent: UUID | None = self.cleaned_data.get("key") if self.is_bound else None
+        return sent or uuid4()
+
+    @property
+    def holds_sent(self) -> list[UUID]:
+        """The holds that the page showed when the form was sent."""
+        sent: list[UUID] = self.cleaned_data.get("hold", []) if self.is_bound else []
+        return sent

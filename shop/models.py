@@ -98,7 +98,7 @@ class Order(models.Model):
             models.Index(name="order_pending", fields=["placed_at"], condition=Q(state="PENDING")),
             # A buyer's own orders.
             models.Index(name="order_of_buyer", fields=["buyer", "placed_at"]),
-            # What counts against max_per_buyer, across browsers (customer_limits.check).
+            # What counts against max_per_buyer, across browsers (customer_limits).
             models.Index(name="order_of_email", fields=["email_key"]),
         ]
 

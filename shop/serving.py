@@ -23,6 +23,11 @@ def web_server(bind: str) -> Command:
     return [*module, "-c", "python:shop.gunicorn_conf", "--bind", bind, "shop.wsgi"]
 
 
+def worker() -> Command:
+    """The command line of a worker that does the shop's background work."""
+    return [sys.executable, "manage.py", "procrastinate", "worker"]
+
+
 def run_together(commands: Sequence[Command]) -> int:
     """Run programs until one ends by itself, or we are told to; end the others gracefully.
 

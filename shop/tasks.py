@@ -29,7 +29,7 @@ EVERY_MINUTE = "* * * * *"
 EVERY_NIGHT = "0 4 * * *"
 KEEP_JOBS = 72  # hours
 
-# After 4, 16, 64, 256 … seconds; about two days in all.
+# After 4, 16, 64, 256 … seconds; about a day in all.
 again_and_again = RetryStrategy(exponential_wait=4, max_attempts=8)
 
 

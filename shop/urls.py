@@ -6,7 +6,7 @@ from django.urls import path
 from django.views.static import serve
 
 from shop import dashboard
-from shop.views import basket, catalogue, pages, payments
+from shop.views import basket, catalogue, checkout, orders, pages, payments
 
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),
@@ -15,6 +15,11 @@ urlpatterns = [
     path("basket/", basket.basket, name="basket"),
     path("basket/holds/", basket.holds, name="basket-holds"),
     path("basket/holds/<uuid:hold_id>/", basket.hold, name="basket-hold"),
+    path("checkout/", checkout.checkout, name="checkout"),
+    path("orders/", orders.order_list, name="orders"),
+    path("orders/<slug:token>/", orders.order, name="order"),
+    path("orders/<slug:token>/payment/", orders.payment, name="order-payment"),
+    path("orders/<slug:token>/cancellation/", orders.cancellation, name="order-cancellation"),
     path("help/stock/", pages.how_we_take_stock, name="help-stock"),
     path("healthz", pages.healthz, name="healthz"),
     # Few and small pictures, uploaded by staff: a web server before the shop may serve them itself.
@@ -23,8 +28,8 @@ urlpatterns = [
         serve,
         {"document_root": settings.MEDIA_ROOT},
     ),
-    path("payments/<str:provider>/events/", payments.payment_events, name="payment_events"),
-    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo_bank"),
+    path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
+    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
     path("admin/check-stock/", admin.site.admin_view(dashboard.check_now), name="check-stock"),
     path("admin/", admin.site.urls),
 ]

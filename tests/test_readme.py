@@ -24,7 +24,7 @@ def test_the_table_of_strategies_is_made_from_their_declarations() -> None:
 
 def test_each_command_shown_can_be_parsed() -> None:
     shown = re.findall(
-        r"manage\.py (flash_sale|check_stock|demo)((?: --?[\w-]+(?: \w+)?)*)", README
+        r"manage\.py (flash_sale|check_stock|demo|races)((?: --?[\w-]+(?: \w+)?)*)", README
     )
     assert len(shown) > 4
     for command, arguments in shown:

@@ -71,6 +71,11 @@ class Provider(ABC):
     """Its name in addresses and in the database; never changes."""
     label: ClassVar[str]
     """Its name for people."""
+    origin: ClassVar[str] = ""
+    """Where its own pages are, such as ``https://pay.example.com``: our forms may lead there.
+
+    Empty: on this shop's own site.
+    """
 
     @abstractmethod
     def start(self, payment: Payment) -> Started:

@@ -69,7 +69,7 @@ class DemoBank(Provider):
                 "expires_at": payment.expires_at,
             },
         )
-        page = reverse("demo_bank", args=[charge.reference])
+        page = reverse("demo-bank", args=[charge.reference])
         return Started(charge.reference, urljoin(charge.return_url, page))
 
     def status(self, payment: Payment) -> Outcome:
@@ -113,6 +113,14 @@ class DemoBank(Provider):
 # The bank's own page
 
 
+def find(reference: str) -> DemoBankCharge:
+    """Return the charge as it stands by the bank's clock. Raises DemoBankCharge.DoesNotExist."""
+    charge = DemoBankCharge.objects.get(reference=reference)
+    _bring_up_to_date(charge.key)
+    charge.refresh_from_db()
+    return charge
+
+
 def choose(reference: str, choice: Choice) -> DemoBankCharge:
     """Record what the customer chose, and return the charge; the first choice stands.
 
@@ -150,7 +158,7 @@ def send_event(charge_id: int) -> None:
         {"id": f"{charge.reference}-{charge.state}", "payment": str(charge.key)}
     ).encode()
     request = urllib.request.Request(
-        urljoin(charge.return_url, reverse("payment_events", args=[DemoBank.slug])),
+        urljoin(charge.return_url, reverse("payment-events", args=[DemoBank.slug])),
         data=body,
         headers={"Content-Type": "application/json", SIGNATURE: sign(body)},
     )

@@ -25,9 +25,9 @@ def shop_name() -> str:
 
 
 @register.filter
-def money(amount: Decimal) -> str:
-    """An amount in the shop's currency: €14.50."""
-    return amounts.formatted(amount, settings.SHOP_CURRENCY)
+def money(amount: Decimal, currency: str = "") -> str:
+    """An amount as people write it: €14.50; in the shop's currency, unless it has its own."""
+    return amounts.formatted(amount, currency or settings.SHOP_CURRENCY)
 
 
 @register.filter(name="availability")

@@ -13,7 +13,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from inventory.models import Product, Reservation
 from shop import basket as baskets
 from shop.buyer import ShopRequest
-from shop.forms import ChangeHoldForm, ReserveForm
+from shop.checkout import unfinished_orders
+from shop.forms import ChangeHoldForm, ReserveForm, uuids
 from shop.views.catalogue import show_product
 
 UNPROCESSABLE = 422
@@ -112,11 +113,16 @@ def show_basket(
 
     A page that is open asks for the part of it that changes.
     """
-    basket = baskets.of(request.buyer, seen=_uuids(request.GET.getlist("seen")))
+    basket = baskets.of(request.buyer, seen=uuids(request.GET.getlist("seen")[:100]))
     forms = forms or {}
     rows = [(line, forms.get(line.hold.pk) or _form(line)) for line in basket.lines]
     part = "HX-Request" in request.headers
-    context = {"basket": basket, "rows": rows, "is_part": part}
+    context = {
+        "basket": basket,
+        "rows": rows,
+        "is_part": part,
+        "unfinished": unfinished_orders(request.buyer),
+    }
     return render(
         request, "shop/_basket.html" if part else "shop/basket.html", context, status=status
     )
@@ -124,13 +130,3 @@ def show_basket(
 
 def _form(line: baskets.Line) -> ChangeHoldForm:
     return ChangeHoldForm(initial={"quantity": line.hold.quantity})
-
-
-def _uuids(values: list[str]) -> list[UUID]:
-    found = []
-    for value in values[:100]:
-        try:
-            found.append(UUID(value))
-        except ValueError:
-            continue
-    return found

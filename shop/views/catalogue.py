@@ -16,6 +16,7 @@ from inventory.models import Product, ProductQuerySet
 from shop import basket, buyer
 from shop.availability import in_stock, with_availability
 from shop.buyer import ShopRequest
+from shop.checkout import unfinished_orders
 from shop.forms import ReserveForm, SearchForm
 
 ON_A_PAGE = 12
@@ -90,6 +91,9 @@ def show_product(
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
         "held_by_you": basket.units(request.buyer, product),
+        "unfinished": unfinished_orders(request.buyer)
+        .filter(lines__reservation__product=product)
+        .distinct(),
         "unsafe_strategy": None if strategy.is_safe else strategy,
     }
     return render(request, "shop/product_detail.html", context, status=status)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
+from shop.limits import not_limited
 from shop.models import DemoBankCharge
 from shop.payments import BadEvent, ProviderUnavailable, demo, events
+from shop.views.privacy import private_page
 
 log = logging.getLogger(__name__)
 
 
+@not_limited  # one provider sends the messages of all buyers
 @csrf_exempt  # providers have no cookie: each message is signed instead
 @require_POST
 def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
@@ -34,18 +37,35 @@ def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
+@private_page
 def demo_bank(request: HttpRequest, reference: str) -> HttpResponse:
     """The page on which the bank's customer chooses how the payment ends."""
-    charge = get_object_or_404(DemoBankCharge, reference=reference)
-    if request.method == "GET":
-        return render(request, "shop/demo_bank.html", {"charge": charge})
+    if request.method == "POST":
+        return _choose(request, reference)
+    return _show_bank(request, _charge(reference))
+
+
+def _choose(request: HttpRequest, reference: str) -> HttpResponse:
+    charge = _charge(reference)
     try:
         choice = demo.Choice(request.POST.get("choice", ""))
     except ValueError:
-        choices = ", ".join(demo.Choice)
-        return HttpResponseBadRequest(f"choice must be one of: {choices}\n", "text/plain")
+        return _show_bank(request, charge, problem="Choose one of these four.", status=400)
     charge = demo.choose(reference, choice)
-    if choice is demo.Choice.LOSE_ANSWER:
-        return render(request, "shop/demo_bank.html", {"charge": charge, "lost": True})
+    if choice is demo.Choice.LOSE_ANSWER and charge.state == DemoBankCharge.State.APPROVED:
+        return _show_bank(request, charge, lost=True)
     return redirect(charge.return_url)
+
+
+def _charge(reference: str) -> DemoBankCharge:
+    try:
+        return demo.find(reference)
+    except DemoBankCharge.DoesNotExist:
+        raise Http404 from None
+
+
+def _show_bank(
+    request: HttpRequest, charge: DemoBankCharge, *, status: int = 200, **more: object
+) -> HttpResponse:
+    return render(request, "shop/demo_bank.html", {"charge": charge, **more}, status=status)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Response
 
 from inventory import reservations
-from inventory.models import Product
+from inventory.models import Product, Reservation
+from shop import standing
+from shop.models import Order
 from tests.browser.conftest import NewPage
+from tests.browser.test_checkout import choose, fill_in, go_to_bank
 from tests.browser.test_storefront import reserve
+from tests.concurrency import lapse
 from tests.conftest import MakeProduct
+from tests.shop.orders.steps import forget_jobs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,6 +61,72 @@ def test_axe_finds_nothing(new_page: NewPage, scheme: Literal["light", "dark"], 
         page.goto(address)
         found[address] = _violations(page)
     assert {address: found[address] for address in found if found[address]} == {}
+
+
+@pytest.mark.usefixtures("shop_with_all_kinds")
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_from_checkout_to_every_end_of_an_order(
+    new_page: NewPage, scheme: Literal["light", "dark"], width: int
+) -> None:
+    """Valid HTML, and nothing that axe finds, on each page on the way."""
+    page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    found: dict[str, list[str]] = {}
+    pages: list[Response] = []
+    page.on("response", lambda response: pages.append(response) if _is_page(response) else None)
+
+    def look(name: str) -> None:
+        found[name] = _violations(page)
+        _parse(pages[-1].text())
+
+    walk(page, look)
+    assert {name: found[name] for name in found if found[name]} == {}
+    forget_jobs()
+
+
+def _is_page(response: Response) -> bool:
+    return response.request.is_navigation_request() and response.status not in (302, 303)
+
+
+def walk(page: Page, look: Callable[[str], None]) -> None:
+    """Go to every page from the checkout on, and to an order's in every situation."""
+    plenty = Product.objects.get(slug="plenty")
+    for address in ("/checkout/", "/orders/"):
+        page.goto(address)
+        look(f"{address} with nothing")
+    reserve(page, plenty)
+    page.goto("/checkout/")
+    look("checkout")
+    page.get_by_label("E-mail").fill("<ada>")
+    page.get_by_role("button", name="Order and pay").click()
+    look("checkout with errors")
+    fill_in(page)
+    reservations.expire_lapsed(lapse(Reservation.objects.get(product=plenty)).product_id)
+    page.get_by_role("button", name="Order and pay").click()
+    look("checkout after its time")
+    go_to_bank(page, plenty)
+    bank = page.url
+    look("bank")
+    order = Order.objects.get()
+    address = f"/orders/{order.token}/"
+    for name in ("/basket/", "/orders/", "/products/plenty/", f"{address}cancellation/", address):
+        page.goto(name)
+        look(f"{name} while an order waits")
+    page.goto(bank)
+    choose(page, "Approve, but the answer is lost")
+    look("bank, answer lost")
+    page.goto(bank)
+    look("bank, decided")
+    for situation in standing.Situation:
+        show(page, order, situation)
+        look(situation)
+
+
+def show(page: Page, order: Order, situation: standing.Situation) -> None:
+    """Open the order's page with words for that situation, whatever the order is in."""
+    stands = replace(standing.look_up(order.token), situation=situation, seconds_left=90)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(standing, "look_up", lambda token: stands)
+        page.goto(f"/orders/{order.token}/")
 
 
 def _violations(page: Page) -> list[str]:

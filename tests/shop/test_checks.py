@@ -16,6 +16,7 @@ LIVE: dict[str, Any] = {
     "DATABASE_URL": "postgres://shop@db.example.org/shop",
     "PAYMENT_PROVIDER": "tests.shop.test_checks.RealBank",
     "INVENTORY_STRATEGY": "single_statement",
+    "CACHES": {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache"}},
     "SECRET_KEY": "x7" * 30 + "abcdefghij",
     "SECURE_SSL_REDIRECT": True,
     "SESSION_COOKIE_SECURE": True,

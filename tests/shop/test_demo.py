@@ -82,9 +82,7 @@ def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float 
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{port}/admin/login/", timeout=10
-            ) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
                 assert answer.status == 200
                 return
         except urllib.error.URLError:
@@ -95,7 +93,7 @@ def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_the_shop_is_served_and_ends_cleanly(served: subprocess.Popen[str], how: int) -> None:
     programs = psutil.Process(served.pid).children(recursive=True)
-    assert programs
+    assert {"gunicorn", "procrastinate"} <= {word for each in programs for word in each.cmdline()}
     served.send_signal(how)
     _, errors = served.communicate(timeout=60)
     assert served.returncode == 0, errors

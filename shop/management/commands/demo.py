@@ -18,7 +18,8 @@ USAGE_ERROR = 2
 class Command(BaseCommand):
     help = (
         "Set the shop up with a small catalogue, run a flash sale with every strategy, and serve "
-        "the shop on this machine. Running it again changes nothing that is there."
+        "the shop on this machine, with a worker beside it. Running it again changes nothing "
+        "that is there."
     )
     requires_migrations_checks = False
 
@@ -36,7 +37,8 @@ class Command(BaseCommand):
         call_command("flash_sale", stdout=self.stdout, stderr=self.stderr)
         self.say_where_to_look(port, no_serve, staff_made)
         if not no_serve:
-            sys.exit(serving.run_together([serving.web_server(f"127.0.0.1:{port}")]))
+            programs = [serving.web_server(f"127.0.0.1:{port}"), serving.worker()]
+            sys.exit(serving.run_together(programs))
 
     def check_port(self, port: int) -> None:
         """Before the flash sale, not after it."""

@@ -27,10 +27,10 @@ function tick() {
 let lookedAt = 0;
 
 function lookAgain() {
-  const basket = document.getElementById("basket");
-  if (basket && Date.now() - lookedAt > 5000) { // the answer may take a while, or fail
+  const part = document.querySelector("[data-look-again]");
+  if (part && Date.now() - lookedAt > 5000) { // the answer may take a while, or fail
     lookedAt = Date.now();
-    htmx.trigger(basket, "look-again");
+    htmx.trigger(part, "look-again");
   }
 }
 

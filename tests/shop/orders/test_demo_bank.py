@@ -77,7 +77,7 @@ def message_for(order: Order, **changes: Any) -> bytes:
 def deliver(body: bytes, signature: str | None = None, provider: str = "demo") -> Any:
     signed = demo.sign(body) if signature is None else signature
     return Client(enforce_csrf_checks=True).post(
-        reverse("payment_events", args=[provider]),
+        reverse("payment-events", args=[provider]),
         body,
         content_type="application/json",
         headers={demo.SIGNATURE: signed},
@@ -90,7 +90,7 @@ def deliver(body: bytes, signature: str | None = None, provider: str = "demo") -
 def test_the_page_shows_the_sum_and_sends_the_buyer_back(order: Order, client: Client) -> None:
     url = go_to_bank(order)
     page = client.get(url)
-    assert "25.00 EUR" in page.content.decode()
+    assert "€25.00" in page.content.decode()
     answer = client.post(url, {"choice": "approve"})
     assert (answer.status_code, answer["Location"]) == (302, RETURN_URL)
     assert orders.settle(order.pk).state == State.PAID
@@ -115,7 +115,7 @@ def test_a_choice_that_there_is_not(order: Order, client: Client, choice: str) -
     answer = client.post(go_to_bank(order), {"choice": choice})
     assert answer.status_code == 400
     assert DemoBankCharge.objects.get().state == DemoBankCharge.State.OPEN
-    assert client.get(reverse("demo_bank", args=["guessed"])).status_code == 404
+    assert client.get(reverse("demo-bank", args=["guessed"])).status_code == 404
 
 
 def test_after_its_time_a_charge_can_not_be_approved(order: Order) -> None:
@@ -210,7 +210,7 @@ def test_a_message_about_a_payment_that_is_not_ours(order: Order) -> None:
     assert (answer.status_code, "isn't ours" in answer.content.decode()) == (400, True)
     assert deliver(message_for(order), provider="stripe").status_code == 404
     assert deliver(message_for(order), provider="os.path").status_code == 404
-    assert Client().get(reverse("payment_events", args=["demo"])).status_code == 405
+    assert Client().get(reverse("payment-events", args=["demo"])).status_code == 405
 
 
 def test_while_the_bank_can_not_be_asked_the_message_is_not_used_up(

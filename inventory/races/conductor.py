@@ -1,0 +1,324 @@
+"""One schedule, performed: sessions are let through their gates in the order that is chosen.
+
+The rule that makes it repeatable: a choice is made only when nobody is on the way, that is when
+every session is at its gate, or waits for a lock that another session holds, or is done.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from .errors import StepTimedOut
+from .schedule import written
+from .server import DEADLOCK_TIMEOUT, Server
+from .session import Board, Session, Spare, State, Step
+from .statements import Kind
+
+POLL = 0.001  # seconds; PostgreSQL shows a wait after 0.3 to 2.6 ms
+GRACE = 2.0  # seconds for a session to end after it was told to
+# PostgreSQL looks for a deadlock once, this long after a wait began; whose look finds the circle
+# is the one that fails. Let everybody's look be over before the circle can close: then it is
+# always the last one's, and a replay ends like the original.
+LOOKS_ARE_OVER = 3 * DEADLOCK_TIMEOUT
+CANNOT_WAIT = (Kind.READ, Kind.LOCAL, Kind.COMMIT, Kind.ROLLBACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A choice: who could go on, with which statement, and who was chosen."""
+
+    enabled: tuple[tuple[str, Step], ...]
+    chosen: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.enabled)
+
+    def step_of(self, name: str) -> Step:
+        return dict(self.enabled)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of the transcript: a step let through, or one that had to wait and now completes."""
+
+    step: Step
+    is_completion: bool = False
+
+
+@dataclass
+class Performance:
+    """What happened in one schedule."""
+
+    points: list[Point]
+    events: list[Event]
+    returned: dict[str, object]
+    raised: dict[str, BaseException]
+    cut: str | None = None
+    """Why it was given up before its end, if it was."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(point.chosen for point in self.points)
+
+
+Choose = Callable[[list[tuple[str, Step]], str | None], str | None]
+"""From who is enabled, with what, and who went last: whom to let through, None to give up."""
+
+
+class Conductor:
+    """Performs schedules of the same sessions."""
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Callable[[], object]],
+        server: Server,
+        *,
+        using: str,
+        isolation: str | None,
+        step_timeout: float,
+        max_steps: int,
+    ) -> None:
+        self._calls = sessions
+        self._server = server
+        self._using = using
+        self._isolation = isolation
+        self._step_timeout = step_timeout
+        self._max_steps = max_steps
+        self._spare = Spare()
+
+    def close(self) -> None:
+        """Close the connections that sessions have left for the next ones."""
+        self._spare.close()
+
+    def perform(self, choose: Choose, only: Collection[str] | None = None) -> Performance:
+        """Run the sessions from start to end, in the order that ``choose`` makes.
+
+        ``only``: these sessions, by name. Raises StepTimedOut or Misuse. Nobody is left
+        running, also then.
+        """
+        return _OneSchedule(
+            {name: call for name, call in self._calls.items() if only is None or name in only},
+            self._server,
+            self._spare,
+            choose,
+            using=self._using,
+            isolation=self._isolation,
+            step_timeout=self._step_timeout,
+            max_steps=self._max_steps,
+        ).perform()
+
+
+class _OneSchedule:
+    def __init__(
+        self,
+        calls: Mapping[str, Callable[[], object]],
+        server: Server,
+        spare: Spare,
+        choose: Choose,
+        *,
+        using: str,
+        isolation: str | None,
+        step_timeout: float,
+        max_steps: int,
+    ) -> None:
+        self.board = Board()
+        self.sessions = [
+            Session(name, call, self.board, server, spare, using=using, isolation=isolation)
+            for name, call in calls.items()
+        ]
+        self.server = server
+        self.choose = choose
+        self.step_timeout = step_timeout
+        self.max_steps = max_steps
+        self.points: list[Point] = []
+        self.events: list[Event] = []
+        self.waiting: list[Session] = []
+        """Blocked sessions, in the order in which they began to wait."""
+        self.newest_wait = -math.inf
+        self.cut: str | None = None
+
+    def perform(self) -> Performance:
+        try:
+            self._start()
+            while self._let_one_through():
+                self._settle()
+        finally:
+            stuck = self._end_all()
+        self._raise_misuse()
+        if stuck:
+            raise StepTimedOut(
+                f"Session {stuck[0].label} doesn't end: it waits for something outside of SQL."
+            )
+        return Performance(
+            self.points,
+            self.events,
+            {s.label: s.returned for s in self.sessions if s.raised is None},
+            {s.label: s.raised for s in self.sessions if s.raised is not None},
+            self.cut,
+        )
+
+    def _start(self) -> None:
+        """Connect all at once; then run each up to its first statement, one after the other."""
+        for session in self.sessions:
+            session.start()
+        self._settle()
+        for session in self.sessions:
+            if session.state is State.AT_GATE:
+                with self.board.changed:
+                    session.state = State.RUNNING
+                    self.board.changed.notify_all()
+                self._settle()
+
+    def _let_one_through(self) -> bool:
+        enabled = [
+            (session.label, session.step)
+            for session in self.sessions
+            if session.state is State.AT_GATE and session.step is not None
+        ]
+        if not enabled:
+            return False
+        if any(session.misuse for session in self.sessions):
+            return False
+        last = self.points[-1].chosen if self.points else None
+        chosen = self.choose(enabled, last)
+        if chosen is None:
+            self.cut = "explored elsewhere"
+            return False
+        if sum(point.chosen == chosen for point in self.points) >= self.max_steps:
+            self.cut = f"{chosen} has made {self.max_steps} steps"
+            return False
+        self.points.append(Point(tuple(enabled), chosen))
+        session = next(s for s in self.sessions if s.label == chosen)
+        assert session.step is not None
+        self._let_looks_be_over(session.step)
+        session.step.number = len(self.points)
+        self.events.append(Event(session.step))
+        with self.board.changed:
+            session.go()
+        return True
+
+    def _let_looks_be_over(self, step: Step) -> None:
+        """Before a step that could close a circle of waits."""
+        if self.waiting and step.kind not in CANNOT_WAIT and self.server.sets_deadlock_timeout:
+            time.sleep(max(0.0, self.newest_wait + LOOKS_ARE_OVER - time.monotonic()))
+
+    def _settle(self) -> None:
+        """Return when nobody is on the way: at a gate, waiting for another session, or done."""
+        deadline = time.monotonic() + self.step_timeout
+        while True:
+            if self._is_anybody_on_the_way():
+                self._look_who_waits()
+            elif not self._has_anything_changed() and not self._is_deadlock():
+                break
+            if time.monotonic() > deadline:
+                self._give_up()
+        self._note_completions()
+
+    def _is_anybody_on_the_way(self) -> bool:
+        with self.board.changed:
+            if self._on_the_way():
+                self.board.changed.wait(POLL)
+            return bool(self._on_the_way())
+
+    def _on_the_way(self) -> list[Session]:
+        return [s for s in self.sessions if s.state in (State.STARTING, State.RUNNING)]
+
+    def _look_who_waits(self) -> None:
+        asked = [s for s in self._on_the_way() if s.is_in_sql]
+        blocked = self._blocked(asked)
+        for session in asked:
+            if session.pid not in blocked or session.step is None:
+                continue
+            wait = self.server.wait_of(session.pid, {s.pid: s.label for s in self.sessions})
+            with self.board.changed:
+                # It may have got its lock meanwhile.
+                if session.state is State.RUNNING and session.is_in_sql:
+                    session.state = State.BLOCKED
+                    if session.step.wait is None:
+                        session.step.wait = wait
+                    if session not in self.waiting:
+                        self.waiting.append(session)
+                    self.newest_wait = time.monotonic()
+
+    def _has_anything_changed(self) -> bool:
+        """Ask again about those who wait: what ran since may have ended their wait.
+
+        The answer counts only if nobody has moved while it was given: a deadlock ends by itself,
+        and who was still waiting when PostgreSQL looked may be free by now.
+        """
+        before = [s.state for s in self.sessions]
+        asked = [s for s in self.sessions if s.state is State.BLOCKED]
+        blocked = self._blocked(asked)
+        with self.board.changed:
+            for session in asked:
+                if session.pid not in blocked and session.state is State.BLOCKED:
+                    session.state = State.RUNNING
+            return before != [s.state for s in self.sessions]
+
+    def _blocked(self, asked: list[Session]) -> set[int]:
+        if not asked:
+            return set()
+        return self.server.blocked((s.pid for s in asked), (s.pid for s in self.sessions))
+
+    def _is_deadlock(self) -> bool:
+        """Everybody who isn't done waits: PostgreSQL will choose whom to refuse."""
+        states = {s.state for s in self.sessions}
+        if State.BLOCKED in states and not states - {State.BLOCKED, State.DONE}:
+            time.sleep(POLL)
+            return True
+        return False
+
+    def _note_completions(self) -> None:
+        for session in [s for s in self.waiting if s.state is not State.BLOCKED]:
+            self.waiting.remove(session)
+            step = next(e.step for e in reversed(self.events) if e.step.session == session.label)
+            self.events.append(Event(step, is_completion=True))
+
+    # When something is wrong
+
+    def _give_up(self) -> None:
+        """Name who takes too long, and why; the callers end everybody."""
+        session = (self._on_the_way() or [s for s in self.sessions if s.state is State.BLOCKED])[0]
+        so_far = written(point.chosen for point in self.points) or "the start"
+        if session.state is State.STARTING:
+            what = "has not connected to the database"
+        elif not session.is_in_sql:
+            what = (
+                "isn't in SQL: it computes, or waits for something that the explorer can't see "
+                "(a lock in Python, a queue, the network)"
+            )
+        else:
+            assert session.step is not None
+            blockers = self.server.blockers_in_words(session.pid)
+            what = f"is still in “{session.step.shown}”"
+            if blockers:
+                what += f", waiting for {blockers}"
+        raise StepTimedOut(
+            f"Session {session.label} {what}, {self.step_timeout:g} seconds after it was let "
+            f"through (schedule: {so_far})."
+        )
+
+    def _end_all(self) -> list[Session]:
+        """End every session; return those that can't be ended."""
+        with self.board.changed:
+            self.board.is_aborted = True
+            self.board.changed.notify_all()
+        started = [s for s in self.sessions if s.ident is not None]
+        for end in (None, self.server.cancel, self.server.terminate):
+            alive = [s for s in started if s.is_alive()]
+            for session in alive:
+                if end is not None and session.pid:
+                    end(session.pid)
+            deadline = time.monotonic() + (GRACE / 4 if end is None else GRACE / 2)
+            for session in alive:
+                session.join(max(0.0, deadline - time.monotonic()))
+        return [s for s in started if s.is_alive()]
+
+    def _raise_misuse(self) -> None:
+        for session in self.sessions:
+            if session.misuse is not None:
+                raise session.misuse

@@ -1,0 +1,450 @@
+"""``explore``: perform every schedule, and look at each outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from django.db import connections
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
+
+from . import schedule
+from .conductor import Choose, Conductor, Performance
+from .errors import ImpossibleSchedule, Misuse, Unrepeatable
+from .result import Result, Run
+from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, unrepeatable
+from .serial import (
+    Learned,
+    Outcome,
+    SerialOrders,
+    Snapshots,
+    results_of,
+    tables_written,
+    undone,
+)
+from .server import Server
+from .session import Session
+
+Call = Callable[[], object]
+Invariant = Callable[[Run], object]
+
+TRIES = 3  # performances of a branch before it counts as unrepeatable
+ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
+
+
+def explore(
+    sessions: Mapping[str, Call] | Iterable[Call],
+    *,
+    setup: Call,
+    invariant: Invariant | None = None,
+    describe: Callable[[], str] | None = None,
+    state: Callable[[], object] | None = None,
+    max_preemptions: int | None = None,
+    budget: int = 5000,
+    samples: int = 200,
+    seed: int = 0,
+    reduce: bool = False,
+    serial: bool = True,
+    isolation: str | None = None,
+    using: str = "default",
+    step_timeout: float = 10.0,
+    max_steps: int = 100,
+) -> Result:
+    """Run ``sessions`` in every order of their SQL statements, and return what came of each.
+
+    ``sessions``: ordinary functions, by name, or a list (then named A, B, …). Each runs in a
+    thread and a connection of its own, and is stopped before every statement, COMMIT and
+    ROLLBACK.
+    ``setup``: brings the database to the same state before each schedule, and commits.
+    ``invariant``: gets the finished Run; the schedule is broken if it returns False or raises
+    AssertionError. Without one, a schedule is broken if it ends like no serial order.
+    ``describe``: a line on the state, for the transcript, before and after.
+    ``state``: what to compare with the serial orders; by default all tables that were written.
+    ``max_preemptions``: leave schedules out that interrupt sessions more often than that.
+    ``budget``: the most schedules to perform, fewest preemptions first. If it isn't enough,
+    ``samples`` more are drawn at random from ``seed``.
+    ``reduce``: leave schedules out that only swap steps which don't concern each other (sleep
+    sets). The same outcomes from fewer schedules; at READ COMMITTED only, and without a bound.
+    ``serial``: also look whether each schedule ends like a serial order.
+    ``isolation``: the sessions' level, as “serializable”; by default the connection's.
+    ``using``: the database, by alias.
+    ``step_timeout``: seconds for a step, after which its session is ended and named.
+    ``max_steps``: of one session in one schedule; whoever needs more is cut off.
+
+    The database is left as the last schedule left it. Raises RacesError if the sessions can't
+    be explored; what the sessions raise is a result.
+    """
+    return Explorer(
+        named(sessions),
+        setup=setup,
+        invariant=invariant,
+        describe=describe,
+        state=state,
+        serial=serial,
+        isolation=isolation,
+        using=using,
+        step_timeout=step_timeout,
+        max_steps=max_steps,
+    ).explore(
+        max_preemptions=max_preemptions,
+        budget=budget,
+        samples=samples,
+        seed=seed,
+        reduce=reduce,
+    )
+
+
+def replay(
+    schedule: str,
+    sessions: Mapping[str, Call] | Iterable[Call],
+    *,
+    setup: Call,
+    invariant: Invariant | None = None,
+    **options: Any,
+) -> Run:
+    """Perform one schedule (as ``A*3 B*2 A``) and return how it ended. Options as ``explore``.
+
+    Raises ImpossibleSchedule if a session can't go on where the schedule says so.
+    """
+    return Explorer(named(sessions), setup=setup, invariant=invariant, **options).replay(schedule)
+
+
+def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
+    """The sessions by name: A, B, … where none are given. Raises Misuse."""
+    if not isinstance(sessions, Mapping):
+        sessions = {chr(ord("A") + place): call for place, call in enumerate(sessions)}
+    for name, call in sessions.items():
+        if not callable(call):
+            raise Misuse(f"Session {name} must be a function without arguments, not {call!r}.")
+        if not isinstance(name, str) or not name or set(name) & set("* \n\t"):
+            raise Misuse(f"A session's name must be a word without * and spaces, not {name!r}.")
+    if len(sessions) < 2:
+        raise Misuse(f"A race needs at least two sessions, not {len(sessions)}.")
+    return dict(sessions)
+
+
+class Explorer:
+    """The sessions, with all that is needed to perform a schedule and judge it."""
+
+    def __init__(
+        self,
+        sessions: dict[str, Call],
+        *,
+        setup: Call,
+        invariant: Invariant | None = None,
+        describe: Callable[[], str] | None = None,
+        state: Callable[[], object] | None = None,
+        serial: bool = True,
+        isolation: str | None = None,
+        using: str = "default",
+        step_timeout: float = 10.0,
+        max_steps: int = 100,
+    ) -> None:
+        if isolation is not None and isolation.lower() not in ISOLATION_LEVELS:
+            raise Misuse(
+                f"isolation must be one of {', '.join(ISOLATION_LEVELS)}, not {isolation!r}."
+            )
+        self.sessions = sessions
+        self.setup = setup
+        self.invariant = invariant
+        self.describe = describe
+        self.state = state
+        self.serial = serial
+        self.isolation = isolation.lower() if isolation else None
+        self.using = using
+        self.step_timeout = step_timeout
+        self.max_steps = max_steps
+        self.seed = 0
+        self.learned = Learned()
+
+    def explore(
+        self,
+        *,
+        max_preemptions: int | None,
+        budget: int,
+        samples: int,
+        seed: int,
+        reduce: bool,
+    ) -> Result:
+        check_bounds(max_preemptions, budget, samples, reduce)
+        self.seed = seed
+        began = time.monotonic()
+        search = Search(max_preemptions=max_preemptions, reduce=reduce)
+        with self._ready() as stage:
+            if reduce:
+                stage.check_read_committed()
+            result = Result(self, stage.server.version, stage.isolation)
+            stage.warm_up()
+            result.upper_bound = self.learned.upper_bound
+            while not search.is_over and len(result.runs) < budget:
+                walk = search.next()
+                performance = stage.perform_branch(walk)
+                walk.note_branches(performance)
+                result.add(stage.judge(performance), performance.cut)
+            result.exhaustive = search.is_over and not (search.has_left_out or result.given_up)
+            result.complete_up_to = search.complete_up_to
+            if not search.is_over:
+                stage.sample(result, samples, random.Random(seed), max_preemptions)
+            result.retried = stage.retried
+        result.reduced = reduce
+        result.seconds = time.monotonic() - began
+        return result
+
+    def replay(self, wanted: Run | str, expected: Run | None = None) -> Run:
+        """Perform a schedule again; raise Unrepeatable if it isn't as ``expected``."""
+        choices = (
+            wanted.choices
+            if isinstance(wanted, Run)
+            else schedule.read(wanted, list(self.sessions))
+        )
+        with self._ready() as stage:
+            stage.warm_up()
+            performance = stage.perform(Given(choices).choose)
+            run = stage.judge(performance)
+        if run is None:
+            raise ImpossibleSchedule(f"The schedule doesn't end: {performance.cut}.")
+        if expected is not None:
+            check_repeated(expected, run)
+        return run
+
+    @contextlib.contextmanager
+    def _ready(self) -> Iterator[Stage]:
+        """Everything in place: checks made, the second connection open, no pauses, no chance."""
+        check_connection(self.using)
+        chance = random.getstate()
+        with committing_without_sync(self.using), without_pauses():
+            server = Server(self.using)
+            stage = Stage(self, server)
+            try:
+                yield stage
+            finally:
+                stage.conductor.close()
+                server.close()
+                random.setstate(chance)
+
+
+class Stage:
+    """Where schedules are performed and judged, one after the other."""
+
+    def __init__(self, explorer: Explorer, server: Server) -> None:
+        self.explorer = explorer
+        self.server = server
+        self.names = tuple(explorer.sessions)
+        self.conductor = Conductor(
+            explorer.sessions,
+            server,
+            using=explorer.using,
+            isolation=explorer.isolation,
+            step_timeout=explorer.step_timeout,
+            max_steps=explorer.max_steps,
+        )
+        self.learned = explorer.learned
+        self.snapshots = Snapshots(server, self.learned)
+        self.serial_orders = SerialOrders(self._serial_outcome)
+        self.before = ""
+        self.retried = 0
+
+    @property
+    def isolation(self) -> str:
+        return self.explorer.isolation or self.server.isolation
+
+    def warm_up(self) -> None:
+        """Fill the caches of Python's side, by serial orders; learn what differs anyway."""
+        if self.learned.upper_bound:
+            return
+        first = self._perform_serially(self.names)
+        self._perform_serially(self.names[::-1])
+        for name in self.names:
+            if not any(event.step.session == name for event in first.events):
+                raise Misuse(f"Session {name} ran no SQL on “{self.explorer.using}”.")
+        once, rows_once = self._perform_serially(self.names), self.snapshots.rows()
+        again, rows_again = self._perform_serially(self.names), self.snapshots.rows()
+        self.snapshots.learn_noise(rows_once, rows_again)
+        one, other = results_of(once), results_of(again)
+        self.learned.by_type.update(n for n in self.names if one.get(n) != other.get(n))
+        counts = [sum(p.chosen == name for p in again.points) for name in self.names]
+        self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
+            math.factorial(count) for count in counts
+        )
+
+    def perform_branch(self, walk: Walk) -> Performance:
+        """Perform it; what isn't as it was gets another try (somebody else may have been in)."""
+        for tries_left in reversed(range(TRIES)):
+            walk.restart()
+            try:
+                return self.perform(walk.choose)
+            except Unrepeatable:
+                if not tries_left:
+                    raise
+                self.retried += 1
+        raise AssertionError("the last try returns or raises")
+
+    def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
+        explorer = self.explorer
+        try:
+            explorer.setup()
+        except Exception as error:
+            error.add_note(
+                "This was setup(), which runs before every schedule: it must first clear what an "
+                "earlier one left."
+            )
+            raise
+        if connections[explorer.using].in_atomic_block:
+            raise Misuse("setup() must commit: it left a transaction open.")
+        self.before = explorer.describe() if explorer.describe else ""
+        random.seed(explorer.seed)
+        performance = self.conductor.perform(choose, only)
+        self._compare_more_tables(performance)
+        return performance
+
+    def judge(self, performance: Performance) -> Run | None:
+        """What came of it; None if it was given up."""
+        if performance.cut:
+            return None
+        explorer = self.explorer
+        run = Run(
+            performance,
+            preemptions=preemptions_in(performance.points),
+            results=results_of(performance),
+            before=self.before,
+            after=explorer.describe() if explorer.describe else "",
+        )
+        run.outcome = self._outcome(performance)
+        if explorer.invariant is not None:
+            run.broken = verdict(explorer.invariant, run)
+        if explorer.serial:
+            # Last: it may perform serial orders, and so change the database.
+            run.is_serializable = self.serial_orders.include(run.outcome, undone(performance))
+            if explorer.invariant is None and not run.is_serializable:
+                run.broken = "It ends like no serial order of its sessions."
+        return run
+
+    def sample(
+        self, result: Result, samples: int, source: random.Random, max_preemptions: int | None
+    ) -> None:
+        """Perform schedules drawn at random, those not seen yet."""
+        for _ in range(samples):
+            performance = self.perform(AtRandom(source, max_preemptions).choose)
+            if result.find(performance.choices) is None:
+                result.add(self.judge(performance), performance.cut)
+                result.sampled += 1
+
+    def check_read_committed(self) -> None:
+        if self.isolation != "read committed":
+            raise Misuse(
+                f"reduce=True is right at READ COMMITTED only, and this is {self.isolation}."
+            )
+
+    def _perform_serially(self, order: tuple[str, ...]) -> Performance:
+        performance = self.perform(Serially(order).choose, order)
+        if performance.cut:
+            raise Misuse(
+                f"Alone, one session after the other, {performance.cut}. Give it fewer, or raise "
+                "max_steps."
+            )
+        return performance
+
+    def _serial_outcome(self, order: tuple[str, ...]) -> Outcome:
+        return self._outcome(self._perform_serially(order))
+
+    def _outcome(self, performance: Performance) -> Outcome:
+        results = tuple(results_of(performance, self.learned.by_type).items())
+        if self.explorer.state is not None:
+            return Outcome(results, (repr(self.explorer.state()),))
+        return Outcome(results, self.snapshots.state(self.snapshots.rows()))
+
+    def _compare_more_tables(self, performance: Performance) -> None:
+        new = tables_written(performance) - self.snapshots.tables
+        if new:
+            self.snapshots.tables.update(new)
+            self.serial_orders.forget()
+
+
+def verdict(invariant: Invariant, run: Run) -> str | None:
+    """What the invariant has against the run; None if it holds."""
+    try:
+        holds = invariant(run)
+    except AssertionError as error:
+        return str(error).strip() or "The invariant does not hold."
+    return "The invariant does not hold." if holds is False else None
+
+
+def check_repeated(expected: Run, run: Run) -> None:
+    before, now = expected.lines_to_compare(), run.lines_to_compare()
+    for place, (was, is_) in enumerate(zip(before, now, strict=False)):
+        if was != is_:
+            raise unrepeatable(place, expected.schedule, [was], [is_])
+    if len(before) != len(now):
+        raise unrepeatable(
+            min(len(before), len(now)), expected.schedule, before[len(now) :], now[len(before) :]
+        )
+
+
+def check_bounds(max_preemptions: int | None, budget: int, samples: int, reduce: bool) -> None:
+    if max_preemptions is not None and max_preemptions < 0:
+        raise Misuse(f"max_preemptions must be 0 or more, not {max_preemptions}.")
+    if budget < 1:
+        raise Misuse(f"budget must be at least 1 schedule, not {budget}.")
+    if samples < 0:
+        raise Misuse(f"samples must be 0 or more, not {samples}.")
+    if reduce and max_preemptions is not None:
+        raise Misuse(
+            "reduce=True goes with no bound on preemptions: of two equal schedules it may leave "
+            "out the one within the bound. Choose one of the two."
+        )
+
+
+def check_connection(using: str) -> None:
+    """Raise Misuse if the sessions' connections could not be held at gates."""
+    connection = connections[using]
+    if connection.vendor != "postgresql" or not is_psycopg3:
+        raise Misuse("Races are explored on PostgreSQL with psycopg 3 only.")
+    if connection.settings_dict.get("OPTIONS", {}).get("pool"):
+        raise Misuse(
+            'The connection has a pool (OPTIONS["pool"]): sessions must not share connections. '
+            "Switch it off in the settings that races run with."
+        )
+    if connection.in_atomic_block or not connection.get_autocommit():
+        raise Misuse(
+            "A transaction is open: other connections would see nothing of what setup() writes. "
+            "Use TransactionTestCase, or @pytest.mark.django_db(transaction=True), instead of "
+            "TestCase or plain django_db; and call explore() outside transaction.atomic()."
+        )
+    if isinstance(threading.current_thread(), Session):
+        raise Misuse("explore() can't be called from within a session.")
+
+
+@contextlib.contextmanager
+def committing_without_sync(using: str) -> Iterator[None]:
+    """Let commits of the caller's connection not wait for the disk: setup runs very often."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT current_setting('synchronous_commit')")
+        [before] = cursor.fetchone()
+        cursor.execute("SELECT set_config('synchronous_commit', 'off', false)")
+    try:
+        yield
+    finally:
+        if not connections[using].in_atomic_block:
+            with connections[using].cursor() as cursor:
+                cursor.execute("SELECT set_config('synchronous_commit', %s, false)", [before])
+
+
+@contextlib.contextmanager
+def without_pauses() -> Iterator[None]:
+    """Let time.sleep() return at once inside sessions: a pause before another try is no step."""
+    sleep = time.sleep
+
+    def sleep_outside_sessions(seconds: float) -> None:
+        if not isinstance(threading.current_thread(), Session):
+            sleep(seconds)
+
+    time.sleep = sleep_outside_sessions  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        time.sleep = sleep

@@ -1,0 +1,40 @@
+"""How a schedule is written down: ``A*3 B*2 A B*2`` is three steps of A, two of B, and so on."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+
+from .errors import Misuse
+
+Choices = tuple[str, ...]
+"""Which session was let through, at each point."""
+
+
+def written(choices: Iterable[str]) -> str:
+    """
+    >>> written("AAABBABB")
+    'A*3 B*2 A B*2'
+    """
+    runs = [(name, len(list(group))) for name, group in itertools.groupby(choices)]
+    return " ".join(name if length == 1 else f"{name}*{length}" for name, length in runs)
+
+
+def read(text: str, sessions: Sequence[str]) -> Choices:
+    """The choices of a schedule as ``written``. Raises Misuse for what isn't one.
+
+    >>> "".join(read("A*3 B*2 A B*2", ["A", "B"]))
+    'AAABBABB'
+    """
+    choices: list[str] = []
+    for part in text.split():
+        found = re.fullmatch(r"(.+?)(?:\*([1-9]\d{0,3}))?", part)
+        name = found[1] if found else part
+        if name not in sessions:
+            raise Misuse(
+                f"The schedule names “{part}”. It must be made of the sessions "
+                f"{', '.join(sessions)}, as in “{sessions[0]}*3 {sessions[-1]}*2”."
+            )
+        choices += [name] * int((found and found[2]) or 1)
+    return tuple(choices)

@@ -1,0 +1,70 @@
+"""A database of one's own for as long as it takes: on the same server, made and dropped again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+
+from django.core.management import call_command
+from django.db import DatabaseError, connections
+from psycopg import sql
+
+from .errors import Misuse
+from .session import sqlstate_of
+
+PREFIX = "races_"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+
+@contextlib.contextmanager
+def scratch_database(using: str = "default") -> Iterator[str]:
+    """Point the connection ``using`` to a new, migrated database; drop it at the end.
+
+    Its name is unique, and its end doesn't depend on how the body ends. Raises Misuse if the
+    role may not create databases, or the server isn't PostgreSQL.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        raise Misuse("A scratch database can only be made on PostgreSQL.")
+    name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
+    before = connection.settings_dict["NAME"]
+    database = sql.Identifier(name)
+    try:
+        create(using, database)
+        switch(using, name)
+        call_command("migrate", database=using, verbosity=0, interactive=False)
+        yield name
+    finally:
+        switch(using, before)
+        execute(using, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+
+
+def create(using: str, database: sql.Identifier) -> None:
+    try:
+        execute(using, sql.SQL("CREATE DATABASE {}").format(database))
+    except DatabaseError as error:
+        if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
+            raise
+        raise Misuse(
+            "Races need a database of their own, and this database role may not create one. "
+            "Give it the right: ALTER ROLE … CREATEDB."
+        ) from error
+
+
+def switch(using: str, name: str) -> None:
+    """Let all new connections of ``using``, in all threads, go to the database ``name``."""
+    connections[using].close()
+    connections[using].settings_dict["NAME"] = name
+    connections.settings[using]["NAME"] = name
+
+
+def execute(using: str, statement: sql.Composed) -> None:
+    """Execute a statement that can't be in a transaction, beside what the connection does."""
+    server = connections[using].copy()
+    try:
+        with server.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        server.close()

@@ -1,0 +1,234 @@
+"""Which schedule comes next: all of them once, those with the fewest preemptions first.
+
+A schedule is found again by its choices from the start (the sessions can't be rewound). Each
+performance leaves the choices that it didn't make as branches; the queue hands them out by the
+number of preemptions: switches away from a session that could have gone on. Most races need one
+or two (Musuvathi and Qadeer, "Iterative context bounding", PLDI 2007).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from dataclasses import dataclass, field
+
+from .conductor import Performance, Point
+from .errors import ImpossibleSchedule, Unrepeatable
+from .schedule import Choices, written
+from .session import Step
+from .statements import Kind
+
+Enabled = list[tuple[str, Step]]
+
+
+@dataclass(order=True)
+class Branch:
+    """A start of schedules: the choices of an earlier performance up to here, then another."""
+
+    preemptions: int
+    number: int
+    known: list[Point] = field(compare=False)
+    """The points of the earlier performance, up to the one where this branches off."""
+    chosen: str | None = field(compare=False)
+    """Whom to let through there; None for the very first performance."""
+    asleep: frozenset[str] = field(compare=False)
+    """Who needn't be let through next: it makes no difference, and is explored elsewhere."""
+
+
+class Search:
+    """The queue of branches, and what was left out of it."""
+
+    def __init__(self, *, max_preemptions: int | None = None, reduce: bool = False) -> None:
+        self.max_preemptions = max_preemptions
+        self.reduce = reduce
+        self.has_left_out = False
+        self._numbers = itertools.count()
+        self._queue = [Branch(0, next(self._numbers), [], None, frozenset())]
+
+    @property
+    def is_over(self) -> bool:
+        return not self._queue
+
+    @property
+    def complete_up_to(self) -> int | None:
+        """All schedules with this many preemptions have been performed; None if really all."""
+        if self._queue:
+            return self._queue[0].preemptions - 1
+        return self.max_preemptions if self.has_left_out else None
+
+    def next(self) -> Walk:
+        """Take the next branch from the queue, as a way to perform it."""
+        return Walk(self, heapq.heappop(self._queue))
+
+    def add(
+        self, known: list[Point], chosen: str, preemptions: int, asleep: frozenset[str]
+    ) -> None:
+        if self.max_preemptions is not None and preemptions > self.max_preemptions:
+            self.has_left_out = True
+            return
+        branch = Branch(preemptions, next(self._numbers), known, chosen, asleep)
+        heapq.heappush(self._queue, branch)
+
+
+class Walk:
+    """Follows a branch to where it is new, goes on without preemption, and notes other ways."""
+
+    def __init__(self, search: Search, branch: Branch) -> None:
+        self.search = search
+        self.branch = branch
+        self.preemptions = branch.preemptions
+        self.restart()
+
+    def restart(self) -> None:
+        """Before each try to perform the branch."""
+        self._place = 0
+        self._asleep = self.branch.asleep
+        self._others: list[tuple[int, str, int, frozenset[str]]] = []
+
+    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+        place, self._place = self._place, self._place + 1
+        if place < len(self.branch.known):
+            return self._follow(self.branch.known[place], enabled, place)
+        return self._go_on(enabled, last, place)
+
+    def _follow(self, known: Point, enabled: Enabled, place: int) -> str | None:
+        is_last = place == len(self.branch.known) - 1
+        check_same(known, enabled, self.branch, place)
+        return self.branch.chosen if is_last else known.chosen
+
+    def _go_on(self, enabled: Enabled, last: str | None, place: int) -> str | None:
+        """Without preemption where possible; what else could be chosen is noted."""
+        steps = dict(enabled)
+        names = [name for name, _ in enabled if name not in self._asleep]
+        names.sort(key=lambda name: name != last)  # stable: who went last goes on
+        if not names:
+            return None
+        asleep = self._asleep
+        for name in names:
+            costs = last in steps and name != last
+            stays = frozenset(
+                other for other in asleep if are_independent(steps[other], steps[name])
+            )
+            if name == names[0]:
+                self._asleep = stays
+                if costs:
+                    self.preemptions += 1
+            else:
+                self._others.append((place, name, costs, stays))
+            if self.search.reduce:
+                asleep = asleep | {name}
+        return names[0]
+
+    def note_branches(self, performance: Performance) -> None:
+        """Put the ways not taken into the queue."""
+        for place, name, costs, asleep in self._others:
+            known = performance.points[: place + 1]
+            preemptions = preemptions_in(known[:-1]) + costs
+            self.search.add(known, name, preemptions, asleep)
+
+
+class Serially:
+    """One session after the other, in this order; also where one has to wait for another."""
+
+    def __init__(self, order: Choices) -> None:
+        self.order = order
+
+    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+        names = {name for name, _ in enabled}
+        return next(name for name in self.order if name in names)
+
+
+class Given:
+    """Exactly these choices; then, if they end too soon, on without preemption."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self._place = 0
+
+    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+        names = [name for name, _ in enabled]
+        place, self._place = self._place, self._place + 1
+        if place >= len(self.choices):
+            return last if last in names else names[0]
+        wanted = self.choices[place]
+        if wanted not in names:
+            raise ImpossibleSchedule(
+                f"Step {place + 1} of “{written(self.choices)}” is {wanted}'s, who is done or "
+                f"waits for a lock; {' and '.join(names)} could go on."
+            )
+        return wanted
+
+
+class AtRandom:
+    """Every choice equally likely, within the bound on preemptions."""
+
+    def __init__(self, source: random.Random, max_preemptions: int | None) -> None:
+        self._random = source
+        self._left = max_preemptions
+
+    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+        names = [name for name, _ in enabled]
+        if self._left == 0 and last in names:
+            return last
+        chosen = self._random.choice(names)
+        if self._left is not None and last in names and chosen != last:
+            self._left -= 1
+        return chosen
+
+
+def preemptions_in(points: list[Point]) -> int:
+    """How often somebody was interrupted who could have gone on."""
+    return sum(
+        before.chosen in point.names and point.chosen != before.chosen
+        for before, point in itertools.pairwise(points)
+    )
+
+
+def check_same(known: Point, enabled: Enabled, branch: Branch, place: int) -> None:
+    """Raise Unrepeatable if who is enabled, with which statements, is not what it was."""
+    before = [(name, step.sql) for name, step in known.enabled]
+    now = [(name, step.sql) for name, step in enabled]
+    if before != now:
+        raise unrepeatable(place, written(p.chosen for p in branch.known[:place]), before, now)
+
+
+def unrepeatable(
+    place: int, so_far: str, before: list[tuple[str, str]], now: list[tuple[str, str]]
+) -> Unrepeatable:
+    """The exception that shows both lines."""
+    was, is_ = dict(before), dict(now)
+    lines = [
+        f"  {name} was at: {was.get(name, '(done, or waiting for a lock)')}\n"
+        f"  {name} is at:  {is_.get(name, '(done, or waiting for a lock)')}"
+        for name in sorted(was | is_)
+        if was.get(name) != is_.get(name)
+    ]
+    return Unrepeatable(
+        f"After the same {place} steps ({so_far or 'none'}) the sessions were elsewhere:\n"
+        + "\n".join(lines)
+        + "\nThe sessions depend on more than the schedule: a cache, the clock, chance, or rows "
+        "that setup() doesn't reset."
+    )
+
+
+def are_independent(one: Step, other: Step) -> bool:
+    """Whether two steps of different sessions come to the same in either order.
+
+    True only where that is certain at READ COMMITTED: who reads doesn't see what isn't
+    committed; writes to different tables don't meet. Else False, which costs time alone.
+    """
+    if Kind.LOCAL in (one.kind, other.kind) or Kind.READ is one.kind is other.kind:
+        return True
+    for first, second in ((one, other), (other, one)):
+        if first.kind in (Kind.COMMIT, Kind.ROLLBACK) and not first.has_written:
+            return True
+        if first.kind is Kind.READ:
+            if second.kind is Kind.ROLLBACK:
+                return True
+            if second.kind in (Kind.WRITE, Kind.LOCK) and not second.is_autocommit:
+                return True
+    both = (one.kind, other.kind)
+    if all(kind in (Kind.WRITE, Kind.LOCK, Kind.READ) for kind in both):
+        return bool(one.tables and other.tables) and not one.tables & other.tables
+    return False

@@ -1,0 +1,211 @@
+"""What PostgreSQL itself says: who waits for whom, and what its tables look like."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from django.db import connections
+
+from .statements import tables_in
+
+# Documented functions; the second is about SERIALIZABLE READ ONLY DEFERRABLE.
+BLOCKED = """
+    SELECT pid FROM unnest(%(pids)s::int[]) AS pid
+    WHERE pg_blocking_pids(pid) && %(ours)s::int[]
+        OR pg_safe_snapshot_blocking_pids(pid) && %(ours)s::int[]
+"""
+# Who waits for a row waits for its transaction, and meanwhile holds a lock on the row's place in
+# the table: that tells which table.
+WAIT = """
+    SELECT pg_blocking_pids(waits.pid), waits.locktype, waits.mode, coalesce(
+        waits.relation,
+        (SELECT held.relation FROM pg_locks AS held
+         WHERE held.pid = waits.pid AND held.granted AND held.locktype = 'tuple' LIMIT 1)
+    )::regclass::text
+    FROM pg_locks AS waits WHERE waits.pid = %(pid)s AND NOT waits.granted LIMIT 1
+"""
+TABLES = """
+    SELECT class.oid, class.relname,
+        ARRAY(
+            SELECT attname || ' ' || typname FROM pg_attribute
+            JOIN pg_type ON pg_type.oid = atttypid
+            WHERE attrelid = class.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+        ),
+        ARRAY(
+            SELECT attname::text FROM pg_index
+            JOIN pg_attribute ON attrelid = class.oid AND attnum = ANY (indkey)
+            WHERE indrelid = class.oid AND indisprimary
+        ),
+        class.relkind IN ('v', 'p', 'f') OR class.relhasrules OR class.relhassubclass OR EXISTS (
+            SELECT FROM pg_trigger WHERE tgrelid = class.oid AND NOT tgisinternal
+        )
+    FROM pg_class AS class
+    WHERE class.relkind IN ('r', 'v', 'p', 'f') AND pg_table_is_visible(class.oid)
+        AND class.relnamespace <> 'pg_catalog'::regnamespace
+"""
+FOREIGN_KEYS = """
+    SELECT child.relname, attname, parent.relname,
+        NOT condeferred OR confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')
+    FROM pg_constraint
+    JOIN pg_class AS child ON child.oid = conrelid
+    JOIN pg_class AS parent ON parent.oid = confrelid
+    JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+    WHERE contype = 'f' AND cardinality(conkey) = 1
+"""
+OTHERS_DOING = """
+    SELECT pid, coalesce(nullif(application_name, ''), backend_type), left(query, 200)
+    FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%(pid)s))
+"""
+# While a session is held at its gate it is idle in transaction; nothing may end it for that.
+SESSION_SETTINGS = {
+    "lock_timeout": "0",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "synchronous_commit": "off",  # what is committed is visible all the same
+}
+DEADLOCK_TIMEOUT = 0.010  # seconds
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a session waits for: a lock that ``on`` (names of sessions) hold."""
+
+    on: tuple[str, ...]
+    lock: str
+
+    def __str__(self) -> str:
+        return f"waiting on {' and '.join(self.on)}: {self.lock}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the catalogue says of a table."""
+
+    name: str
+    columns: dict[str, str]
+    primary_key: tuple[str, ...]
+    has_side_effects: bool
+    """Triggers, rules, views: a write may touch what its text doesn't name."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """Column → the table that it refers to."""
+    touches: set[str] = field(default_factory=set)
+    """Tables that a write here looks at or changes at once (foreign keys not deferred)."""
+
+
+class Server:
+    """A connection of its own, beside those of the sessions."""
+
+    def __init__(self, using: str) -> None:
+        self._wrapper = connections[using].copy()
+        self._wrapper.ensure_connection()
+        self._connection: psycopg.Connection[Any] = self._wrapper.connection
+        self._connection.prepare_threshold = 0  # the same few questions, very often
+        self.version = self._ask("SHOW server_version")[0][0].split()[0]
+        self.isolation = self._ask("SHOW default_transaction_isolation")[0][0]
+        self.sets_deadlock_timeout = self._may_set("deadlock_timeout")
+        self.tables = self._tables()
+
+    def close(self) -> None:
+        self._wrapper.close()
+
+    def reach_of(self, sql: str) -> frozenset[str]:
+        """The tables that a statement may read or change, at once and as far as can be told."""
+        named = tables_in(sql, self.tables)
+        if any(self.tables[name].has_side_effects for name in named):
+            return frozenset(self.tables)
+        return named.union(*(self.tables[name].touches for name in named))
+
+    # Who waits
+
+    def blocked(self, pids: Iterable[int], ours: Iterable[int]) -> set[int]:
+        """Those backends that wait for a lock which one of ``ours`` has, or asked for first."""
+        rows = self._ask(BLOCKED, {"pids": list(pids), "ours": list(ours)})
+        return {pid for (pid,) in rows}
+
+    def wait_of(self, pid: int, names: dict[int, str]) -> Wait:
+        """What a blocked backend waits for; ``names`` are those of the sessions, by backend."""
+        rows = self._ask(WAIT, {"pid": pid})
+        if not rows:
+            return Wait(tuple(n for p, n in names.items() if p != pid), "a lock")
+        [(blockers, locktype, mode, table)] = rows
+        on = tuple(sorted(names.get(blocker, f"process {blocker}") for blocker in set(blockers)))
+        return Wait(on, lock_in_words(locktype, mode, table))
+
+    def blockers_in_words(self, pid: int) -> str:
+        """Who a backend waits for, where it isn't one of our sessions."""
+        rows = self._ask(OTHERS_DOING, {"pid": pid})
+        return "; ".join(f"process {other} ({name}): {query}" for other, name, query in rows)
+
+    # Ending
+
+    def cancel(self, pid: int) -> None:
+        self._ask("SELECT pg_cancel_backend(%(pid)s)", {"pid": pid})
+
+    def terminate(self, pid: int) -> None:
+        self._ask("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
+
+    # What there is
+
+    def session_settings(self, isolation: str | None) -> tuple[str, dict[str, str]]:
+        """The statement, with its values, that a session's connection starts with."""
+        settings = dict(SESSION_SETTINGS)
+        if int(self.version.split(".")[0]) >= 17:
+            settings["transaction_timeout"] = "0"
+        if self.sets_deadlock_timeout:
+            settings["deadlock_timeout"] = f"{DEADLOCK_TIMEOUT * 1000:.0f}ms"
+        if isolation is not None:
+            settings["default_transaction_isolation"] = isolation
+        calls = ", ".join(f"set_config('{name}', %({name})s, false)" for name in settings)
+        return f"SELECT pg_backend_pid(), {calls}", settings
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """All rows of a table as committed, as text."""
+        [columns] = [list(self.tables[table].columns)]
+        chosen = ", ".join(f'"{column}"::text' for column in columns)
+        return [
+            dict(zip(columns, row, strict=True))
+            for row in self._ask(f'SELECT {chosen} FROM "{table}"')
+        ]
+
+    def _tables(self) -> dict[str, Table]:
+        tables = {
+            name: Table(name, dict(c.split(" ", 1) for c in columns), tuple(key), effects)
+            for _, name, columns, key, effects in self._ask(TABLES)
+        }
+        touches = defaultdict(set)
+        for child, column, parent, at_once in self._ask(FOREIGN_KEYS):
+            if child in tables and parent in tables:
+                tables[child].parents[column] = parent
+                if at_once:
+                    touches[child].add(parent)
+                    touches[parent].add(child)
+        for name, others in touches.items():
+            tables[name].touches.update(others)
+        return tables
+
+    def _may_set(self, parameter: str) -> bool:
+        try:
+            self._ask(f"SET {parameter} = DEFAULT")
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        return True
+
+    def _ask(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+        with psycopg.Cursor(self._connection) as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+
+def lock_in_words(locktype: str, mode: str, table: str | None) -> str:
+    """How a lock of ``pg_locks`` is called in a transcript."""
+    if locktype in ("transactionid", "tuple"):
+        return f"row lock on {table}" if table else "a row that isn't committed yet"
+    if locktype == "relation":
+        return f"table lock on {table} ({mode})"
+    if locktype == "advisory":
+        return "advisory lock"
+    return f"{locktype} lock" + (f" on {table}" if table else "")

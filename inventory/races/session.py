@@ -1,0 +1,424 @@
+"""One of the racing callers: a thread and a connection of its own, held at every statement.
+
+The gate is Django's ``execute_wrapper`` for statements, and the connection's own ``_commit`` and
+``_rollback`` for the ends of transactions, which no wrapper sees. BEGIN has no gate: it takes
+neither a snapshot nor a lock, and is sent with the first statement. Whatever else goes to the
+server is noticed in psycopg's ``Connection.wait``, and refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import psycopg
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
+
+from . import statements
+from .errors import Misuse, SqlAroundTheGate
+from .server import Server, Wait
+from .statements import Kind
+
+MOST_ROWS_SHOWN = 3
+LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
+
+
+class Aborted(BaseException):
+    """Ends a session from within, when its schedule is given up."""
+
+
+class State(Enum):
+    STARTING = "connecting"
+    RUNNING = "on its way to the next gate"
+    AT_GATE = "at a gate"
+    BLOCKED = "waiting for a lock"
+    DONE = "done"
+
+
+@dataclass
+class Board:
+    """What sessions and their conductor share; guarded by ``changed``."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    is_aborted: bool = False
+
+
+@dataclass(slots=True)
+class Step:
+    """One statement, COMMIT or ROLLBACK of a session, and what became of it."""
+
+    session: str
+    sql: str
+    """Normalised, with placeholders: replays are compared by it."""
+    shown: str
+    """With its values."""
+    kind: Kind
+    tables: frozenset[str]
+    is_autocommit: bool
+    has_written: bool = False
+    """For the end of a transaction: whether others can notice it."""
+    number: int = 0
+    """Its place in the schedule; from 1."""
+    rows: int | None = None
+    values: tuple[dict[str, str], ...] = ()
+    """The first rows that a query returned, as text."""
+    wait: Wait | None = None
+    sqlstate: str | None = None
+    error: str | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it wrote at least one row."""
+        return self.kind is Kind.WRITE and self.error is None and bool(self.rows)
+
+
+class Spare:
+    """Connections that earlier sessions left as good as new: connecting takes longer than all else.
+
+    Each is used by one session at a time, from one schedule to the next.
+    """
+
+    def __init__(self) -> None:
+        self._connections: list[psycopg.Connection[Any]] = []
+
+    def take(self) -> psycopg.Connection[Any] | None:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            return None
+
+    def give(self, connection: psycopg.Connection[Any]) -> None:
+        """Keep a connection that is idle, after PostgreSQL has forgotten all about its session."""
+        connection.execute("DISCARD ALL")
+        self._connections.append(connection)
+
+    def close(self) -> None:
+        while (connection := self.take()) is not None:
+            connection.close()
+
+
+class Session(threading.Thread):
+    """Runs ``call``, one statement at a time, each let through by ``go``."""
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[], object],
+        board: Board,
+        server: Server,
+        spare: Spare,
+        *,
+        using: str,
+        isolation: str | None,
+    ) -> None:
+        super().__init__(name=f"race session {name}", daemon=True)
+        self.label = name
+        self.state = State.STARTING
+        self.step: Step | None = None
+        """At the gate: what comes next. Else: what was let through last."""
+        self.is_in_sql = False
+        self.pid = 0
+        self.returned: object = None
+        self.raised: BaseException | None = None
+        self.misuse: Misuse | None = None
+        self._call = call
+        self._board = board
+        self._server = server
+        self._spare = spare
+        self._using = using
+        self._isolation = isolation
+        self._has_written = False
+        self._is_quiet = False
+        """What is sent now is not part of the schedule."""
+
+    # For the conductor
+
+    def go(self) -> Step:
+        """Let the session through its gate; the caller holds ``board.changed``."""
+        assert self.state is State.AT_GATE
+        self.state = State.RUNNING
+        self._board.changed.notify_all()
+        assert self.step is not None
+        return self.step
+
+    # In the thread
+
+    def run(self) -> None:
+        try:
+            connection = connections[self._using]
+            self._connect(connection)
+            self._wait_at_gate()
+            self.returned = self._call()
+            self._check_what_is_left(connection)
+        except Aborted:
+            pass
+        except Misuse as misuse:
+            self.misuse = misuse
+        except BaseException as error:
+            self.raised = error
+        finally:
+            self._is_quiet = True
+            self._leave(connections[self._using])
+            with self._board.changed:
+                self.state = State.DONE
+                self._board.changed.notify_all()
+
+    def _connect(self, connection: BaseDatabaseWrapper) -> None:
+        try:
+            self._take_over(connection)
+        except DatabaseError as error:
+            raise Misuse(f"Session {self.label} can't connect: {error}") from error
+
+    def _take_over(self, connection: BaseDatabaseWrapper) -> None:
+        """Put gates into this thread's connection, and connect."""
+        connection.settings_dict = {
+            **connection.settings_dict,
+            "CONN_HEALTH_CHECKS": False,  # statements of nobody's
+            "CONN_MAX_AGE": None,
+            "DISABLE_SERVER_SIDE_CURSORS": True,  # FETCH passes no gate
+        }
+        connect, get_new = connection.connect, connection.get_new_connection
+        commit, rollback = connection._commit, connection._rollback  # type: ignore[attr-defined]
+
+        def connect_and_adopt() -> None:
+            self._is_quiet = True
+            try:
+                connect()
+                self._adopt(connection)
+            finally:
+                self._is_quiet = False
+
+        def gated_commit() -> object:
+            if is_idle(connection):
+                return self._quietly(commit)  # sends nothing
+            return self._perform(self._end(statements.COMMIT), commit)
+
+        def gated_rollback() -> object:
+            if is_idle(connection) or self._board.is_aborted:
+                return self._quietly(rollback)
+            return self._perform(self._end(statements.ROLLBACK), rollback)
+
+        connection.get_new_connection = (  # type: ignore[method-assign]
+            lambda conn_params: self._spare.take() or get_new(conn_params)
+        )
+        connection.connect = connect_and_adopt  # type: ignore[method-assign]
+        connection._commit = gated_commit  # type: ignore[attr-defined]
+        connection._rollback = gated_rollback  # type: ignore[attr-defined]
+        connection.execute_wrappers.insert(0, self._statement)
+        connection.ensure_connection()
+
+    def _adopt(self, connection: BaseDatabaseWrapper) -> None:
+        """Make a new server connection one of the explorer's."""
+        raw = connection.connection
+        if self._isolation is not None:
+            raw.isolation_level = None  # Django's own option would win over the setting
+        sql, settings = self._server.session_settings(self._isolation)
+        with raw.cursor() as cursor:
+            cursor.execute(sql, settings)
+            self.pid = cursor.fetchone()[0]
+        if not raw.autocommit:
+            raw.commit()
+        if self.pid != raw.info.backend_pid:
+            raise Misuse(
+                "The connection goes through a pooler. Races need sessions of their own: "
+                "connect to PostgreSQL directly."
+            )
+        wait = raw.wait
+
+        def wait_behind_the_gate(gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
+            # The generators named _set_… change a flag of the client, and send nothing.
+            harmless = getattr(gen, "__name__", "").startswith("_set_")
+            if self.is_in_sql or self._is_quiet or self._board.is_aborted or harmless:
+                return wait(gen, *args, **kwargs)
+            if raw.pgconn.pipeline_status != PipelineStatus.OFF:
+                end = Step(
+                    self.label, "(end of pipeline)", "(end of pipeline)", Kind.OTHER,
+                    frozenset(), is_autocommit=connection.autocommit,
+                )  # fmt: skip
+                return self._perform(end, lambda: wait(gen, *args, **kwargs))
+            self.misuse = SqlAroundTheGate(
+                f"Session {self.label} talked to PostgreSQL other than by a cursor's execute(), "
+                f"where it can't be held back ({getattr(gen, '__name__', gen)}, such as COPY, a "
+                "stored procedure's callproc(), or psycopg's own connection). Use "
+                "connection.cursor().execute()."
+            )
+            raise self.misuse
+
+        raw.wait = wait_behind_the_gate
+
+    def _leave(self, connection: BaseDatabaseWrapper) -> None:
+        """Give the connection back for the next schedule, if it can be; close it else."""
+        raw = connection.connection
+        try:
+            if (
+                raw is not None
+                and self.misuse is None
+                and not self._board.is_aborted
+                and raw.prepare_threshold is None  # else psycopg remembers what is prepared
+                and raw.info.transaction_status == TransactionStatus.IDLE
+            ):
+                del raw.wait  # the session's, no longer of use
+                self._spare.give(raw)
+                connection.connection = None
+        finally:
+            for each in connections.all(initialized_only=True):
+                each.close()
+
+    def _statement(
+        self,
+        execute: Callable[..., object],
+        sql: Any,
+        params: Any,
+        many: bool,
+        context: dict[str, Any],
+    ) -> object:
+        """Django's wrapper round every statement."""
+        if self._is_quiet:
+            return execute(sql, params, many, context)
+        connection, cursor = context["connection"], context["cursor"].cursor
+        text = sql if isinstance(sql, str) else sql.as_string(connection.connection)
+        text = statements.normalised(text)
+        if many:
+            text = f"{text} (many)"
+        step = Step(
+            self.label,
+            text,
+            text if many else with_values(connection, text, params),
+            statements.kind_of(text),
+            self._server.reach_of(text),
+            is_autocommit=connection.autocommit,
+        )
+        if self._board.is_aborted and text.startswith(("ROLLBACK TO", "RELEASE")):
+            return execute(sql, params, many, context)  # on the way out
+        return self._perform(step, lambda: execute(sql, params, many, context), cursor)
+
+    def _end(self, sql: str) -> Step:
+        return Step(
+            self.label,
+            sql,
+            sql,
+            statements.kind_of(sql),
+            frozenset(),
+            is_autocommit=False,
+            has_written=self._has_written,
+        )
+
+    def _perform(self, step: Step, act: Callable[[], object], cursor: Any = None) -> object:
+        """Wait at the gate, act, and note in ``step`` what came of it."""
+        self.step = step
+        self._wait_at_gate()
+        was_in_sql = self.is_in_sql
+        self.is_in_sql = True
+        try:
+            result = act()
+        except Exception as error:
+            note_error(step, error)
+            raise
+        else:
+            if cursor is not None:
+                note_result(step, cursor)
+            return result
+        finally:
+            self._note_transaction(step)
+            with self._board.changed:
+                self.is_in_sql = was_in_sql
+                if self.state is State.BLOCKED:
+                    self.state = State.RUNNING
+
+    def _wait_at_gate(self) -> None:
+        with self._board.changed:
+            if not self._board.is_aborted:
+                self.state = State.AT_GATE
+                self._board.changed.notify_all()
+            while self.state is State.AT_GATE and not self._board.is_aborted:
+                self._board.changed.wait()
+            if self._board.is_aborted:
+                self.state = State.RUNNING
+                raise Aborted
+
+    def _note_transaction(self, step: Step) -> None:
+        if step.kind in (Kind.COMMIT, Kind.ROLLBACK):
+            self._has_written = False
+        elif step.kind not in (Kind.READ, Kind.LOCAL) and not step.is_autocommit:
+            self._has_written = True
+
+    def _quietly(self, act: Callable[[], object]) -> object:
+        was_quiet, self._is_quiet = self._is_quiet, True
+        try:
+            return act()
+        finally:
+            self._is_quiet = was_quiet
+
+    def _check_what_is_left(self, connection: BaseDatabaseWrapper) -> None:
+        if not is_idle(connection):
+            raise Misuse(
+                f"Session {self.label} ended inside a transaction: it must commit or roll back."
+            )
+        others = [
+            each.alias
+            for each in connections.all(initialized_only=True)
+            if each.alias != self._using and each.connection is not None
+        ]
+        if others:
+            raise Misuse(
+                f"Session {self.label} used the database “{others[0]}”, too; only the statements "
+                f"on “{self._using}” are held back."
+            )
+
+
+def is_idle(connection: BaseDatabaseWrapper) -> bool:
+    """Whether no transaction is open on the server, so that COMMIT and ROLLBACK send nothing."""
+    raw = connection.connection
+    return raw is None or raw.closed or raw.info.transaction_status == TransactionStatus.IDLE
+
+
+def with_values(connection: BaseDatabaseWrapper, sql: str, params: Any) -> str:
+    """The statement as it is shown; as it is sent, where the values can be put in."""
+    if params is None:
+        return sql
+    try:
+        return statements.normalised(connection.ops.compose_sql(sql, params))  # type: ignore[attr-defined]
+    except Exception:  # a value that can't be adapted fails when the statement is executed
+        return sql
+
+
+def note_result(step: Step, cursor: Any) -> None:
+    """Note row count and first rows, without taking them away from the caller."""
+    step.rows = cursor.rowcount if cursor.rowcount >= 0 else None
+    result = getattr(cursor, "pgresult", None)
+    if result is None or result.status != ExecStatus.TUPLES_OK:
+        return
+    names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+    step.values = tuple(
+        {
+            name: short_value(result.get_value(row, column))
+            for column, name in enumerate(names)
+            if result.fformat(column) == 0
+        }
+        for row in range(min(result.ntuples, MOST_ROWS_SHOWN))
+    )
+
+
+def short_value(value: bytes | None) -> str:
+    text = "NULL" if value is None else value.decode("utf-8", "replace")
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def note_error(step: Step, error: Exception) -> None:
+    step.sqlstate = sqlstate_of(error)
+    step.error = (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """PostgreSQL's code, wherever in the chain of exceptions it is."""
+    while error is not None:
+        code = getattr(error, "sqlstate", None)
+        if code:
+            return str(code)
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,142 @@
+"""How an order stands, for the pages that show it to its buyer."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import F, Min
+from django.db.models.functions import Now
+
+from inventory.models import Reservation
+from shop import orders
+from shop.models import Order, Payment, Refund
+from shop.payments import ProviderUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Situation(enum.StrEnum):
+    """What the buyer has to know first."""
+
+    UNPAID = "unpaid"
+    """No payment was begun."""
+    PAYING = "paying"
+    """A payment is under way, and the units are held for it."""
+    DECLINED = "declined"
+    """The last payment came to nothing, and the units are still held."""
+    LATE = "late"
+    """The time of the holds is over; whoever asks may take the units."""
+    GONE = "gone"
+    """The holds were taken back, and no payment is under way."""
+    PAYING_TOO_LATE = "paying-too-late"
+    """A payment is under way, but the holds were taken back."""
+    PAID = "paid"
+    SHIPPED = "shipped"
+    CANCELLED = "cancelled"
+    GOODS_GONE = "goods-gone"
+    """Paid too late: refunded, since the units were sold to somebody else."""
+    REFUNDED = "refunded"
+
+
+CLOSED = {
+    Order.State.PAID: Situation.PAID,
+    Order.State.SHIPPED: Situation.SHIPPED,
+    Order.State.CANCELLED: Situation.CANCELLED,
+}
+PAYABLE = {Situation.UNPAID, Situation.PAYING, Situation.DECLINED, Situation.LATE}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An order and what its page says about it."""
+
+    order: Order
+    situation: Situation
+    seconds_left: int
+    """Until the first of its holds ends, by the database's clock, rounded up; 0: it is over."""
+    payments: list[Payment]
+    refunds: list[Refund]
+    provider_is_silent: bool
+    """Whether we could not ask how the payment stands."""
+
+    @property
+    def can_be_paid(self) -> bool:
+        """Whether to offer it: what can't be delivered is never charged a second time."""
+        return self.situation in PAYABLE
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a payment is under way: the page looks again by itself."""
+        return any(payment.state == Payment.State.STARTED for payment in self.payments)
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one whenever the page has something new to say."""
+        parts = [self.situation, "silent" if self.provider_is_silent else ""]
+        parts += [payment.state for payment in self.payments]
+        parts += [refund.state for refund in self.refunds]
+        return "-".join(filter(None, parts))
+
+
+def look_up(token: str) -> Standing:
+    """Ask the provider if a payment is under way, settle, and say how the order stands.
+
+    A provider that can't be reached is no reason to show nothing. Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(token=token)
+    silent = False
+    if order.payments.unanswered().exists():
+        try:
+            order = orders.settle(order.pk)
+        except ProviderUnavailable as error:
+            log.warning("Order %s could not be settled: %s", order.number, error)
+            silent = True
+    return _standing(order, silent)
+
+
+def _standing(order: Order, silent: bool) -> Standing:
+    payments = list(order.payments.all())
+    refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
+    seconds_left = _seconds_left(order)
+    return Standing(
+        order=order,
+        situation=_situation(order, payments, refunds, seconds_left),
+        seconds_left=seconds_left,
+        payments=payments,
+        refunds=refunds,
+        provider_is_silent=silent,
+    )
+
+
+def _seconds_left(order: Order) -> int:
+    holds = Reservation.objects.held().filter(order_line__order=order)
+    left: timedelta | None = holds.aggregate(left=Min(F("expires_at") - Now()))["left"]
+    return max(0, math.ceil(left.total_seconds())) if left else 0
+
+
+def _situation(
+    order: Order, payments: list[Payment], refunds: list[Refund], seconds_left: int
+) -> Situation:
+    if order.state == Order.State.REFUNDED:
+        gone = any(refund.reason == Refund.Reason.GOODS_GONE for refund in refunds)
+        return Situation.GOODS_GONE if gone else Situation.REFUNDED
+    if order.state != Order.State.PENDING:
+        return CLOSED[Order.State(order.state)]
+    under_way = bool(payments) and payments[-1].state == Payment.State.STARTED
+    if _has_lost_units(order):
+        return Situation.PAYING_TOO_LATE if under_way else Situation.GONE
+    if not seconds_left:
+        return Situation.LATE
+    if under_way:
+        return Situation.PAYING
+    return Situation.DECLINED if payments else Situation.UNPAID
+
+
+def _has_lost_units(order: Order) -> bool:
+    """Whether one of its holds was taken back or let go."""
+    lines = Reservation.objects.filter(order_line__order=order)
+    return lines.exclude(status=Reservation.Status.HELD).exists()

@@ -1,0 +1,74 @@
+"""An order's pages, at an address that can't be guessed. Who knows it may read and change it."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from shop import orders, standing
+from shop.buyer import ShopRequest
+from shop.exceptions import NotInThisState
+from shop.models import Order
+from shop.views.checkout import go_to_bank
+from shop.views.privacy import private_page
+
+NOTHING_NEW = 204
+LAST_LOOK = 286  # tells htmx to stop asking
+
+
+@require_safe
+@private_page
+def order_list(request: ShopRequest) -> HttpResponse:
+    """The orders of this browser's buyer."""
+    placed = Order.objects.of_buyer(request.buyer) if request.buyer else Order.objects.none()
+    return render(request, "shop/order_list.html", {"orders": placed.prefetch_related("lines")})
+
+
+@require_safe
+@private_page
+def order(request: ShopRequest, token: str) -> HttpResponse:
+    """How the order stands; the bank sends its customers back to here.
+
+    A payment under way is settled first: safe on a GET, since it only finds out what has happened
+    at the bank, as the worker and the bank's message do, too. A page that is open asks again;
+    ``seen`` is what it shows.
+    """
+    try:
+        stands = standing.look_up(token)
+    except Order.DoesNotExist:
+        raise Http404 from None
+    context = {"standing": stands, "order": stands.order}
+    if "HX-Request" not in request.headers:
+        return render(request, "shop/order.html", context)
+    if request.GET.get("seen") == stands.fingerprint:
+        return HttpResponse(status=NOTHING_NEW)
+    status = 200 if stands.awaits_answer else LAST_LOOK
+    return render(request, "shop/_order.html", context, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@private_page
+def payment(request: ShopRequest, token: str) -> HttpResponse:
+    """POST: pay for the order, or go on with the payment under way."""
+    found = get_object_or_404(Order, token=token)
+    if request.method != "POST":
+        return redirect("order", token)
+    return go_to_bank(request, found)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@private_page
+def cancellation(request: ShopRequest, token: str) -> HttpResponse:
+    """Ask whether to cancel the order; POST: do it. Again, it changes nothing."""
+    found = get_object_or_404(Order, token=token)
+    if request.method != "POST":
+        if not found.can_be_cancelled:
+            return redirect("order", token)
+        return render(request, "shop/order_cancellation.html", {"order": found})
+    try:
+        orders.cancel(found.pk)
+    except NotInThisState as refused:
+        messages.error(request, str(refused))
+    return redirect("order", token)

@@ -1,0 +1,30 @@
+"""Pages whose address is a secret: whoever knows it may read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpResponse
+from django.views.decorators.cache import never_cache
+
+View = Callable[..., HttpResponse]
+
+
+def private_page(view: View) -> View:
+    """Mark a view whose address nobody else may learn: no search engine, cache or other site.
+
+    Not ``no-referrer``: browsers would send the page's own forms with ``Origin: null``, and the
+    check against forged requests would refuse them.
+    """
+
+    @wraps(view)
+    def kept_private(*args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(*args, **kwargs)
+        response["Referrer-Policy"] = "same-origin"
+        response["X-Robots-Tag"] = "noindex, nofollow"
+        return response
+
+    never_cached: View = never_cache(kept_private)
+    return never_cached

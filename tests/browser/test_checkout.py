@@ -1,0 +1,274 @@
+"""From the shelf to the paid order, as a buyer's browser sees it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from playwright.sync_api import Page, expect
+
+from inventory.models import Product, Reservation
+from shop.models import DemoBankCharge, Order, Payment
+from shop.payments import demo
+from tests.browser.conftest import NewPage
+from tests.browser.test_storefront import reserve
+from tests.conftest import MakeProduct
+from tests.shop.orders.steps import assert_money_and_goods_agree, forget_jobs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def money_and_goods_agree_after_each_test(transactional_db: None) -> Iterator[None]:
+    yield
+    assert_money_and_goods_agree()
+    forget_jobs()
+
+
+def fill_in(page: Page) -> None:
+    page.get_by_label("Name").fill("Ada Lovelace")
+    page.get_by_label("E-mail").fill("ada@example.org")
+    page.get_by_label("Address").fill("12 St James's Square\nLondon")
+
+
+def go_to_bank(page: Page, product: Product, units: str = "1") -> None:
+    """All the way, from the product's page."""
+    reserve(page, product, units)
+    page.get_by_role("link", name="Check out").click()
+    fill_in(page)
+    page.get_by_role("button", name="Order and pay").click()
+    expect(page.get_by_text("No real money")).to_be_visible()
+
+
+def choose(page: Page, label: str) -> None:
+    page.get_by_role("button", name=label, exact=True).click()
+
+
+def expect_standing(page: Page, words: str, seconds: int = 10) -> None:
+    expect(page.get_by_role("heading", name=words)).to_be_visible(timeout=1000 * seconds)
+
+
+# Each of the bank's choices
+
+
+def test_browse_reserve_check_out_and_pay(page: Page, make_product: MakeProduct) -> None:
+    product = make_product(12, name="Brass lamp")
+    page.goto("/")
+    page.get_by_role("link", name="Brass lamp").click()
+    page.get_by_label("Quantity").fill("2")
+    page.get_by_role("button", name="Reserve", exact=True).click()
+    page.get_by_role("link", name="Check out").click()
+    fill_in(page)
+    page.get_by_role("button", name="Order and pay €44.70").click()
+    expect(page.get_by_role("heading", name="€44.70")).to_be_visible()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+    expect(page.get_by_text("2 × Brass lamp")).to_be_visible()
+    expect(page.get_by_role("button", name="Pay")).to_have_count(0)
+    product.refresh_from_db()
+    assert (product.stock, Order.objects.get().state) == (10, Order.State.PAID)
+
+
+def test_declined_and_paid_at_the_second_try(page: Page, make_product: MakeProduct) -> None:
+    go_to_bank(page, make_product())
+    choose(page, "Decline")
+    expect_standing(page, "The payment did not go through")
+    page.get_by_role("button", name="again").click()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+    assert DemoBankCharge.objects.filter(state="APPROVED").count() == 1
+
+
+def test_the_answer_is_lost_and_found(page: Page, make_product: MakeProduct) -> None:
+    go_to_bank(page, make_product())
+    choose(page, "Approve, but the answer is lost")
+    expect(page.get_by_role("heading", name="The connection broke down")).to_be_visible()
+    assert Order.objects.get().state == Order.State.PENDING
+    page.get_by_role("link", name="Go back to the shop").click()
+    expect_standing(page, "Paid. Thank you!")
+
+
+def test_approved_late_the_page_says_so_by_itself(
+    page: Page, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "LATE", timedelta(seconds=3))
+    go_to_bank(page, make_product())
+    choose(page, "Approve in a minute")
+    expect_standing(page, "Waiting for the payment")
+    page.get_by_role("link", name="Cancel this order").focus()
+    expect_standing(page, "Paid. Thank you!", seconds=20)
+    assert Payment.objects.get().state == Payment.State.PAID
+
+
+# Time
+
+
+def test_the_countdown_of_an_order_ends_and_the_page_says_so_by_itself(
+    page: Page, make_product: MakeProduct
+) -> None:
+    go_to_bank(page, make_product())
+    choose(page, "Decline")
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"14:5\d|15:00"))
+    Reservation.objects.update(expires_at=Now() + timedelta(seconds=2))
+    page.reload()
+    expect(page.get_by_role("timer")).to_have_text("0:01")
+    expect_standing(page, "Your time is over")
+    expect(page.get_by_role("timer")).to_have_count(0)
+
+
+def test_an_answer_that_says_nothing_new_does_not_disturb_the_reader(
+    page: Page, make_product: MakeProduct
+) -> None:
+    go_to_bank(page, make_product())
+    page.get_by_role("link", name="Back to the shop without paying").click()
+    page.get_by_role("button", name="Go on with the payment").focus()
+    with page.expect_response(lambda response: "seen=" in response.url) as asked:
+        pass
+    assert asked.value.status == 204
+    expect(page.get_by_role("button", name="Go on with the payment")).to_be_focused()
+
+
+def test_two_browsers_after_the_last_unit_and_the_slower_one_gets_the_money_back(
+    new_page: NewPage, make_product: MakeProduct
+) -> None:
+    product = make_product(1, name="Radio")
+    slow, quick = new_page(), new_page()
+    go_to_bank(slow, product)
+    quick.goto(f"/products/{product.slug}/")
+    expect(quick.get_by_text("All in baskets")).to_be_visible()
+    Reservation.objects.update(expires_at=Now())
+    go_to_bank(quick, product)
+    choose(quick, "Approve")
+    expect_standing(quick, "Paid. Thank you!")
+    choose(slow, "Approve")
+    expect_standing(slow, "Paid too late, and refunded")
+    expect(slow.get_by_text("All of your money goes back to you")).to_be_visible()
+    expect(slow.get_by_role("button", name="pay")).to_have_count(0)
+
+
+# Once only
+
+
+def test_a_double_click_and_the_back_button_make_one_order(
+    page: Page, make_product: MakeProduct
+) -> None:
+    reserve(page, make_product())
+    page.get_by_role("link", name="Check out").click()
+    fill_in(page)
+    page.get_by_role("button", name="Order and pay").dblclick()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+    page.go_back()
+    page.go_back()
+    expect(page).to_have_url(re.compile("/checkout/"))
+    assert (Order.objects.count(), DemoBankCharge.objects.count()) == (1, 1)
+
+
+def test_who_left_the_bank_is_led_back_from_the_basket_or_cancels(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(1)
+    go_to_bank(page, product)
+    page.goto("/basket/")
+    page.get_by_role("link", name="Go on with it").click()
+    page.get_by_role("link", name="Cancel this order").click()
+    page.get_by_role("button", name="Yes, cancel it").click()
+    expect_standing(page, "Cancelled")
+    page.goto(f"/products/{product.slug}/")
+    expect(page.get_by_text("Last one")).to_be_visible()
+
+
+# For everybody
+
+
+def test_what_is_wrong_is_told_beside_the_field_and_the_reader_taken_there(
+    page: Page, make_product: MakeProduct
+) -> None:
+    reserve(page, make_product())
+    page.get_by_role("link", name="Check out").click()
+    page.get_by_label("Name").fill("Ada")
+    page.get_by_label("E-mail").fill("ada")
+    page.get_by_role("button", name="Order and pay").click()
+    field = page.get_by_label("E-mail")
+    expect(field).to_be_focused()
+    expect(field).to_have_accessible_description(re.compile("such as ada@example.org"))
+    expect(field).to_have_value("ada")
+    expect(page.get_by_label("Name")).to_have_value("Ada")
+
+
+def test_without_javascript(new_page: NewPage, make_product: MakeProduct) -> None:
+    page = new_page(java_script_enabled=False)
+    go_to_bank(page, make_product(), "2")
+    choose(page, "Decline")
+    expect_standing(page, "The payment did not go through")
+    expect(page.get_by_text(re.compile(r"Kept for you for 1[45]:\d\d"))).to_be_visible()
+    page.get_by_role("button", name="again").click()
+    page.get_by_role("link", name="Back to the shop without paying").click()
+    page.get_by_role("link", name="Look again").click()
+    expect_standing(page, "Waiting for the payment")
+    page.get_by_role("button", name="Go on with the payment").click()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+    page.get_by_role("link", name="Cancel this order").click()
+    page.get_by_role("button", name="Yes, cancel it").click()
+    expect_standing(page, "Cancelled")
+
+
+def test_by_keyboard_only(page: Page, make_product: MakeProduct) -> None:
+    make_product(name="Lamp")
+    page.goto("/")
+    tab_to(page, "link", "Lamp")
+    page.keyboard.press("Enter")
+    tab_to(page, "button", "Reserve")
+    page.keyboard.press("Enter")
+    tab_to(page, "link", "Check out")
+    page.keyboard.press("Enter")
+    for label, text in (("Name", "Ada"), ("E-mail", "ada@example.org"), ("Address", "1 Main St")):
+        tab_to(page, "textbox", label)
+        page.keyboard.type(text)
+    tab_to(page, "button", re.compile("Order and pay"))
+    page.keyboard.press("Space")
+    tab_to(page, "button", "Approve")
+    page.keyboard.press("Enter")
+    expect_standing(page, "Paid. Thank you!")
+    tab_to(page, "link", "Cancel this order")
+    page.keyboard.press("Enter")
+    tab_to(page, "button", "Yes, cancel it")
+    page.keyboard.press("Enter")
+    expect_standing(page, "Cancelled")
+
+
+def tab_to(page: Page, role: str, name: str | re.Pattern[str]) -> None:
+    """Press the Tab key until that is reached."""
+    wanted = page.locator("*:focus").and_(
+        page.get_by_role(role, name=name, exact=True)  # type: ignore[arg-type]
+    )
+    page.get_by_role(role, name=name, exact=True).wait_for()  # type: ignore[arg-type]
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if wanted.count():
+            return
+    raise AssertionError(f"The Tab key doesn't reach the {role} {name}.")
+
+
+def test_no_page_is_wider_than_a_phone(new_page: NewPage, make_product: MakeProduct) -> None:
+    page = new_page(viewport={"width": 320, "height": 700})
+    name = "Donaudampfschifffahrtsgesellschaftskapitänsmützenständer"
+
+    def fits(*addresses: str) -> None:
+        for address in addresses:
+            page.goto(address)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, address
+
+    product = make_product(price="99999999.99", name=name)
+    reserve(page, product, "9")
+    fits("/checkout/")
+    fill_in(page)
+    page.get_by_role("button", name="Order and pay").click()
+    bank = page.url
+    order = Order.objects.get()
+    fits(bank, "/basket/", "/orders/", f"/products/{product.slug}/")
+    fits(f"/orders/{order.token}/", f"/orders/{order.token}/cancellation/")

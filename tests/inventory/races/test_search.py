@@ -1,0 +1,170 @@
+"""Fewest preemptions first, each schedule once; what is left out, and what that means."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, transaction
+
+from inventory.races import RaceFound, Run, explore, replay
+from inventory.races.schedule import read, written
+from tests.inventory.races.models import Mug, Sale
+from tests.inventory.races.test_counts import (
+    conditional_update,
+    in_a_transaction,
+    locked,
+    one_mug,
+    read_check_save,
+    sells_at_most_one,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+REPLAYS = int(os.environ.get("RACES_REPLAYS", "50"))
+
+
+def test_fewest_preemptions_first_and_each_schedule_once() -> None:
+    result = explore([in_a_transaction] * 2, setup=one_mug, serial=False)
+    preemptions = [run.preemptions for run in result.runs]
+    assert preemptions == sorted(preemptions)
+    assert Counter(run.schedule for run in result.runs).most_common(1)[0][1] == 1
+    assert [run.preemptions for run in result.runs[:2]] == [0, 0]  # the serial ones
+
+
+def test_a_race_is_found_with_one_preemption_and_told() -> None:
+    result = explore([in_a_transaction] * 2, setup=one_mug, invariant=sells_at_most_one)
+    assert result.shortest is not None
+    assert result.shortest.preemptions == 1
+    with pytest.raises(RaceFound) as found:
+        result.assert_holds()
+    message = str(found.value)
+    assert "22 of 24 schedules are broken (exhaustive)" in message
+    assert "2 mugs were sold of 1" in message
+    assert "A read stock = 1 (line 1) before B's COMMIT (line 5), and wrote stock = 0" in message
+    assert "result.replay('A B*4 A*3')" in message
+    explore([locked] * 2, setup=one_mug, invariant=sells_at_most_one).assert_holds()
+
+
+def test_the_budget_ends_and_chance_takes_over() -> None:
+    def results(seed: int) -> list[str]:
+        result = explore(
+            [in_a_transaction] * 2, setup=one_mug, budget=4, samples=6, seed=seed, serial=False
+        )
+        assert not result.exhaustive
+        assert result.complete_up_to == 0
+        assert 4 < result.schedules <= 10
+        assert result.sampled == result.schedules - 4
+        assert "all with at most no preemptions, and" in result.coverage
+        return [run.schedule for run in result.runs]
+
+    assert results(1) == results(1)
+    assert results(1)[:4] == results(2)[:4]
+    assert results(1) != results(2)
+
+
+def test_schedules_are_written_and_read() -> None:
+    choices = ("A", "A", "A", "B", "B", "A", "buyer", "buyer")
+    assert written(choices) == "A*3 B*2 A buyer*2"
+    assert read("A*3 B*2 A buyer*2", ["A", "B", "buyer"]) == choices
+
+
+# The same again
+
+
+def lines(run: Run) -> list[tuple[str, str]]:
+    return run.lines_to_compare()
+
+
+@pytest.mark.parametrize("buy", [in_a_transaction, locked])
+def test_a_schedule_is_the_same_however_often_it_is_replayed(buy: Callable[[], None]) -> None:
+    """RACES_REPLAYS=1000 for a thousand; half of them here, of each of the two."""
+    result = explore([buy] * 2, setup=one_mug, invariant=sells_at_most_one, serial=False)
+    run = result.most_instructive
+    for _ in range(REPLAYS // 2):
+        assert lines(result.replay(run.schedule)) == lines(run)
+
+
+def test_who_loses_a_deadlock_is_always_the_same() -> None:
+    """The last one to wait: everybody else has looked for a deadlock before, and found none."""
+
+    def two_mugs() -> None:
+        Mug.objects.all().delete()
+        Mug.objects.create(sku="X", stock=5)
+        Mug.objects.create(sku="Y", stock=5)
+
+    def sell(*skus: str) -> None:
+        with transaction.atomic():
+            for sku in skus:
+                Mug.objects.filter(sku=sku).update(stock=1)
+
+    sessions = {"A": lambda: sell("X", "Y"), "B": lambda: sell("Y", "X")}
+    for schedule, loser in (("A B A B", "B"), ("A B*2 A", "A")):
+        for _ in range(3):
+            run = replay(schedule, sessions, setup=two_mugs)
+            assert set(run.raised) == {loser}
+
+
+# Equal schedules left out
+
+
+def voucher_like() -> None:
+    with transaction.atomic():
+        if Sale.objects.count() < 1:
+            Sale.objects.create(sku="MUG")
+
+
+def two_tables() -> None:
+    with transaction.atomic():
+        Sale.objects.create(sku="MUG")
+        mug = Mug.objects.get()
+        Mug.objects.filter(pk=mug.pk).update(stock=mug.stock - 1)
+
+
+def advisory() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(7)")
+        read_check_save()
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [
+        [read_check_save] * 2,
+        [in_a_transaction] * 2,
+        [locked] * 2,
+        [conditional_update] * 2,
+        [voucher_like] * 2,
+        [two_tables] * 2,
+        [advisory] * 2,
+        [in_a_transaction, conditional_update],
+        [in_a_transaction, read_check_save],
+        [locked, two_tables],
+    ],
+)
+def test_leaving_equal_schedules_out_loses_no_outcome(sessions: list[Callable[[], None]]) -> None:
+    everything = explore(sessions, setup=one_mug, invariant=sells_at_most_one)
+    reduced = explore(sessions, setup=one_mug, invariant=sells_at_most_one, reduce=True)
+    assert set(reduced.outcomes) == set(everything.outcomes)
+    assert reduced.schedules <= everything.schedules
+    assert bool(reduced.broken) == bool(everything.broken)
+    assert everything.exhaustive
+    assert reduced.exhaustive
+    assert reduced.coverage == "exhaustive, equal ones left out"
+
+
+def test_far_fewer_schedules_for_the_same_two_outcomes() -> None:
+    """Six: who reads before whose COMMIT, and who writes first."""
+    reduced = explore([in_a_transaction] * 2, setup=one_mug, reduce=True, serial=False)
+    assert reduced.schedules == 6
+
+
+@pytest.mark.skipif("RACES_THOROUGH" not in os.environ, reason="set RACES_THOROUGH=1")
+def test_three_buyers_reduced() -> None:
+    everything = explore([in_a_transaction] * 3, setup=one_mug)
+    reduced = explore([in_a_transaction] * 3, setup=one_mug, reduce=True)
+    assert set(reduced.outcomes) == set(everything.outcomes)
+    assert len(reduced.outcomes) == 7
+    assert reduced.schedules < 100

@@ -1,0 +1,116 @@
+"""Every function that moves units against every other, and itself, in every order.
+
+All are after the same units: one is on the shelf, two are in a hold whose time is over (so that
+it may be confirmed, let go, shrunk, or taken back by whoever needs it), two are sold. Whatever
+the order: the law holds, nobody sees an error that isn't a refusal, and the end is one to which
+the two could have come one after the other.
+
+By default with at most two preemptions; all orders, and reserving by every safe strategy, where
+RACES_THOROUGH is set.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from inventory import monitor, stock, strategies
+from inventory.exceptions import InventoryError
+from inventory.models import Product, Reservation, StockMovement
+from inventory.races import Run, explore
+from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
+from inventory.strategy_races import the_law
+from tests.concurrency import lapse
+from tests.conftest import MakeProduct
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
+
+
+@dataclass
+class Shelf:
+    """The product and its reservations, made anew before each schedule."""
+
+    product: Product
+    hold: Reservation
+    sale: Reservation
+
+
+Action = Callable[[Shelf, str], object]
+ACTIONS: dict[str, Action] = {
+    "reserve": lambda shelf, buyer: reserve(shelf.product, 2, buyer=buyer),
+    "confirm": lambda shelf, _: confirm(shelf.hold.pk),
+    "release": lambda shelf, _: release(shelf.hold.pk),
+    "shrink": lambda shelf, _: shrink(shelf.hold.pk, 1, seen=2),
+    "expire": lambda shelf, _: expire_lapsed(shelf.product.pk),
+    "return": lambda shelf, _: return_units(shelf.sale.pk, 1, seen=0),
+    "receive": lambda shelf, _: stock.receive(shelf.product, 1),
+    "remove": lambda shelf, _: stock.remove(shelf.product, 2, reason=stock.Reason.DAMAGE),
+    "repair": lambda shelf, _: stock.repair(shelf.product),
+}
+
+
+def reserve_by(slug: str) -> Action:
+    return lambda shelf, buyer: reserve(
+        shelf.product, 2, buyer=buyer, strategy=strategies.create(slug)
+    )
+
+
+BY_STRATEGY = {
+    f"reserve by {strategy.slug}": reserve_by(strategy.slug)
+    for strategy in strategies.all_strategies()
+    if strategy.is_safe
+}
+PAIRS = list(itertools.combinations_with_replacement(ACTIONS, 2))
+PAIRS_BY_STRATEGY = [
+    (one, other) for one in BY_STRATEGY for other in [*ACTIONS, one] if other != "reserve"
+]
+
+
+def look_at(
+    make_product: MakeProduct, one: str, other: str, *, max_preemptions: int | None
+) -> None:
+    product = make_product(5, backstop=False)
+    shelf = Shelf(product, Reservation(), Reservation())
+    actions = {**ACTIONS, **BY_STRATEGY}
+
+    def setup() -> None:
+        Reservation.objects.all().delete()
+        StockMovement.objects.filter(product=product).exclude(units=5).delete()
+        Product.objects.filter(pk=product.pk).update(stock=5, units_received=5, version=1)
+        shelf.hold = lapse(reserve(product, 2, buyer="gone"))
+        shelf.sale = confirm(reserve(product, 2, buyer="customer").pk)
+
+    def holds(run: Run) -> None:
+        state = monitor.state_of(product.pk)
+        assert state.keeps_law, the_law(state)
+        for error in run.raised.values():
+            assert isinstance(error, InventoryError), f"{type(error).__name__}: {error}"
+
+    result = explore(
+        [lambda: actions[one](shelf, "A"), lambda: actions[other](shelf, "B")],
+        setup=setup,
+        invariant=holds,
+        describe=lambda: the_law(monitor.state_of(product.pk)),
+        max_preemptions=max_preemptions,
+        budget=20_000,
+    )
+    result.assert_holds()
+    result.assert_serializable()
+    assert result.complete_up_to == max_preemptions or result.exhaustive
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_two_at_once(make_product: MakeProduct, one: str, other: str) -> None:
+    look_at(make_product, one, other, max_preemptions=None if THOROUGH else 2)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="set RACES_THOROUGH=1")
+@pytest.mark.parametrize(("one", "other"), PAIRS_BY_STRATEGY)
+def test_any_strategy_and_another(make_product: MakeProduct, one: str, other: str) -> None:
+    look_at(make_product, one, other, max_preemptions=2)

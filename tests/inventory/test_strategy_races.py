@@ -1,0 +1,233 @@
+"""Every strategy, every order of the statements of two buyers after the last unit.
+
+And the other way round: with its guard taken out, each safe strategy is found overselling.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+
+from inventory import reservations, strategies
+from inventory.holds import Request, record_hold, refusal
+from inventory.models import Product, Reservation
+from inventory.races import explore, story
+from inventory.reservations import reserve
+from inventory.strategies import Strategy
+from inventory.strategies import single_statement as single_statement_module
+from inventory.strategies.base import Pay
+from inventory.strategies.conditional_update import ConditionalUpdate
+from inventory.strategies.mutex import Mutex
+from inventory.strategies.select_for_update import SelectForUpdate
+from inventory.strategies.serializable import Serializable
+from inventory.strategies.single_statement import SingleStatement
+from inventory.strategies.versioned import Versioned
+from inventory.strategy_races import race, sold_right
+from tests.concurrency import lapse
+from tests.conftest import MakeProduct
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.breaks_law]
+
+THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
+SAFE = [s.slug for s in strategies.all_strategies() if s.is_safe]
+CLAIMS = {
+    "naive": story.LOST_UPDATE,
+    "unguarded_decrement": story.STALE_CHECK,
+    "process_mutex": story.LOST_UPDATE,
+}
+
+
+@pytest.mark.parametrize("slug", SAFE)
+def test_two_buyers_of_the_last_unit_in_every_order(slug: str) -> None:
+    found = race(slug)
+    found.result.assert_holds()
+    found.result.assert_serializable()
+    assert found.result.exhaustive
+    assert not found.breaks_promise
+
+
+@pytest.mark.parametrize("slug", SAFE)
+def test_three_buyers_with_one_preemption(slug: str) -> None:
+    """With two where RACES_THOROUGH is set."""
+    found = race(slug, buyers=3, units=2, max_preemptions=2 if THOROUGH else 1)
+    found.result.assert_holds()
+    if found.result.complete_up_to is not None:
+        assert found.result.complete_up_to == (2 if THOROUGH else 1)
+
+
+def test_all_unsafe_strategies_are_shown() -> None:
+    assert set(CLAIMS) == {s.slug for s in strategies.all_strategies() if not s.is_safe}
+
+
+@pytest.mark.parametrize("slug", CLAIMS)
+def test_an_unsafe_strategy_shows_the_anomaly_that_it_claims(slug: str) -> None:
+    found = race(slug, max_preemptions=1)
+    shortest = found.result.shortest
+    assert shortest is not None
+    assert shortest.preemptions == 1
+    assert story.anomalies(shortest) == [CLAIMS[slug]]
+    assert found.anomalies == [CLAIMS[slug]]
+    assert not found.breaks_promise
+
+
+def test_a_lost_update_hides_behind_a_stock_that_is_never_negative() -> None:
+    shortest = race("naive", max_preemptions=1).result.shortest
+    assert shortest is not None
+    assert shortest.before == "available 1 + held 0 + sold 0 = received 1"
+    assert shortest.after == ("available 0 + held 2 + sold 0 ≠ received 1: oversold 1, drift +1")
+
+
+# With the guard taken out
+
+
+class Unconditional(ConditionalUpdate):
+    """The UPDATE without ``stock__gte``."""
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        with transaction.atomic():
+            product = Product.objects.get(pk=request.product_id)
+            if product.stock >= request.quantity:
+                Product.objects.filter(pk=product.pk).update(stock=F("stock") - request.quantity)
+                return record_hold(request)
+        raise refusal(request)
+
+
+class Unlocked(SelectForUpdate):
+    """With a plain read for the lock (``guards_out``)."""
+
+
+class Unversioned(Versioned):
+    """The write doesn't look at the version."""
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        product = Product.objects.get(pk=request.product_id)
+        if product.stock < request.quantity:
+            raise refusal(request)
+        with transaction.atomic():
+            Product.objects.filter(pk=product.pk).update(
+                stock=product.stock - request.quantity, version=product.version + 1
+            )
+            return record_hold(request)
+
+
+class Queueless(Mutex):
+    """Without the advisory lock (``guards_out``)."""
+
+
+class ReadCommitted(Serializable):
+    """Without the level (``guards_out``)."""
+
+
+class Unguarded(SingleStatement):
+    """The statement without ``stock >= …`` (``guards_out``), behind a check."""
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        if Product.objects.get(pk=request.product_id).stock < request.quantity:
+            raise refusal(request)
+        return super()._take(request, pay)
+
+
+@pytest.fixture
+def guards_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inventory.strategies import mutex, select_for_update, serializable
+
+    def plain_read(product_id: int) -> Product:
+        return Product.objects.get(pk=product_id)
+
+    class WithoutLevel:
+        def cursor(self) -> nullcontext[WithoutLevel]:
+            return nullcontext(self)
+
+        def execute(self, sql: str) -> None:
+            assert "SERIALIZABLE" in sql
+
+    monkeypatch.setattr(select_for_update, "lock_product", plain_read)
+    monkeypatch.setattr(mutex, "queue_product", lambda product_id: None)
+    monkeypatch.setattr(serializable, "connection", WithoutLevel())
+    guarded = single_statement_module.TAKE
+    unguarded = guarded.replace("AND stock >= %(quantity)s", "")
+    assert unguarded != guarded
+    monkeypatch.setattr(single_statement_module, "TAKE", unguarded)
+
+
+MUTANTS = [Unconditional, Unlocked, Unversioned, Queueless, ReadCommitted, Unguarded]
+
+
+def test_every_safe_strategy_has_a_mutant() -> None:
+    assert {mutant.slug for mutant in MUTANTS} == set(SAFE)
+
+
+@pytest.mark.usefixtures("guards_out")
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_without_its_guard_a_safe_strategy_oversells(mutant: Callable[[], Strategy]) -> None:
+    found = race(mutant, max_preemptions=1)
+    assert found.breaks_promise
+    shortest = found.result.shortest
+    assert shortest is not None
+    assert "oversold 1" in str(shortest.broken)
+    assert story.anomalies(shortest)[0] in (story.LOST_UPDATE, story.STALE_CHECK)
+
+
+# The way of those who find lapsed holds: not a strategy's, but every buyer's
+
+
+@pytest.fixture
+def product_with_lapsed_hold(make_product: MakeProduct) -> tuple[Product, Callable[[], None]]:
+    """A product of one unit, which a lapsed hold has, and what sets it up; no backstop."""
+    product = make_product(1, backstop=False)
+
+    def setup() -> None:
+        Reservation.objects.all().delete()
+        Product.objects.filter(pk=product.pk).update(stock=1)
+        lapse(reserve(product, 1, buyer="gone"))
+
+    return product, setup
+
+
+def test_two_buyers_find_one_lapsed_hold(
+    product_with_lapsed_hold: tuple[Product, Callable[[], None]],
+) -> None:
+    product, setup = product_with_lapsed_hold
+    result = explore(
+        {buyer: partial(reserve, product, 1, buyer=buyer) for buyer in "AB"},
+        setup=setup,
+        invariant=partial(sold_right, product, 2, 1, None),
+        max_preemptions=None if THOROUGH else 2,
+    )
+    result.assert_holds()
+    result.assert_serializable()
+
+
+@pytest.mark.parametrize("has_lock", [True, False])
+def test_a_buyer_and_the_sweep_find_one_lapsed_hold(
+    product_with_lapsed_hold: tuple[Product, Callable[[], None]],
+    monkeypatch: pytest.MonkeyPatch,
+    has_lock: bool,
+) -> None:
+    """The buyer locks the product before the hold, like the sweep; else they wait in a circle."""
+    product, setup = product_with_lapsed_hold
+    if not has_lock:
+        monkeypatch.setattr(
+            reservations, "lock_product_to_take", lambda pk: Product.objects.get(pk=pk)
+        )
+    result = explore(
+        {
+            "buyer": lambda: reserve(product, 1, buyer="A"),
+            "sweep": lambda: reservations.expire_lapsed(product.pk),
+        },
+        setup=setup,
+        invariant=partial(sold_right, product, 1, 1, None),
+        max_preemptions=None if has_lock else 1,
+    )
+    if has_lock:
+        result.assert_holds()
+        assert result.exhaustive
+    else:
+        assert result.deadlocks > 0
+        assert result.broken

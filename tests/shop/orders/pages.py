@@ -1,0 +1,118 @@
+"""What people do on the shop's pages, in one call each."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from html import unescape
+from typing import Any
+
+from django.test import Client
+from django.urls import reverse
+
+from inventory.models import Product
+from shop.models import Order
+from shop.payments import demo
+from shop.payments.demo import Choice
+
+
+class Shopper:
+    """A person with a browser; ``tab`` is another one of the same browser."""
+
+    def __init__(self, name: str = "Ada", email: str = "") -> None:
+        self.name = name
+        self.email = email or f"{name.lower()}@example.org"
+        self.client = Client()
+
+    def tab(self) -> Shopper:
+        other = Shopper(self.name, self.email)
+        other.client.cookies.update(self.client.cookies)
+        return other
+
+    def get(self, address: str) -> str:
+        """The text of a page, as it is written; it must be there."""
+        response: Any = self.client.get(address)
+        assert response.status_code == 200, response.status_code
+        return text_of(response)
+
+    def reserve(self, product: Product, units: object = 1) -> Any:
+        form = {"product": product.slug, "quantity": units, "key": uuid.uuid4()}
+        return self.client.post("/basket/holds/", form)
+
+    def checkout_form(self, **changes: object) -> dict[str, Any]:
+        """The checkout's form, with what the page has put into it, filled in."""
+        page = self.get("/checkout/")
+        return {
+            "key": hidden(page, "key")[0],
+            "seen_total": hidden(page, "seen_total")[0],
+            "hold": hidden(page, "hold"),
+            "name": self.name,
+            "email": self.email,
+            "address": "1 Main Street\nSpringfield",
+            **changes,
+        }
+
+    def check_out(self, form: dict[str, Any] | None = None, /, **changes: object) -> Any:
+        return self.client.post("/checkout/", form or self.checkout_form(**changes))
+
+    def order(self, product: Product, units: int = 1) -> tuple[Order, str]:
+        """Reserve, check out, and come to the bank: the order, and the bank's address."""
+        self.reserve(product, units)
+        answer = self.check_out()
+        assert answer.status_code == 302, text_of(answer)
+        return Order.objects.latest("pk"), answer["Location"]
+
+    def choose(self, bank: str, choice: Choice = Choice.APPROVE) -> Any:
+        return self.client.post(bank, {"choice": choice.value})
+
+    def look(self, order: Order) -> str:
+        """The order's page."""
+        return self.get(page_of(order))
+
+    def pay(self, order: Order) -> Any:
+        """Press the button of the order's page."""
+        return self.client.post(f"{page_of(order)}payment/")
+
+    def cancel(self, order: Order) -> Any:
+        return self.client.post(f"{page_of(order)}cancellation/")
+
+
+def page_of(order: Order) -> str:
+    return reverse("order", args=[order.token])
+
+
+def text_of(response: Any) -> str:
+    return unescape(response.content.decode())
+
+
+def hidden(page: str, name: str) -> list[str]:
+    return re.findall(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
+
+
+def heading(page: str) -> str:
+    """What an order's page says first."""
+    [words] = re.findall(r'<h2 id="standing-title">([^<]*)</h2>', page)
+    return str(words)
+
+
+def alerts(response: Any) -> list[str]:
+    """The warnings on a page, without their links."""
+    found = re.findall(r'<p class="message[^"]*" role="alert">(.*?)</p>', text_of(response))
+    return [re.sub(r"\s*<a .*", "", words).strip() for words in found]
+
+
+def offers_to_pay(page: str) -> bool:
+    return "/payment/" in page
+
+
+def tell(order: Order, event: str = "event-1") -> int:
+    """Deliver the bank's message about the order's first payment; the answer's status."""
+    body = json.dumps({"id": event, "payment": str(order.payments.all()[0].key)}).encode()
+    response = Client(enforce_csrf_checks=True).post(
+        reverse("payment_events", args=["demo"]),
+        body,
+        content_type="application/json",
+        headers={demo.SIGNATURE: demo.sign(body)},
+    )
+    return response.status_code

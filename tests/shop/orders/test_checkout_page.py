@@ -1,0 +1,355 @@
+"""The checkout: what it shows, what it refuses and how it says so, and that it counts once."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from shop import payments
+from shop.models import DemoBankCharge, Order, Payment
+from shop.payments import ProviderUnavailable, demo
+from tests.concurrency import at_once, lapse
+from tests.conftest import MakeProduct
+from tests.shop.orders.pages import Shopper, alerts, offers_to_pay, page_of, text_of
+from tests.shop.orders.steps import stock_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ada() -> Shopper:
+    return Shopper("Ada")
+
+
+def errors(response: Any) -> dict[str, str]:
+    """The messages beside the fields, by field."""
+    found = re.findall(r'<p class="error" id="id_(\w+)_error">([^<]*)</p>', text_of(response))
+    return {name: words.strip() for name, words in found}
+
+
+# What it shows
+
+
+def test_it_shows_the_baskets_lines_and_its_total_and_leads_to_the_bank(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(name="Lamp", price=Decimal("12.50")), 2)
+    ada.reserve(make_product(name="Cup", price=Decimal("4.00")))
+    page = ada.get("/checkout/")
+    for shown in ("2 × Lamp", "€25.00", "1 × Cup", "€4.00", "€29.00", "€5.00", "€34.00"):
+        assert shown in page
+    answer = ada.check_out()
+    order = Order.objects.get()
+    assert (answer.status_code, order.total) == (302, Decimal("34.00"))
+    assert "Order " + order.number in ada.get(answer["Location"])
+    assert "Nothing reserved" in ada.get("/basket/")
+
+
+def test_an_empty_basket_has_nothing_to_check_out(ada: Shopper) -> None:
+    assert "Nothing to check out" in ada.get("/checkout/")
+    answer = ada.client.post("/checkout/", {})
+    assert answer.status_code == 422
+    assert "Nothing to check out" in text_of(answer)
+
+
+def test_an_order_that_waits_for_its_payment_is_shown_wherever_one_would_start_again(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(1, name="Radio")
+    order, _ = ada.order(product)
+    for address in ("/basket/", "/checkout/", f"/products/{product.slug}/"):
+        page = ada.get(address)
+        assert f"<strong>{order.number}</strong> waits for its payment" in page
+        assert f'href="{page_of(order)}"' in page
+        assert f'href="{page_of(order)}cancellation/"' in page
+    assert order.number not in Shopper("Bob").get("/basket/")
+    assert order.number not in ada.get(f"/products/{make_product().slug}/")
+    ada.cancel(order)
+    assert order.number not in ada.get("/basket/")
+
+
+# What was typed
+
+
+def test_what_is_missing_or_wrong_is_told_beside_the_fields_and_nothing_typed_is_lost(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    ada.reserve(product)
+    form = ada.checkout_form(name=" ", email="ada@", address="1 <Main> Street")
+    answer = ada.check_out(form)
+    assert answer.status_code == 422
+    assert errors(answer) == {
+        "name": "Enter the name to write on the parcel.",
+        "email": "Enter an e-mail address, such as ada@example.org.",
+    }
+    page = answer.content.decode()
+    assert 'value="ada@"' in page
+    assert "1 &lt;Main&gt; Street" in page
+    assert page.count("autofocus") == 1
+    assert form["key"] in page
+    assert not Order.objects.exists()
+    form.update(name="Ada", email="ada@example.org")
+    assert ada.check_out(form).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [
+        ("name", "a" * 201),
+        ("name", "A\0da"),
+        ("email", "a@b"),
+        ("email", "a\0@example.org"),
+        ("email", f"{'a' * 250}@example.org"),
+        ("address", "x" * 1001),
+        ("address", "1\0Main Street"),
+        ("address", "\n \n"),
+    ],
+)
+def test_what_can_not_be_kept_is_refused_by_its_field(
+    ada: Shopper, make_product: MakeProduct, field: str, typed: str
+) -> None:
+    ada.reserve(make_product())
+    answer = ada.check_out(**{field: typed})
+    assert (answer.status_code, list(errors(answer))) == (422, [field])
+    assert "\0" not in answer.content.decode()
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": ""},
+        {"key": "x"},
+        {"key": "\0"},
+        {"seen_total": ""},
+        {"seen_total": "NaN"},
+        {"seen_total": "1e999"},
+    ],
+)
+def test_a_form_that_lacks_its_hidden_parts_is_to_be_sent_once_more(
+    ada: Shopper, make_product: MakeProduct, changes: dict[str, str]
+) -> None:
+    ada.reserve(make_product())
+    answer = ada.check_out(**changes)
+    assert answer.status_code == 422
+    assert "This form was incomplete." in alerts(answer)[0]
+    assert 'value="Ada"' in text_of(answer)
+    assert not Order.objects.exists()
+
+
+@pytest.mark.parametrize("holds", [[], ["x"], ["\0"], [str(uuid.uuid4())]])
+def test_holds_that_there_are_not_order_nothing(
+    ada: Shopper, make_product: MakeProduct, holds: list[str]
+) -> None:
+    ada.reserve(make_product())
+    answer = ada.check_out(hold=holds)
+    assert answer.status_code == 409
+    assert "Nothing was ordered" in alerts(answer)[0]
+    assert not Order.objects.exists()
+
+
+# What has changed meanwhile
+
+
+def test_a_hold_that_was_taken_back_is_named_and_the_rest_can_be_ordered(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    gone, kept = make_product(1, name="Radio"), make_product(name="Lamp")
+    ada.reserve(gone)
+    ada.reserve(kept)
+    form = ada.checkout_form()
+    lapse(Reservation.objects.get(product=gone))
+    reservations.reserve(gone, 1, buyer="somebody quicker")
+    answer = ada.check_out(form)
+    assert answer.status_code == 409
+    assert alerts(answer) == [
+        "Nothing was ordered: your basket has changed. Please look at it again.",
+        "The time of your 1 × Radio is over, and others may take it.",
+    ]
+    page = text_of(answer)
+    assert "1 × Lamp" in page
+    assert 'value="Ada"' in page
+    assert ada.check_out().status_code == 302
+    assert [line.name for line in Order.objects.get().lines.all()] == ["Lamp"]
+
+
+def test_a_basket_that_was_changed_in_another_tab_is_shown_before_it_is_paid(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(price=Decimal("10.00")), 3)
+    form = ada.checkout_form()
+    hold = Reservation.objects.get()
+    ada.tab().client.post(
+        f"/basket/holds/{hold.pk}/", {"quantity": 1, "seen": 3, "key": uuid.uuid4()}
+    )
+    answer = ada.check_out(form)
+    assert answer.status_code == 409
+    assert "the total is 15.00 EUR now" in alerts(answer)[0]
+    assert ada.check_out({**form, "seen_total": "15.00"}).status_code == 302
+
+
+def test_what_another_tab_has_added_stays_in_the_basket(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(name="Lamp"))
+    form = ada.checkout_form()
+    ada.reserve(make_product(name="Cup"))
+    assert ada.check_out(form).status_code == 302
+    assert [line.name for line in Order.objects.get().lines.all()] == ["Lamp"]
+    assert "1 × Cup" in ada.get("/checkout/")
+
+
+def test_two_tabs_that_order_the_same_are_told_of_the_one_order(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(name="Lamp"))
+    first, second = ada.checkout_form(), ada.checkout_form()
+    ada.check_out(first)
+    answer = ada.check_out(second)
+    order = Order.objects.get()
+    assert answer.status_code == 409
+    assert alerts(answer) == [f"Lamp is in your order {order.number} already."]
+    assert f'href="{page_of(order)}"' in text_of(answer)
+
+
+def test_another_buyers_holds_and_keys_are_of_no_use(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    ada.reserve(product)
+    form = ada.checkout_form()
+    thief = Shopper("Bob")
+    answer = thief.check_out(form)
+    assert (answer.status_code, Order.objects.count()) == (409, 0)
+    ada.check_out(form)
+    answer = thief.check_out(form)
+    assert answer.status_code == 409
+    assert Order.objects.get().token not in text_of(answer)
+
+
+def test_two_browsers_with_one_address_are_told_of_the_limit_before_paying(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(10, name="Lamp", max_per_buyer=2)
+    first, second = Shopper("Ada", "ada@example.org"), Shopper("Ada", " ADA@Example.ORG ")
+    first.order(product, 2)
+    second.reserve(product)
+    answer = second.check_out()
+    assert answer.status_code == 409
+    assert alerts(answer) == [
+        "At most 2 of Lamp per customer, in all orders together: this would make it 3. "
+        "Nothing was ordered."
+    ]
+    assert (Order.objects.count(), Payment.objects.count()) == (1, 1)
+
+
+# Once only
+
+
+def test_a_double_click_makes_one_order_and_one_charge(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    ada.reserve(product, 2)
+    form = ada.checkout_form()
+    tabs = [ada.tab() for _ in range(5)]
+    answers = at_once([partial(tab.check_out, form) for tab in tabs])
+    assert [answer.status_code for answer in answers] == [302] * 5
+    assert len({answer["Location"] for answer in answers}) == 1
+    assert (Order.objects.count(), DemoBankCharge.objects.count()) == (1, 1)
+    assert stock_of(product) == 3
+
+
+def test_back_button_and_resubmit_after_paying_lead_to_the_first_order(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    form = ada.checkout_form()
+    ada.choose(ada.check_out(form)["Location"])
+    order = Order.objects.get()
+    ada.look(order)
+    answer = ada.check_out({**form, "name": "Somebody else"})
+    assert (answer.status_code, answer["Location"]) == (302, page_of(order))
+    assert (Order.objects.get().name, DemoBankCharge.objects.count()) == ("Ada", 1)
+
+
+# The bank
+
+
+def test_a_bank_that_can_not_be_reached_leaves_an_order_that_can_be_paid_later(
+    ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(payment: Payment) -> None:
+        raise ProviderUnavailable("No network.")
+
+    ada.reserve(make_product())
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "start", fail)
+        answer = ada.check_out()
+    order = Order.objects.get()
+    assert answer["Location"] == page_of(order)
+    page = ada.look(order)
+    assert "The bank can't be reached at the moment. Your order is kept" in page
+    assert offers_to_pay(page)
+    assert "/demo-bank/" in ada.pay(order)["Location"]
+    assert order.payments.count() == 1
+
+
+def test_an_order_that_costs_nothing_goes_past_the_bank(
+    ada: Shopper, make_product: MakeProduct, settings: Any
+) -> None:
+    settings.SHIPPING_COST = Decimal("0.00")
+    ada.reserve(make_product(price=Decimal("0.00")))
+    answer = ada.check_out()
+    order = Order.objects.get()
+    assert answer["Location"].endswith(page_of(order))
+    assert "Paid. Thank you!" in ada.look(order)
+
+
+def test_a_form_from_elsewhere_is_refused(make_product: MakeProduct) -> None:
+    ada = Shopper()
+    ada.client = Client(enforce_csrf_checks=True)
+    assert ada.client.post("/checkout/", {}).status_code == 403
+
+
+class _Elsewhere(demo.DemoBank):
+    origin = "https://pay.example.org"
+
+
+def test_forms_may_lead_to_the_payment_providers_own_site_and_nowhere_else(
+    ada: Shopper, settings: Any
+) -> None:
+    def form_action() -> str:
+        policy = ada.client.get("/checkout/")["Content-Security-Policy"]
+        [directive] = re.findall(r"form-action ([^;]*);", policy)
+        return str(directive)
+
+    assert form_action() == "'self'"
+    settings.PAYMENT_PROVIDER = f"{__name__}._Elsewhere"
+    assert form_action() == "'self' https://pay.example.org"
+    admin = ada.client.get("/admin/login/")["Content-Security-Policy"]
+    assert "pay.example.org" not in admin
+
+
+def test_a_product_switched_off_meanwhile_can_still_be_bought_by_who_holds_it(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5, name="Lamp")
+    ada.reserve(product, 2)
+    Product.objects.filter(pk=product.pk).update(is_active=False)
+    assert "No longer for sale: you can still buy what you hold" in ada.get("/basket/")
+    assert "no longer for sale: you can still buy these" in ada.get("/checkout/")
+    assert ada.reserve(product).status_code == 409
+    ada.choose(ada.check_out()["Location"])
+    order = Order.objects.get()
+    assert "Paid. Thank you!" in ada.look(order)
+    assert stock_of(product) == 3

@@ -1,0 +1,416 @@
+"""An order's page in every situation, and what may be done there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+from django.test import Client
+
+from inventory import reservations
+from inventory.models import Reservation
+from shop import checkout, orders, payments, refunds, standing
+from shop.models import DemoBankCharge, Order, Payment, Refund
+from shop.payments import ProviderUnavailable
+from shop.payments.demo import Choice
+from tests.conftest import MakeProduct
+from tests.shop.orders.pages import (
+    Shopper,
+    alerts,
+    heading,
+    offers_to_pay,
+    page_of,
+    text_of,
+)
+from tests.shop.orders.steps import (
+    close_payment_time,
+    do_jobs,
+    lapse_all,
+    now,
+    order_holds,
+    refunds_of,
+    stock_of,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+State = Order.State
+
+
+@pytest.fixture
+def ada() -> Shopper:
+    return Shopper("Ada")
+
+
+def unreachable(payment: Payment) -> None:
+    raise ProviderUnavailable("No network.")
+
+
+# How it stands
+
+
+def test_it_shows_what_was_ordered_and_where_it_goes(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product(name="Lamp", price=Decimal("12.50")), 2)
+    page = ada.look(order)
+    for shown in (order.number, "2 × Lamp", "€25.00", "€5.00", "€30.00", "Ada", "Springfield"):
+        assert shown in page
+
+
+def test_not_begun(ada: Shopper, make_product: MakeProduct) -> None:
+    hold = reservations.reserve(make_product(), 1, buyer="A")
+    page = ada.look(order_holds([hold]))
+    assert heading(page) == "Not paid yet"
+    assert "Kept for you for" in page
+    assert offers_to_pay(page)
+
+
+def test_left_at_the_bank(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    page = ada.look(order)
+    assert heading(page) == "Waiting for the payment"
+    assert "every 4s" in page
+    assert ada.pay(order)["Location"].endswith(bank)
+
+
+def test_approved(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    assert ada.choose(bank)["Location"].endswith(page_of(order))
+    page = ada.look(order)
+    assert heading(page) == "Paid. Thank you!"
+    assert not offers_to_pay(page)
+    assert "every 4s" not in page
+    assert now(order).state == State.PAID
+
+
+def test_declined_there_is_another_try(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    page = ada.look(order)
+    assert heading(page) == "The payment did not go through"
+    assert "Declined: nothing charged" in page
+    again = ada.pay(order)["Location"]
+    assert not again.endswith(bank)
+    ada.choose(again)
+    assert heading(ada.look(order)) == "Paid. Thank you!"
+    assert DemoBankCharge.objects.filter(state="APPROVED").count() == 1
+
+
+def test_time_is_over_but_nobody_has_taken_the_units(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    lapse_all(order)
+    page = ada.look(order)
+    assert heading(page) == "Your time is over"
+    assert "You can still try to pay" in page
+    assert "/demo-bank/" in ada.pay(order)["Location"]
+
+
+def test_time_is_over_and_the_units_were_taken_back(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    lapse_all(order)
+    reservations.expire_lapsed()
+    page = ada.look(order)
+    assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
+    assert "Nothing was charged" in page
+    answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
+    assert "it can't be paid any more, and nothing was charged" in alerts(answer)[0]
+    assert not DemoBankCharge.objects.filter(state="APPROVED").exists()
+
+
+def test_at_the_bank_while_the_units_were_taken_back(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    lapse_all(order)
+    reservations.expire_lapsed()
+    page = ada.look(order)
+    assert heading(page) == "Your time is over"
+    assert "or all of your money back, without asking" in page
+    assert not offers_to_pay(page)
+
+
+def test_held_as_long_as_is_allowed_it_says_that_the_time_is_over(
+    ada: Shopper, make_product: MakeProduct, settings: Any
+) -> None:
+    hold = reservations.reserve(make_product(), 1, buyer="A")
+    order = order_holds([hold])
+    long_ago = Now() - settings.HOLD_AT_MOST - timedelta(seconds=1)
+    Reservation.objects.update(created_at=long_ago, expires_at=Now())
+    answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
+    assert alerts(answer) == [
+        "Your time for this order is over: it can't be paid any more, and nothing was charged."
+    ]
+
+
+def test_shipped(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank)
+    orders.ship(orders.settle(order.pk).pk, "TR-<1>")
+    page = ada.look(order)
+    assert heading(page) == "On its way"
+    assert "TR-<1>" in page
+    assert "/cancellation/" not in page
+
+
+def test_refunded_in_part_and_then_in_whole(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product(price=Decimal("10.00")), 2)
+    ada.choose(bank)
+    ada.look(order)
+    orders.refund(order.pk, amount=Decimal("4.00"))
+    page = ada.look(order)
+    assert heading(page) == "Paid. Thank you!"
+    assert "Going back to you <" in page
+    assert "−€4.00" in page
+    do_jobs("carry_out_refund")
+    assert "Given back" in ada.look(order)
+    orders.refund(order.pk)
+    assert heading(ada.look(order)) == "Refunded"
+
+
+def test_a_refund_that_the_bank_refuses_is_seen_to(
+    ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(refund: Refund) -> None:
+        raise payments.RefundRefused("Account closed.")
+
+    order, bank = ada.order(make_product())
+    ada.choose(bank)
+    ada.look(order)
+    ada.cancel(order)
+    monkeypatch.setattr(payments, "refund", refuse)
+    refunds.carry_out(Refund.objects.get().pk)
+    page = ada.look(order)
+    assert "with a delay: we are seeing to it" in page
+    assert "Account closed" not in page
+
+
+def test_the_bank_is_silent(
+    ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank)
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "status", unreachable)
+        page = ada.look(order)
+        assert heading(page) == "Waiting for the payment"
+        assert "The bank can't be reached at the moment. We go on asking it." in page
+        answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
+        assert "Your order is kept for you" in alerts(answer)[0]
+    assert heading(ada.look(order)) == "Paid. Thank you!"
+
+
+def test_every_situation_has_words_of_its_own() -> None:
+    with open("templates/shop/_order.html") as template:
+        text = template.read()
+    for situation in standing.Situation:
+        if situation != standing.Situation.REFUNDED:  # what is left
+            assert f'situation == "{situation}"' in text
+
+
+# A page that is open
+
+
+def ask(ada: Shopper, order: Order, seen: str) -> Any:
+    return ada.client.get(page_of(order), {"seen": seen}, headers={"HX-Request": "true"})
+
+
+def test_an_open_page_hears_only_what_is_new_and_stops_asking_at_the_end(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    seen = standing.look_up(order.token).fingerprint
+    assert ask(ada, order, seen).status_code == 204
+    told = ask(ada, order, "something else")
+    assert (told.status_code, heading(text_of(told))) == (200, "Waiting for the payment")
+    ada.choose(bank)
+    last = ask(ada, order, seen)
+    assert (last.status_code, heading(text_of(last))) == (286, "Paid. Thank you!")
+    assert "<html" not in text_of(last)
+
+
+# Cancelling
+
+
+def test_cancelling_asks_first_and_then_gives_the_units_back(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(3)
+    order, _ = ada.order(product, 2)
+    asked = ada.get(f"{page_of(order)}cancellation/")
+    assert "can't be undone" in asked
+    assert now(order).state == State.PENDING
+    for _ in range(2):
+        assert ada.cancel(order)["Location"] == page_of(order)
+    page = ada.look(order)
+    assert heading(page) == "Cancelled"
+    assert "If you still approve the payment at the bank, the money goes back" in page
+    assert not offers_to_pay(page)
+    assert stock_of(product) == 3
+
+
+def test_cancelling_what_is_paid_gives_the_money_back(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product(price=Decimal("10.00")))
+    ada.choose(bank)
+    ada.look(order)
+    assert "What you paid, €15.00, goes back to you" in ada.get(f"{page_of(order)}cancellation/")
+    ada.cancel(order)
+    page = ada.look(order)
+    assert heading(page) == "Cancelled"
+    assert "What you paid goes back to you" in page
+    assert refunds_of(order) == [("CANCELLED", Decimal("15.00"))]
+
+
+def test_what_is_shipped_can_not_be_cancelled(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank)
+    orders.ship(orders.settle(order.pk).pk)
+    assert ada.client.get(f"{page_of(order)}cancellation/")["Location"] == page_of(order)
+    answer = ada.client.post(f"{page_of(order)}cancellation/", follow=True)
+    assert "has been shipped: it can be refunded, not cancelled" in alerts(answer)[0]
+    assert now(order).state == State.SHIPPED
+
+
+def test_paying_what_is_cancelled_or_paid_leads_to_the_page_that_says_so(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    cancelled, _ = ada.order(make_product())
+    ada.cancel(cancelled)
+    paid, bank = ada.order(make_product())
+    ada.choose(bank)
+    for order in (cancelled, paid):
+        assert ada.pay(order)["Location"] == page_of(order)
+    assert heading(ada.look(paid)) == "Paid. Thank you!"
+
+
+# Whose it is
+
+
+def test_who_knows_the_address_may_read_and_nobody_can_guess_it(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    assert len(order.token) >= 32
+    assert order.number in Shopper("Bob").look(order)
+    stranger = Client()
+    for guess in (order.number, str(order.pk), order.token[:-1], "x" * 500):
+        for part in ("", "payment/", "cancellation/"):
+            assert stranger.get(f"/orders/{guess}/{part}").status_code == 404
+            assert stranger.post(f"/orders/{guess}/{part}").status_code in (404, 405)
+    assert now(order).state == State.PENDING
+
+
+def test_nothing_is_changed_by_looking_or_from_elsewhere(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    careful = Client(enforce_csrf_checks=True)
+    for part in ("payment/", "cancellation/"):
+        assert ada.client.get(page_of(order) + part).status_code in (200, 302)
+        assert careful.post(page_of(order) + part).status_code == 403
+    assert ada.client.post(page_of(order)).status_code == 405
+    assert now(order).state == State.PENDING
+    assert order.payments.count() == 1
+
+
+def test_the_address_is_told_to_no_other_site_search_engine_or_cache(
+    ada: Shopper, make_product: MakeProduct, settings: Any
+) -> None:
+    settings.SECURE_REFERRER_POLICY = "unsafe-url"
+    order, bank = ada.order(make_product())
+    for address in (page_of(order), f"{page_of(order)}cancellation/", "/orders/", bank):
+        headers = ada.client.get(address).headers
+        assert headers["Referrer-Policy"] == "same-origin", address
+        assert "noindex" in headers["X-Robots-Tag"], address
+        assert "no-store" in headers["Cache-Control"], address
+
+
+def test_your_orders_are_those_of_this_browser(ada: Shopper, make_product: MakeProduct) -> None:
+    assert "No orders from this browser" in ada.get("/orders/")
+    order, _ = ada.order(make_product(name="Lamp"))
+    page = ada.get("/orders/")
+    assert order.number in page
+    assert "1 × Lamp" in page
+    assert f'href="{page_of(order)}"' in page
+    assert order.number not in Shopper("Bob").get("/orders/")
+    assert not checkout.unfinished_orders("").exists()
+
+
+# The bank's page
+
+
+def test_the_bank_is_another_party_and_says_that_no_money_moves(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product(price=Decimal("10.00")))
+    page = ada.get(bank)
+    for shown in ("Demo bank", "No real money", "€15.00", f"Order {order.number}"):
+        assert shown in page
+    for choice in Choice:
+        assert f'value="{choice}"' in page
+        assert f'id="{choice}"' in page  # what it means
+    careful = Client(enforce_csrf_checks=True)
+    assert careful.post(bank, {"choice": "approve"}).status_code == 403
+
+
+def test_the_bank_explains_a_choice_that_there_is_not(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    _, bank = ada.order(make_product())
+    answer = ada.client.post(bank, {"choice": "steal"})
+    assert (answer.status_code, alerts(answer)) == (400, ["Choose one of these four."])
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        (Choice.APPROVE, "approved"),
+        (Choice.DECLINE, "declined"),
+        (Choice.APPROVE_LATE, "the money is on its way"),
+    ],
+)
+def test_the_bank_says_what_is_decided_already(
+    ada: Shopper, make_product: MakeProduct, choice: Choice, words: str
+) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank, choice)
+    page = ada.get(bank)
+    assert "decided already" in page
+    assert words in page
+    assert "<button" not in page
+    assert page_of(order) in page
+
+
+def test_after_its_time_the_bank_offers_nothing_to_choose(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    close_payment_time(order)
+    assert "its time is over" in ada.get(bank)
+    ada.choose(bank)
+    assert heading(ada.look(order)) == "The payment did not go through"
+
+
+def test_a_lost_answer_is_only_told_of_where_it_was_charged(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    _, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    assert ada.choose(bank, Choice.LOSE_ANSWER).status_code == 302
+
+
+def test_messages_of_a_provider_are_never_too_many(settings: Any) -> None:
+    settings.POSTS_PER_ADDRESS = "1/h"
+    answers = [Client().post("/payments/demo/events/").status_code for _ in range(3)]
+    assert answers == [400, 400, 400]
