@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
+from inventory.locking import lock_product
 from inventory.models import Product, StockMovement
 from inventory.reservations import confirm, reserve
-from tests.concurrency import at_once
+from tests.concurrency import at_once, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 
@@ -154,16 +157,19 @@ class TestStock:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_double_click_imports_once(staff: Staff, make_product: MakeProduct) -> None:
-    make_product(1, sku="LAMP")
+    lamp = make_product(1, sku="LAMP")
     admin = staff()
     form = confirm_form(upload(admin, STOCK, "sku,units", "LAMP,5"))
     url = reverse(f"admin:{STOCK}_process_import")
     clients = [Client() for _ in range(3)]
     for client in clients:
         client.cookies = admin.cookies
-
-    results = at_once([partial(client.post, url, form) for client in clients])
-    assert [result.status_code for result in results] == [302] * 3
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():  # nobody can finish before all three have begun
+            lock_product(lamp.pk)
+            clicks = pool.submit(at_once, [partial(client.post, url, form) for client in clients])
+            wait_until_somebody_waits_for_a_lock(number=3)
+        assert [answer.status_code for answer in clicks.result()] == [302] * 3
     assert stocks() == {"LAMP": 6}
 
 

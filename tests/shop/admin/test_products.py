@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
+from inventory.admin.products import ProductForm
 from inventory.exceptions import NotForSale
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve
+from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 
@@ -103,6 +106,24 @@ class TestSavingTheForm:
         response = admin.post(add, {**form, **new}, follow=True)
         assert any("has no stock yet" in line for line in words(response))
         assert Product.objects.get().stock == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sale_between_reading_and_writing_the_product_counts(
+    admin: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(10)
+    form = opened(admin, product)
+    check = ProductForm._check_nobody_else_changed_it
+
+    def be_late(form: ProductForm) -> None:
+        at_once([partial(reserve, product, 4, buyer="A")])
+        check(form)
+
+    monkeypatch.setattr(ProductForm, "_check_nobody_else_changed_it", be_late)
+    admin.post(page(product), {**form, "description": "New"})
+    product.refresh_from_db()
+    assert (product.stock, product.description) == (6, "New")
 
 
 # Receiving, removing, repairing
