@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pglock
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,11 +19,10 @@ class ImportsOnce(ImportMixin):
     """A double click on "confirm", or going back to it, doesn't import the file again."""
 
     def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
-        name = request.POST.get("import_file_name", "")
         try:
+            # It ends with removing the uploaded file. Only one of several can do that; the
+            # others fail at it, and what they did is rolled back.
             with transaction.atomic():
-                # The second one waits here for the first, and then finds the file gone.
-                pglock.advisory(f"import {name}", xact=True).acquire()
                 response: HttpResponse = super().process_import(request, **kwargs)
                 return response
         except FileNotFoundError:
