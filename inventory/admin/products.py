@@ -222,6 +222,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_filter_submit = True
     list_display = ("name_and_sku", "price", "stock", "state", "strategy_in_use")

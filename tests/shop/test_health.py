@@ -15,9 +15,7 @@ def test_it_is_well(client: Client) -> None:
 @pytest.mark.django_db
 def test_a_missing_migration_is_named(client: Client) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM django_migrations WHERE app = 'inventory' AND name LIKE '0001%'"
-        )
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'inventory'")
     response = client.get("/healthz")
     assert response.status_code == 503
     assert b"inventory.0001_initial" in response.content

@@ -110,7 +110,7 @@ def tell(order: Order, event: str = "event-1") -> int:
     """Deliver the bank's message about the order's first payment; the answer's status."""
     body = json.dumps({"id": event, "payment": str(order.payments.all()[0].key)}).encode()
     response = Client(enforce_csrf_checks=True).post(
-        reverse("payment_events", args=["demo"]),
+        reverse("payment-events", args=["demo"]),
         body,
         content_type="application/json",
         headers={demo.SIGNATURE: demo.sign(body)},
