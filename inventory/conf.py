@@ -11,7 +11,13 @@ def hold_for() -> timedelta:
     return value
 
 
+def keep_ended_for() -> timedelta:
+    """How long a reservation that came to nothing is kept: INVENTORY_KEEP_ENDED_FOR, 90 days."""
+    value: timedelta = getattr(settings, "INVENTORY_KEEP_ENDED_FOR", timedelta(days=90))
+    return value
+
+
 def default_strategy() -> str:
     """The strategy of products that name none: INVENTORY_STRATEGY."""
-    slug: str = getattr(settings, "INVENTORY_STRATEGY", "single_statement")
+    slug: str = getattr(settings, "INVENTORY_STRATEGY", "combined")
     return slug

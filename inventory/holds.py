@@ -7,7 +7,7 @@ the start of the transaction, which may have waited long for a lock.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ from django.db.models import BooleanField, Case, F, Sum, Value, When
 
 from inventory.exceptions import (
     BuyerLimitExceeded,
+    DuplicateKey,
     InsufficientStock,
     NotForSale,
 )
@@ -79,20 +80,22 @@ def record_hold(request: Request) -> Reservation:
 
 def held(request: Request, unit_price: Decimal, at: datetime) -> Reservation:
     """The reservation as it was written for this request, at this price and time."""
-    reservation = Reservation(
-        id=request.reservation_id,
-        product_id=request.product_id,
-        quantity=request.quantity,
-        unit_price=unit_price,
-        buyer=request.buyer,
-        expires_at=at + request.hold_for,
-        idempotency_key=request.idempotency_key,
-        strategy=request.strategy,
-        created_at=at,
-    )
-    reservation._state.adding = False
-    reservation._state.db = DEFAULT_DB_ALIAS
-    return reservation
+    written = {
+        "id": request.reservation_id,
+        "product_id": request.product_id,
+        "quantity": request.quantity,
+        "returned": 0,
+        "unit_price": unit_price,
+        "status": "HELD",
+        "buyer": request.buyer,
+        "expires_at": at + request.hold_for,
+        "idempotency_key": request.idempotency_key,
+        "strategy": request.strategy,
+        "created_at": at,
+        "decided_at": None,
+    }
+    # As if it had been read: a third of the time that the model's constructor takes.
+    return Reservation.from_db(DEFAULT_DB_ALIAS, written.keys(), written.values())
 
 
 def take_back_lapsed(
@@ -161,13 +164,18 @@ class Available:
     stock: int
     lapsed: int
     """Units in holds whose time is over: as good as stock."""
+    keys: Collection[str]
+    """Those of the requests' idempotency keys with which there is a reservation already."""
 
     def is_enough_for(self, request: Request) -> bool:
         return self.is_active and request.quantity <= self.stock + self.lapsed
 
 
-def available_now(product_id: int) -> Available:
-    """Look at the product and its lapsed holds, in one statement. Raises Product.DoesNotExist."""
+def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available:
+    """Look at the product, its lapsed holds, and which of these idempotency keys are taken.
+
+    In one statement, and so on one snapshot. Raises Product.DoesNotExist.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -175,10 +183,13 @@ def available_now(product_id: int) -> Available:
                 SELECT coalesce(sum(quantity), 0)::int FROM inventory_reservation
                 WHERE product_id = product.id AND status = 'HELD'
                     AND expires_at <= statement_timestamp()
+            ), ARRAY(
+                SELECT idempotency_key FROM inventory_reservation
+                WHERE idempotency_key = ANY(%s::text[])
             )
             FROM inventory_product AS product WHERE id = %s
             """,
-            [product_id],
+            [[key for key in keys if key is not None], product_id],
         )
         row = cursor.fetchone()
     if row is None:
@@ -186,18 +197,24 @@ def available_now(product_id: int) -> Available:
     return Available(*row)
 
 
-def refusal(request: Request) -> NotForSale | InsufficientStock:
-    """The exception that tells the buyer why nothing was taken.
+Refusal = NotForSale | InsufficientStock | DuplicateKey
+
+
+def refusal(request: Request) -> Refusal:
+    """The exception that tells why nothing was taken.
 
     It stands on one snapshot and so is true at that instant: what it calls available is stock
     plus lapsed holds. If that is enough after all, the caller takes the lapsed holds back and
-    tries again.
+    tries again. It is DuplicateKey where the first request of this key has a reservation, which
+    may be what stands in the way of the second.
     """
-    return refusal_at(available_now(request.product_id), request)
+    return refusal_at(available_now(request.product_id, [request.idempotency_key]), request)
 
 
-def refusal_at(now: Available, request: Request) -> NotForSale | InsufficientStock:
+def refusal_at(now: Available, request: Request) -> Refusal:
     """The refusal that stands on this snapshot."""
+    if request.idempotency_key in now.keys:
+        return DuplicateKey("There is a reservation with this key.")
     if not now.is_active:
         return NotForSale(request.sku)
     return InsufficientStock(request.sku, request.quantity, now.stock + now.lapsed)

@@ -240,6 +240,12 @@ class Reservation(models.Model):
             models.Index(
                 name="reservation_sold_at", fields=["decided_at"], condition=Q(status="SOLD")
             ),
+            # Those long let go or taken back (reservations.forget).
+            models.Index(
+                name="reservation_ended",
+                fields=["decided_at"],
+                condition=Q(status__in=["RELEASED", "EXPIRED"]),
+            ),
             # A buyer's basket, and what counts against max_per_buyer.
             models.Index(
                 name="reservation_of_buyer",

@@ -136,7 +136,11 @@ MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 INVENTORY_HOLD_FOR = timedelta(
     minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
 )
-INVENTORY_STRATEGY = env.str("STRATEGY", default="single_statement")
+INVENTORY_STRATEGY = env.str("STRATEGY", default="combined")
+# Nightly: reservations that came to nothing, and are in no order, are deleted after so long.
+INVENTORY_KEEP_ENDED_FOR = timedelta(
+    days=env("KEEP_ENDED_DAYS", cast=whole_number(1, 3650), default=90)
+)
 
 INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
 

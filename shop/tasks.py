@@ -17,7 +17,7 @@ from procrastinate.job_context import JobContext
 from procrastinate.jobs import Status
 
 from inventory import alerts as stock_alerts
-from inventory import reservations
+from inventory import conf, reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
 from shop import alerts, mail, orders, refunds, refusals
@@ -109,6 +109,12 @@ def check_law(timestamp: int) -> None:
     """Check every product, keep the alerts in line, and tell the managers of new ones."""
     stock_alerts.check_all()
     alerts.send_new()
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_ended_reservations")
+def forget_ended_reservations(timestamp: int) -> None:
+    reservations.forget(conf.keep_ended_for())
 
 
 def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:

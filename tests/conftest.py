@@ -13,6 +13,8 @@ from django.db import connection
 from inventory import monitor, stock
 from inventory.models import Product
 
+pytest_plugins = ["inventory.races.pytest_plugin"]
+
 MakeProduct = Callable[..., Product]
 
 _numbers = itertools.count(1)

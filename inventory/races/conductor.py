@@ -6,23 +6,22 @@ every session is at its gate, or waits for a lock that another session holds, or
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from .errors import StepTimedOut
 from .schedule import written
-from .server import DEADLOCK_TIMEOUT, Server
+from .server import Server
 from .session import Board, Session, Spare, State, Step
 from .statements import Kind
 
 POLL = 0.001  # seconds; PostgreSQL shows a wait after 0.3 to 2.6 ms
 GRACE = 2.0  # seconds for a session to end after it was told to
-# PostgreSQL looks for a deadlock once, this long after a wait began; whose look finds the circle
-# is the one that fails. Let everybody's look be over before the circle can close: then it is
-# always the last one's, and a replay ends like the original.
-LOOKS_ARE_OVER = 3 * DEADLOCK_TIMEOUT
+# PostgreSQL looks for a deadlock once, some time after a wait began; whose look finds the circle
+# is the one that fails. Let everybody have looked before the circle can close: then it is always
+# the last one, and a replay ends like the original.
+LONGEST_LOOK = 0.2  # seconds to wait for a look; it takes 1 to 2 ms
 CANNOT_WAIT = (Kind.READ, Kind.LOCAL, Kind.COMMIT, Kind.ROLLBACK)
 
 
@@ -100,36 +99,37 @@ class Conductor:
         ``only``: these sessions, by name. Raises StepTimedOut or Misuse. Nobody is left
         running, also then.
         """
+        board = Board()
+        performers = [
+            Session(
+                name,
+                call,
+                board,
+                self._server,
+                self._spare,
+                using=self._using,
+                isolation=self._isolation,
+            )
+            for name, call in self._calls.items()
+            if only is None or name in only
+        ]
         return _OneSchedule(
-            {name: call for name, call in self._calls.items() if only is None or name in only},
-            self._server,
-            self._spare,
-            choose,
-            using=self._using,
-            isolation=self._isolation,
-            step_timeout=self._step_timeout,
-            max_steps=self._max_steps,
+            performers, board, self._server, choose, self._step_timeout, self._max_steps
         ).perform()
 
 
 class _OneSchedule:
     def __init__(
         self,
-        calls: Mapping[str, Callable[[], object]],
+        sessions: list[Session],
+        board: Board,
         server: Server,
-        spare: Spare,
         choose: Choose,
-        *,
-        using: str,
-        isolation: str | None,
         step_timeout: float,
         max_steps: int,
     ) -> None:
-        self.board = Board()
-        self.sessions = [
-            Session(name, call, self.board, server, spare, using=using, isolation=isolation)
-            for name, call in calls.items()
-        ]
+        self.sessions = sessions
+        self.board = board
         self.server = server
         self.choose = choose
         self.step_timeout = step_timeout
@@ -138,7 +138,6 @@ class _OneSchedule:
         self.events: list[Event] = []
         self.waiting: list[Session] = []
         """Blocked sessions, in the order in which they began to wait."""
-        self.newest_wait = -math.inf
         self.cut: str | None = None
 
     def perform(self) -> Performance:
@@ -194,17 +193,21 @@ class _OneSchedule:
         self.points.append(Point(tuple(enabled), chosen))
         session = next(s for s in self.sessions if s.label == chosen)
         assert session.step is not None
-        self._let_looks_be_over(session.step)
+        self._let_all_look(session.step)
         session.step.number = len(self.points)
         self.events.append(Event(session.step))
         with self.board.changed:
             session.go()
         return True
 
-    def _let_looks_be_over(self, step: Step) -> None:
+    def _let_all_look(self, step: Step) -> None:
         """Before a step that could close a circle of waits."""
-        if self.waiting and step.kind not in CANNOT_WAIT and self.server.sets_deadlock_timeout:
-            time.sleep(max(0.0, self.newest_wait + LOOKS_ARE_OVER - time.monotonic()))
+        if not self.server.reports_looks or step.kind in CANNOT_WAIT:
+            return
+        with self.board.changed:
+            self.board.changed.wait_for(
+                lambda: all(session.has_looked for session in self.waiting), LONGEST_LOOK
+            )
 
     def _settle(self) -> None:
         """Return when nobody is on the way: at a gate, waiting for another session, or done."""
@@ -242,7 +245,6 @@ class _OneSchedule:
                         session.step.wait = wait
                     if session not in self.waiting:
                         self.waiting.append(session)
-                    self.newest_wait = time.monotonic()
 
     def _has_anything_changed(self) -> bool:
         """Ask again about those who wait: what ran since may have ended their wait.

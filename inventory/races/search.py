@@ -77,7 +77,6 @@ class Walk:
     def __init__(self, search: Search, branch: Branch) -> None:
         self.search = search
         self.branch = branch
-        self.preemptions = branch.preemptions
         self.restart()
 
     def restart(self) -> None:
@@ -112,8 +111,6 @@ class Walk:
             )
             if name == names[0]:
                 self._asleep = stays
-                if costs:
-                    self.preemptions += 1
             else:
                 self._others.append((place, name, costs, stays))
             if self.search.reduce:

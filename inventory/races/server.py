@@ -67,7 +67,14 @@ SESSION_SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "synchronous_commit": "off",  # what is committed is visible all the same
 }
-DEADLOCK_TIMEOUT = 0.010  # seconds
+# A waiting backend looks for a deadlock once, after deadlock_timeout, and then reports that it is
+# still waiting: to the session, which asks for that, and not to the server's log.
+LOOK_SETTINGS = {
+    "deadlock_timeout": "1ms",
+    "log_lock_waits": "on",
+    "client_min_messages": "log",
+    "log_min_messages": "panic",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ class Server:
         self._connection.prepare_threshold = 0  # the same few questions, very often
         self.version = self._ask("SHOW server_version")[0][0].split()[0]
         self.isolation = self._ask("SHOW default_transaction_isolation")[0][0]
-        self.sets_deadlock_timeout = self._may_set("deadlock_timeout")
+        self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
+        """Whether sessions can be told when they have looked for a deadlock."""
         self.tables = self._tables()
 
     def close(self) -> None:
@@ -155,8 +163,8 @@ class Server:
         settings = dict(SESSION_SETTINGS)
         if int(self.version.split(".")[0]) >= 17:
             settings["transaction_timeout"] = "0"
-        if self.sets_deadlock_timeout:
-            settings["deadlock_timeout"] = f"{DEADLOCK_TIMEOUT * 1000:.0f}ms"
+        if self.reports_looks:
+            settings.update(LOOK_SETTINGS)
         if isolation is not None:
             settings["default_transaction_isolation"] = isolation
         calls = ", ".join(f"set_config('{name}', %({name})s, false)" for name in settings)

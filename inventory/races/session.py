@@ -8,6 +8,7 @@ server is noticed in psycopg's ``Connection.wait``, and refused.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -122,6 +123,8 @@ class Session(threading.Thread):
         self.step: Step | None = None
         """At the gate: what comes next. Else: what was let through last."""
         self.is_in_sql = False
+        self.has_looked = False
+        """While it waits: whether it has looked for a deadlock, which it does once."""
         self.pid = 0
         self.returned: object = None
         self.raised: BaseException | None = None
@@ -133,6 +136,7 @@ class Session(threading.Thread):
         self._using = using
         self._isolation = isolation
         self._has_written = False
+        self._pipeline: Step | None = None
         self._is_quiet = False
         """What is sent now is not part of the schedule."""
 
@@ -142,6 +146,7 @@ class Session(threading.Thread):
         """Let the session through its gate; the caller holds ``board.changed``."""
         assert self.state is State.AT_GATE
         self.state = State.RUNNING
+        self.has_looked = False
         self._board.changed.notify_all()
         assert self.step is not None
         return self.step
@@ -228,22 +233,20 @@ class Session(threading.Thread):
                 "The connection goes through a pooler. Races need sessions of their own: "
                 "connect to PostgreSQL directly."
             )
+        raw.add_notice_handler(self._note_look)
         wait = raw.wait
 
         def wait_behind_the_gate(gen: Generator[Any, Any, Any], *args: Any, **kwargs: Any) -> Any:
-            # The generators named _set_… change a flag of the client, and send nothing.
-            harmless = getattr(gen, "__name__", "").startswith("_set_")
+            name = getattr(gen, "__name__", "")
+            if self._pipeline is not None:
+                return self._wait_in_pipeline(name, lambda: wait(gen, *args, **kwargs))
+            # These change a flag of the client; or begin and end a pipeline without statements.
+            harmless = name.startswith(("_set_", "_enter_gen", "_exit_gen", "_sync_gen"))
             if self.is_in_sql or self._is_quiet or self._board.is_aborted or harmless:
                 return wait(gen, *args, **kwargs)
-            if raw.pgconn.pipeline_status != PipelineStatus.OFF:
-                end = Step(
-                    self.label, "(end of pipeline)", "(end of pipeline)", Kind.OTHER,
-                    frozenset(), is_autocommit=connection.autocommit,
-                )  # fmt: skip
-                return self._perform(end, lambda: wait(gen, *args, **kwargs))
             self.misuse = SqlAroundTheGate(
                 f"Session {self.label} talked to PostgreSQL other than by a cursor's execute(), "
-                f"where it can't be held back ({getattr(gen, '__name__', gen)}, such as COPY, a "
+                f"where it can't be held back ({name}, such as COPY, a "
                 "stored procedure's callproc(), or psycopg's own connection). Use "
                 "connection.cursor().execute()."
             )
@@ -251,23 +254,33 @@ class Session(threading.Thread):
 
         raw.wait = wait_behind_the_gate
 
+    def _note_look(self, notice: psycopg.errors.Diagnostic) -> None:
+        """PostgreSQL says that the session still waits, after it has looked for a deadlock."""
+        if notice.source_function == "ProcSleep":
+            with self._board.changed:
+                self.has_looked = True
+                self._board.changed.notify_all()
+
     def _leave(self, connection: BaseDatabaseWrapper) -> None:
         """Give the connection back for the next schedule, if it can be; close it else."""
         raw = connection.connection
-        try:
-            if (
-                raw is not None
-                and self.misuse is None
-                and not self._board.is_aborted
-                and raw.prepare_threshold is None  # else psycopg remembers what is prepared
-                and raw.info.transaction_status == TransactionStatus.IDLE
-            ):
+        with contextlib.suppress(psycopg.Error):  # then it is closed below
+            if raw is not None and self._is_as_good_as_new(raw):
                 del raw.wait  # the session's, no longer of use
+                raw.remove_notice_handler(self._note_look)
                 self._spare.give(raw)
                 connection.connection = None
-        finally:
-            for each in connections.all(initialized_only=True):
-                each.close()
+        for each in connections.all(initialized_only=True):
+            each.close()
+
+    def _is_as_good_as_new(self, raw: psycopg.Connection[Any]) -> bool:
+        return (
+            self.misuse is None
+            and not self._board.is_aborted
+            and raw.autocommit
+            and raw.prepare_threshold is None  # else psycopg remembers what is prepared
+            and raw.info.transaction_status == TransactionStatus.IDLE
+        )
 
     def _statement(
         self,
@@ -295,6 +308,10 @@ class Session(threading.Thread):
         )
         if self._board.is_aborted and text.startswith(("ROLLBACK TO", "RELEASE")):
             return execute(sql, params, many, context)  # on the way out
+        raw = connection.connection
+        if raw.pgconn.pipeline_status != PipelineStatus.OFF and self._pipeline is None:
+            self._begin_pipeline(step)
+            return execute(sql, params, many, context)
         return self._perform(step, lambda: execute(sql, params, many, context), cursor)
 
     def _end(self, sql: str) -> Step:
@@ -310,6 +327,9 @@ class Session(threading.Thread):
 
     def _perform(self, step: Step, act: Callable[[], object], cursor: Any = None) -> object:
         """Wait at the gate, act, and note in ``step`` what came of it."""
+        if self._pipeline is not None:
+            self._pipeline.shown += f"; {step.shown}"
+            return act()
         self.step = step
         self._wait_at_gate()
         was_in_sql = self.is_in_sql
@@ -324,11 +344,28 @@ class Session(threading.Thread):
                 note_result(step, cursor)
             return result
         finally:
-            self._note_transaction(step)
-            with self._board.changed:
-                self.is_in_sql = was_in_sql
-                if self.state is State.BLOCKED:
-                    self.state = State.RUNNING
+            self._end_step(step, was_in_sql)
+
+    def _begin_pipeline(self, step: Step) -> None:
+        """A pipeline is one step: all of it is under way before anything comes back."""
+        step.kind = Kind.OTHER
+        self.step = step
+        self._wait_at_gate()
+        self._pipeline = step
+        self.is_in_sql = True
+
+    def _wait_in_pipeline(self, name: str, act: Callable[[], Any]) -> Any:
+        """Let psycopg's generator of that name run; the pipeline's end is the step's."""
+        assert self._pipeline is not None
+        try:
+            return act()
+        except Exception as error:
+            note_error(self._pipeline, error)
+            raise
+        finally:
+            if name == "_exit_gen":
+                step, self._pipeline = self._pipeline, None
+                self._end_step(step, was_in_sql=False)
 
     def _wait_at_gate(self) -> None:
         with self._board.changed:
@@ -340,6 +377,13 @@ class Session(threading.Thread):
             if self._board.is_aborted:
                 self.state = State.RUNNING
                 raise Aborted
+
+    def _end_step(self, step: Step, was_in_sql: bool) -> None:
+        self._note_transaction(step)
+        with self._board.changed:
+            self.is_in_sql = was_in_sql
+            if self.state is State.BLOCKED:
+                self.state = State.RUNNING
 
     def _note_transaction(self, step: Step) -> None:
         if step.kind in (Kind.COMMIT, Kind.ROLLBACK):

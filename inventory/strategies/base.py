@@ -49,7 +49,7 @@ class Strategy(ABC):
         Raises InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey,
         TooMuchContention or CannotJoinTransaction; then nothing was changed.
         """
-        if connection.in_atomic_block and not self.joins_transaction:
+        if not self.joins_transaction and connection.in_atomic_block:
             raise CannotJoinTransaction(
                 f"The strategy {self.slug} needs a transaction of its own. Call it outside "
                 "transaction.atomic(), or choose another strategy."

@@ -15,10 +15,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connection
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+)
 from django.db.transaction import atomic
 
-from inventory.exceptions import BuyerLimitExceeded, DuplicateKey, TooMuchContention
+from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, TooMuchContention
 from inventory.holds import (
     HOLD_COLUMNS,
     Request,
@@ -36,6 +43,7 @@ MOST_AT_ONCE = 128  # buyers in a batch: more gain little, and the first wait fo
 SECONDS_BETWEEN_LOOKS = 5.0  # of a follower, whether its leader's thread still lives
 PAUSES = (0.0, 0.2, 1.0)  # seconds before a batch is sent again whose connection was lost
 PRIMARY_KEY = "inventory_reservation_pkey"
+CONNECTION_EXCEPTION, SHUTTING_DOWN = "08", "57P"  # how PostgreSQL's codes of errors begin
 
 # The whole batch, or nothing of it. Whether a key is there already is for the INSERT to find
 # out: a subquery would look at the database as it was before the UPDATE waited for the row.
@@ -96,6 +104,8 @@ class Queue:
     def __init__(self, leader: threading.Thread) -> None:
         self.leader = leader
         self.waiting: deque[Waiting] = deque()
+        self.seems_sold_out = False
+        """Whether nobody of the last batch was served. A guess: only a look refuses."""
 
     def take_batch(self) -> list[Waiting]:
         """Take out those who are served next, as they came.
@@ -126,7 +136,7 @@ class Combined(SingleStatement):
         "of them sends a statement that takes for all and writes every reservation. The more "
         "wait, the more are served per lock and commit; alone it is the single statement."
     )
-    when = "For flash sales: the fastest by far when many want the same product at once."
+    when = "For a shop, and above all for flash sales: the fastest by far when many want the same."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of what follows; never held while a statement runs
@@ -168,7 +178,10 @@ class Combined(SingleStatement):
             queue = self._queues[product_id]
             batch = queue.take_batch()
         try:
-            serve(batch)
+            serve(batch, look_first=queue.seems_sold_out)
+            queue.seems_sold_out = all(
+                isinstance(waiting.error, InsufficientStock) for waiting in batch
+            )
         except Exception as error:
             for waiting in batch:
                 if not waiting.is_answered:
@@ -188,9 +201,12 @@ class Combined(SingleStatement):
         following.call()
 
 
-def serve(batch: Sequence[Waiting]) -> None:
-    """Answer everybody: in one statement if all of them fit, else as far as the stock goes."""
-    together = batch
+def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
+    """Answer everybody: in one statement if all of them fit, else as far as the stock goes.
+
+    ``look_first``: probably nobody fits, so don't try before having looked.
+    """
+    together = refuse_or_choose(batch) if look_first else batch
     while together:
         take_all(together)
         pending = [waiting for waiting in batch if not waiting.is_answered]
@@ -205,14 +221,16 @@ def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
     Who could only be served from lapsed holds is told so by the exception, and takes them back
     on a connection of its own (``reservations.reserve``).
     """
-    now = available_now(pending[0].request.product_id)
+    requests = [waiting.request for waiting in pending]
+    now = available_now(requests[0].product_id, [request.idempotency_key for request in requests])
     chosen: list[Waiting] = []
     left = now.stock
     for waiting in pending:
-        if not now.is_enough_for(waiting.request):
-            waiting.error = refusal_at(now, waiting.request)
-        elif waiting.request.quantity <= left:
-            left -= waiting.request.quantity
+        request = waiting.request
+        if request.idempotency_key in now.keys or not now.is_enough_for(request):
+            waiting.error = refusal_at(now, request)
+        elif request.quantity <= left:
+            left -= request.quantity
             chosen.append(waiting)
     if not chosen:
         for waiting in pending:
@@ -221,41 +239,69 @@ def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
 
 
 def take_all(together: Sequence[Waiting]) -> None:
-    """Take for all of them, or for none: then nobody is answered, save who can't be served.
+    """Take for all of them, or for none: then nobody is answered, save who can't be served."""
+    try:
+        _take_all_or_ask_again(together)
+    except (DataError, UnicodeError) as error:
+        # What one of them asks for can't be written: no reason to let the others down.
+        if len(together) == 1:
+            together[0].error = error
+            return
+        for waiting in together:
+            take_all([waiting])
 
-    Where the connection is lost, nobody knows whether the statement was committed. It is sent
-    again, with the same primary keys: if it was (or is only just being) committed, those keys
-    are there, and the answer is theirs.
+
+def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
+    """Where the connection is lost, nobody knows whether the statement was committed.
+
+    It is sent again, with the same primary keys: if it was (or is only just being) committed,
+    those keys are there, and the answer is theirs.
     """
-    for pause in PAUSES:
+    for attempt, pause in enumerate(PAUSES):
         time.sleep(pause)
         try:
-            return _take_all_once(together)
+            return _take_all_once(together, again=attempt > 0)
         except IntegrityError as error:
             if constraint_name(error) == PRIMARY_KEY:
-                return _find_granted(together)
+                _find_granted(together)
+                return
             if constraint_name(error) == KEY_ONCE:
-                return _answer_duplicates(together)
+                return  # a look at what is there tells whose
             raise
         except (OperationalError, InterfaceError) as error:
-            if connection.is_usable():  # the server refused, and said why
+            if not is_lost(error):
                 raise
             connection.close()
             lost = error
     raise lost
 
 
-def _take_all_once(together: Sequence[Waiting]) -> None:
+def is_lost(error: Exception) -> bool:
+    """Whether the connection was lost, rather than something refused by the server.
+
+    Trying the connection wouldn't tell: Django connects anew after a COMMIT that failed.
+    """
+    code = getattr(error.__cause__, "sqlstate", None)
+    return code is None or code.startswith((CONNECTION_EXCEPTION, SHUTTING_DOWN))
+
+
+def _take_all_once(together: Sequence[Waiting], *, again: bool) -> None:
+    """Send the statement; ``again`` after an answer was lost."""
     if not any(waiting.request.max_per_buyer for waiting in together):
         granted = _send(together)
     else:
         with atomic():
             # Other requests of these buyers wait here, whatever their process or strategy.
             queue_buyers(together[0].request.product_id, [w.request.buyer for w in together])
+            if again and _find_granted(together):
+                return  # what they got must not count against them
             together = _within_limits(together)
             granted = _send(together) if together else None
     for waiting in together:
         waiting.granted = granted
+    if granted is None and again:
+        # What is missing now may be what they have got already.
+        _find_granted(together)
 
 
 def _within_limits(together: Sequence[Waiting]) -> list[Waiting]:
@@ -301,32 +347,22 @@ def _send(together: Sequence[Waiting]) -> tuple[Decimal, datetime] | None:
         return row
 
 
-def _find_granted(together: Sequence[Waiting]) -> None:
-    """Answer with what an earlier sending of the same statement has committed."""
+def _find_granted(together: Sequence[Waiting]) -> bool:
+    """Answer with what an earlier sending of the same statement has committed, if it has."""
     ids = [waiting.request.reservation_id for waiting in together]
     rows = Reservation.objects.filter(pk__in=ids).values_list("pk", "unit_price", "created_at")
     granted = {pk: (price, at) for pk, price, at in rows}
     for waiting in together:
         waiting.granted = granted.get(waiting.request.reservation_id)
-
-
-def _answer_duplicates(together: Sequence[Waiting]) -> None:
-    """Tell those whose key is there already; ``reserve`` finds what they got."""
-    keys = [waiting.request.idempotency_key for waiting in together]
-    present = set(
-        Reservation.objects.filter(idempotency_key__in=[key for key in keys if key]).values_list(
-            "idempotency_key", flat=True
-        )
-    )
-    for waiting in together:
-        if waiting.request.idempotency_key in present:
-            waiting.error = DuplicateKey("There is a reservation with this key.")
+    return bool(granted)
 
 
 def _copy(error: Exception) -> Exception:
     """The same error, to be raised in another thread: its traceback would be written by both."""
     if not isinstance(error, DatabaseError | InterfaceError):
-        return TooMuchContention(f"The purchase failed: {error}")
+        copy: Exception = RuntimeError(f"The purchase failed: {type(error).__name__}: {error}")
+        copy.__cause__ = error
+        return copy
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__  # PostgreSQL's code of the error
     return copy

@@ -25,7 +25,7 @@ class SingleStatement(Strategy):
         "One SQL statement subtracts where enough is left and writes the reservation. The row is "
         "locked for one statement and its commit, never while Python or the network is waited for."
     )
-    when = "For a shop: the fastest way for one buyer, and right by itself."
+    when = "Inside a transaction of your own, and wherever few want the same product at once."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
         reservation = take_if_available(request)

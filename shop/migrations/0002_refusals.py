@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("inventory", "0002_alerts"),
+        ("inventory", "0003_alerts"),
         ("shop", "0001_initial"),
     ]
 

@@ -10,7 +10,7 @@ def make(apps, schema_editor):
 class Migration(migrations.Migration):
     dependencies = [
         ("shop", "0002_refusals"),
-        ("inventory", "0002_alerts"),
+        ("inventory", "0003_alerts"),
         ("auth", "0012_alter_user_first_name_max_length"),
         ("admin", "0003_logentry_add_action_flag_choices"),
         ("contenttypes", "0002_remove_content_type_name"),

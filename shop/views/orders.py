@@ -22,8 +22,8 @@ LAST_LOOK = 286  # tells htmx to stop asking
 @private_page
 def order_list(request: ShopRequest) -> HttpResponse:
     """The orders of this browser's buyer."""
-    placed = Order.objects.of_buyer(request.buyer) if request.buyer else Order.objects.none()
-    return render(request, "shop/order_list.html", {"orders": placed.prefetch_related("lines")})
+    placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
+    return render(request, "shop/order_list.html", {"orders": placed})
 
 
 @require_safe

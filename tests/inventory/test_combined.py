@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from pytest_django import DjangoAssertNumQueries
 
-from inventory import monitor, strategies
+from inventory import monitor, stock, strategies
 from inventory.exceptions import (
     BuyerLimitExceeded,
     DuplicateKey,
@@ -23,9 +25,9 @@ from inventory.exceptions import (
 from inventory.holds import Request
 from inventory.locking import lock_product
 from inventory.models import Product, Reservation
-from inventory.reservations import reserve
+from inventory.reservations import release, reserve
 from inventory.strategies import combined
-from inventory.strategies.combined import Combined, Waiting, serve
+from inventory.strategies.combined import Combined, Queue, Waiting, serve
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 
@@ -218,14 +220,105 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, times: int, *, after_commit
 
 
 @pytest.mark.parametrize("after_commit", [True, False])
+@pytest.mark.parametrize("left", [0, 1, 3, 10])
 def test_an_answer_that_is_lost_is_asked_for_again(
-    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, after_commit: bool
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, after_commit: bool, left: int
 ) -> None:
-    product = make_product(5, backstop=False)
+    """Also where what they have taken already leaves too little to take it once more."""
+    product = make_product(3 + left, backstop=False)
     lose_the_answer(monkeypatch, 1, after_commit=after_commit)
     assert served(ask(product, 2), ask(product, 1, key="k")) == [2, 1]
     product.refresh_from_db()
-    assert (product.stock, product.version) == (2, 2)
+    assert (product.stock, product.version) == (left, 2)
+
+
+def test_what_was_taken_before_the_answer_was_lost_is_within_the_limit(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(9, backstop=False, max_per_buyer=2)
+    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    lost: list[bool] = []
+
+    def commit_and_lose(wrapper: BaseDatabaseWrapper) -> None:
+        commit(wrapper)
+        if not lost:
+            lost.append(True)
+            wrapper.close()
+            raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "_commit", commit_and_lose)
+    batch = [ask(product, 2, "A"), ask(product, 3, "B"), ask(product, 1, "C")]
+    assert served(*batch) == [2, BuyerLimitExceeded, 1]
+    assert [type(waiting.error) for waiting in batch] == [
+        type(None),
+        BuyerLimitExceeded,
+        type(None),
+    ]
+    assert lost
+    assert monitor.state_of(product.pk).held == 3
+
+
+def test_who_was_refused_before_it_failed_for_the_others_stays_refused(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(3)
+    batch = [ask(product, 4), ask(product, 1)]
+    strategy, send = Combined(), combined._send
+    strategy._queues[product.pk] = queue = Queue(threading.current_thread())
+    queue.waiting.extend(batch)
+
+    def send_for_all_only(together: Sequence[Waiting]) -> Any:
+        if len(together) < len(batch):
+            raise RuntimeError("out of memory")
+        return send(together)
+
+    monkeypatch.setattr(combined, "_send", send_for_all_only)
+    strategy._lead(product.pk)
+    assert [type(waiting.error) for waiting in batch] == [InsufficientStock, RuntimeError]
+    assert "out of memory" in str(batch[1].error)
+
+
+def test_what_cant_be_written_is_no_harm_to_the_others(make_product: MakeProduct) -> None:
+    product = make_product(9, backstop=False)
+    batch = [ask(product, 1), ask(product, 1, buyer="a NUL: \0"), ask(product, 1, buyer=65 * "x")]
+    serve([*batch, ask(product, 2)])
+    assert [type(waiting.error) for waiting in batch] == [type(None), DataError, DataError]
+    assert monitor.state_of(product.pk).held == 3
+
+
+def test_a_sold_out_product_is_looked_at_first_and_sold_as_soon_as_there_is_some(
+    make_product: MakeProduct, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    product = make_product(1, backstop=False)
+    reserve(product, 1, buyer="A", idempotency_key="k")
+    batch = [ask(product, key="k"), ask(product, key="x"), ask(product)]
+    with django_assert_num_queries(1):
+        serve(batch, look_first=True)
+    kinds = [DuplicateKey, InsufficientStock, InsufficientStock]
+    assert [type(waiting.error) for waiting in batch] == kinds
+    stock.receive(product, 2)
+    batch = [ask(product), ask(product), ask(product)]
+    serve(batch, look_first=True)
+    assert [type(waiting.error) for waiting in batch] == [type(None), type(None), InsufficientStock]
+
+
+def test_a_queue_that_was_sold_out_serves_when_units_come_back(make_product: MakeProduct) -> None:
+    """Threads buy and give back what they got, so that the product is sold out now and then."""
+    product = make_product(2, strategy="combined", backstop=False)
+
+    def buy_and_let_go(buyer: str) -> int:
+        bought = 0
+        for _ in range(15):
+            with suppress(InsufficientStock):
+                release(reserve(product, 1, buyer=buyer).pk)
+                bought += 1
+        return bought
+
+    bought = at_once([partial(buy_and_let_go, f"buyer {n}") for n in range(8)])
+    assert all(isinstance(number, int) for number in bought), bought
+    assert sum(bought) >= 2
+    assert monitor.state_of(product.pk).available == 2
+    assert reserve(product, 2, buyer="the last").quantity == 2
 
 
 def test_where_the_server_stays_away_everybody_is_told(

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from inventory import monitor, stock, strategies
+from inventory import monitor, reservations, stock, strategies
 from inventory.exceptions import InventoryError
 from inventory.models import Product, Reservation, StockMovement
-from inventory.races import Run, explore
+from inventory.races import RaceFound, Run, explore
 from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
 from inventory.strategy_races import the_law
 from tests.concurrency import lapse
@@ -108,6 +108,15 @@ def look_at(
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_two_at_once(make_product: MakeProduct, one: str, other: str) -> None:
     look_at(make_product, one, other, max_preemptions=None if THOROUGH else 2)
+
+
+@pytest.mark.parametrize("action", ["shrink", "return"])
+def test_without_the_products_lock_a_repeated_request_would_count_twice(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(reservations, "lock_product", lambda pk: Product.objects.get(pk=pk))
+    with pytest.raises(RaceFound):
+        look_at(make_product, action, action, max_preemptions=1)
 
 
 @pytest.mark.skipif(not THOROUGH, reason="set RACES_THOROUGH=1")

@@ -62,7 +62,7 @@ def test_a_hold_has_the_price_and_the_strategy_of_its_moment(make_product: MakeP
 
 
 def test_an_empty_strategy_is_the_settings_default(make_product: MakeProduct) -> None:
-    assert reserve(make_product(), 1, buyer="A").strategy == "single_statement"
+    assert reserve(make_product(), 1, buyer="A").strategy == "combined"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_reserving_leads_to_the_basket(
     assert "€29.90" in content  # with shipping
     assert stock(product) == 8
     [hold] = Reservation.objects.all()
-    assert hold.strategy == "single_statement"
+    assert hold.strategy == "combined"
 
 
 def test_the_product_page_has_all_that_the_form_needs(

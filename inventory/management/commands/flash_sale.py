@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -20,9 +18,7 @@ from inventory.flash_sale import report
 from inventory.flash_sale.buyers import FlashSaleError
 from inventory.flash_sale.sale import InvalidParameters, Parameters, run
 from inventory.flash_sale.sale import Progress as Tell
-
-USAGE_ERROR = 2
-INTERRUPTED = 130
+from inventory.management.output import INTERRUPTED, USAGE_ERROR, check_writable, write_json
 
 
 class Command(BaseCommand):
@@ -83,7 +79,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         parameters = self.parameters(**options)
-        self.check_writable(options["json"])
+        check_writable("json", options["json"])
         # Standard output is the JSON's, if it goes there.
         to_stderr = options["json"] == "-"
         console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
@@ -99,7 +95,7 @@ class Command(BaseCommand):
             sys.exit(INTERRUPTED)
         report.show(sale, console)
         if options["json"]:
-            self.write_json(options["json"], report.as_json(sale))
+            write_json(options["json"], report.as_json(sale), self.stdout)
         if any(report.is_surprising(result) for result in sale.results.all()):
             sys.exit(1)
 
@@ -118,23 +114,6 @@ class Command(BaseCommand):
             )
         except (InvalidParameters, UnknownStrategy) as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
-
-    def check_writable(self, file: str | None) -> None:
-        """Before the sale, not after it."""
-        if file in (None, "-"):
-            return
-        try:
-            with Path(file).open("a"):
-                pass
-        except OSError as error:
-            raise CommandError(f"json: {error}", returncode=USAGE_ERROR) from error
-
-    def write_json(self, file: str, results: dict[str, Any]) -> None:
-        text = json.dumps(results, indent=2, ensure_ascii=False)
-        if file == "-":
-            self.stdout.write(text)
-        else:
-            Path(file).write_text(text + "\n")
 
 
 def quantity(text: str) -> tuple[int, int]:

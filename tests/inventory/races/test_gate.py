@@ -90,6 +90,35 @@ def test_iterators_commit_hooks_and_bulk_writes_are_held() -> None:
     assert steps_of("A", run) == ["INSERT", "SELECT", "COMMIT", "INSERT"]
 
 
+def test_a_pipeline_is_one_step() -> None:
+    def lock_and_look(rounds: int) -> list[int]:
+        stocks = []
+        with transaction.atomic():
+            for _ in range(rounds):
+                with connection.cursor() as cursor, connection.connection.pipeline():
+                    cursor.execute("SELECT pg_advisory_xact_lock(1)")
+                    cursor.execute("SELECT stock FROM race_models_mug")
+                    stocks.append(cursor.fetchall()[0][0])
+            Mug.objects.update(stock=stocks[-1] + 1)
+        return stocks
+
+    result = explore([lambda: lock_and_look(1), lambda: lock_and_look(2)], setup=one_mug)
+    assert result.waits > 0
+    result.assert_serializable()
+    run = result.replay("A*3")
+    assert [step.kind.value for step in run.steps[:3]] == ["other", "write", "commit"]
+    assert "SELECT stock FROM race_models_mug" in run.steps[0].shown
+
+
+def test_a_session_may_leave_autocommit_off() -> None:
+    def session() -> None:
+        transaction.set_autocommit(False)
+        Mug.objects.get()
+        transaction.commit()
+
+    assert explore([session, read_check_save], setup=one_mug).exhaustive
+
+
 def test_a_callers_own_wrapper_and_reconnection_are_no_way_round() -> None:
     def session() -> None:
         Mug.objects.get()

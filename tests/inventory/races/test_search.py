@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from django.db import connection, transaction
 
-from inventory.races import RaceFound, Run, explore, replay
+from inventory.races import RaceFound, explore, replay
 from inventory.races.schedule import read, written
 from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import (
@@ -23,7 +23,7 @@ from tests.inventory.races.test_counts import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-REPLAYS = int(os.environ.get("RACES_REPLAYS", "50"))
+REPLAYS = int(os.environ.get("RACES_REPLAYS", "25"))
 
 
 def test_fewest_preemptions_first_and_each_schedule_once() -> None:
@@ -74,21 +74,22 @@ def test_schedules_are_written_and_read() -> None:
 # The same again
 
 
-def lines(run: Run) -> list[tuple[str, str]]:
-    return run.lines_to_compare()
-
-
 @pytest.mark.parametrize("buy", [in_a_transaction, locked])
 def test_a_schedule_is_the_same_however_often_it_is_replayed(buy: Callable[[], None]) -> None:
-    """RACES_REPLAYS=1000 for a thousand; half of them here, of each of the two."""
+    """RACES_REPLAYS=1000 for a thousand of each."""
     result = explore([buy] * 2, setup=one_mug, invariant=sells_at_most_one, serial=False)
     run = result.most_instructive
-    for _ in range(REPLAYS // 2):
-        assert lines(result.replay(run.schedule)) == lines(run)
+    for _ in range(REPLAYS):
+        again = result.replay(run.schedule)
+        assert again.lines_to_compare() == run.lines_to_compare()
 
 
 def test_who_loses_a_deadlock_is_always_the_same() -> None:
     """The last one to wait: everybody else has looked for a deadlock before, and found none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        if cursor.fetchone() != (True,):
+            pytest.skip("who isn't a superuser can't be told when somebody has looked")
 
     def two_mugs() -> None:
         Mug.objects.all().delete()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import pytest
 from django.db import transaction
 from django.db.models import F
 
-from inventory.races import RaceFound, explore
+from inventory.races import RaceFound, Result, explore
 from tests.inventory.races.models import Engraving, Mug, Redemption, Sale, Voucher
 from tests.inventory.races.test_counts import in_a_transaction, locked, one_mug
 
@@ -121,8 +122,8 @@ def redeem_in_turn(customer: str) -> bool:
         return True
 
 
-def test_a_voucher_for_one_use_is_used_twice() -> None:
-    result = explore(
+def test_a_voucher_for_one_use_is_used_twice(races: Callable[..., Result]) -> None:
+    result = races(
         {"A": lambda: redeem("A"), "B": lambda: redeem("B")},
         setup=one_voucher,
         invariant=lambda run: Redemption.objects.count() <= 1,
@@ -134,8 +135,8 @@ def test_a_voucher_for_one_use_is_used_twice() -> None:
         result.assert_holds()
 
 
-def test_a_voucher_redeemed_in_turn_is_used_once() -> None:
-    result = explore(
+def test_a_voucher_redeemed_in_turn_is_used_once(races: Callable[..., Result]) -> None:
+    result = races(
         {"A": lambda: redeem_in_turn("A"), "B": lambda: redeem_in_turn("B")},
         setup=one_voucher,
         invariant=lambda run: Redemption.objects.count() <= 1,

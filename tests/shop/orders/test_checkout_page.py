@@ -76,6 +76,16 @@ def test_an_order_that_waits_for_its_payment_is_shown_wherever_one_would_start_a
     assert order.number not in ada.get("/basket/")
 
 
+def test_an_order_with_two_holds_of_a_product_is_told_of_once(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    ada.reserve(product)
+    order, _ = ada.order(product)
+    assert order.lines.count() == 2
+    assert ada.get(f"/products/{product.slug}/").count(f'href="{page_of(order)}"') == 1
+
+
 # What was typed
 
 
@@ -234,6 +244,9 @@ def test_another_buyers_holds_and_keys_are_of_no_use(
     answer = thief.check_out(form)
     assert answer.status_code == 409
     assert Order.objects.get().token not in text_of(answer)
+    thief.reserve(product)
+    answer = thief.check_out(key=form["key"])
+    assert (answer.status_code, Order.objects.count()) == (302, 2)
 
 
 def test_two_browsers_with_one_address_are_told_of_the_limit_before_paying(

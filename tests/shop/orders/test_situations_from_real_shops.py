@@ -392,6 +392,9 @@ def test_approve_clicked_twice_and_decline_at_once_is_decided_once(
     page = ada.look(order)
     approved = DemoBankCharge.objects.get().state == DemoBankCharge.State.APPROVED
     assert heading(page) == ("Paid. Thank you!" if approved else "The payment did not go through")
+    at_once([partial(ada.tab().choose, bank, choice) for choice in choices])
+    assert heading(ada.look(order)) == heading(page)
+    assert (DemoBankCharge.objects.get().state == DemoBankCharge.State.APPROVED) == approved
 
 
 def test_while_a_payment_takes_long_nobody_else_waits_for_the_same_item(

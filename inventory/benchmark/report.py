@@ -1,0 +1,127 @@
+"""What a benchmark shows: a table for each load, and the same as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from inventory.benchmark.rows import INSERT_ONLY, READ_ONLY
+from inventory.benchmark.run import Parameters, Result
+from inventory.benchmark.shapes import SHAPES
+
+HOW_TO_READ_IT = (
+    "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate.",
+    "insert only writes the same reservation and guards nothing; read only reads the product.",
+    "Closed loops: a buyer comes again as soon as served. More than 64 share 64 connections.",
+)
+
+
+def show(parameters: Parameters, results: Sequence[Result], console: Console) -> None:
+    """Print a table for each load, and how to read them."""
+    for (shape, load), group in groupby(results, lambda result: (result.shape, result.load)):
+        who = f"{load.rate:,} buyers a second" if load.rate else _count(load.buyers, "buyer")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            title=Text(f"{shape}, {who}: {SHAPES[shape].words}", style="bold"),
+            title_justify="left",
+        )
+        table.add_column("row", no_wrap=True)
+        for heading in ("per\nsecond", "p50\nms", "p99\nms", "× insert\nonly", "× read\nonly"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("law")
+        for result in group:
+            table.add_row(*_cells(result))
+        console.print(table)
+        console.print()
+    for line in HOW_TO_READ_IT:
+        console.print(line, style="dim", highlight=False)
+    console.print(
+        f"{_count(parameters.rounds, 'round')} of {parameters.seconds:g} s after "
+        f"{parameters.warm_up:g} s of warm-up, {parameters.processes} processes.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def _cells(result: Result) -> list[str | Text]:
+    return [
+        result.row,
+        f"{result.per_second:,.0f}",
+        _milliseconds(result.p50_ms),
+        _milliseconds(result.p99_ms),
+        _ratio(result.to_ceilings.get(INSERT_ONLY)),
+        _ratio(result.to_ceilings.get(READ_ONLY)),
+        _verdict(result),
+    ]
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _verdict(result: Result) -> Text:
+    """Whether every unit was accounted for; a fast wrong row is shown as wrong."""
+    if result.failed:
+        return Text(f"{result.failed} failed: {result.first_error}", style="red")
+    if result.law_holds:
+        return Text("holds", style="green")
+    return Text("BROKEN" if result.guards else "no guard", style="red" if result.guards else "")
+
+
+def is_wrong(result: Result) -> bool:
+    """Whether a row that guards the stock broke the law, or left a buyer without an answer."""
+    return bool(result.failed) or (result.guards and not result.law_holds)
+
+
+def as_json(parameters: Parameters, results: Sequence[Result]) -> dict[str, Any]:
+    """The results, ready for ``json.dump``; times in milliseconds, ratios of rates."""
+    return {
+        "processes": parameters.processes,
+        "rounds": parameters.rounds,
+        "seconds": parameters.seconds,
+        "warm_up": parameters.warm_up,
+        "results": [_result_as_json(result) for result in results],
+    }
+
+
+def _result_as_json(result: Result) -> dict[str, Any]:
+    return {
+        "shape": result.shape,
+        "row": result.row,
+        "buyers": result.load.buyers,
+        "rate": result.load.rate,
+        "per_second": round(result.per_second, 1),
+        "p50_ms": round(result.p50_ms, 2),
+        "p99_ms": round(result.p99_ms, 2),
+        "to_insert_only": _rounded(result.to_ceilings.get(INSERT_ONLY)),
+        "to_read_only": _rounded(result.to_ceilings.get(READ_ONLY)),
+        "failed": result.failed,
+        "law_holds": result.law_holds,
+        "rounds": [
+            {
+                "per_second": round(each.per_second, 1),
+                "p50_ms": round(each.p50_ms, 2),
+                "p99_ms": round(each.p99_ms, 2),
+            }
+            for each in result.rounds
+        ],
+    }
+
+
+def _rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 3)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number:,} {thing}s"

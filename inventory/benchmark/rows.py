@@ -1,0 +1,91 @@
+"""What is measured: the safe strategies, and two ceilings.
+
+A ceiling is what a purchase can't be expected to beat: ``insert only`` writes the same
+reservation and guards nothing, ``read only`` fetches the product as a page does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import timedelta
+
+from inventory import strategies
+from inventory.holds import Request, record_hold
+from inventory.models import Product, Reservation
+from inventory.reservations import reserve
+from inventory.strategies.base import Pay, Strategy
+
+HOLD_FOR = timedelta(hours=1)  # no hold lapses during a benchmark
+INSERT_ONLY = "insert only"
+READ_ONLY = "read only"
+
+
+class Row(ABC):
+    """Something a buyer does, over and over."""
+
+    name: str
+    guards: bool = True
+    """Whether it takes care of the stock at all."""
+
+    @abstractmethod
+    def act(self, product: Product, buyer: str) -> None:
+        """Do it once. Raises InsufficientStock where the buyer is refused."""
+
+
+class Purchase(Row):
+    """``reserve`` by a strategy, with a key, as the shop calls it."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.name = strategy.slug
+        self.strategy = strategy
+
+    def act(self, product: Product, buyer: str) -> None:
+        reserve(
+            product,
+            1,
+            buyer=buyer,
+            idempotency_key=buyer,
+            hold_for=HOLD_FOR,
+            strategy=self.strategy,
+        )
+
+
+class InsertOnly(Strategy):
+    """Not a way of taking stock: it writes the reservation and leaves the stock alone."""
+
+    slug = INSERT_ONLY
+    label = "Insert only"
+    is_safe = False
+    how = "Writes the reservation, and looks at no stock."
+    when = "Never; it is the ceiling of the benchmark."
+
+    def _take(self, request: Request, pay: Pay) -> Reservation:
+        return record_hold(request)
+
+
+class Insert(Purchase):
+    guards = False
+
+    def __init__(self) -> None:
+        super().__init__(InsertOnly())
+
+
+class Read(Row):
+    name = READ_ONLY
+
+    def act(self, product: Product, buyer: str) -> None:
+        Product.objects.get(pk=product.pk)
+
+
+def candidates() -> list[str]:
+    """The names of the rows that are compared with the ceilings."""
+    return [each.slug for each in strategies.all_strategies() if each.is_safe]
+
+
+def row(name: str) -> Row:
+    """Return the row of that name. Raises UnknownStrategy."""
+    if name == INSERT_ONLY:
+        return Insert()
+    if name == READ_ONLY:
+        return Read()
+    return Purchase(strategies.get(name))

@@ -1,0 +1,208 @@
+"""Rounds of all rows in turn, so that a noisy machine hurts all alike."""
+
+from __future__ import annotations
+
+import secrets
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from inventory.benchmark import rows, shapes
+from inventory.benchmark.buyers import Load, Measured, measure
+from inventory.benchmark.rows import INSERT_ONLY, READ_ONLY
+from inventory.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
+from inventory.exceptions import InventoryError
+from inventory.processes import NotReady, Processes, processes
+
+MOST_BUYERS = 4096
+MOST_ROUNDS = 1000
+MOST_SECONDS = 600.0
+MOST_PROCESSES = 64
+MOST_PER_SECOND = 1_000_000
+CEILINGS = (INSERT_ONLY, READ_ONLY)
+
+
+class InvalidParameters(InventoryError):
+    """A benchmark that can't be run; the message names the parameter and what would do."""
+
+
+class BenchmarkError(InventoryError):
+    """The benchmark could not be run; the message says why."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is measured, and how long. Raises InvalidParameters, UnknownStrategy."""
+
+    rows: Sequence[str] = ()
+    """Strategies; none: all safe ones. The ceilings are always measured."""
+    shapes: Sequence[str] = ()
+    """Names; none: all."""
+    buyers: Sequence[int] = (16, 64, 256, 1024)
+    """At once, in all processes together, where each comes again as soon as served."""
+    rate: int = 1000
+    """Buyers a second in the open loop."""
+    processes: int = 4
+    threads: int = 16
+    """Of each process, in the open loop."""
+    rounds: int = 5
+    seconds: float = 1.0
+    """How long a row is measured in a round."""
+    warm_up: float = 0.5
+    """How long it runs before that, in seconds."""
+
+    def __post_init__(self) -> None:
+        for name in self.rows:
+            if name not in CEILINGS:
+                rows.row(name)
+        for name in self.shapes:
+            if name not in SHAPES:
+                raise InvalidParameters(
+                    f"shape: there is no “{name}”; there are {', '.join(SHAPES)}."
+                )
+        for number in self.buyers:
+            _within("buyers", number, 1, MOST_BUYERS)
+        _within("rate", self.rate, 1, MOST_PER_SECOND)
+        _within("processes", self.processes, 1, MOST_PROCESSES)
+        _within("threads", self.threads, 1, MOST_BUYERS)
+        _within("rounds", self.rounds, 1, MOST_ROUNDS)
+        _within("seconds", self.seconds, 0.01, MOST_SECONDS)
+        _within("warm-up", self.warm_up, 0, MOST_SECONDS)
+
+    def chosen_rows(self) -> list[str]:
+        """The rows in the order of their turns, the ceilings first."""
+        chosen = self.rows or rows.candidates()
+        return list(dict.fromkeys([*CEILINGS, *chosen]))
+
+    def chosen_shapes(self) -> list[Shape]:
+        return [shape for name, shape in SHAPES.items() if not self.shapes or name in self.shapes]
+
+    def loads(self, shape: Shape) -> list[Load]:
+        """Who comes, for this shape, one after the other."""
+        times = {"seconds": self.seconds, "warm_up": self.warm_up}
+        if shape.is_open:
+            return [Load(self.processes * self.threads, rate=self.rate, **times)]
+        return [Load(number, **times) for number in dict.fromkeys(self.buyers)]
+
+    def turns(self) -> int:
+        """How many times a row is measured, in all."""
+        cells = sum(len(self.loads(shape)) for shape in self.chosen_shapes())
+        return self.rounds * cells * len(self.chosen_rows())
+
+    def minutes(self) -> float:
+        """About how long it takes."""
+        return self.turns() * (self.seconds + self.warm_up + 0.3) / 60
+
+
+@dataclass
+class Result:
+    """A row under one load: what each round measured, and how it stands to the ceilings."""
+
+    shape: str
+    row: str
+    load: Load
+    guards: bool
+    rounds: list[Measured] = field(default_factory=list)
+    law_held: list[bool] = field(default_factory=list)
+    to_ceilings: dict[str, float] = field(default_factory=dict)
+    """The medians of the rounds' ratios of ``per_second``, by the ceiling's name."""
+
+    @property
+    def per_second(self) -> float:
+        return statistics.median(measured.per_second for measured in self.rounds)
+
+    @property
+    def p50_ms(self) -> float:
+        return statistics.median(measured.p50_ms for measured in self.rounds)
+
+    @property
+    def p99_ms(self) -> float:
+        return statistics.median(measured.p99_ms for measured in self.rounds)
+
+    @property
+    def failed(self) -> int:
+        return sum(measured.failed for measured in self.rounds)
+
+    @property
+    def first_error(self) -> str:
+        return next((measured.first_error for measured in self.rounds if measured.first_error), "")
+
+    @property
+    def law_holds(self) -> bool:
+        return all(self.law_held)
+
+
+Progress = Callable[[Result, int], object]
+"""Called before a row's turn, with the round (from 1)."""
+
+
+def run(
+    parameters: Parameters, *, progress: Progress = lambda result, round_: None
+) -> list[Result]:
+    """Measure every row under every load, round after round; return what came of it.
+
+    The products are made for it, and removed again. Raises BenchmarkError.
+    """
+    results = [
+        Result(shape.name, row, load, guards=rows.row(row).guards)
+        for shape in parameters.chosen_shapes()
+        for load in parameters.loads(shape)
+        for row in parameters.chosen_rows()
+    ]
+    run_name = secrets.token_hex(4)
+    try:
+        with processes(parameters.processes, f"benchmark {run_name}") as started:
+            for round_ in range(1, parameters.rounds + 1):
+                for shape in parameters.chosen_shapes():
+                    of_shape = [result for result in results if result.shape == shape.name]
+                    _round(started, shape, of_shape, f"{run_name}-{round_}", round_, progress)
+    except NotReady as error:
+        raise BenchmarkError(str(error)) from error
+    _compare(results)
+    return results
+
+
+def _round(
+    started: Processes,
+    shape: Shape,
+    results: list[Result],
+    name: str,
+    round_: int,
+    progress: Progress,
+) -> None:
+    """Each row's turn under each load, on products of its own; the law is checked after each."""
+    with ExitStack() as until_the_end:
+        products = {
+            row: until_the_end.enter_context(exhibits(shape, f"{name}-{place}"))
+            for place, row in enumerate(dict.fromkeys(result.row for result in results))
+        }
+        shapes.tidy_tables()
+        for result in results:
+            progress(result, round_)
+            stock_of = products[result.row]
+            measured = measure(
+                started, result.row, stock_of, result.load, is_sold_out=shape.is_sold_out
+            )
+            result.rounds.append(measured)
+            result.law_held.append(keeps_law(stock_of))
+
+
+def _compare(results: list[Result]) -> None:
+    """Set every row against the ceilings of the same shape, load and round."""
+    found = {(result.shape, result.load, result.row): result for result in results}
+    for result in results:
+        for name in CEILINGS:
+            ceiling = found[result.shape, result.load, name]
+            ratios = [
+                ours.per_second / theirs.per_second
+                for ours, theirs in zip(result.rounds, ceiling.rounds, strict=True)
+                if theirs.per_second
+            ]
+            if ratios:
+                result.to_ceilings[name] = statistics.median(ratios)
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")

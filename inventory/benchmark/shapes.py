@@ -1,0 +1,93 @@
+"""The shapes of demand, and the products made for them: exhibits, gone after the round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import connection, transaction
+
+from inventory import monitor, stock
+from inventory.models import Product
+from inventory.reservations import reserve
+
+PLENTY = 100_000_000  # units, more than a round can take
+HOT, SPREAD, SOLD_OUT, OPEN_LOOP = "hot", "spread", "sold out", "open loop"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the buyers want."""
+
+    name: str
+    words: str
+    """The same, for people."""
+    products: int = 1
+    is_sold_out: bool = False
+    is_open: bool = False
+    """Whether buyers come at a given rate, whatever becomes of those before them."""
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape(HOT, "all want one product"),
+        Shape(SPREAD, "each wants one of a thousand products", products=1000),
+        Shape(SOLD_OUT, "all want one product that is sold out", is_sold_out=True),
+        Shape(OPEN_LOOP, "they come at a given rate, and want one product", is_open=True),
+    )
+}
+
+
+@contextmanager
+def exhibits(shape: Shape, name: str) -> Iterator[list[Product]]:
+    """Products for this shape, for the length of the block; ``name`` is in their SKUs."""
+    products: list[Product] = []
+    try:
+        with transaction.atomic():
+            for number in range(shape.products):
+                products.append(_exhibit(shape, f"{name}-{number}"))
+        yield products
+    finally:
+        _remove([product.pk for product in products])
+
+
+def keeps_law(products: Sequence[Product]) -> bool:
+    """Whether every unit of these products is accounted for."""
+    ids = {product.pk for product in products}
+    if len(ids) == 1:
+        return monitor.state_of(*ids).keeps_law
+    return not any(state.product_id in ids for state in monitor.check(exhibits=True))
+
+
+def tidy_tables() -> None:
+    """Let every round begin alike: no dead rows, and a planner that knows the tables.
+
+    A plan made while a table was empty is a bad one for the rest of the connection.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM (ANALYZE) inventory_product, inventory_reservation")
+
+
+def _exhibit(shape: Shape, name: str) -> Product:
+    product = Product.objects.create(
+        sku=f"BENCH-{name}", slug=f"bench-{name}", name=name, price=Decimal("9.99"), is_exhibit=True
+    )
+    stock.receive(product, 1 if shape.is_sold_out else PLENTY, note="benchmark")
+    if shape.is_sold_out:
+        reserve(product, 1, buyer="an earlier one", strategy="single_statement")
+    return product
+
+
+def _remove(ids: list[int]) -> None:
+    """Remove the exhibits with all that belongs to them: nothing else ever refers to it.
+
+    A buyer whose process was ended a moment ago may still be at it: the lock keeps others out.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT FROM inventory_product WHERE id = ANY(%s) FOR UPDATE", [ids])
+        for table in ("reservation", "stockmovement"):
+            cursor.execute(f"DELETE FROM inventory_{table} WHERE product_id = ANY(%s)", [ids])
+        cursor.execute("DELETE FROM inventory_product WHERE id = ANY(%s)", [ids])
