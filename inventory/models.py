@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, NoReturn
 
+import pgtrigger
 from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -18,6 +19,30 @@ from inventory import conf
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
+
+# Whoever takes stock below zero, by whatever way, has raised the alert when that is committed.
+# At the end of the transaction, so that its own reservations are counted; the product's row is
+# locked until then, so nobody else raises or resolves an alert of it meanwhile (alerts.refresh).
+RAISE_NEGATIVE_STOCK = """
+    INSERT INTO inventory_stockalert
+        (product_id, kind, received, available, held, sold, recorded, raised_at)
+    SELECT product.id, 'NEGATIVE_STOCK', product.units_received, product.stock,
+        coalesce(reserved.held, 0), coalesce(reserved.sold, 0),
+        (SELECT coalesce(sum(units), 0) FROM inventory_stockmovement
+            WHERE product_id = product.id),
+        statement_timestamp()
+    FROM inventory_product AS product, (
+        SELECT sum(quantity) FILTER (WHERE status = 'HELD') AS held,
+            sum(quantity - returned) FILTER (WHERE status = 'SOLD') AS sold
+        FROM inventory_reservation
+        WHERE product_id = NEW.id AND status IN ('HELD', 'SOLD')
+    ) AS reserved
+    WHERE product.id = NEW.id AND product.stock < 0
+    ON CONFLICT (product_id, kind) WHERE resolved_at IS NULL DO UPDATE SET
+        received = excluded.received, available = excluded.available, held = excluded.held,
+        sold = excluded.sold, recorded = excluded.recorded;
+    RETURN NULL;
+"""
 
 
 def strategy_choices() -> list[tuple[str, str]]:
@@ -100,6 +125,16 @@ class Product(models.Model):
                 name="product_max_per_buyer_positive",
                 condition=Q(max_per_buyer=None) | Q(max_per_buyer__gte=1),
             ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="raise_negative_stock",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("stock"),  # type: ignore[no-untyped-call]
+                condition=pgtrigger.Condition("NEW.stock < 0"),
+                timing=pgtrigger.Deferred,
+                func=RAISE_NEGATIVE_STOCK,
+            )
         ]
 
     def __str__(self) -> str:
@@ -193,11 +228,17 @@ class Reservation(models.Model):
             models.Index(
                 name="reservation_lapse", fields=["expires_at"], condition=Q(status="HELD")
             ),
+            # The admin's list, newest first.
+            models.Index(name="reservation_newest", fields=["-created_at"]),
             # A refusal: this product's lapsed holds (holds.take_back_lapsed).
             models.Index(
                 name="reservation_lapse_of_product",
                 fields=["product", "expires_at"],
                 condition=Q(status="HELD"),
+            ),
+            # What was sold lately (the shop's dashboard).
+            models.Index(
+                name="reservation_sold_at", fields=["decided_at"], condition=Q(status="SOLD")
             ),
             # Those long let go or taken back (reservations.forget).
             models.Index(
@@ -214,7 +255,7 @@ class Reservation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} × product {self.product_id}, {self.get_status_display()}"
+        return f"{self.quantity} × {self.product}, {self.get_status_display()}"
 
     @property
     def total(self) -> Any:
@@ -269,7 +310,7 @@ class StockMovement(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.units:+d} × product {self.product_id}, {self.get_reason_display()}"
+        return f"{self.units:+d} × {self.product}, {self.get_reason_display()}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
@@ -286,6 +327,14 @@ class StockMovement(models.Model):
 class StockAlertQuerySet(models.QuerySet["StockAlert"]):
     def open(self) -> StockAlertQuerySet:
         return self.filter(resolved_at=None)
+
+    def unacknowledged(self) -> StockAlertQuerySet:
+        """Open ones that nobody has taken note of."""
+        return self.open().filter(acknowledged_at=None)
+
+    def unsent(self) -> StockAlertQuerySet:
+        """Those that the managers are still to be told of; exhibits are nobody's worry."""
+        return self.filter(notified_at=None, product__is_exhibit=False)
 
 
 class StockAlert(models.Model):
@@ -304,6 +353,7 @@ class StockAlert(models.Model):
     available = models.IntegerField()
     held = models.IntegerField()
     sold = models.IntegerField()
+    recorded = models.IntegerField(help_text="The sum of the stock movements.")
     raised_at = models.DateTimeField(db_default=Now())
     notified_at = models.DateTimeField(
         null=True, blank=True, help_text="Empty: still to be sent by the worker."
@@ -329,14 +379,60 @@ class StockAlert(models.Model):
                 condition=Q(resolved_at=None),
             ),
         ]
+        indexes = [
+            # The worker: what is still to be sent (shop.alerts).
+            models.Index(name="alert_unsent", fields=["id"], condition=Q(notified_at=None)),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()}: product {self.product_id}"
+        return f"{self.get_kind_display()}: {self.product}"
+
+    @property
+    def oversold(self) -> int:
+        """Units promised that do not exist."""
+        return max(0, self.held + self.sold - self.received)
+
+    @property
+    def drift(self) -> int:
+        """Not zero: an update was lost, or units leaked."""
+        return self.available + self.held + self.sold - self.received
+
+    @property
+    def figures(self) -> str:
+        """What was seen, in words for the merchant."""
+        if self.kind == self.Kind.LOW_STOCK:
+            return f"{self.available} left"
+        words = (
+            f"received {self.received}, available {self.available}, held {self.held}, "
+            f"sold {self.sold}: drift {self.drift:+d}, oversold {self.oversold}"
+        )
+        if self.recorded != self.received:
+            words += f", {self.received - self.recorded:+d} received without a movement"
+        return words
+
+
+class StockCheck(models.Model):
+    """When all products were last checked, and what came of it; one row, if any."""
+
+    checked_at = models.DateTimeField()
+    broken = models.PositiveIntegerField(help_text="Products that broke the law, no exhibits.")
+
+    def __str__(self) -> str:
+        return f"{self.checked_at:%Y-%m-%d %H:%M:%S}: {self.broken} broken"
 
 
 class FlashSale(models.Model):
     """One run of ``flash_sale``: many buyers at once on little stock, once per strategy."""
 
+    class State(models.TextChoices):
+        QUEUED = "QUEUED", "waiting for a worker"
+        RUNNING = "RUNNING", "running"
+        FINISHED = "FINISHED", "finished"
+        BROKEN_OFF = "BROKEN_OFF", "broken off"
+
+    strategies = models.JSONField(default=list, help_text="Slugs, in the order of their turns.")
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    problem = models.CharField(max_length=300, blank=True, help_text="Why it was broken off.")
     stock = models.PositiveIntegerField(help_text="Units on sale.")
     buyers = models.PositiveIntegerField()
     quantity_min = models.PositiveIntegerField(help_text="Units that a buyer asks for, at least.")
@@ -358,9 +454,19 @@ class FlashSale(models.Model):
 
     class Meta:
         ordering = ["-started_at", "-pk"]
+        permissions = [("run_flashsale", "Can run a flash sale")]
 
     def __str__(self) -> str:
         return f"{self.buyers} buyers, {self.stock} units"
+
+    @property
+    def turns(self) -> int:
+        """How many results it has when it is finished."""
+        return len(self.strategies) * self.rounds
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in (self.State.FINISHED, self.State.BROKEN_OFF)
 
 
 class FlashSaleResult(models.Model):

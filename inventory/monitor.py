@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection
@@ -20,6 +21,8 @@ class StockState:
     sold: int
     recorded: int
     """The sum of the product's stock movements, which ``received`` must be."""
+    low_stock_below: int = 0
+    """Fewer available units than this are too few; 0 where nobody needs to know."""
 
     @property
     def oversold(self) -> int:
@@ -40,6 +43,10 @@ class StockState:
     def keeps_law(self) -> bool:
         return not (self.drift or self.oversold or self.unrecorded)
 
+    @property
+    def is_low(self) -> bool:
+        return self.low_stock_below > 0 and self.available < self.low_stock_below
+
     def __str__(self) -> str:
         numbers = (
             f"received {self.received}, available {self.available}, held {self.held}, "
@@ -55,7 +62,9 @@ class StockState:
 STATES = """
     SELECT product.id, product.sku, product.is_exhibit, product.units_received, product.stock,
         coalesce(reserved.held, 0)::int, coalesce(reserved.sold, 0)::int,
-        coalesce(moved.units, 0)::int
+        coalesce(moved.units, 0)::int,
+        CASE WHEN product.is_active AND NOT product.is_exhibit
+            THEN product.low_stock_threshold ELSE 0 END
     FROM inventory_product AS product
     LEFT JOIN (
         SELECT product_id,
@@ -78,6 +87,12 @@ BREAKS_LAW = """
     OR coalesce(reserved.held, 0) + coalesce(reserved.sold, 0) > product.units_received
     OR coalesce(moved.units, 0) <> product.units_received)
 """
+NEEDS_A_LOOK = f"""
+    ({BREAKS_LAW} OR product.stock < 0
+    OR product.stock < product.low_stock_threshold AND product.is_active AND NOT product.is_exhibit
+    OR EXISTS (SELECT 1 FROM inventory_stockalert AS alert
+        WHERE alert.product_id = product.id AND alert.resolved_at IS NULL))
+"""
 
 
 def check(*, exhibits: bool = False) -> list[StockState]:
@@ -89,16 +104,27 @@ def check(*, exhibits: bool = False) -> list[StockState]:
     return _states(STATES.format(rows="true", products=products), [])
 
 
+def needing_a_look() -> list[StockState]:
+    """Return every product with something that an alert is raised for, or was; exhibits, too."""
+    return _states(STATES.format(rows="true", products=NEEDS_A_LOOK), [])
+
+
+def states_of(product_ids: Collection[int]) -> list[StockState]:
+    """Return the numbers of these products, of one snapshot."""
+    ids = list(product_ids)
+    of_products = STATES.format(rows="product_id = ANY(%s)", products="product.id = ANY(%s)")
+    return _states(of_products, [ids] * 3)
+
+
 def state_of(product_id: int) -> StockState:
     """Return the numbers of one product. Raises LookupError if there is none."""
-    of_product = STATES.format(rows="product_id = %s", products="product.id = %s")
-    states = _states(of_product, [product_id] * 3)
+    states = states_of([product_id])
     if not states:
         raise LookupError(f"There is no product {product_id}.")
     return states[0]
 
 
-def _states(sql: str, parameters: list[int]) -> list[StockState]:
+def _states(sql: str, parameters: list[list[int]]) -> list[StockState]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters or None)
         return [StockState(*row) for row in cursor.fetchall()]

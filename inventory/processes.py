@@ -151,7 +151,7 @@ class Process:
         context = multiprocessing.get_context("spawn")  # no connection is shared by a fork
         self.pipe, theirs = context.Pipe()
         arguments = (
-            settings.SETTINGS_MODULE,
+            os.environ.get("DJANGO_SETTINGS_MODULE") or settings.SETTINGS_MODULE,
             connection.settings_dict["NAME"],
             application_name,
             theirs,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.db.models import F
 
-from inventory import monitor
+from inventory import alerts, monitor
 from inventory.exceptions import InsufficientStock, InvalidQuantity
 from inventory.holds import backstop_after, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
@@ -118,7 +118,7 @@ def _record(
     *,
     after: int | None = None,
 ) -> StockMovement:
-    return StockMovement.objects.create(
+    movement = StockMovement.objects.create(
         product_id=product.pk,
         units=units,
         reason=reason,
@@ -127,3 +127,5 @@ def _record(
         stock_after=before + units if after is None else after,
         made_by_id=by.pk if by else None,
     )
+    alerts.refresh_open(product.pk)
+    return movement

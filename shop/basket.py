@@ -29,7 +29,7 @@ from inventory.exceptions import (
     TooMuchContention,
 )
 from inventory.models import Product, Reservation
-from shop import availability
+from shop import availability, refusals
 from shop.exceptions import HoldInOrder
 from shop.holds import open_holds, release_hold, shrink_hold
 
@@ -125,7 +125,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reserv
     if earlier:
         return earlier
     _check_limits(buyer, holds=1, units=quantity)
-    with in_plain_words(product):
+    with in_plain_words(product), refusals.on_record(product, quantity):
         hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
     try:
         _check_limits(buyer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
@@ -10,7 +11,7 @@ from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
 
 
-def queue(task: str, *, wait: timedelta | None = None, **arguments: int | str) -> None:
+def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None:
     """Queue a job of the task of that name in ``shop.tasks``, to start after ``wait``.
 
     In the transaction under way: the job is there exactly if what it is about is. Inside a
@@ -28,3 +29,8 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: int | str) -
         queueing_lock=known.queueing_lock,
         priority=known.priority,
     ).defer(**arguments)
+
+
+def queue_flash_sale(flash_sale_id: int) -> None:
+    """Have a worker hold that sale (setting INVENTORY_QUEUE_FLASH_SALE)."""
+    queue("run_flash_sale", flash_sale_id=flash_sale_id)

@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
-from inventory.models import Reservation
+from inventory.models import Product, Reservation
 
 no_nul = ProhibitNullCharactersValidator()
 NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
@@ -299,6 +299,23 @@ class PaymentEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_id}"
+
+
+class Refusal(models.Model):
+    """A buyer was told that there are too few units (``shop.refusals``)."""
+
+    product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="+", db_index=False)
+    quantity = models.PositiveIntegerField(help_text="Units asked for.")
+    refused_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            # The dashboard: how many of the last day (dashboard.py); deleting old ones.
+            models.Index(name="refusal_by_date", fields=["refused_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} × product {self.product_id}"
 
 
 # The demo bank's database. It stands for a system of somebody else's: only shop.payments.demo

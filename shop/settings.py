@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import database, limits, money, secret_key
+from shop import admin_look, database, limits, money, secret_key
 from shop.environment import Environment, time_zone, whole_number
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -34,6 +34,11 @@ if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.import_export",
+    "import_export",
+    "axes",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -44,6 +49,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django_htmx",
     "procrastinate.contrib.django",
+    "pgtrigger",
     "inventory",
     "shop",
 ]
@@ -60,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "shop.buyer.middleware",
     "shop.limits.RateLimitMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "shop.urls"
@@ -95,6 +102,21 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Five wrong passwords for a name from an address: nothing goes for a quarter of an hour.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_CLIENT_IP_CALLABLE = "shop.limits.client_address"
+AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False  # manage.py axes_reset lets somebody in again
+AXES_VERBOSE = False
+
 LANGUAGE_CODE = "en"
 TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="UTC")
 USE_TZ = True
@@ -119,6 +141,8 @@ INVENTORY_STRATEGY = env.str("STRATEGY", default="combined")
 INVENTORY_KEEP_ENDED_FOR = timedelta(
     days=env("KEEP_ENDED_DAYS", cast=whole_number(1, 3650), default=90)
 )
+
+INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
 
 # The storefront
 
@@ -166,3 +190,13 @@ EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
 EMAIL_TIMEOUT = 30  # seconds
+
+# The admin (shop/admin_look.py)
+
+UNFOLD = admin_look.UNFOLD
+IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text in a spreadsheet
+
+# Stock alerts: mailed to the managers, and posted to a webhook as JSON.
+
+MANAGERS = [("", address) for address in env.list("MANAGERS", default=[])]
+ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")

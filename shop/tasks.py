@@ -16,8 +16,11 @@ from procrastinate.exceptions import UniqueViolation
 from procrastinate.job_context import JobContext
 from procrastinate.jobs import Status
 
-from inventory import conf, monitor, reservations
-from shop import mail, orders, refunds
+from inventory import alerts as stock_alerts
+from inventory import conf, reservations
+from inventory.flash_sale import sale
+from inventory.models import FlashSale
+from shop import alerts, mail, orders, refunds, refusals
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -58,6 +61,24 @@ def send_demo_bank_event(charge_id: int) -> None:
     demo.send_event(charge_id)
 
 
+# What stock alerts and the admin ask for
+
+
+@app.task(retry=again_and_again)
+def mail_alerts(alert_ids: list[int]) -> None:
+    alerts.mail(alert_ids)
+
+
+@app.task(retry=again_and_again)
+def post_alert(alert_id: int) -> None:
+    alerts.post(alert_id)
+
+
+@app.task
+def run_flash_sale(flash_sale_id: int) -> None:
+    sale.hold(FlashSale.objects.get(pk=flash_sale_id))
+
+
 # What is done all the time. ``queueing_lock``: one waits at the most, if workers are late.
 
 
@@ -85,8 +106,9 @@ def carry_out_refunds(timestamp: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="check_law")
 def check_law(timestamp: int) -> None:
-    for state in monitor.check():
-        log.error("The law of stock is broken: %s", state)
+    """Check every product, keep the alerts in line, and tell the managers of new ones."""
+    stock_alerts.check_all()
+    alerts.send_new()
 
 
 @app.periodic(cron=EVERY_NIGHT)
@@ -117,6 +139,12 @@ async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
             await manager.retry_job(job)
         except UniqueViolation:  # the next one of this periodic job is waiting already
             await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_old_refusals")
+def forget_old_refusals(timestamp: int) -> None:
+    refusals.forget_old()
 
 
 @app.periodic(cron=EVERY_NIGHT)

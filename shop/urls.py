@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.static import serve
 
+from shop import dashboard
 from shop.views import basket, catalogue, checkout, orders, pages, payments
 
 urlpatterns = [
@@ -29,5 +30,6 @@ urlpatterns = [
     ),
     path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
     path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
+    path("admin/check-stock/", admin.site.admin_view(dashboard.check_now), name="check-stock"),
     path("admin/", admin.site.urls),
 ]

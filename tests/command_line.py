@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import psycopg
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,13 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+def psql(sql: str) -> None:
+    """Run SQL as somebody with a client of the database does: on a connection that isn't ours."""
+    with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as other:
+        other.autocommit = True
+        other.execute(sql)
 
 
 def database_url() -> str:

@@ -46,17 +46,18 @@ def lapse(reservation: Reservation) -> Reservation:
     return reservation
 
 
-def wait_until_somebody_waits_for_a_lock(seconds: float = 20) -> None:
-    """Return as soon as another connection to this database is waiting for a lock."""
+def wait_until_somebody_waits_for_a_lock(seconds: float = 20, *, number: int = 1) -> None:
+    """Return as soon as so many other connections to this database are waiting for a lock."""
     deadline = time.monotonic() + seconds
     with connection.cursor() as cursor:
         while time.monotonic() < deadline:
             cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the same one
             cursor.execute(
-                "SELECT 1 FROM pg_stat_activity"
+                "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            if cursor.fetchone():
+            [waiting] = cursor.fetchone()
+            if waiting >= number:
                 return
             time.sleep(0.01)
-    raise AssertionError("nobody waits for a lock")
+    raise AssertionError(f"there are no {number} who wait for a lock")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from django.db import connection
 from django.db.models.functions import Now
 
-from inventory import monitor, stock, strategies
+from inventory import alerts, monitor, stock, strategies
 from inventory.exceptions import InventoryError
 from inventory.flash_sale.buyers import (
     Buyer,
@@ -127,8 +127,20 @@ def run(
 
     Raises InvalidParameters, FlashSaleError.
     """
+    sale = plan(parameters, started_by=started_by)
+    hold(sale, progress=progress)
+    return sale
+
+
+def plan(parameters: Parameters, *, started_by: AbstractBaseUser | None = None) -> FlashSale:
+    """Put the sale on record, to be held by whoever calls ``hold``, and return it.
+
+    Raises InvalidParameters if the server has too few connections for it.
+    """
     threads = parameters.threads_per_process()
-    sale = FlashSale.objects.create(
+    return FlashSale.objects.create(
+        state=FlashSale.State.QUEUED,
+        strategies=[strategy.slug for strategy in parameters.chosen()],
         stock=parameters.stock,
         buyers=parameters.buyers,
         quantity_min=parameters.quantity[0],
@@ -140,13 +152,54 @@ def run(
         backstop=parameters.backstop,
         started_by_id=started_by.pk if started_by else None,
     )
+
+
+def hold(sale: FlashSale, *, progress: Progress = lambda strategy, round_, served: None) -> None:
+    """Hold a planned sale; once: whoever comes second changes nothing.
+
+    One that is found running was left by somebody who was killed: it counts as broken off.
+
+    Raises FlashSaleError.
+    """
+    of_sale = FlashSale.objects.filter(pk=sale.pk)
+    if of_sale.filter(state=FlashSale.State.QUEUED).update(state=FlashSale.State.RUNNING):
+        problem = "It was interrupted."
+        try:
+            _hold_all(sale, _parameters(sale), progress)
+            problem = ""
+        except Exception as error:
+            problem = str(error)[:300]
+            raise
+        finally:
+            state = FlashSale.State.BROKEN_OFF if problem else FlashSale.State.FINISHED
+            finished_at = None if problem else Now()
+            of_sale.update(state=state, problem=problem, finished_at=finished_at)
+    else:
+        of_sale.filter(state=FlashSale.State.RUNNING).update(
+            state=FlashSale.State.BROKEN_OFF, problem="Its process was ended in the middle."
+        )
+    sale.refresh_from_db()
+
+
+def _parameters(sale: FlashSale) -> Parameters:
+    return Parameters(
+        strategies=sale.strategies,
+        stock=sale.stock,
+        buyers=sale.buyers,
+        quantity=(sale.quantity_min, sale.quantity_max),
+        processes=sale.processes,
+        threads=sale.threads,
+        payment_ms=sale.payment_ms,
+        rounds=sale.rounds,
+        backstop=sale.backstop,
+    )
+
+
+def _hold_all(sale: FlashSale, parameters: Parameters, progress: Progress) -> None:
     with buyer_processes(parameters.processes, f"flash sale {sale.pk}") as processes:
         for round_ in range(1, parameters.rounds + 1):
             for strategy in parameters.chosen():
                 _hold(sale, parameters, strategy, round_, processes, progress)
-    FlashSale.objects.filter(pk=sale.pk).update(finished_at=Now())
-    sale.refresh_from_db()
-    return sale
 
 
 def _hold(
@@ -168,6 +221,7 @@ def _hold(
         served=lambda number: progress(strategy, round_, number),
     )
     _wait_for_the_killed(processes.application_name)
+    alerts.refresh([product.pk])
     return _record(sale, product, strategy, round_, outcomes)
 
 

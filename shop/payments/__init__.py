@@ -33,6 +33,7 @@ __all__ = [
     "Started",
     "current",
     "get",
+    "known",
     "read_event",
     "refund",
     "start",
@@ -54,6 +55,12 @@ def get(slug: str) -> Provider:
         if provider.slug == slug:
             return provider
     raise LookupError(f"There is no payment provider “{slug}” in the settings.")
+
+
+def known() -> list[str]:
+    """The slugs of all providers that the settings know."""
+    names = (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS)
+    return [_load(name).slug for name in names]
 
 
 def start(payment: Payment) -> Started:

@@ -7,6 +7,7 @@ SECRET_KEY = "only for tests"
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "pgtrigger",
     "inventory",
     "tests.own_shop",
 ]

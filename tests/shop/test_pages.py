@@ -225,7 +225,7 @@ def test_the_help_page_explains_the_strategies_in_use(
     assert "received = available + held + sold" not in content
 
 
-@pytest.mark.parametrize("address", ["/", "/basket/", "/help/stock/", "/nope", "/admin/login/"])
+@pytest.mark.parametrize("address", ["/", "/basket/", "/help/stock/", "/nope"])
 def test_pages_may_load_nothing_from_elsewhere_and_run_nothing_inline(
     client: Client, address: str
 ) -> None:

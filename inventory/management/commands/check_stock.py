@@ -8,14 +8,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from inventory import monitor, stock
+from inventory import alerts, monitor, stock
 from inventory.models import Product
 
 
 class Command(BaseCommand):
     help = (
-        "Check the law of stock, received = available + held + sold, for every product. "
-        "Exits 1 if it is broken anywhere."
+        "Check the law of stock, received = available + held + sold, for every product, "
+        "and raise alerts for what is wrong. Exits 1 if it is broken anywhere."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,10 +30,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, exhibits: bool, repair: bool, **options: Any) -> None:
-        broken = monitor.check(exhibits=exhibits)
+        broken = alerts.check_all(exhibits=exhibits)
         if repair and broken:
             self.repair(broken)
-            broken = monitor.check(exhibits=exhibits)
+            broken = alerts.check_all(exhibits=exhibits)
         for state in broken:
             self.stdout.write(str(state))
         if broken:

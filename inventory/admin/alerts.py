@@ -1,0 +1,148 @@
+"""Stock alerts: what is wrong, what was, and who has seen it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from inventory import alerts
+from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404, who
+from inventory.models import Product, StockAlert
+
+KIND = {
+    "stock below zero": "danger",
+    "oversold": "danger",
+    "drift": "danger",
+    "low stock": "warning",
+}
+
+
+class StateFilter(RadioFilter):
+    title = "state"
+    parameter_name = "state"
+    all_option = ("", "Open")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("unseen", "Open, not acknowledged"), ("resolved", "Resolved"), ("all", "All")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[StockAlert]
+    ) -> QuerySet[StockAlert]:
+        if self.value() == "all":
+            return queryset
+        if self.value() == "resolved":
+            return queryset.exclude(resolved_at=None)
+        if self.value() == "unseen":
+            return queryset.filter(resolved_at=None, acknowledged_at=None)
+        return queryset.filter(resolved_at=None)
+
+
+@admin.register(StockAlert)
+class StockAlertAdmin(FactsAdmin):
+    list_display = ("shown_kind", "product_link", "figures", "raised_at", "state")
+    list_display_links = ("shown_kind", "raised_at")
+    list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
+    search_fields = ("product__sku",)
+    search_help_text = "SKU, in full"
+    ordering = ("-pk",)
+    actions = ("acknowledge_ticked",)
+    actions_detail = ("acknowledge",)
+    fields = (
+        ("shown_kind", "product_link", "state"),
+        "figures",
+        ("raised_at", "notified_at", "resolved_at"),
+        ("acknowledged_at", "acknowledged_by"),
+    )
+    readonly_fields = ("shown_kind", "product_link", "figures", "state")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StockAlert]:
+        return super().get_queryset(request).select_related("product", "acknowledged_by")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[StockAlert], search_term: str
+    ) -> tuple[QuerySet[StockAlert], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+
+    @display(description="Alert", label=KIND)
+    def shown_kind(self, alert: StockAlert) -> str:
+        return alert.get_kind_display()
+
+    @display(description="Product")
+    def product_link(self, alert: StockAlert) -> str:
+        return format_html(
+            '<a class="link" href="{}">{}</a>', change_url(alert.product), alert.product
+        )
+
+    @display(description="State")
+    def state(self, alert: StockAlert) -> str:
+        if alert.resolved_at:
+            return "resolved"
+        if alert.acknowledged_at:
+            return f"seen by {alert.acknowledged_by}"
+        return "open"
+
+    def has_acknowledge_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.change_stockalert")
+
+    @action(
+        description="Acknowledge",
+        icon="check",
+        permissions=["acknowledge"],
+        url_path="acknowledge",
+        variant=ActionVariant.PRIMARY,
+    )
+    def acknowledge(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        alert = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            if alerts.acknowledge([alert.pk], who(request)):
+                return f"You have acknowledged {_name(alert)}."
+            return f"{_name(alert)} was acknowledged or resolved already."
+
+        return ask(
+            self,
+            request,
+            alert,
+            title=f"Acknowledge {_name(alert)}",
+            will=[
+                "The banner doesn’t show it any more.",
+                "It stays open until the stock is right again, and is resolved by itself then.",
+            ],
+            button="Acknowledge",
+            do=do,
+        )
+
+    @action(description="Acknowledge", permissions=["acknowledge"])
+    def acknowledge_ticked(
+        self, request: HttpRequest, queryset: QuerySet[StockAlert]
+    ) -> HttpResponse | None:
+        def do(alert: StockAlert) -> str | None:
+            seen = alerts.acknowledge([alert.pk], who(request))
+            return f"You have acknowledged {_name(alert)}." if seen else None
+
+        return ask_for_many(
+            self,
+            request,
+            queryset,
+            action="acknowledge_ticked",
+            title="Acknowledge alerts",
+            will=[
+                "The banner doesn’t show these any more; they stay open until they are resolved."
+            ],
+            button="Acknowledge",
+            do=do,
+        )
+
+
+def _name(alert: StockAlert) -> str:
+    return f"{alert.get_kind_display()} of {alert.product}"

@@ -1,0 +1,227 @@
+"""What the admin's pages share: facts that nobody types, and asking before something is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from unfold.admin import ModelAdmin
+from unfold.paginator import InfinitePaginator
+from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
+)
+
+from inventory.exceptions import InventoryError
+from inventory.quantities import MOST_UNITS
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
+
+
+MOST_MESSAGES = 5
+
+
+class FactsAdmin(ModelAdmin):
+    """Rows that are read, not typed. Its lists never count all rows; what happens to a row
+    happens by an action that asks first."""
+
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    list_per_page = 50
+    list_filter_submit = True
+    list_disable_select_all = True
+    compressed_fields = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
+    """The object of a page, for a user who may see it."""
+    found = model_admin.get_object(request, object_id)
+    if found is None:
+        raise Http404(f"There is no {model_admin.opts.verbose_name} {object_id}.")
+    if not model_admin.has_view_permission(request, found):
+        raise PermissionDenied
+    return found
+
+
+def who(request: HttpRequest) -> AbstractBaseUser:
+    """The member of staff who asks; the admin lets in nobody else."""
+    return cast("AbstractBaseUser", request.user)
+
+
+def change_url(obj: Model) -> str:
+    """The address of the object's page in the admin."""
+    name = f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change"
+    return reverse(name, args=[quote(str(obj.pk))])
+
+
+def list_url(model: type[Model], query: str = "") -> str:
+    """The address of the model's list in the admin."""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
+    return reverse(name) + (f"?{query}" if query else "")
+
+
+class AskForm(forms.Form):
+    """What is asked before something is done; without fields, only whether to do it."""
+
+    def clean(self) -> dict[str, Any]:
+        # A NUL in any text: PostgreSQL takes none.
+        data = super().clean() or self.cleaned_data
+        for name, value in data.items():
+            if isinstance(value, str) and "\0" in value:
+                self.add_error(name, "Null characters are not allowed.")
+        return data
+
+
+class UnitsField(forms.IntegerField):
+    """A number of units, 1 to what the database's integer holds."""
+
+    def __init__(self, **options: Any) -> None:
+        defaults = {
+            "min_value": 1,
+            "max_value": MOST_UNITS,
+            "widget": UnfoldAdminIntegerFieldWidget(attrs={"inputmode": "numeric"}),
+        }
+        super().__init__(**{**defaults, **options})
+
+
+class LineField(forms.CharField):
+    """A line of text, up to 200 characters."""
+
+    def __init__(self, **options: Any) -> None:
+        defaults = {"max_length": 200, "widget": UnfoldAdminTextInputWidget()}
+        super().__init__(**{**defaults, **options})
+
+
+class OneOfField(forms.ChoiceField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"widget": UnfoldAdminSelectWidget(), **options})
+
+
+class YesField(forms.BooleanField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"widget": UnfoldBooleanWidget(), "required": False, **options})
+
+
+def ask(
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    obj: Any,
+    *,
+    title: str,
+    will: list[str],
+    button: str,
+    do: Callable[[dict[str, Any]], str],
+    form_class: type[forms.Form] = AskForm,
+    initial: dict[str, Any] | None = None,
+    danger: bool = False,
+    refusals: tuple[type[Exception], ...] = REFUSALS,
+) -> HttpResponse:
+    """Ask before something is done to ``obj``, then do it, say what was done, and log it.
+
+    ``will`` says line by line what is going to happen; ``do`` gets the form's data and returns
+    what it did, in a sentence. What it refuses is shown at the form, and nothing was changed.
+    """
+    form = form_class(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            done = do(form.cleaned_data)
+        except refusals as error:
+            words = error.messages if isinstance(error, ValidationError) else [str(error)]
+            for line in words:
+                form.add_error(None, line)
+        else:
+            model_admin.log_change(request, obj, done)
+            messages.success(request, done)
+            return HttpResponseRedirect(change_url(obj))
+    elif request.method == "POST" and not form.fields:
+        form.is_valid()
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "original": obj,
+        "form": form,
+        "will": will,
+        "button": button,
+        "danger": danger,
+        "back": change_url(obj),
+    }
+    return TemplateResponse(request, "admin/inventory/ask.html", context)
+
+
+def ask_for_many(
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    queryset: QuerySet[Any],
+    *,
+    action: str,
+    title: str,
+    will: list[str],
+    button: str,
+    do: Callable[[Any], str | None],
+    danger: bool = False,
+    refusals: tuple[type[Exception], ...] = REFUSALS,
+) -> HttpResponse | None:
+    """The same for the rows that were ticked in a list, each done or refused by itself.
+
+    ``do`` gets an object and returns what it did, None for nothing.
+    """
+    rows = list(queryset)
+    if "confirmed" not in request.POST:
+        context = {
+            **model_admin.admin_site.each_context(request),
+            "opts": model_admin.opts,
+            "title": title,
+            "rows": rows,
+            "will": will,
+            "button": button,
+            "danger": danger,
+            "action": action,
+            "back": list_url(model_admin.model),
+        }
+        return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
+    said, refused = [], []
+    for obj in rows:
+        try:
+            done = do(obj)
+        except refusals as error:
+            refused.append(f"{obj}: {error}")
+            continue
+        if done is not None:
+            model_admin.log_change(request, obj, done)
+            said.append(done)
+    _say(request, messages.SUCCESS, said)
+    _say(request, messages.ERROR, refused)
+    return None
+
+
+def _say(request: HttpRequest, level: int, lines: list[str]) -> None:
+    """The first few in full: messages travel in a cookie."""
+    for line in lines[:MOST_MESSAGES]:
+        messages.add_message(request, level, line)
+    if len(lines) > MOST_MESSAGES:
+        messages.add_message(request, level, f"And {len(lines) - MOST_MESSAGES} more.")

@@ -1,0 +1,30 @@
+"""Filters that several lists use."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.utils import parse_datetime_str
+
+
+class PeriodFilter(RangeDateTimeFilter):
+    """From one instant to another, each in the shop's time zone; half of it may be left out."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        since, until = self._instant("from", "00:00:00"), self._instant("to", "23:59:59")
+        if since is not None:
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": since})
+        if until is not None:
+            queryset = queryset.filter(**{f"{self.parameter_name}__lte": until})
+        return queryset
+
+    def _instant(self, end: str, default_time: str) -> datetime | None:
+        date = self.used_parameters.get(f"{self.parameter_name}_{end}_0")
+        time = self.used_parameters.get(f"{self.parameter_name}_{end}_1") or default_time
+        naive = parse_datetime_str(f"{date} {time}") if date else None
+        return timezone.make_aware(naive) if isinstance(naive, datetime) else None

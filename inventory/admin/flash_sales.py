@@ -1,0 +1,171 @@
+"""Flash sales: what each showed, and running one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from inventory import strategies
+from inventory.admin.base import (
+    AskForm,
+    FactsAdmin,
+    UnitsField,
+    YesField,
+    change_url,
+    list_url,
+    who,
+)
+from inventory.flash_sale import charts, report, running
+from inventory.flash_sale.sale import InvalidParameters, Parameters
+from inventory.models import FlashSale
+
+STATE = {
+    "waiting for a worker": "warning",
+    "running": "info",
+    "finished": "success",
+    "broken off": "danger",
+}
+MOST_BUYERS = 500
+MOST_UNITS = 1000
+MOST_PAYMENT_MS = 1000
+MOST_ROUNDS = 5
+
+
+class RunForm(AskForm):
+    strategies = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget())
+    stock = UnitsField(label="Units on sale", max_value=MOST_UNITS, initial=10)
+    buyers = UnitsField(max_value=MOST_BUYERS, initial=15)
+    least = UnitsField(label="Each buyer asks for at least", max_value=MOST_UNITS, initial=1)
+    most = UnitsField(label="and at most", max_value=MOST_UNITS, initial=1)
+    payment_ms = UnitsField(
+        label="A payment takes (milliseconds)", min_value=0, max_value=MOST_PAYMENT_MS, initial=50
+    )
+    rounds = UnitsField(max_value=MOST_ROUNDS, initial=1)
+    backstop = YesField(
+        label="Backstop",
+        help_text="Let PostgreSQL’s CHECK refuse stock below zero, as in the shop.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        everything = [(each.slug, each.label) for each in strategies.all_strategies()]
+        field = self.fields["strategies"]
+        field.choices = everything  # type: ignore[attr-defined]
+        field.initial = [slug for slug, label in everything]
+
+    def parameters(self) -> Parameters:
+        """Raises InvalidParameters."""
+        data = self.cleaned_data
+        return Parameters(
+            strategies=data["strategies"],
+            stock=data["stock"],
+            buyers=data["buyers"],
+            quantity=(data["least"], data["most"]),
+            processes=2,
+            payment_ms=data["payment_ms"],
+            rounds=data["rounds"],
+            backstop=data["backstop"],
+        )
+
+
+@admin.register(FlashSale)
+class FlashSaleAdmin(FactsAdmin):
+    list_display = ("number", "started_at", "what", "shown_state", "outcome", "started_by")
+    list_select_related = ("started_by",)
+    list_filter = (("state", ChoicesRadioFilter),)
+    ordering = ("-pk",)
+    actions_list = ("run_flash_sale",)
+    change_form_template = "admin/inventory/flash_sale.html"
+    fields = ()
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("results")
+
+    @display(description="Sale")
+    def number(self, sale: FlashSale) -> str:
+        return f"#{sale.pk}"
+
+    @display(description="What")
+    def what(self, sale: FlashSale) -> str:
+        return f"{sale}, {len(sale.strategies) or len(sale.results.all())} strategies"
+
+    @display(description="State", label=STATE)
+    def shown_state(self, sale: FlashSale) -> str:
+        return sale.get_state_display()
+
+    @display(description="Outcome")
+    def outcome(self, sale: FlashSale) -> str:
+        broken = {result.strategy for result in sale.results.all() if report.is_broken(result)}
+        if not sale.is_over:
+            return ""
+        return f"broken by {', '.join(sorted(broken))}" if broken else "exact"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        sale = self.get_object(request, object_id)
+        results = list(sale.results.select_related("product")) if sale else []
+        context = {
+            "sale": sale,
+            "results": [(result, report.is_broken(result)) for result in results],
+            "done": len(results),
+            "percent": round(100 * len(results) / sale.turns) if sale and sale.turns else 0,
+            "charts": charts.of(results) if results else [],
+            "how_to_read_it": report.HOW_TO_READ_IT,
+            "title": f"Flash sale #{object_id}",
+        }
+        return super().change_view(
+            request, object_id, form_url, {**context, **(extra_context or {})}
+        )
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return running.is_possible() and request.user.has_perm("inventory.run_flashsale")
+
+    @action(
+        description="Run a flash sale",
+        icon="bolt",
+        permissions=["run"],
+        url_path="run",
+        variant=ActionVariant.PRIMARY,
+    )
+    def run_flash_sale(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_run_permission(request):
+            raise PermissionDenied
+        form = RunForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                sale = running.queue(form.parameters(), started_by=who(request))
+            except InvalidParameters as error:
+                form.add_error(None, str(error))
+            else:
+                self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")
+                messages.success(request, "The sale is held as soon as a worker is free.")
+                return HttpResponseRedirect(change_url(sale))
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Run a flash sale",
+            "form": form,
+            "will": [
+                "A worker starts two processes full of buyers, and lets them go at one instant, "
+                "once per strategy, on exhibits made for it. Nothing of the catalogue is touched.",
+                "It needs a connection to the database for each buyer at once, and the machine is "
+                "busy while it lasts.",
+            ],
+            "button": "Run it",
+            "back": list_url(FlashSale),
+        }
+        return TemplateResponse(request, "admin/inventory/ask.html", context)

@@ -1,0 +1,49 @@
+"""What imports share: CSV alone, a file imported once, and all of it or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from import_export.admin import ImportMixin
+from import_export.formats.base_formats import CSV
+
+from inventory.admin.base import list_url
+
+CSV_ONLY = [CSV]
+
+
+class ImportsOnce(ImportMixin):
+    """A double click on "confirm", or going back to it, doesn't import the file again."""
+
+    def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
+        try:
+            # It ends with removing the uploaded file. Only one of several can do that; the
+            # others fail at it, and what they did is rolled back.
+            with transaction.atomic():
+                response: HttpResponse = super().process_import(request, **kwargs)
+                return response
+        except FileNotFoundError:
+            messages.warning(request, "This file has been imported already; choose it again.")
+            return HttpResponseRedirect(list_url(self.model))
+
+    def process_result(self, result: Any, request: HttpRequest) -> HttpResponse:
+        problems = [
+            f"Row {row.number}: {error}"
+            for row in result.invalid_rows
+            for error in row.error.messages
+        ]
+        problems += [
+            f"Row {number}: {error.error}"
+            for number, errors in result.row_errors()
+            for error in errors
+        ]
+        problems += [str(error.error) for error in result.base_errors]
+        if problems:
+            transaction.set_rollback(True)
+            messages.error(request, "Nothing was imported. " + " ".join(problems[:10]))
+            return HttpResponseRedirect(list_url(self.model))
+        response: HttpResponse = super().process_result(result, request)
+        return response

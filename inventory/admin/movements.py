@@ -1,0 +1,77 @@
+"""Stock movements: the book of what came in and went out. They come in as files, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from import_export.admin import ExportMixin
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.decorators import display
+
+from inventory.admin.base import FactsAdmin, change_url
+from inventory.admin.filters import PeriodFilter
+from inventory.admin.importing import CSV_ONLY, ImportsOnce
+from inventory.models import Product, StockMovement
+from inventory.resources import StockMovementResource
+
+
+@admin.register(StockMovement)
+class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
+    list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
+    list_filter = (("reason", ChoicesRadioFilter), ("made_at", PeriodFilter))
+    search_fields = ("product__sku",)
+    search_help_text = "SKU, in full"
+    ordering = ("-pk",)
+    fields = (
+        ("product_link", "signed_units", "stock"),
+        ("reason", "note"),
+        ("made_by", "made_at"),
+    )
+    readonly_fields = ("product_link", "signed_units", "stock")
+    resource_classes = (StockMovementResource,)
+    import_form_class = ImportForm
+    export_form_class = ExportForm
+    import_export_change_list_template = "admin/import_export/change_list_import_export.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[StockMovement]:
+        return super().get_queryset(request).select_related("product", "made_by")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[StockMovement], search_term: str
+    ) -> tuple[QuerySet[StockMovement], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+
+    @display(description="Product")
+    def product_link(self, movement: StockMovement) -> str:
+        product = movement.product
+        return format_html('<a class="link" href="{}">{}</a>', change_url(product), product)
+
+    @display(description="Units")
+    def signed_units(self, movement: StockMovement) -> str:
+        return f"{movement.units:+d}" if movement.units else "0"
+
+    @display(description="Stock")
+    def stock(self, movement: StockMovement) -> str:
+        return f"{movement.stock_before} → {movement.stock_after}"
+
+    # Import and export
+
+    def has_import_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("inventory.add_stockmovement"))
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_import_formats(self) -> list[Any]:
+        return CSV_ONLY
+
+    def get_export_formats(self) -> list[Any]:
+        return CSV_ONLY

@@ -1,0 +1,596 @@
+"""Products: what is sold is typed; how many there are is received, removed, or counted again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import F, Model, ProtectedError, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from import_export.admin import ExportMixin
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RadioFilter
+from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldBooleanWidget
+
+from inventory import conf, monitor, stock, strategies, timeline
+from inventory.admin.base import (
+    AskForm,
+    LineField,
+    OneOfField,
+    UnitsField,
+    ask,
+    ask_for_many,
+    change_url,
+    list_url,
+    object_or_404,
+    who,
+)
+from inventory.admin.importing import CSV_ONLY, ImportsOnce
+from inventory.models import Product, Reservation, StockMovement
+from inventory.resources import ProductResource
+
+Reason = StockMovement.Reason
+PICTURE = "picture"
+OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
+
+
+class ReceiveForm(AskForm):
+    units = UnitsField(label="Units received")
+    reason = OneOfField(
+        choices=[
+            (each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)
+        ]
+    )
+    note = LineField(required=False, help_text="Such as the number of the delivery note.")
+
+
+class RemoveForm(AskForm):
+    units = UnitsField(label="Units removed")
+    reason = OneOfField(
+        choices=[
+            (each.value, each.label)
+            for each in (Reason.DAMAGE, Reason.STOCKTAKE, Reason.SENT_BACK, Reason.OTHER)
+        ]
+    )
+    note = LineField(required=False)
+
+
+class RepairForm(AskForm):
+    note = LineField(required=False, help_text="What you think has happened.")
+
+
+class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Knows what it showed when it was opened, and so writes only what was changed since."""
+
+    confirm_unsafe = forms.BooleanField(
+        label="Use it all the same", required=False, widget=UnfoldBooleanWidget()
+    )
+
+    class Meta:
+        model = Product
+        fields: ClassVar[list[str]] = [
+            "name",
+            "sku",
+            "slug",
+            "description",
+            "price",
+            "picture",
+            "is_active",
+            "low_stock_threshold",
+            "max_per_buyer",
+            "strategy",
+            "backstop",
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, field in self.fields.items():
+            field.show_hidden_initial = name not in (PICTURE, "confirm_unsafe")
+        if "strategy" in self.fields:
+            self.fields["strategy"].choices = strategy_choices()  # type: ignore[attr-defined]
+        if "confirm_unsafe" in self.fields and not self._chooses_unsafe():
+            self.fields["confirm_unsafe"].widget = forms.HiddenInput()
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if self.instance.pk:
+            self._check_nobody_else_changed_it()
+        self._check_unsafe_is_meant(data)
+        return data
+
+    def changed_fields(self) -> list[str]:
+        """The product's fields that were changed in this form."""
+        return [name for name in self.changed_data if name != "confirm_unsafe"]
+
+    def _check_nobody_else_changed_it(self) -> None:
+        """Somebody else may have saved the product since this form was opened.
+
+        The row stays locked until the admin's transaction has saved it.
+        """
+        now = Product.objects.select_for_update(no_key=True).get(pk=self.instance.pk)
+        for name in self.changed_fields():
+            if name == PICTURE or name not in self.cleaned_data:
+                continue
+            was, is_now = self._shown(name), getattr(now, name)
+            if was != is_now:
+                self.add_error(
+                    name,
+                    f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "
+                    "form. Open it again to see what they did.",
+                )
+
+    def _shown(self, name: str) -> Any:
+        """What the form showed in that field when it was opened; None if it doesn't tell."""
+        bound = self[name]
+        posted = bound.field.hidden_widget().value_from_datadict(
+            self.data, self.files, bound.html_initial_name
+        )
+        try:
+            return bound.field.clean(posted)
+        except ValidationError:
+            return None
+
+    def _check_unsafe_is_meant(self, data: dict[str, Any]) -> None:
+        if not self._chooses_unsafe() or data.get("confirm_unsafe"):
+            return
+        chosen = strategies.get(data["strategy"])
+        self.add_error(
+            "confirm_unsafe",
+            f"{chosen.label} is here to be seen failing: with it this product will be sold more "
+            f"often than there are units. {chosen.how} Tick this box if you mean it.",
+        )
+
+    def _chooses_unsafe(self) -> bool:
+        """Whether this form switches a strategy on that oversells."""
+        if not self.is_bound or "strategy" not in self.fields:
+            return False
+        slug = self.data.get(self.add_prefix("strategy"), "")
+        known = {strategy.slug: strategy for strategy in strategies.all_strategies()}
+        return slug in known and not known[slug].is_safe and "strategy" in self.changed_data
+
+
+def strategy_choices() -> list[tuple[str, str | SafeString]]:
+    """The strategies, each with what it says of itself."""
+    default = strategies.get(conf.default_strategy())
+    choices: list[tuple[str, str | SafeString]] = [
+        ("", format_html("<strong>The shop’s default</strong>, at present {}", default.label))
+    ]
+    for each in reversed(strategies.all_strategies()):
+        mark = "" if each.is_safe else OVERSELLS
+        choices.append(
+            (
+                each.slug,
+                format_html(
+                    '<strong>{}</strong>{}<span class="how">{} <em>{}</em></span>',
+                    each.label,
+                    mark,
+                    each.how,
+                    each.when,
+                ),
+            )
+        )
+    return choices
+
+
+class ShelfFilter(RadioFilter):
+    """The catalogue, unless the exhibits of flash sales are asked for."""
+
+    title = "shelf"
+    parameter_name = "shelf"
+    all_option = ("", "Catalogue")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("exhibits", "Exhibits of flash sales"), ("all", "Both")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(is_exhibit=self.value() == "exhibits")
+
+
+class StockFilter(RadioFilter):
+    title = "stock"
+    parameter_name = "stock_is"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("low", "Low"), ("none", "None"), ("below", "Below zero")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
+        if self.value() == "low":
+            return queryset.filter(stock__lt=F("low_stock_threshold"), is_active=True)
+        if self.value() == "none":
+            return queryset.filter(stock=0)
+        if self.value() == "below":
+            return queryset.filter(stock__lt=0)
+        return queryset
+
+
+@admin.register(Product)
+class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
+    form = ProductForm
+    paginator = InfinitePaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    list_filter_submit = True
+    list_display = ("name_and_sku", "price", "stock", "state", "strategy_in_use")
+    list_display_links = ("name_and_sku",)
+    list_filter = (ShelfFilter, StockFilter, ("is_active", admin.BooleanFieldListFilter))
+    search_fields = ("name", "sku")
+    search_help_text = "Name or SKU"
+    ordering = ("name", "pk")
+    prepopulated_fields = {"slug": ["name"]}
+    radio_fields = {"strategy": admin.VERTICAL}
+    readonly_fields = ("stock_now", "units_received")
+    actions = ("delete_or_refuse", "switch_off_ticked")
+    actions_detail = (
+        "receive_units",
+        "remove_units",
+        "repair_count",
+        "switch_off",
+    )
+    resource_classes = (ProductResource,)
+    import_form_class = ImportForm
+    export_form_class = ExportForm
+    import_export_change_list_template = "admin/import_export/change_list_import_export.html"
+    fieldsets = (
+        (None, {"fields": (("name", "sku"), "slug", "description", "picture")}),
+        ("Sale", {"fields": (("price", "max_per_buyer"), "is_active")}),
+        ("Stock", {"fields": ("stock_now", "units_received", "low_stock_threshold")}),
+        ("How stock is taken", {"fields": ("strategy", "confirm_unsafe", "backstop")}),
+    )
+
+    # The list
+
+    @display(description="Product", header=True, ordering="name")
+    def name_and_sku(self, product: Product) -> list[str]:
+        return [product.name, product.sku]
+
+    @display(
+        description="State",
+        label={"for sale": "success", "switched off": "warning", "exhibit": "info"},
+    )
+    def state(self, product: Product) -> str:
+        if product.is_exhibit:
+            return "exhibit"
+        return "for sale" if product.is_active else "switched off"
+
+    @display(description="Strategy")
+    def strategy_in_use(self, product: Product) -> str:
+        return product.get_strategy_display() if product.strategy else "default"
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        return lookup == "is_exhibit__exact" or super().lookup_allowed(lookup, value, request)
+
+    # The form
+
+    @display(description="Units")
+    def stock_now(self, product: Product) -> str:
+        state = monitor.state_of(product.pk)
+        return format_html(
+            'received {} = available {} + <a class="link" href="{}">held {}</a> + '
+            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">History</a>',
+            state.received,
+            state.available,
+            list_url(Reservation, f"product__id__exact={product.pk}&status__exact=HELD"),
+            state.held,
+            list_url(Reservation, f"product__id__exact={product.pk}&status__exact=SOLD"),
+            state.sold,
+            ""
+            if state.keeps_law
+            else format_html(
+                ' <strong class="wrong">is wrong: drift {}, oversold {}</strong>',
+                f"{state.drift:+d}",
+                state.oversold,
+            ),
+            reverse("admin:inventory_product_stock_history", args=[product.pk]),
+        )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Product | None = None) -> Any:
+        if obj is not None:
+            return super().get_fieldsets(request, obj)
+        return [
+            (name, {"fields": tuple(f for f in options["fields"] if f not in self.readonly_fields)})
+            for name, options in self.fieldsets
+        ]
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "strategy":
+            kwargs["widget"] = UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL)
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    def save_model(
+        self, request: HttpRequest, obj: Product, form: ProductForm, change: bool
+    ) -> None:
+        """Write what was changed in the form, and nothing else: stock moves on meanwhile."""
+        if change:
+            obj.save(update_fields=form.changed_fields())
+        else:
+            obj.save()
+
+    def response_add(
+        self, request: HttpRequest, obj: Product, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        messages.info(request, f"{obj} has no stock yet: receive units to put it on sale.")
+        return super().response_add(request, obj, post_url_continue)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return super().has_change_permission(request, obj)
+
+    def get_urls(self) -> list[Any]:
+        history = path(
+            "<path:object_id>/stock-history/",
+            self.admin_site.admin_view(self.stock_history),
+            name="inventory_product_stock_history",
+        )
+        return [history, *super().get_urls()]
+
+    # Stock
+
+    def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.add_stockmovement")
+
+    @action(
+        description="Receive",
+        icon="add",
+        permissions=["move"],
+        url_path="receive",
+        variant=ActionVariant.PRIMARY,
+    )
+    def receive_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            return moved(
+                stock.receive(
+                    product,
+                    data["units"],
+                    reason=Reason(data["reason"]),
+                    note=data["note"],
+                    by=who(request),
+                )
+            )
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Receive units of {product}",
+            will=[
+                f"{product.sku} has {product.stock} available now; what you receive is added to "
+                "what is there at that moment, and is on sale at once."
+            ],
+            button="Receive",
+            do=do,
+            form_class=ReceiveForm,
+        )
+
+    @action(description="Remove", permissions=["move"], url_path="remove")
+    def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            return moved(
+                stock.remove(
+                    product,
+                    data["units"],
+                    reason=Reason(data["reason"]),
+                    note=data["note"],
+                    by=who(request),
+                )
+            )
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Remove units of {product}",
+            will=[
+                f"{product.sku} has {product.stock} available now. Only available units can go; "
+                "what is held or sold stays."
+            ],
+            button="Remove",
+            do=do,
+            form_class=RemoveForm,
+            danger=True,
+        )
+
+    @action(description="Repair", permissions=["move"], url_path="repair")
+    def repair_count(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        state = monitor.state_of(product.pk)
+        right = state.available - state.drift
+        will = [f"Stock is set to received − held − sold: {state.available} → {right} by now."]
+        if state.drift == 0:
+            will = ["Received = available + held + sold: there is nothing to repair by now."]
+        elif right < 0:
+            will.append(
+                f"{-right} units are promised that don’t exist: it stays oversold until units are "
+                "received or orders cancelled."
+            )
+
+        def do(data: dict[str, Any]) -> str:
+            movement = stock.repair(product, note=data["note"], by=who(request))
+            return f"{product.sku}: the count was right." if movement is None else moved(movement)
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Repair the count of {product}",
+            will=will,
+            button="Repair",
+            do=do,
+            form_class=RepairForm,
+        )
+
+    def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        if not request.user.has_perm("inventory.view_stockmovement"):
+            raise PermissionDenied
+        before = _instant(request.GET.get("before", ""))
+        entries = timeline.of_product(product.pk, before=before)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Stock history of {product}",
+            "original": product,
+            "entries": entries,
+            "before": before,
+            "older": entries[-1].at.isoformat() if len(entries) == 50 else "",
+            "back": change_url(product),
+        }
+        return TemplateResponse(request, "admin/inventory/stock_history.html", context)
+
+    # Switching off, and why not to delete
+
+    @action(
+        description="Switch off",
+        permissions=["change"],
+        url_path="switch-off",
+    )
+    def switch_off(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Switch {product} off",
+            will=[
+                "Customers don’t see it any more, and nobody can reserve it.",
+                "Who holds units of it by now may still buy them. Its history stays.",
+            ],
+            button="Switch off",
+            do=lambda data: _switch_off(product) or f"{product} is switched off already.",
+        )
+
+    @action(description="Switch off", permissions=["change"])
+    def switch_off_ticked(
+        self, request: HttpRequest, queryset: QuerySet[Product]
+    ) -> HttpResponse | None:
+        return ask_for_many(
+            self,
+            request,
+            queryset,
+            action="switch_off_ticked",
+            title="Switch products off",
+            will=["Customers don’t see these any more, and nobody can reserve them."],
+            button="Switch off",
+            do=_switch_off,
+        )
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    @action(description="Delete", permissions=["delete"])
+    def delete_or_refuse(
+        self, request: HttpRequest, queryset: QuerySet[Product]
+    ) -> HttpResponse | None:
+        """Delete those that never had any stock; the others have a history that must stay."""
+        with_history = [product for product in queryset if has_history(product)]
+        if with_history:
+            names = ", ".join(product.sku for product in with_history)
+            messages.error(
+                request,
+                f"Nothing was deleted: {names} can’t be, since they have reservations or stock "
+                "movements, and history stays. You can switch them off instead.",
+            )
+            return ask_for_many(
+                self,
+                request,
+                queryset.filter(pk__in=[product.pk for product in with_history]),
+                action="switch_off_ticked",
+                title="Switch them off instead?",
+                will=["Customers don’t see these any more, and nobody can reserve them."],
+                button="Switch off",
+                do=_switch_off,
+            )
+        return ask_for_many(
+            self,
+            request,
+            queryset,
+            action="delete_or_refuse",
+            title="Delete products",
+            will=["These have never been in stock. They are deleted for good."],
+            button="Delete",
+            do=lambda product: self._delete(request, product),
+            danger=True,
+            refusals=(ProtectedError,),
+        )
+
+    def _delete(self, request: HttpRequest, product: Product) -> None:
+        name = str(product)
+        self.log_deletions(request, [product])
+        product.delete()
+        messages.success(request, f"{name} was deleted.")
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        if not self.has_delete_permission(request, product):
+            raise PermissionDenied
+        if has_history(product):
+            messages.error(
+                request,
+                f"{product} can’t be deleted: it has reservations or stock movements, and history "
+                "stays. You can switch it off instead.",
+            )
+            return HttpResponseRedirect(
+                reverse("admin:inventory_product_switch_off", args=[product.pk])
+            )
+        return super().delete_view(request, object_id, extra_context)
+
+    # Import and export
+
+    def has_import_permission(self, request: HttpRequest) -> bool:
+        return self.has_change_permission(request) and self.has_add_permission(request)
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_import_formats(self) -> list[Any]:
+        return CSV_ONLY
+
+    def get_export_formats(self) -> list[Any]:
+        return CSV_ONLY
+
+
+def moved(movement: StockMovement) -> str:
+    """What a movement did, in words."""
+    return (
+        f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
+        f"({movement.get_reason_display()})."
+    )
+
+
+def has_history(product: Product) -> bool:
+    return product.reservations.exists() or product.movements.exists() or product.alerts.exists()
+
+
+def _switch_off(product: Product) -> str | None:
+    if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
+        return f"{product} is switched off: nobody can reserve it any more."
+    return None
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        instant = parse_datetime(text.replace(" ", "+"))
+    except ValueError:
+        return None
+    return instant if instant is not None and instant.tzinfo else None

@@ -1,0 +1,148 @@
+"""Reservations: facts, and letting go of a hold."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
+from unfold.decorators import action, display
+
+from inventory import reservations
+from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404
+from inventory.admin.filters import PeriodFilter
+from inventory.models import Product, Reservation
+
+STATUS = {"held": "info", "sold": "success", "released": "warning", "expired": "warning"}
+
+
+class LapseFilter(RadioFilter):
+    title = "end of the hold"
+    parameter_name = "lapse"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("soon", "Within five minutes"), ("over", "Over, not taken back yet")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Reservation]
+    ) -> QuerySet[Reservation]:
+        if self.value() == "soon":
+            return queryset.filter(status="HELD", expires_at__lte=Now() + timedelta(minutes=5))
+        if self.value() == "over":
+            return queryset.filter(status="HELD", expires_at__lte=Now())
+        return queryset
+
+
+@admin.register(Reservation)
+class ReservationAdmin(FactsAdmin):
+    list_display = (
+        "short_id",
+        "product_link",
+        "quantity",
+        "returned",
+        "shown_status",
+        "created_at",
+    )
+    list_filter = (
+        ("status", ChoicesRadioFilter),
+        LapseFilter,
+        ("created_at", PeriodFilter),
+        ("decided_at", PeriodFilter),
+    )
+    search_fields = ("id",)
+    search_help_text = "SKU, buyer’s key or id, in full"
+    ordering = ("-created_at",)
+    actions = ("release_ticked",)
+    actions_detail = ("release_hold",)
+    fields = (
+        ("id", "shown_status"),
+        ("product_link", "strategy"),
+        ("quantity", "returned", "unit_price"),
+        ("created_at", "expires_at", "decided_at"),
+        ("buyer", "idempotency_key"),
+    )
+    readonly_fields = ("id", "shown_status", "product_link")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
+        return super().get_queryset(request).select_related("product")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
+    ) -> tuple[QuerySet[Reservation], bool]:
+        """Each way of searching has an index of its own; OR between them would use none."""
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        try:
+            return queryset.filter(pk=UUID(term)), False
+        except ValueError:
+            pass
+        product = Product.objects.filter(sku=term).first()
+        if product is not None:
+            return queryset.filter(product=product), False
+        return queryset.filter(buyer=term), False
+
+    @display(description="Reservation")
+    def short_id(self, reservation: Reservation) -> str:
+        return str(reservation.pk)[:8]
+
+    @display(description="Product")
+    def product_link(self, reservation: Reservation) -> str:
+        product = reservation.product
+        return format_html('<a class="link" href="{}">{}</a>', change_url(product), product)
+
+    @display(description="Status", label=STATUS)
+    def shown_status(self, reservation: Reservation) -> str:
+        return reservation.get_status_display()
+
+    def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.change_reservation")
+
+    @action(
+        description="Release the hold", icon="undo", permissions=["release"], url_path="release"
+    )
+    def release_hold(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        hold = object_or_404(self, request, object_id)
+        return ask(
+            self,
+            request,
+            hold,
+            title="Release the hold",
+            will=[
+                f"{hold.quantity} of {hold.product} go back on sale, and its buyer loses them.",
+                "A hold that was sold or has lapsed stays as it is.",
+            ],
+            button="Release",
+            do=lambda data: _release(hold),
+            danger=True,
+        )
+
+    @action(description="Release the holds", permissions=["release"])
+    def release_ticked(
+        self, request: HttpRequest, queryset: QuerySet[Reservation]
+    ) -> HttpResponse | None:
+        return ask_for_many(
+            self,
+            request,
+            queryset,
+            action="release_ticked",
+            title="Release holds",
+            will=["Their units go back on sale, and the buyers lose them."],
+            button="Release",
+            do=_release,
+            danger=True,
+        )
+
+
+def _release(hold: Reservation) -> str:
+    released = reservations.release(hold.pk)
+    words = "is back on sale" if released.quantity == 1 else "are back on sale"
+    if released.status == Reservation.Status.EXPIRED:
+        words = "went back on sale when the hold lapsed"
+    return f"{released.quantity} of {hold.product} {words}."

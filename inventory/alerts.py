@@ -1,0 +1,139 @@
+"""Alerts: raised when something about a product's stock is wrong, resolved when it is right again.
+
+At most one per product and kind is open; its figures are brought up to date meanwhile. Whoever
+raises or resolves one holds the product's row: this module, and the trigger that raises
+NEGATIVE_STOCK in the very transaction that takes the stock below zero (``models``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from inventory import monitor
+from inventory.locking import lock_products
+from inventory.models import StockAlert, StockCheck
+from inventory.monitor import StockState
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+log = logging.getLogger(__name__)
+
+Kind = StockAlert.Kind
+Figures = dict[str, int]
+
+AT_ONCE = 100  # products that a transaction locks at the most
+
+
+def check_all(*, exhibits: bool = False) -> list[StockState]:
+    """Check the law for all products, and bring all alerts in line with what is seen.
+
+    Returns the products that break the law, by SKU; those of flash sales only with
+    ``exhibits``, though their alerts are kept in line, too.
+    """
+    states = monitor.needing_a_look()
+    for product_ids in _batches(_out_of_line(states)):
+        refresh(product_ids)
+    broken = [state for state in states if not state.keeps_law]
+    own = [state for state in broken if not state.is_exhibit]
+    StockCheck.objects.update_or_create(pk=1, defaults={"checked_at": Now(), "broken": len(own)})
+    return broken if exhibits else own
+
+
+def refresh(product_ids: Collection[int]) -> None:
+    """Bring the alerts of these products in line with their state, in one transaction."""
+    with transaction.atomic():
+        lock_products(product_ids)
+        # Under the lock, in a statement of its own: what is seen here stays so until the end.
+        states = monitor.states_of(product_ids)
+        open_alerts = _open_alerts(product_ids)
+        for state in states:
+            for kind, figures in _wanted(state).items():
+                alert = open_alerts.pop((state.product_id, kind), None)
+                if alert is None:
+                    _raise(state, kind, figures)
+                elif _figures(alert) != figures:
+                    StockAlert.objects.filter(pk=alert.pk).update(**figures)
+        for alert in open_alerts.values():
+            _resolve(alert)
+
+
+def refresh_open(product_id: int) -> None:
+    """The same for a product whose stock was moved, if it has open alerts.
+
+    Else it waits for the next check: the sums of a much sold product take long.
+    """
+    if StockAlert.objects.open().filter(product=product_id).exists():
+        refresh([product_id])
+
+
+def acknowledge(alert_ids: Collection[int], by: AbstractBaseUser) -> int:
+    """Note that ``by`` has seen these open alerts; return of how many nobody had before."""
+    unseen = StockAlert.objects.unacknowledged().filter(pk__in=alert_ids)
+    return unseen.update(acknowledged_at=Now(), acknowledged_by_id=by.pk)
+
+
+def _wanted(state: StockState) -> dict[Kind, Figures]:
+    """The alerts that this state calls for."""
+    figures = {
+        "received": state.received,
+        "available": state.available,
+        "held": state.held,
+        "sold": state.sold,
+        "recorded": state.recorded,
+    }
+    called_for = {
+        Kind.NEGATIVE_STOCK: state.available < 0,
+        Kind.OVERSOLD: state.oversold > 0,
+        Kind.DRIFT: state.drift != 0 or state.unrecorded != 0,
+        Kind.LOW_STOCK: state.is_low,
+    }
+    return {kind: figures for kind, is_called_for in called_for.items() if is_called_for}
+
+
+def _out_of_line(states: list[StockState]) -> list[int]:
+    """The products whose open alerts are not what their state calls for, by primary key."""
+    have: dict[int, dict[Kind, Figures]] = {}
+    for (product_id, kind), alert in _open_alerts().items():
+        have.setdefault(product_id, {})[kind] = _figures(alert)
+    return sorted(
+        state.product_id for state in states if have.get(state.product_id, {}) != _wanted(state)
+    )
+
+
+def _open_alerts(product_ids: Collection[int] | None = None) -> dict[tuple[int, Kind], StockAlert]:
+    alerts = StockAlert.objects.open()
+    if product_ids is not None:
+        alerts = alerts.filter(product__in=product_ids)
+    return {(alert.product_id, Kind(alert.kind)): alert for alert in alerts.order_by("pk")}
+
+
+def _figures(alert: StockAlert) -> Figures:
+    return {
+        "received": alert.received,
+        "available": alert.available,
+        "held": alert.held,
+        "sold": alert.sold,
+        "recorded": alert.recorded,
+    }
+
+
+def _raise(state: StockState, kind: Kind, figures: Figures) -> None:
+    StockAlert.objects.create(product_id=state.product_id, kind=kind, **figures)
+    level = logging.WARNING if kind is Kind.LOW_STOCK else logging.ERROR
+    log.log(logging.INFO if state.is_exhibit else level, "%s: %s", kind.label, state)
+
+
+def _resolve(alert: StockAlert) -> None:
+    StockAlert.objects.filter(pk=alert.pk).update(resolved_at=Now())
+    log.info("Right again: %s of product %s", alert.kind, alert.product_id)
+
+
+def _batches(product_ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(product_ids), AT_ONCE):
+        yield product_ids[start : start + AT_ONCE]

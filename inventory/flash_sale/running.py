@@ -1,0 +1,36 @@
+"""Having a flash sale run in the background, by whatever queue of jobs the project has.
+
+The project says how, by its setting INVENTORY_QUEUE_FLASH_SALE: the dotted path of a function
+that takes the sale's primary key, and sees to it that ``sale.hold`` is called with that sale.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+
+from inventory.flash_sale.sale import Parameters, plan
+from inventory.models import FlashSale
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+
+def is_possible() -> bool:
+    """Whether the project has said how."""
+    return bool(getattr(settings, "INVENTORY_QUEUE_FLASH_SALE", ""))
+
+
+def queue(parameters: Parameters, *, started_by: AbstractBaseUser | None = None) -> FlashSale:
+    """Put the sale on record and queue it, in one transaction; return it.
+
+    Raises InvalidParameters.
+    """
+    queue_sale = import_string(settings.INVENTORY_QUEUE_FLASH_SALE)
+    with transaction.atomic():
+        sale = plan(parameters, started_by=started_by)
+        queue_sale(sale.pk)
+    return sale

@@ -1,0 +1,385 @@
+"""Orders: facts, and what staff do with them; each step asks first, and calls ``shop.orders``."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from unfold.admin import TabularInline
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
+
+from inventory.admin.base import (
+    REFUSALS,
+    AskForm,
+    FactsAdmin,
+    LineField,
+    UnitsField,
+    YesField,
+    ask,
+    change_url,
+    object_or_404,
+)
+from inventory.admin.filters import PeriodFilter
+from shop import customer_limits, orders
+from shop.exceptions import ShopError
+from shop.models import Order, OrderLine, Payment
+
+STATE = {
+    "waiting for payment": "warning",
+    "paid": "success",
+    "shipped": "info",
+    "cancelled": "danger",
+    "refunded": "danger",
+}
+REFUSED = (*REFUSALS, ShopError)
+
+
+class FactsInline(TabularInline):
+    extra = 0
+    max_num = 0
+    can_delete = False
+    hide_title = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class LineInline(FactsInline):
+    model = OrderLine
+    fields = ("name", "sku", "unit_price", "quantity", "refunded", "units_are")
+    readonly_fields = ("units_are",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderLine]:
+        return super().get_queryset(request).select_related("reservation")
+
+    @display(description="Units are")
+    def units_are(self, line: OrderLine) -> str:
+        status = line.reservation.get_status_display()
+        if line.reservation.returned:
+            status += f", {line.reservation.returned} returned"
+        return format_html('<a class="link" href="{}">{}</a>', change_url(line.reservation), status)
+
+
+class PaymentInline(FactsInline):
+    model = Payment
+    fields = ("link", "amount", "state", "started_at", "decided_at", "refunds_of_it")
+    readonly_fields = ("link", "refunds_of_it")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
+        return super().get_queryset(request).prefetch_related("refunds")
+
+    @display(description="Payment")
+    def link(self, payment: Payment) -> str:
+        return format_html(
+            '<a class="link" href="{}">{}</a>',
+            change_url(payment),
+            payment.reference[:12] or payment.provider,
+        )
+
+    @display(description="Refunds")
+    def refunds_of_it(self, payment: Payment) -> str:
+        refunds = [
+            f"{refund.amount} {refund.get_state_display()}" for refund in payment.refunds.all()
+        ]
+        return "; ".join(refunds) or "none"
+
+
+class ShipForm(AskForm):
+    tracking = LineField(
+        label="Tracking reference", required=False, max_length=100, help_text="The carrier’s."
+    )
+
+
+class AmountForm(AskForm):
+    amount = forms.DecimalField(
+        min_value=Decimal("0.01"),
+        max_digits=12,
+        decimal_places=2,
+        widget=UnfoldAdminDecimalFieldWidget(),
+    )
+    note = LineField(required=False, help_text="For the record; the buyer doesn’t see it.")
+    seen = forms.DecimalField(widget=forms.HiddenInput())
+
+
+def units_form(lines: list[OrderLine]) -> type[AskForm]:
+    """A form that asks how many units of each line are refunded."""
+    fields: dict[str, Any] = {
+        f"line_{line.pk}": UnitsField(
+            label=f"{line.name} ({line.sku})",
+            min_value=0,
+            max_value=line.left,
+            required=False,
+            initial=0,
+            help_text=f"Units, of {line.left} left, at {line.unit_price} each.",
+        )
+        for line in lines
+        if line.left
+    }
+    fields["restock"] = YesField(
+        label="Put the units back on sale", help_text="Leave it off for goods that are broken."
+    )
+    fields["note"] = LineField(required=False)
+    fields["seen"] = forms.DecimalField(widget=forms.HiddenInput())
+    return type("UnitsForm", (AskForm,), fields)
+
+
+@admin.register(Order)
+class OrderAdmin(FactsAdmin):
+    list_display = ("number_and_name", "placed_at", "price", "shown_state")
+    list_filter = (("state", ChoicesRadioFilter), ("placed_at", PeriodFilter))
+    search_fields = ("number",)
+    search_help_text = "Number, e-mail address, or part of the name"
+    ordering = ("-placed_at", "-pk")
+    inlines = (LineInline, PaymentInline)
+    actions_detail = (
+        "ship",
+        "refund_units",
+        "refund_amount",
+        "refund_all",
+        "cancel",
+        "settle",
+    )
+    fields = (
+        ("number", "shown_state", "placed_at"),
+        ("name", "email", "address"),
+        ("price", "shipping_cost", "paid_and_refunded"),
+        ("tracking", "paid_at", "shipped_at", "closed_at"),
+    )
+    readonly_fields = ("shown_state", "price", "paid_and_refunded")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
+    ) -> tuple[QuerySet[Order], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        by_number = queryset.filter(number=term.upper())
+        if by_number.exists():
+            return by_number, False
+        if "@" in term:
+            return queryset.filter(email_key=customer_limits.email_key(term)), False
+        return queryset.filter(name__icontains=term), False
+
+    @display(description="Order", header=True, ordering="number")
+    def number_and_name(self, order: Order) -> list[str]:
+        return [order.number, f"{order.name}, {order.email}"]
+
+    @display(description="Total", ordering="total")
+    def price(self, order: Order) -> str:
+        return f"{order.total} {order.currency}"
+
+    @display(description="State", label=STATE)
+    def shown_state(self, order: Order) -> str:
+        return order.get_state_display()
+
+    @display(description="Paid, and given back")
+    def paid_and_refunded(self, order: Order) -> str:
+        return f"{_money(order, order.paid())}, {_money(order, order.refunded())}"
+
+    # What staff do
+
+    def has_fulfil_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("shop.change_order")
+
+    def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("shop.add_refund")
+
+    @action(
+        description="Ship",
+        icon="local_shipping",
+        permissions=["fulfil"],
+        url_path="ship",
+        variant=ActionVariant.PRIMARY,
+    )
+    def ship(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            shipped = orders.ship(order.pk, data["tracking"])
+            return f"Order {shipped.number} is shipped; {shipped.email} is told."
+
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Mark order {order.number} as shipped",
+            will=[
+                f"{order.email} is told by e-mail that it is on its way.",
+                "It can’t be cancelled then, only refunded.",
+            ],
+            button="Mark as shipped",
+            do=do,
+            form_class=ShipForm,
+            refusals=REFUSED,
+        )
+
+    @action(description="Refund units", permissions=["refund"], url_path="refund-units")
+    def refund_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            units = {
+                int(name.removeprefix("line_")): number
+                for name, number in data.items()
+                if name.startswith("line_") and number
+            }
+            return _refund(
+                order, units=units, restock=data["restock"], note=data["note"], seen=data["seen"]
+            )
+
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Refund units of order {order.number}",
+            will=[
+                f"Their price goes back to the buyer, of the {_money(order, order.kept())} kept. "
+                "With the last units goes the shipping cost, "
+                f"{_money(order, order.shipping_cost)}.",
+                f"{order.email} is told by e-mail.",
+            ],
+            button="Refund",
+            do=do,
+            form_class=units_form(list(order.lines.all())),
+            initial={"seen": order.refunded()},
+            danger=True,
+            refusals=REFUSED,
+        )
+
+    @action(
+        description="Refund an amount",
+        permissions=["refund"],
+        url_path="refund-amount",
+    )
+    def refund_amount(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Refund an amount of order {order.number}",
+            will=[
+                f"It goes back to the buyer, of the {_money(order, order.kept())} kept. It is for "
+                "no units in particular: all stay sold.",
+                f"{order.email} is told by e-mail.",
+            ],
+            button="Refund",
+            do=lambda data: _refund(
+                order, amount=data["amount"], note=data["note"], seen=data["seen"]
+            ),
+            form_class=AmountForm,
+            initial={"seen": order.refunded()},
+            danger=True,
+            refusals=REFUSED,
+        )
+
+    @action(
+        description="Refund all",
+        permissions=["refund"],
+        url_path="refund-all",
+    )
+    def refund_all(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Refund all of order {order.number}",
+            will=[
+                f"All that is kept, {_money(order, order.kept())}, goes back to the buyer.",
+                f"{order.email} is told by e-mail.",
+            ],
+            button="Refund all",
+            do=lambda data: _refund(
+                order, restock=data["restock"], note=data["note"], seen=data["seen"]
+            ),
+            form_class=units_form([]),
+            initial={"seen": order.refunded()},
+            danger=True,
+            refusals=REFUSED,
+        )
+
+    @action(
+        description="Cancel",
+        permissions=["fulfil", "refund"],
+        url_path="cancel",
+    )
+    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+        kept = order.kept()
+        will = ["Its units go back on sale."]
+        if kept:
+            will.append(
+                f"What is kept of the money, {_money(order, kept)}, goes back to the buyer."
+            )
+        else:
+            will.append("If a payment still comes in, it is given back.")
+
+        def do(data: dict[str, Any]) -> str:
+            was = Order.objects.get(pk=order.pk)
+            now = orders.cancel(order.pk)
+            if was.state == now.state:
+                return f"Order {now.number} was {now.get_state_display()} already."
+            back = now.refunded() - was.refunded()
+            return f"Order {now.number} is cancelled; {_money(now, back)} go back."
+
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Cancel order {order.number}",
+            will=will,
+            button="Cancel the order",
+            do=do,
+            danger=True,
+            refusals=REFUSED,
+        )
+
+    @action(description="Settle", permissions=["fulfil"], url_path="settle")
+    def settle(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            settled = orders.settle(order.pk)
+            return f"Order {settled.number} is {settled.get_state_display()}."
+
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Settle order {order.number} again",
+            will=[
+                "The payment provider is asked how its payments ended, and it is acted on: what "
+                "was paid is kept only with the goods. The worker does so every minute, too."
+            ],
+            button="Ask the provider",
+            do=do,
+            refusals=REFUSED,
+        )
+
+
+def _refund(order: Order, **how: Any) -> str:
+    refunded = orders.refund(order.pk, **how)
+    back = refunded.refunded() - how["seen"]
+    words = f"{_money(order, back)} of order {order.number} go back to the buyer"
+    units = how.get("units")
+    if units:
+        words += f" for {sum(units.values())} units"
+    if how.get("restock"):
+        words += "; the units are on sale again"
+    return f"{words}."
+
+
+def _money(order: Order, amount: Decimal) -> str:
+    return f"{amount:.2f} {order.currency}"

@@ -1,0 +1,145 @@
+"""Payments and refunds: facts, and asking a provider once more."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.decorators import action, display
+
+from inventory.admin.base import REFUSALS, FactsAdmin, ask, change_url, object_or_404
+from inventory.admin.filters import PeriodFilter
+from shop import refunds
+from shop.exceptions import ShopError
+from shop.models import Order, Payment, Refund
+from shop.payments import known as known_providers
+
+
+@admin.register(Payment)
+class PaymentAdmin(FactsAdmin):
+    list_display = ("short_key", "order_link", "money", "shown_state", "started_at", "decided_at")
+    list_select_related = ("order",)
+    list_filter = (("state", ChoicesRadioFilter), ("started_at", PeriodFilter))
+    search_fields = ("reference",)
+    search_help_text = "The order’s number, the provider’s reference or our key, in full"
+    ordering = ("-pk",)
+    fields = (
+        ("order_link", "shown_state", "money"),
+        ("provider", "reference", "key"),
+        ("started_at", "expires_at", "decided_at"),
+    )
+    readonly_fields = ("order_link", "shown_state", "money", "key")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Payment], search_term: str
+    ) -> tuple[QuerySet[Payment], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        order = Order.objects.filter(number=term.upper()).first()
+        if order is not None:
+            return queryset.filter(order=order), False
+        try:
+            return queryset.filter(key=UUID(term)), False
+        except ValueError:
+            # The index of references starts with the provider.
+            return queryset.filter(provider__in=known_providers(), reference=term), False
+
+    @display(description="Payment")
+    def short_key(self, payment: Payment) -> str:
+        return str(payment.key)[:8]
+
+    @display(description="Order")
+    def order_link(self, payment: Payment) -> str:
+        return format_html(
+            '<a class="link" href="{}">{}</a>', change_url(payment.order), payment.order.number
+        )
+
+    @display(description="Amount", ordering="amount")
+    def money(self, payment: Payment) -> str:
+        return f"{payment.amount} {payment.currency}"
+
+    @display(
+        description="State", label={"started": "warning", "paid": "success", "declined": "danger"}
+    )
+    def shown_state(self, payment: Payment) -> str:
+        return payment.get_state_display()
+
+
+@admin.register(Refund)
+class RefundAdmin(FactsAdmin):
+    list_display = ("key_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
+    list_display_links = ("key_of_it",)
+    list_select_related = ("payment__order",)
+    list_filter = (("state", ChoicesRadioFilter), ("reason", ChoicesRadioFilter))
+    search_fields = ("key",)
+    search_help_text = "The order’s number, in full"
+    ordering = ("-pk",)
+    actions_detail = ("carry_out",)
+    fields = (
+        ("order_link", "shown_state", "money"),
+        ("reason", "note"),
+        "problem",
+        ("key", "decided_at", "carried_out_at"),
+    )
+    readonly_fields = ("order_link", "shown_state", "money")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
+    ) -> tuple[QuerySet[Refund], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        payments = Payment.objects.filter(order__number=term.upper())
+        return queryset.filter(payment__in=payments), False
+
+    @display(description="Refund")
+    def key_of_it(self, refund: Refund) -> str:
+        return f"#{refund.pk}"
+
+    @display(description="Order")
+    def order_link(self, refund: Refund) -> str:
+        order = refund.payment.order
+        return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)
+
+    @display(description="Amount", ordering="amount")
+    def money(self, refund: Refund) -> str:
+        return f"{refund.amount} {refund.payment.currency}"
+
+    @display(
+        description="State",
+        label={"on its way": "warning", "done": "success", "refused by the provider": "danger"},
+    )
+    def shown_state(self, refund: Refund) -> str:
+        return refund.get_state_display()
+
+    def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("shop.add_refund")
+
+    @action(description="Try now", icon="sync", permissions=["refund"], url_path="carry-out")
+    def carry_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        refund = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            tried = refunds.carry_out(refund.pk)
+            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}"
+            return f"{words}. {tried.problem}".strip()
+
+        return ask(
+            self,
+            request,
+            refund,
+            title=f"Carry refund #{refund.pk} out now",
+            will=[
+                "The provider is asked to give the money back. However often it is asked, it "
+                "does so once; a refund that is done stays as it is."
+            ],
+            button="Try now",
+            do=do,
+            refusals=(*REFUSALS, ShopError),
+        )

@@ -1,0 +1,60 @@
+"""Staff, groups, and the log of what staff did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from inventory.admin.base import FactsAdmin
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
+@admin.register(LogEntry)
+class LogEntryAdmin(FactsAdmin):
+    list_display = ("action_time", "user", "what", "thing", "words")
+    list_select_related = ("user", "content_type")
+    list_filter = (("action_flag", admin.ChoicesFieldListFilter),)
+    ordering = ("-pk",)
+    fields = (("action_time", "user"), ("what", "thing"), "words")
+    readonly_fields = ("what", "thing", "words")
+
+    @display(description="What")
+    def what(self, entry: LogEntry) -> str:
+        return entry.get_action_flag_display()
+
+    @display(description="Of")
+    def thing(self, entry: LogEntry) -> str:
+        name = f"{entry.content_type}: {entry.object_repr}"
+        url: Any = entry.get_admin_url()
+        return format_html('<a class="link" href="{}">{}</a>', url, name) if url else name
+
+    @display(description="In words")
+    def words(self, entry: LogEntry) -> str:
+        return entry.get_change_message()
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("admin.view_logentry")

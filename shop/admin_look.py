@@ -1,0 +1,101 @@
+"""What Unfold shows on every page of the admin: names, colours, styles, and the way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def may(permission: str) -> Callable[[HttpRequest], bool]:
+    return lambda request: request.user.has_perm(permission)
+
+
+def _item(title: str, icon: str, model: str) -> dict[str, Any]:
+    app, name = model.split(".")
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy(f"admin:{app}_{name}_changelist"),
+        "permission": may(f"{app}.view_{name}"),
+    }
+
+
+def _static(path: str) -> Callable[[HttpRequest], str]:
+    return lambda request: static(path)
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": lambda request: settings.SHOP_NAME,
+    "SITE_HEADER": lambda request: settings.SHOP_NAME,
+    "SITE_SUBHEADER": "Administration",
+    "SITE_ICON": _static("shop/icon.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("shop/icon.svg")}],
+    "SITE_URL": "/",
+    "STYLES": [_static("inventory/admin.css"), _static("shop/admin.css")],
+    "GLOBAL_CALLBACK": "shop.dashboard.banner",
+    "DASHBOARD_CALLBACK": "shop.dashboard.context",
+    "COLORS": {
+        # The storefront's green.
+        "primary": {
+            "50": "oklch(97% .02 165)",
+            "100": "oklch(94% .045 165)",
+            "200": "oklch(88% .08 165)",
+            "300": "oklch(80% .11 165)",
+            "400": "oklch(70% .125 165)",
+            "500": "oklch(58% .115 165)",
+            "600": "oklch(47% .095 165)",
+            "700": "oklch(41% .08 165)",
+            "800": "oklch(35% .065 165)",
+            "900": "oklch(30% .05 165)",
+            "950": "oklch(21% .035 165)",
+        },
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "navigation": [
+            {
+                "items": [
+                    {
+                        "title": "Dashboard",
+                        "icon": "dashboard",
+                        "link": reverse_lazy("admin:index"),
+                    }
+                ]
+            },
+            {
+                "title": "Stock",
+                "separator": True,
+                "items": [
+                    _item("Products", "inventory_2", "inventory.product"),
+                    _item("Stock alerts", "notifications", "inventory.stockalert"),
+                    _item("Reservations", "hourglass_top", "inventory.reservation"),
+                    _item("Stock movements", "swap_vert", "inventory.stockmovement"),
+                    _item("Flash sales", "bolt", "inventory.flashsale"),
+                ],
+            },
+            {
+                "title": "Orders",
+                "separator": True,
+                "items": [
+                    _item("Orders", "receipt_long", "shop.order"),
+                    _item("Payments", "payments", "shop.payment"),
+                    _item("Refunds", "undo", "shop.refund"),
+                ],
+            },
+            {
+                "title": "People",
+                "separator": True,
+                "items": [
+                    _item("Users", "person", "auth.user"),
+                    _item("Groups", "group", "auth.group"),
+                    _item("Log of changes", "history", "admin.logentry"),
+                ],
+            },
+        ],
+    },
+}

@@ -1,0 +1,303 @@
+"""The admin's first page: what a merchant looks at in the morning, in a handful of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.db.models import Case, Count, F, Q, When, Window
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from inventory import alerts
+from inventory.flash_sale import charts
+from inventory.flash_sale.report import is_broken
+from inventory.models import (
+    FlashSale,
+    FlashSaleResult,
+    Product,
+    Reservation,
+    StockAlert,
+)
+from shop.alerts import send_new
+from shop.models import Order
+
+SOON = timedelta(minutes=5)
+LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
+SHOWN = 5  # rows of each short list
+IN_BANNER = 3
+MOST_ALERTS = 100
+LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
+
+
+def staff(request: HttpRequest) -> User:
+    """Who asks; the admin lets in nobody else."""
+    return cast(User, request.user)
+
+
+# On every page: the alerts that nobody has taken note of
+
+
+def banner(request: HttpRequest) -> dict[str, Any]:
+    """What ``admin/alert_banner.html`` shows."""
+    user = request.user
+    if not (user.is_active and user.is_staff and user.has_perm("inventory.view_stockalert")):
+        return {}
+    unseen = [alert for alert in open_alerts(request) if alert.acknowledged_at is None]
+    number = open_alerts(request)[0].unseen_in_all if open_alerts(request) else 0
+    if not number:
+        return {}
+    return {
+        "banner": {
+            "alerts": unseen[:IN_BANNER],
+            "heading": "1 stock alert is open"
+            if number == 1
+            else f"{number} stock alerts are open",
+            "more": number > IN_BANNER,
+            "url": _list(StockAlert, "state=unseen"),
+        }
+    }
+
+
+def open_alerts(request: HttpRequest) -> list[Any]:
+    """The worst first: of the shop's own products, and what breaks the law; once per request."""
+    if not hasattr(request, "open_alerts"):
+        opened = StockAlert.objects.open().select_related("product")
+        unseen = Count("pk", filter=Q(acknowledged_at=None))
+        request.open_alerts = list(  # type: ignore[attr-defined]
+            opened.annotate(unseen_in_all=Window(unseen)).order_by(
+                "product__is_exhibit", LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk"
+            )[:MOST_ALERTS]
+        )
+    found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
+    return found
+
+
+# The dashboard
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with the list behind it."""
+
+    label: str
+    value: str
+    url: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What one snapshot shows; units but for the last four."""
+
+    available: int
+    held: int
+    sold_today: int
+    lapsing: int
+    pending: int
+    checked_at: datetime | None
+    seconds_ago: int | None
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Fill the index page's context; what a user may not see is left out."""
+    may = staff(request).has_perm
+    if may("inventory.view_product"):
+        numbers = _numbers(_midnight())
+        opened = open_alerts(request)
+        context |= {
+            "law": law(numbers, opened),
+            "open_alerts": opened[:SHOWN],
+            "open_alerts_url": _list(StockAlert),
+            "figures": _figures(numbers, request),
+            "low_stock": _low_stock(),
+            "low_stock_url": _list(Product, "stock_is=low"),
+            "hours": _hours_chart(),
+        }
+    if may("inventory.view_flashsale"):
+        context |= _last_flash_sale()
+    context["title"] = "Dashboard"
+    return context
+
+
+def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
+    """The law's state in a line; exhibits are made to break it, and left out."""
+    broken = [each for each in opened if each.kind in LAW and not each.product.is_exhibit]
+    exhibits = any(each.kind in LAW and each.product.is_exhibit for each in opened)
+    if numbers.seconds_ago is None:
+        words = "not checked yet"
+    else:
+        words = f"checked {_ago(numbers.seconds_ago)} ago"
+    return {
+        "keeps": not broken and numbers.seconds_ago is not None,
+        "broken": broken[:SHOWN],
+        "checked": words,
+        "exhibits": exhibits,
+    }
+
+
+def _ago(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h"
+
+
+def _numbers(midnight: datetime) -> Numbers:
+    """All of it in one statement, and so of one snapshot."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT
+                (SELECT coalesce(sum(stock), 0) FROM inventory_product WHERE NOT is_exhibit),
+                coalesce(sum(units) FILTER (WHERE status = 'HELD'), 0),
+                coalesce(sum(units) FILTER (WHERE status = 'SOLD'), 0),
+                count(*) FILTER (WHERE status = 'HELD'
+                    AND expires_at <= statement_timestamp() + %(soon)s::interval),
+                (SELECT count(*) FROM shop_order WHERE state = 'PENDING'),
+                (SELECT max(checked_at) FROM inventory_stockcheck),
+                (SELECT extract(epoch FROM statement_timestamp() - max(checked_at))::int
+                    FROM inventory_stockcheck)
+            FROM (
+                SELECT status, expires_at, product_id, quantity AS units
+                FROM inventory_reservation WHERE status = 'HELD'
+                UNION ALL
+                SELECT status, expires_at, product_id, quantity - returned
+                FROM inventory_reservation
+                WHERE status = 'SOLD' AND decided_at >= %(midnight)s
+            ) AS reservation
+            JOIN inventory_product AS product
+                ON product.id = reservation.product_id AND NOT product.is_exhibit
+            """,
+            {"soon": str(SOON), "midnight": midnight},
+        )
+        return Numbers(*cursor.fetchone())
+
+
+def _midnight() -> datetime:
+    """The beginning of today, in the shop's time zone."""
+    return timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _figures(numbers: Numbers, request: HttpRequest) -> list[Figure]:
+    today = timezone.localdate().isoformat()
+    figures = [
+        Figure("Units available", f"{numbers.available:,}", _list(Product)),
+        Figure("Units held", f"{numbers.held:,}", _list(Reservation, "status__exact=HELD")),
+        Figure(
+            "Units sold today",
+            f"{numbers.sold_today:,}",
+            _list(
+                Reservation,
+                f"status__exact=SOLD&decided_at_from_0={today}&decided_at_from_1=00:00:00",
+            ),
+        ),
+        Figure(
+            "Holds that lapse soon",
+            f"{numbers.lapsing:,}",
+            _list(Reservation, "lapse=soon"),
+            "within five minutes",
+        ),
+    ]
+    if staff(request).has_perm("shop.view_order"):
+        figures.append(
+            Figure(
+                "Orders waiting for payment",
+                f"{numbers.pending:,}",
+                _list(Order, "state__exact=PENDING"),
+            )
+        )
+    return figures
+
+
+def _low_stock() -> list[Product]:
+    low = Product.objects.for_sale().filter(stock__lt=F("low_stock_threshold"))
+    return list(
+        low.only("name", "sku", "stock", "low_stock_threshold").order_by("stock", "pk")[:SHOWN]
+    )
+
+
+def _hours_chart() -> charts.Chart:
+    """Sales and refusals of the last day, by the hour."""
+    zone = timezone.get_current_timezone()
+    now = timezone.localtime()
+    first = _hour(now - timedelta(hours=23), zone)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT 'sold', date_trunc('hour', decided_at), sum(quantity - returned)
+            FROM inventory_reservation AS reservation
+            JOIN inventory_product AS product ON product.id = reservation.product_id
+            WHERE status = 'SOLD' AND decided_at >= %(first)s AND NOT product.is_exhibit
+            GROUP BY 2
+            UNION ALL
+            SELECT 'refused', date_trunc('hour', refused_at), count(*)
+            FROM shop_refusal WHERE refused_at >= %(first)s GROUP BY 2
+            """,
+            {"first": first},
+        )
+        counted = {(what, _hour(at, zone)): int(number) for what, at, number in cursor.fetchall()}
+    hours = [_hour(first + timedelta(hours=hour), zone) for hour in range(24)]
+    series = [
+        (label, [counted.get((what, hour), 0) for hour in hours], colour)
+        for what, label, colour in (
+            ("sold", "units sold", charts.GREEN),
+            ("refused", "buyers refused", charts.RED),
+        )
+    ]
+    return charts.Chart(
+        "Sales and refusals of the last day",
+        "By the hour. A refusal is a buyer who was told that there are too few units.",
+        charts.data([f"{hour:%H}:00" for hour in hours], series),
+        charts.options(),
+    )
+
+
+def _hour(at: datetime, zone: Any) -> datetime:
+    local = at.astimezone(ZoneInfo("UTC"))
+    return local.replace(minute=0, second=0, microsecond=0).astimezone(zone)
+
+
+def _last_flash_sale() -> dict[str, Any]:
+    last = FlashSale.objects.filter(state=FlashSale.State.FINISHED).order_by("-pk").values("pk")[:1]
+    results = list(FlashSaleResult.objects.filter(flash_sale__in=last).select_related("flash_sale"))
+    if not results:
+        return {"flash_sale": None, "flash_sales_url": _list(FlashSale)}
+    sale = results[0].flash_sale
+    return {
+        "flash_sale": sale,
+        "flash_sale_url": reverse("admin:inventory_flashsale_change", args=[sale.pk]),
+        "flash_sale_chart": charts.of(results)[0],
+        "flash_sale_broken": sorted({each.strategy for each in results if is_broken(each)}),
+    }
+
+
+def _list(model: type[Any], query: str = "") -> str:
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{url}?{query}" if query else url
+
+
+# Check now
+
+
+@require_POST
+def check_now(request: HttpRequest) -> HttpResponse:
+    """Check all products, as the worker does every minute, and say what was found."""
+    if not staff(request).has_perm("inventory.view_stockalert"):
+        raise PermissionDenied
+    broken = alerts.check_all()
+    send_new()
+    for state in broken[:SHOWN]:
+        messages.error(request, str(state))
+    if not broken:
+        messages.success(request, "Checked: every unit is accounted for.")
+    return HttpResponseRedirect(reverse(f"{admin.site.name}:index"))

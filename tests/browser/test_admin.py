@@ -1,0 +1,201 @@
+"""The admin as staff use it: what a flash sale breaks, seen, acknowledged, repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.sync_api import Page, expect
+
+from inventory.flash_sale.sale import Parameters, run
+from inventory.models import FlashSale, Product, StockAlert
+from shop import orders, tasks
+from shop.models import Order
+from tests.browser.conftest import NewPage
+from tests.conftest import MakeProduct
+from tests.shop.orders.steps import APPROVE, at_bank, forget_jobs, now, place, stock_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OF_THE_FRAME = {"landmark-one-main", "region", "landmark-unique"}
+
+LogIn = Callable[..., Page]
+
+
+@pytest.fixture
+def log_in(new_page: NewPage) -> LogIn:
+    """A function that opens the admin's first page for a member of staff."""
+
+    def open_admin(**options: object) -> Page:
+        client = Client()
+        client.force_login(User.objects.create_superuser("ada"))
+        page = new_page(**options)
+        cookie = client.cookies["sessionid"]
+        page.context.add_cookies(
+            [{"name": "sessionid", "value": cookie.value, "domain": "localhost", "path": "/"}]
+        )
+        page.goto("/admin/")
+        return page
+
+    return open_admin
+
+
+def go(page: Page, where: str) -> None:
+    """Follow a link of the navigation on the left; an icon's name stands before its own."""
+    page.locator("#nav-sidebar").get_by_role("link", name=where).click()
+
+
+def press(page: Page, button: str) -> None:
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+@pytest.mark.breaks_law
+def test_a_naive_sale_is_seen_acknowledged_and_repaired(log_in: LogIn) -> None:
+    page = log_in()
+    go(page, "Flash sales")
+    page.get_by_role("link", name="Run a flash sale").click()
+    for box in page.get_by_role("checkbox").all():
+        box.uncheck()
+    page.get_by_label("Naive read and save").check()
+    press(page, "Run it")
+    expect(page.get_by_role("status")).to_contain_text("0 of 1 turns done")
+    tasks.run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
+    # The page looks again by itself.
+    expect(page.get_by_role("row").filter(has_text="naive")).to_contain_text(
+        "sold 15 of 10: 5 buyers will be disappointed"
+    )
+    # Fifteen read 10 and write 9, unless a slow machine lets one come late and write 8.
+    exhibit = Product.objects.get()
+    drift = exhibit.stock + 5
+
+    banner = page.get_by_role("complementary", name="Stock alerts")
+    expect(banner).to_contain_text("2 stock alerts are open")
+    figures = f"received 10, available {exhibit.stock}, held 0, sold 15"
+    expect(banner).to_contain_text(f"{figures}: drift +{drift}, oversold 5")
+    banner.get_by_role("link", name="oversold").click()
+    page.get_by_role("link", name="Acknowledge").click()
+    press(page, "Acknowledge")
+    expect(page.locator("body")).to_contain_text("You have acknowledged oversold of Flash sale")
+    expect(banner).to_contain_text("1 stock alert is open")
+
+    page.get_by_role("link", name=exhibit.name, exact=True).click()
+    page.get_by_role("link", name="Repair").click()
+    press(page, "Repair")
+    expect(page.locator("body")).to_contain_text(f"stock {exhibit.stock} → -5")
+    assert open_kinds() == {"OVERSOLD", "NEGATIVE_STOCK"}
+
+    page.get_by_role("link", name="Receive").click()
+    page.get_by_label("Units received").fill("5")
+    press(page, "Receive")
+    expect(page.locator("body")).to_contain_text("stock -5 → 0")
+    assert open_kinds() == set()
+    expect(banner).to_have_count(0)
+    forget_jobs()
+
+
+def open_kinds() -> set[str]:
+    return set(StockAlert.objects.open().values_list("kind", flat=True))
+
+
+def test_receiving_and_removing(log_in: LogIn, make_product: MakeProduct) -> None:
+    lamp = make_product(10, name="Lamp", sku="LAMP")
+    page = log_in()
+    go(page, "Products")
+    page.get_by_role("link", name="Lamp").click()
+    page.get_by_role("link", name="Receive").click()
+    page.get_by_label("Units received").fill("5")
+    page.get_by_label("Note").fill("Note 17")
+    press(page, "Receive")
+    expect(page.locator("body")).to_contain_text("LAMP: stock 10 → 15 (delivery).")
+    page.get_by_role("link", name="Remove").click()
+    page.get_by_label("Units removed").fill("16")
+    press(page, "Remove")
+    expect(page.locator("body")).to_contain_text("Only 15 of LAMP available, 16 asked for.")
+    page.get_by_label("Units removed").fill("3")
+    page.get_by_label("Reason").select_option("damaged or lost")
+    press(page, "Remove")
+    expect(page.locator("body")).to_contain_text("LAMP: stock 15 → 12 (damaged or lost).")
+    assert stock_of(lamp) == 12
+    page.get_by_role("link", name="History").last.click()
+    expect(page.get_by_role("row").filter(has_text="Note 17")).to_contain_text("10 → 15")
+
+
+def test_a_refund_in_part(log_in: LogIn, make_product: MakeProduct) -> None:
+    lamp = make_product(10, name="Lamp", price=Decimal("10.00"))
+    order = place((lamp, 3))
+    at_bank(order, APPROVE)
+    orders.settle(order.pk)
+    page = log_in()
+    go(page, "Orders")
+    page.get_by_role("link", name=order.number).click()
+    page.get_by_role("link", name="Refund units").click()
+    page.get_by_label("Lamp").fill("1")
+    page.get_by_label("Put the units back on sale").check()
+    press(page, "Refund")
+    expect(page.locator("body")).to_contain_text("10.00 EUR of order")
+    assert stock_of(lamp) == 8
+    assert now(order).state == Order.State.PAID
+    forget_jobs()
+
+
+def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: MakeProduct) -> None:
+    lamp = make_product(10, name="Lamp")
+    page = log_in()
+    page.goto(f"/admin/inventory/product/{lamp.pk}/change/")
+    page.get_by_label("Naive read and save").check()
+    press(page, "Save")
+    expect(page.locator("body")).to_contain_text("Tick this box if you mean it")
+    page.get_by_label("Use it all the same").check()
+    press(page, "Save")
+    expect(page.locator("body")).to_contain_text("was changed successfully")
+    lamp.refresh_from_db()
+    assert lamp.strategy == "naive"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
+    log_in: LogIn, make_product: MakeProduct, scheme: str, width: int
+) -> None:
+    lamp = make_product(3, name="Lamp", low_stock_threshold=5)
+    order = place((lamp, 1))
+    sale = run(Parameters(strategies=["single_statement"], stock=1, buyers=2))
+    tasks.check_law(0)
+    alert = StockAlert.objects.get()
+    ours = [
+        "",
+        f"inventory/product/{lamp.pk}/receive/",
+        f"inventory/product/{lamp.pk}/stock-history/",
+        f"inventory/flashsale/{sale.pk}/change/",
+        "inventory/flashsale/run/",
+        f"shop/order/{order.pk}/refund-units/",
+    ]
+    unfolds = [
+        "inventory/product/",
+        f"inventory/product/{lamp.pk}/change/",
+        "inventory/stockalert/",
+        f"inventory/stockalert/{alert.pk}/change/",
+        "inventory/reservation/",
+        "inventory/stockmovement/",
+        "inventory/stockmovement/import/",
+        "shop/order/",
+        f"shop/order/{order.pk}/change/",
+        "shop/payment/",
+        "shop/refund/",
+    ]
+    page = log_in(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for path in ours + unfolds:
+        page.goto(f"/admin/{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        if path in ours:
+            assert violations(page) == [], path
+    forget_jobs()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, but for Unfold's frame: it has no landmarks."""
+    found = Axe().run(page).response["violations"]
+    return [each["id"] for each in found if each["id"] not in OF_THE_FRAME]

@@ -1,0 +1,303 @@
+"""The dashboard, the banner, alerts, and who gets in."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from inventory import alerts, stock
+from inventory.flash_sale.sale import Parameters, run
+from inventory.models import FlashSale, Product, Reservation, StockAlert
+from inventory.reservations import confirm, reserve
+from shop import basket, tasks
+from shop.models import Refusal
+from tests.concurrency import lapse
+from tests.conftest import MakeProduct
+from tests.shop.admin.conftest import Staff, fields_of, words
+from tests.shop.orders.steps import place, queued
+
+INDEX = "/admin/"
+
+
+def figures(response) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    return {figure.label: figure.value for figure in response.context["figures"]}
+
+
+@pytest.mark.django_db
+class TestDashboard:
+    def test_a_new_shop(self, admin: Client) -> None:
+        html = admin.get(INDEX).content.decode()
+        assert "It was not checked yet" in html
+        assert "Nothing is low." in html
+
+    def test_the_law_holds(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(3)
+        response = admin.post("/admin/check-stock/", follow=True)
+        assert words(response) == ["Checked: every unit is accounted for."]
+        assert re.search(
+            r"<strong>Every unit is accounted for</strong>, checked \d s ago",
+            response.content.decode(),
+        )
+
+    @pytest.mark.breaks_law
+    def test_the_law_is_broken(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(10, name="Lamp")
+        Product.objects.filter(pk=product.pk).update(stock=12)
+        html = admin.post("/admin/check-stock/", follow=True).content.decode()
+        assert "<strong>Stock is wrong</strong>" in html
+        assert "drift +2, oversold 0" in html
+
+    @pytest.mark.breaks_law
+    def test_exhibits_are_left_out_and_it_says_so(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(10, is_exhibit=True)
+        Product.objects.filter(pk=product.pk).update(stock=12)
+        html = admin.post("/admin/check-stock/", follow=True).content.decode()
+        assert "Every unit is accounted for" in html
+        assert "Exhibits of flash sales are made to break it" in html
+
+    def test_the_figures_and_the_lists_behind_them(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(20, price=Decimal("10.00"), low_stock_threshold=50)
+        make_product(5, is_exhibit=True)
+        place((lamp, 2))
+        confirm(reserve(lamp, 3, buyer="B").pk)
+        lapse(reserve(lamp, 1, buyer="C"))
+        response = admin.get(INDEX)
+        assert figures(response) == {
+            "Units available": "14",
+            "Units held": "3",
+            "Units sold today": "3",
+            "Holds that lapse soon": "1",
+            "Orders waiting for payment": "1",
+        }
+        lengths = {"Units held": 2, "Units sold today": 1, "Holds that lapse soon": 1}
+        for figure in response.context["figures"]:
+            behind = admin.get(figure.url)
+            assert behind.status_code == 200
+            if figure.label in lengths:
+                assert len(behind.context["cl"].result_list) == lengths[figure.label]
+        assert "14 left, wanted 50" in response.content.decode()
+
+    def test_sales_and_refusals_of_the_last_day(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(3)
+        confirm(reserve(lamp, 2, buyer="A").pk)
+        with pytest.raises(basket.Refused):
+            basket.reserve(lamp, 2, buyer="B", key="00000000-0000-0000-0000-000000000001")  # type: ignore[arg-type]
+        assert Refusal.objects.get().quantity == 2
+        chart = admin.get(INDEX).context["hours"].data
+        assert '"units sold", "data": [' + "0, " * 23 + "2]" in chart
+        assert '"buyers refused", "data": [' + "0, " * 23 + "1]" in chart
+
+    @pytest.mark.parametrize("group", ["", "merchant", "auditor"])
+    def test_it_takes_fewer_than_ten_queries(
+        self,
+        staff: Staff,
+        make_product: MakeProduct,
+        django_assert_max_num_queries: object,
+        group: str,
+    ) -> None:
+        for number in range(8):
+            product = make_product(3, low_stock_threshold=5)
+            place((product, 1), buyer=f"B{number}")
+        alerts.check_all()
+        client = staff(group)
+        client.get(INDEX)
+        with django_assert_max_num_queries(9):  # type: ignore[operator]
+            assert client.get(INDEX).status_code == 200
+
+    def test_staff_without_rights_sees_no_figures(self, staff: Staff) -> None:
+        User.objects.create_user("new", is_staff=True)
+        client = Client()
+        client.force_login(User.objects.get(username="new"))
+        html = client.get(INDEX).content.decode()
+        assert "Units available" not in html
+        assert client.post("/admin/check-stock/").status_code == 403
+
+    def test_checking_is_a_post_of_staff(self, admin: Client, client: Client) -> None:
+        assert admin.get("/admin/check-stock/").status_code == 405
+        assert client.post("/admin/check-stock/").status_code == 302
+
+
+@pytest.mark.django_db
+class TestAlerts:
+    def test_the_banner_is_on_every_page_until_acknowledged(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1, name="Lamp", low_stock_threshold=2)
+        alerts.check_all()
+        for name in ("index", "shop_order_changelist", "inventory_product_add"):
+            assert "Lamp: low stock" in admin.get(reverse(f"admin:{name}")).content.decode()
+        url = reverse("admin:inventory_stockalert_acknowledge", args=[StockAlert.objects.get().pk])
+        assert "doesn’t show it any more" in admin.get(url).content.decode()
+        response = admin.post(url, {"confirmed": "yes"}, follow=True)
+        assert words(response) == ["You have acknowledged low stock of Lamp."]
+        assert 'class="banner"' not in response.content.decode()
+        assert StockAlert.objects.open().count() == 1
+        again = admin.post(url, {"confirmed": "yes"}, follow=True)
+        assert "already" in words(again)[0]
+        stock.receive(product, 5)
+        assert not StockAlert.objects.open().exists()
+
+    def test_many_at_once(self, staff: Staff, make_product: MakeProduct) -> None:
+        for _ in range(8):
+            make_product(0, low_stock_threshold=1)
+        alerts.check_all()
+        client = staff("merchant")
+        assert "8 stock alerts are open" in client.get(INDEX).content.decode()
+        url = reverse("admin:inventory_stockalert_changelist")
+        ticked = [str(alert.pk) for alert in StockAlert.objects.all()]
+        form = {"_selected_action": ticked, "action": "acknowledge_ticked"}
+        client.post(url, {**form, "confirmed": "yes"})
+        assert not StockAlert.objects.unacknowledged().exists()
+
+    def test_an_auditor_sees_and_does_not_acknowledge(
+        self, staff: Staff, make_product: MakeProduct
+    ) -> None:
+        make_product(0, low_stock_threshold=1)
+        alerts.check_all()
+        alert = StockAlert.objects.get()
+        client = staff("auditor")
+        page = reverse("admin:inventory_stockalert_change", args=[alert.pk])
+        assert client.get(page).status_code == 200
+        assert client.post(page.replace("change", "acknowledge")).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.breaks_law
+class TestFlashSales:
+    FORM = {
+        "strategies": ["naive", "single_statement"],
+        "stock": "10",
+        "buyers": "15",
+        "least": "1",
+        "most": "1",
+        "payment_ms": "50",
+        "rounds": "1",
+    }
+    RUN = "/admin/inventory/flashsale/run/"
+
+    def test_a_worker_holds_it_and_the_page_shows_how_far_it_is(self, admin: Client) -> None:
+        response = admin.post(self.RUN, self.FORM, follow=True)
+        html = response.content.decode()
+        assert "0 of 2 turns done" in html
+        assert 'http-equiv="refresh"' in html
+        sale = FlashSale.objects.get()
+        assert (sale.state, str(sale.started_by)) == (FlashSale.State.QUEUED, "staff")
+        [arguments] = queued("run_flash_sale")
+        tasks.run_flash_sale(**arguments)
+        html = admin.get(response.request["PATH_INFO"]).content.decode()
+        assert "sold 15 of 10: 5 buyers will be disappointed" in html
+        assert 'http-equiv="refresh"' not in html
+        html = admin.get(INDEX).content.decode()
+        assert "Broken by naive." in html
+
+    def test_a_sale_whose_worker_was_killed_counts_as_broken_off(self, admin: Client) -> None:
+        admin.post(self.RUN, self.FORM)
+        FlashSale.objects.update(state=FlashSale.State.RUNNING)
+        tasks.run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
+        sale = FlashSale.objects.get()
+        assert sale.state == FlashSale.State.BROKEN_OFF
+        page = reverse("admin:inventory_flashsale_change", args=[sale.pk])
+        assert "ended in the middle" in admin.get(page).content.decode()
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("buyers", "100000"),
+            ("buyers", "0"),
+            ("stock", "abc"),
+            ("rounds", "6"),
+            ("payment_ms", "60000"),
+            ("strategies", "nonsense"),
+            ("least", "3"),
+        ],
+    )
+    def test_its_size_is_bounded(self, admin: Client, field: str, value: str) -> None:
+        response = admin.post(self.RUN, {**self.FORM, field: value})
+        assert response.status_code == 200
+        assert response.context["form"].errors
+        assert not FlashSale.objects.exists()
+
+    def test_only_with_the_right(self, staff: Staff) -> None:
+        assert staff("merchant").post(self.RUN, self.FORM).status_code == 403
+
+    def test_one_from_the_command_line_is_shown_too(self, staff: Staff) -> None:
+        sale = run(Parameters(strategies=["single_statement"], buyers=3, rounds=2))
+        page = reverse("admin:inventory_flashsale_change", args=[sale.pk])
+        assert "exact" in staff("auditor").get(page).content.decode()
+
+
+# Who gets in, and what a page may do
+
+
+@pytest.mark.django_db
+class TestLogin:
+    def attempt(self, client: Client, password: str, name: str = "ada") -> int:
+        return client.post("/admin/login/", {"username": name, "password": password}).status_code
+
+    def test_too_many_wrong_passwords(self, client: Client, settings: LazySettings) -> None:
+        settings.POSTS_PER_ADDRESS = None
+        User.objects.create_superuser("ada", password="right-one-1")
+        User.objects.create_superuser("bob", password="right-one-1")
+        assert [self.attempt(client, "wrong") for _ in range(4)] == [200] * 4
+        assert self.attempt(client, "wrong") == 429
+        response = client.post("/admin/login/", {"username": "ada", "password": "right-one-1"})
+        assert response.status_code == 429
+        assert "wait a quarter of an hour" in response.content.decode()
+        assert self.attempt(client, "right-one-1", "bob") == 302
+
+    def test_the_right_password(self, client: Client) -> None:
+        User.objects.create_superuser("ada", password="right-one-1")
+        assert self.attempt(client, "wrong") == 200
+        assert self.attempt(client, "right-one-1") == 302
+
+
+@pytest.mark.django_db
+def test_only_the_admin_gets_a_looser_policy(admin: Client) -> None:
+    of_admin = admin.get(INDEX)["Content-Security-Policy"]
+    assert "script-src 'self' 'unsafe-eval'" in of_admin
+    assert "style-src 'self' 'unsafe-inline'" in of_admin
+    assert "script-src 'self' 'unsafe-inline'" not in of_admin
+    of_shop = admin.get("/")["Content-Security-Policy"]
+    assert "unsafe" not in of_shop
+
+
+@pytest.mark.django_db
+def test_every_list_opens_and_asks_a_constant_number_of_queries(
+    admin: Client, make_product: MakeProduct, django_assert_max_num_queries: object
+) -> None:
+    for number in range(6):
+        place((make_product(3, low_stock_threshold=5), 1), buyer=f"B{number}")
+    alerts.check_all()
+    for name in (
+        "inventory_product",
+        "inventory_stockalert",
+        "inventory_reservation",
+        "inventory_stockmovement",
+        "inventory_flashsale",
+        "shop_order",
+        "shop_payment",
+        "shop_refund",
+        "admin_logentry",
+    ):
+        with django_assert_max_num_queries(5) as seen:  # type: ignore[operator]
+            assert admin.get(reverse(f"admin:{name}_changelist")).status_code == 200
+        assert not [q for q in seen.captured_queries if "COUNT(*) AS" in q["sql"]], name
+    assert Reservation.objects.count() == 6
+
+
+@pytest.mark.django_db
+def test_forms_of_the_admin_keep_what_was_typed(admin: Client) -> None:
+    response = admin.post("/admin/inventory/flashsale/run/", {"stock": "7", "buyers": "x"})
+    assert fields_of(response.content.decode(), "stock")["stock"] == "7"

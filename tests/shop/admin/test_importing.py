@@ -1,0 +1,258 @@
+"""CSV in and out: a preview of old → new, and nothing guessed. Scenario 30."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.test import Client
+from django.urls import reverse
+
+from inventory.locking import lock_product
+from inventory.models import Product, StockMovement
+from inventory.reservations import confirm, reserve
+from tests.concurrency import at_once, wait_until_somebody_waits_for_a_lock
+from tests.conftest import MakeProduct
+from tests.shop.admin.conftest import Staff, fields_of, words
+
+pytestmark = pytest.mark.django_db
+
+STOCK, PRODUCTS = "inventory_stockmovement", "inventory_product"
+
+
+def upload(admin: Client, what: str, *lines: str) -> Any:
+    """Choose a file of these lines; the answer is the preview, or what is wrong."""
+    file = SimpleUploadedFile("file.csv", "\n".join(lines).encode(), "text/csv")
+    url = reverse(f"admin:{what}_import")
+    return admin.post(url, {"import_file": file, "format": "0", "resource": ""})
+
+
+def confirm_form(preview: Any) -> dict[str, str]:
+    return fields_of(preview.content.decode(), "import_file_name")
+
+
+def finish(admin: Client, what: str, preview: Any) -> Any:
+    form = confirm_form(preview)
+    return admin.post(reverse(f"admin:{what}_process_import"), form, follow=True)
+
+
+def stocks() -> dict[str, int]:
+    return dict(Product.objects.values_list("sku", "stock"))
+
+
+# Stock
+
+
+class TestStock:
+    def test_a_preview_and_then_signed_movements(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        make_product(10, sku="LAMP")
+        make_product(4, sku="POT")
+        preview = upload(
+            admin, STOCK, "sku,units,reason,note", "LAMP,12,DELIVERY,Note 17", "POT,-3,damage,"
+        )
+        html = preview.content.decode()
+        assert "10 → 22" in html
+        assert "4 → 1" in html
+        assert stocks() == {"LAMP": 10, "POT": 4}
+        assert StockMovement.objects.count() == 2
+        finish(admin, STOCK, preview)
+        assert stocks() == {"LAMP": 22, "POT": 1}
+        movement = StockMovement.objects.get(product__sku="LAMP", units=12)
+        assert (movement.note, str(movement.made_by)) == ("Note 17", "staff")
+        assert LogEntry.objects.count() == 2
+
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            ("LAMP,abc", "“abc” is no number of units"),
+            ("LAMP,", "“” is no number of units"),
+            ("LAMP,1.5", "“1.5” is no number of units"),
+            ("LAMP,0", "“0” is no number of units"),
+            ("LAMP,1e3", "“1e3” is no number of units"),
+            ("LAMP,-5", "Only 3 of LAMP available, 5 asked for."),
+            ("LAMP,9999999999", "can&#x27;t have more than"),
+            ("LAMP,87893287498", "is no number of units"),
+            ("LAMP,٣", "is no number of units"),
+            ("NONE,5", "There is no product with the SKU NONE."),
+            (",5", "The SKU is missing."),
+            ("POT,1\nPOT,2", "POT is in this file twice."),
+        ],
+    )
+    def test_rows_that_are_refused_and_named(
+        self, admin: Client, make_product: MakeProduct, row: str, said: str
+    ) -> None:
+        make_product(3, sku="LAMP")
+        make_product(0, sku="POT")
+        preview = upload(admin, STOCK, "sku,units", "POT,1" if "POT" not in row else "LAMP,1", row)
+        html = preview.content.decode()
+        assert said in html
+        assert "import_file_name" not in html  # there is nothing to confirm
+        assert stocks() == {"LAMP": 3, "POT": 0}
+
+    def test_what_was_sold_between_the_preview_and_the_import_counts(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        """Nothing of the file is done if one row can't be."""
+        lamp = make_product(5, sku="LAMP")
+        make_product(0, sku="POT")
+        preview = upload(admin, STOCK, "sku,units", "POT,7", "LAMP,-4")
+        confirm(reserve(lamp, 3, buyer="A").pk)
+        response = finish(admin, STOCK, preview)
+        assert "Nothing was imported." in words(response)[0]
+        assert "Only 2 of LAMP available, 4 asked for." in words(response)[0]
+        assert stocks() == {"LAMP": 2, "POT": 0}
+
+    def test_a_file_is_imported_once(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(1, sku="LAMP")
+        preview = upload(admin, STOCK, "sku,units", "LAMP,5")
+        finish(admin, STOCK, preview)
+        again = finish(admin, STOCK, preview)
+        assert words(again) == ["This file has been imported already; choose it again."]
+        assert stocks() == {"LAMP": 6}
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            ("sku,stock", "LAMP,5"),
+            ("name,units", "LAMP,5"),
+            ("sku,units,price", "LAMP,5,1"),
+        ],
+    )
+    def test_other_columns(
+        self, admin: Client, make_product: MakeProduct, lines: tuple[str, ...]
+    ) -> None:
+        make_product(1, sku="LAMP")
+        html = upload(admin, STOCK, *lines).content.decode()
+        assert "The columns must be sku and units" in html
+        assert "Traceback" not in html
+        assert stocks() == {"LAMP": 1}
+
+    def test_an_empty_file_and_a_binary_one(self, admin: Client) -> None:
+        for content in (b"", b"sku,units\n", b"\x89PNG\x00\xff"):
+            file = SimpleUploadedFile("file.csv", content)
+            form = {"import_file": file, "format": "0", "resource": ""}
+            response = admin.post(reverse(f"admin:{STOCK}_import"), form)
+            assert response.status_code == 200
+            assert "import_file_name" not in response.content.decode()
+
+    def test_the_export_can_not_be_taken_for_absolute_numbers(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        make_product(10, sku="LAMP")
+        url = reverse(f"admin:{STOCK}_export")
+        form = fields_of(admin.get(url).content.decode(), "format")
+        csv = admin.post(url, {**form, "format": "0"}).content.decode()
+        header, row = csv.splitlines()
+        assert header.startswith("sku,units,reason,note,stock_before,stock_after,made_by")
+        assert row.startswith("LAMP,10,DELIVERY,,0,10,")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_double_click_imports_once(staff: Staff, make_product: MakeProduct) -> None:
+    lamp = make_product(1, sku="LAMP")
+    admin = staff()
+    form = confirm_form(upload(admin, STOCK, "sku,units", "LAMP,5"))
+    url = reverse(f"admin:{STOCK}_process_import")
+    clients = [Client() for _ in range(3)]
+    for client in clients:
+        client.cookies = admin.cookies
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():  # nobody can finish before all three have begun
+            lock_product(lamp.pk)
+            clicks = pool.submit(at_once, [partial(client.post, url, form) for client in clients])
+            wait_until_somebody_waits_for_a_lock(number=3)
+        assert [answer.status_code for answer in clicks.result()] == [302] * 3
+    assert stocks() == {"LAMP": 6}
+
+
+# Products
+
+
+HEADER = "sku,name,price,low_stock_threshold,max_per_buyer,strategy,is_active,description"
+
+
+class TestProducts:
+    def test_a_preview_and_then_what_was_changed(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(10, sku="LAMP", name="Lamp", price=Decimal("10.00"))
+        preview = upload(admin, PRODUCTS, "sku,name,price", "LAMP,Lamp,12.50", "KITE,Kite,7")
+        html = preview.content.decode()
+        assert "10.00 → 12.50" in html
+        assert "Kite" in html
+        lamp.refresh_from_db()
+        assert lamp.price == Decimal("10.00")
+        assert Product.objects.count() == 1
+        confirm(reserve(lamp, 4, buyer="A").pk)
+        finish(admin, PRODUCTS, preview)
+        lamp.refresh_from_db()
+        assert (lamp.price, lamp.stock) == (Decimal("12.50"), 6)
+        kite = Product.objects.get(sku="KITE")
+        assert (kite.slug, kite.stock, kite.is_active) == ("kite", 0, True)
+
+    @pytest.mark.parametrize(
+        ("row", "said"),
+        [
+            ("LAMP,Lamp,-5,0,,,yes,", "“-5” is no amount"),
+            ("LAMP,Lamp,,0,,,yes,", "“” is no amount"),
+            ("LAMP,Lamp,abc,0,,,yes,", "“abc” is no amount"),
+            ('LAMP,Lamp,"2,5",0,,,yes,', "“2,5” is no amount"),
+            ("LAMP,Lamp,1e3,0,,,yes,", "“1e3” is no amount"),
+            ("LAMP,Lamp,NaN,0,,,yes,", "“NaN” is no amount"),
+            ("LAMP,Lamp,1,-5,,,yes,", "“-5” is no whole number from 0"),
+            ("LAMP,Lamp,1,,,,yes,", "“” is no whole number from 0"),
+            ("LAMP,Lamp,1,1.5,,,yes,", "“1.5” is no whole number from 0"),
+            ("LAMP,Lamp,1,0,0,,yes,", "“0” is no whole number from 1"),
+            ("LAMP,Lamp,1,0,,,maybe,", "“maybe” is neither yes nor no"),
+            ("LAMP,Lamp,1,0,,,,", "“” is neither yes nor no"),
+            ("LAMP,Lamp,1,0,,nonsense,yes,", "not a valid choice"),
+            ("LAMP,Lamp,1,0,,naive,yes,", "naive oversells"),
+            ("LAMP,,1,0,,,yes,", "cannot be blank"),
+            (",Lamp,1,0,,,yes,", "The SKU is missing"),
+            ("LAMP,A,1,0,,,yes,\nLAMP,B,1,0,,,yes,", "LAMP is in this file twice"),
+        ],
+    )
+    def test_rows_that_are_refused_and_named(
+        self, admin: Client, make_product: MakeProduct, row: str, said: str
+    ) -> None:
+        lamp = make_product(3, sku="LAMP", name="Lamp")
+        html = upload(admin, PRODUCTS, HEADER, row).content.decode()
+        assert said in html
+        assert "import_file_name" not in html
+        lamp.refresh_from_db()
+        assert (lamp.name, lamp.price) == ("Lamp", Decimal("19.90"))
+
+    def test_stock_is_no_column_of_products(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(3, sku="LAMP")
+        html = upload(admin, PRODUCTS, "sku,stock", "LAMP,99").content.decode()
+        assert "import it as stock movements" in html
+        assert stocks() == {"LAMP": 3}
+
+    def test_what_is_exported_can_be_imported_again(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        make_product(3, sku="LAMP", name="=1+1", max_per_buyer=2, description="Two\nlines")
+        url = reverse(f"admin:{PRODUCTS}_export")
+        form = fields_of(admin.get(url).content.decode(), "format")
+        csv = admin.post(url, {**form, "format": "0"}).content.decode()
+        assert "stock" not in csv.splitlines()[0].replace("low_stock", "")
+        assert ",=1+1" not in csv  # a spreadsheet would compute it
+        preview = upload(admin, PRODUCTS, csv.replace("1+1", "=1+1"))
+        assert "Skipped" in preview.content.decode()
+
+
+def test_an_auditor_exports_and_does_not_import(staff: Staff, make_product: MakeProduct) -> None:
+    make_product(3, sku="LAMP")
+    auditor = staff("auditor")
+    for what in (STOCK, PRODUCTS):
+        assert auditor.get(reverse(f"admin:{what}_export")).status_code == 200
+        assert upload(auditor, what, "sku,units", "LAMP,5").status_code == 403
+        assert auditor.post(reverse(f"admin:{what}_process_import")).status_code == 403

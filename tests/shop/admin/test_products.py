@@ -1,0 +1,298 @@
+"""Products in the admin: scenarios 26 to 29, and what moves stock."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from functools import partial
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from inventory.admin.products import ProductForm
+from inventory.exceptions import NotForSale
+from inventory.models import Product, Reservation, StockMovement
+from inventory.reservations import confirm, reserve
+from tests.concurrency import at_once
+from tests.conftest import MakeProduct
+from tests.shop.admin.conftest import Staff, fields_of, words
+
+pytestmark = pytest.mark.django_db
+
+
+def page(product: Product, name: str = "change") -> str:
+    return reverse(f"admin:inventory_product_{name}", args=[product.pk])
+
+
+def opened(admin: Client, product: Product) -> dict[str, str]:
+    """What the product's form posts if nothing is changed in it."""
+    return fields_of(admin.get(page(product)).content.decode(), "name")
+
+
+# The form
+
+
+class TestSavingTheForm:
+    def test_does_not_write_back_stock_that_was_sold_meanwhile(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        """Scenario 26: opened at 10, four are sold, a new description is saved: 6."""
+        product = make_product(10)
+        form = opened(admin, product)
+        confirm(reserve(product, 4, buyer="A").pk)
+        response = admin.post(page(product), {**form, "description": "New"})
+        assert response.status_code == 302
+        product.refresh_from_db()
+        assert (product.stock, product.description) == (6, "New")
+
+    def test_writes_only_what_was_changed_in_it(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1, low_stock_threshold=1)
+        form = opened(admin, product)
+        Product.objects.filter(pk=product.pk).update(
+            price=Decimal("25.00"), low_stock_threshold=9, is_active=False
+        )
+        admin.post(page(product), {**form, "name": "Better"})
+        product.refresh_from_db()
+        assert product.name == "Better"
+        assert (product.price, product.low_stock_threshold) == (Decimal("25.00"), 9)
+        assert not product.is_active
+
+    def test_says_so_if_the_price_was_changed_by_somebody_else(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1, price=Decimal("10.00"))
+        form = opened(admin, product)
+        Product.objects.filter(pk=product.pk).update(price=Decimal("12.00"))
+        response = admin.post(page(product), {**form, "price": "11.00"})
+        assert response.status_code == 200
+        assert "changed this from “10.00” to “12.00”" in response.content.decode()
+        product.refresh_from_db()
+        assert product.price == Decimal("12.00")
+
+    def test_stock_can_not_be_typed(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(3)
+        form = opened(admin, product)
+        assert not {"stock", "units_received", "version"} & set(form)
+        admin.post(page(product), {**form, "stock": "99", "units_received": "99"})
+        product.refresh_from_db()
+        assert (product.stock, product.units_received) == (3, 3)
+
+    def test_asks_once_more_before_an_unsafe_strategy(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1)
+        form = opened(admin, product)
+        response = admin.post(page(product), {**form, "strategy": "naive"})
+        assert "Tick this box if you mean it" in response.content.decode()
+        product.refresh_from_db()
+        assert product.strategy == ""
+        again = fields_of(response.content.decode(), "name")
+        admin.post(page(product), {**again, "confirm_unsafe": "on"})
+        product.refresh_from_db()
+        assert product.strategy == "naive"
+
+    def test_explains_every_strategy(self, admin: Client, make_product: MakeProduct) -> None:
+        html = admin.get(page(make_product(1))).content.decode()
+        assert "updates are lost" in html
+        assert "the fastest by far" in html
+
+    def test_a_new_product_has_no_stock(self, admin: Client) -> None:
+        add = reverse("admin:inventory_product_add")
+        form = fields_of(admin.get(add).content.decode(), "name")
+        new = {"name": "Kite", "sku": "KITE", "slug": "kite", "price": "12.50"}
+        response = admin.post(add, {**form, **new}, follow=True)
+        assert any("has no stock yet" in line for line in words(response))
+        assert Product.objects.get().stock == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sale_between_reading_and_writing_the_product_counts(
+    admin: Client, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(10)
+    form = opened(admin, product)
+    check = ProductForm._check_nobody_else_changed_it
+
+    def be_late(form: ProductForm) -> None:
+        at_once([partial(reserve, product, 4, buyer="A")])
+        check(form)
+
+    monkeypatch.setattr(ProductForm, "_check_nobody_else_changed_it", be_late)
+    admin.post(page(product), {**form, "description": "New"})
+    product.refresh_from_db()
+    assert (product.stock, product.description) == (6, "New")
+
+
+# Receiving, removing, repairing
+
+
+class TestMovingStock:
+    def test_receiving_shows_old_and_new(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(2, sku="LAMP")
+        form = {"units": "5", "reason": "DELIVERY", "note": "Note 17"}
+        response = admin.post(page(product, "receive_units"), form, follow=True)
+        assert words(response) == ["LAMP: stock 2 → 7 (delivery)."]
+        movement = StockMovement.objects.first()
+        assert movement is not None
+        assert (movement.units, movement.note, str(movement.made_by)) == (5, "Note 17", "staff")
+        assert LogEntry.objects.get().change_message == "LAMP: stock 2 → 7 (delivery)."
+
+    @pytest.mark.parametrize(
+        "units", ["", "0", "-1", "abc", "1.5", "2,5", "1e3", "87893287498", "1" + "0" * 21, "\0"]
+    )
+    def test_a_number_that_makes_no_sense(
+        self, admin: Client, make_product: MakeProduct, units: str
+    ) -> None:
+        product = make_product(2)
+        for name, reason in (("receive_units", "DELIVERY"), ("remove_units", "DAMAGE")):
+            form = {"units": units, "reason": reason, "note": "kept"}
+            response = admin.post(page(product, name), form)
+            assert response.status_code == 200
+            assert response.context["form"].errors["units"]
+            assert "kept" in response.content.decode()
+        product.refresh_from_db()
+        assert product.stock == 2
+
+    def test_removing_more_than_is_available_is_refused_with_the_numbers(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        """Scenario 27: holds and sales stay."""
+        product = make_product(10, sku="LAMP")
+        reserve(product, 3, buyer="A")
+        confirm(reserve(product, 4, buyer="B").pk)
+        form = {"units": "4", "reason": "DAMAGE", "note": ""}
+        response = admin.post(page(product, "remove_units"), form)
+        assert "Only 3 of LAMP available, 4 asked for." in response.content.decode()
+        product.refresh_from_db()
+        assert (product.stock, product.units_received) == (3, 10)
+        assert Reservation.objects.units() == 7
+
+    def test_a_nul_byte_in_the_note(self, admin: Client, make_product: MakeProduct) -> None:
+        form = {"units": "1", "reason": "DELIVERY", "note": "a\0b"}
+        response = admin.post(page(make_product(2), "receive_units"), form)
+        assert response.context["form"].errors["note"]
+
+    @pytest.mark.breaks_law
+    def test_repairing(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(10, sku="LAMP")
+        Product.objects.filter(pk=product.pk).update(stock=7)
+        assert "7 → 10" in admin.get(page(product, "repair_count")).content.decode()
+        response = admin.post(page(product, "repair_count"), {"note": "lost"}, follow=True)
+        assert words(response) == ["LAMP: stock 7 → 10 (repair of the count)."]
+
+    def test_the_history_tells_who_when_why_and_how(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(10)
+        reserve(product, 2, buyer="somebody-unknown")
+        form = {"units": "3", "reason": "DAMAGE", "note": "dropped"}
+        admin.post(page(product, "remove_units"), form)
+        html = admin.get(page(product, "stock_history")).content.decode()
+        assert html.index("damaged or lost: dropped") < html.index("reserved, held")
+        assert html.index("reserved, held") < html.index("0 → 10")
+        for seen in ("8 → 5", "somebody-unk", "Single statement", "a command or a job"):
+            assert seen in html
+
+
+def test_the_history_goes_on_page_by_page(admin: Client, make_product: MakeProduct) -> None:
+    product = make_product(100)
+    for number in range(60):
+        reserve(product, 1, buyer=f"B{number}")
+    first = admin.get(page(product, "stock_history"))
+    assert len(first.context["entries"]) == 50
+    older = admin.get(page(product, "stock_history"), {"before": first.context["older"]})
+    assert len(older.context["entries"]) == 11
+    assert not {e.reservation_id for e in older.context["entries"]} & {
+        e.reservation_id for e in first.context["entries"]
+    }
+
+
+@pytest.mark.parametrize("before", ["", "abc", "2026-01-01", "\0", "9999-99-99T00:00:00+00:00"])
+def test_a_history_from_nonsense(admin: Client, make_product: MakeProduct, before: str) -> None:
+    response = admin.get(page(make_product(1), "stock_history"), {"before": before})
+    assert response.status_code == 200
+
+
+# Deleting
+
+
+class TestDeleting:
+    """Scenario 28: history stays, and switching off is offered."""
+
+    def test_a_product_with_a_history(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(3, name="Lamp")
+        reserve(product, 1, buyer="A")
+        response = admin.get(page(product, "delete"), follow=True)
+        assert "history stays" in words(response)[0]
+        assert "Switch Lamp off" in response.content.decode()
+        assert admin.post(page(product, "delete"), {"post": "yes"}).status_code == 302
+        assert Product.objects.exists()
+        admin.post(page(product, "switch_off"), {"confirmed": "yes"})
+        product.refresh_from_db()
+        assert not product.is_active
+        assert Reservation.objects.count() == 1
+
+    def test_many_at_once(self, admin: Client, make_product: MakeProduct) -> None:
+        products = [make_product(3), make_product(0)]
+        ticked = {"_selected_action": [product.pk for product in products]}
+        url = reverse("admin:inventory_product_changelist")
+        response = admin.post(url, {"action": "delete_or_refuse", **ticked})
+        assert "Nothing was deleted" in words(response)[0]
+        assert "Switch them off instead?" in response.content.decode()
+        assert Product.objects.count() == 2
+        form = fields_of(response.content.decode(), "_selected_action")
+        admin.post(url, {**form, "confirmed": "yes"})
+        assert list(Product.objects.order_by("pk").values_list("is_active", flat=True)) == [
+            False,
+            True,
+        ]
+
+    def test_what_never_had_stock_can_go(self, admin: Client, make_product: MakeProduct) -> None:
+        ticked = {"_selected_action": [make_product(0).pk], "action": "delete_or_refuse"}
+        url = reverse("admin:inventory_product_changelist")
+        assert "for good" in admin.post(url, ticked).content.decode()
+        assert Product.objects.exists()
+        admin.post(url, {**ticked, "confirmed": "yes"})
+        assert not Product.objects.exists()
+        assert LogEntry.objects.get().is_deletion()
+
+
+def test_a_product_that_is_switched_off_while_in_a_basket(
+    admin: Client, make_product: MakeProduct
+) -> None:
+    """Scenario 29: no new holds, a running hold may finish."""
+    product = make_product(3)
+    hold = reserve(product, 1, buyer="A")
+    admin.post(page(product, "switch_off"), {"confirmed": "yes"})
+    product.refresh_from_db()
+    with pytest.raises(NotForSale):
+        reserve(product, 1, buyer="B")
+    assert confirm(hold.pk).status == Reservation.Status.SOLD
+
+
+# Rights
+
+
+def test_an_auditor_sees_and_changes_nothing(staff: Staff, make_product: MakeProduct) -> None:
+    auditor, product = staff("auditor"), make_product(3)
+    assert auditor.get(page(product)).status_code == 200
+    assert auditor.get(page(product, "stock_history")).status_code == 200
+    for name in ("receive_units", "remove_units", "repair_count", "switch_off"):
+        url = page(product, name)
+        assert auditor.get(url).status_code == 403
+        assert auditor.post(url, {"units": "1", "reason": "DELIVERY"}).status_code == 403
+    assert auditor.post(page(product), {"name": "Mine"}).status_code == 403
+    assert auditor.get(page(product, "delete")).status_code == 403
+    assert auditor.get(reverse("admin:inventory_product_import")).status_code == 403
+
+
+def test_a_merchant_does_all_of_it(staff: Staff, make_product: MakeProduct) -> None:
+    merchant, product = staff("merchant"), make_product(3)
+    for name in ("change", "receive_units", "remove_units", "repair_count", "switch_off"):
+        assert merchant.get(page(product, name)).status_code == 200
+    assert merchant.get(reverse("admin:auth_user_changelist")).status_code == 403
+    run = reverse("admin:inventory_flashsale_run_flash_sale")
+    assert merchant.get(run).status_code == 403
