@@ -193,6 +193,7 @@ EMAIL_TIMEOUT = 30  # seconds
 
 # The admin (shop/admin_look.py)
 
+LOGIN_REDIRECT_URL = "admin:index"  # only staff log in
 UNFOLD = admin_look.UNFOLD
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text in a spreadsheet
 

@@ -165,7 +165,13 @@ def strategy_choices() -> list[tuple[str, str | SafeString]]:
     """The strategies, each with what it says of itself."""
     default = strategies.get(conf.default_strategy())
     choices: list[tuple[str, str | SafeString]] = [
-        ("", format_html("<strong>The shop’s default</strong>, at present {}", default.label))
+        (
+            "",
+            format_html(
+                '<strong>The shop’s default</strong><span class="how">At present: {}</span>',
+                default.label,
+            ),
+        )
     ]
     for each in reversed(strategies.all_strategies()):
         mark = "" if each.is_safe else OVERSELLS

@@ -301,3 +301,12 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
 def test_forms_of_the_admin_keep_what_was_typed(admin: Client) -> None:
     response = admin.post("/admin/inventory/flashsale/run/", {"stock": "7", "buyers": "x"})
     assert fields_of(response.content.decode(), "stock")["stock"] == "7"
+
+
+def test_who_logs_in_without_having_been_sent_there_comes_to_the_dashboard(
+    client: Client,
+) -> None:
+    User.objects.create_superuser("boss", password="enough said")
+    sent = {"username": "boss", "password": "enough said"}
+    answer = client.post("/admin/login/", sent)
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")

@@ -186,7 +186,7 @@ class TestMovingStock:
     def test_the_history_tells_who_when_why_and_how(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        product = make_product(10)
+        product = make_product(10, strategy="single_statement")
         reserve(product, 2, buyer="somebody-unknown")
         form = {"units": "3", "reason": "DAMAGE", "note": "dropped"}
         admin.post(page(product, "remove_units"), form)
