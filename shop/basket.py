@@ -164,23 +164,29 @@ def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reserva
 
     Raises Refused; then nothing was changed.
     """
-    if quantity == hold.quantity:
-        return hold  # as it is, or changed by the first of two equal requests
-    _check_still_held(hold, seen)
-    if quantity == seen:
-        return hold
+    held = _held_now(hold)
+    if held.quantity == quantity:
+        return held  # as it is, or changed by the first of two equal requests
+    if held.quantity != seen:
+        raise Refused(_changed(hold.product))
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
     with in_plain_words(hold.product):
-        return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
+        try:
+            return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
+        except ReservationChanged:
+            held = _held_now(hold)
+            if held.quantity != quantity:  # else the equal request was quicker
+                raise
+            return held
 
 
-def _check_still_held(hold: Reservation, seen: int) -> None:
-    current = open_holds(hold.buyer).filter(pk=hold.pk).first()
-    if current is None:
+def _held_now(hold: Reservation) -> Reservation:
+    """The hold as it is by now. Raises Refused if its time is over, or it is in an order."""
+    held = open_holds(hold.buyer).filter(pk=hold.pk).first()
+    if held is None:
         raise Refused(f"The time of this reservation of {hold.product.name} is over.")
-    if current.quantity != seen:
-        raise Refused(_changed(hold.product))
+    return held
 
 
 def remove(hold: Reservation) -> Reservation:
