@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
@@ -35,6 +37,13 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
         # A server-side cursor lives longer than a transaction: a pooler would lose it.
         "DISABLE_SERVER_SIDE_CURSORS": True,
     }
+
+
+def url_of(database: Mapping[str, Any]) -> str:
+    """The DATABASE_URL that leads where these settings do, as of ``connection.settings_dict``."""
+    where = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+    given = {name: database[key] for name, key in where.items() if database[key]}
+    return f"postgres:///{database['NAME']}?{urlencode(given)}"
 
 
 def _of_server(url: str) -> dict[str, Any]:

@@ -1,20 +1,33 @@
-"""Running the shop's programs side by side: together they start, together they end."""
+"""Running the shop's programs: side by side for customers, or for as long as a block lasts."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from django.db import connection
+
+from shop.database import url_of
+
 ROOT = Path(__file__).resolve().parent.parent
+SECONDS_TO_START = 90
 SECONDS_TO_END = 30  # gracefully; then they are killed
 
 Command = Sequence[str]
+
+
+class NotServed(Exception):
+    """The shop could not be started; the message says why."""
 
 
 def web_server(bind: str) -> Command:
@@ -47,6 +60,67 @@ def run_together(commands: Sequence[Command]) -> int:
             _end(programs)
 
 
+class ServedShop:
+    """The shop on a port of this machine, in processes of its own, on our database."""
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        """``variables`` of the environment (``.env.example`` lists them) go before our own."""
+        self.bind = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.bind}"
+        self._environment = {
+            **os.environ,
+            "DATABASE_URL": url_of(connection.settings_dict),
+            "PAGES_PER_ADDRESS": "off",  # all buyers come from this machine
+            "POSTS_PER_ADDRESS": "off",
+            **(variables or {}),
+        }
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def start_web(self) -> subprocess.Popen[bytes]:
+        """Start gunicorn, and return when it answers. Raises NotServed."""
+        web = self._start(web_server(self.bind))
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not self._answers():
+            if web.poll() is not None:
+                raise NotServed(f"The web server has ended with exit code {web.returncode}.")
+            if time.monotonic() > deadline:
+                raise NotServed(f"The shop is not served within {SECONDS_TO_START} seconds.")
+            time.sleep(0.1)
+        return web
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start(worker())
+
+    def stop(self) -> None:
+        _end(self._programs)
+
+    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._programs.append(program)
+        return program
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/healthz", timeout=10) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def _told_to_end() -> Iterator[list[int]]:
     """A list that isn't empty any more once SIGINT or SIGTERM has come."""
@@ -71,5 +145,5 @@ def _end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
         try:
             program.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            program.kill()
+            os.killpg(program.pid, signal.SIGKILL)  # its children, too
             program.wait()

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import psycopg
 from django.db import connection
+
+from shop.database import url_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,7 +38,4 @@ def psql(sql: str) -> None:
 
 def database_url() -> str:
     """Where the test's database is."""
-    database = connection.settings_dict
-    where = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
-    given = {name: database[key] for name, key in where.items() if database[key]}
-    return f"postgres:///{database['NAME']}?{urlencode(given)}"
+    return url_of(connection.settings_dict)

@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 
 from inventory import monitor
 from inventory.models import FlashSale, Product
-from shop import staff
+from shop import serving, staff
 from tests import command_line
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,9 +60,7 @@ def test_nobody_is_promoted_by_having_the_name_of_staff() -> None:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return serving.free_port()
 
 
 @pytest.fixture
