@@ -174,6 +174,7 @@ class Combined(SingleStatement):
 
     def _lead(self, product_id: int) -> None:
         """Serve those who wait, ourselves among them, and hand over."""
+        time.sleep(0)  # let threads that could run do so: some may want to be in this batch
         with self._lock:
             queue = self._queues[product_id]
             batch = queue.take_batch()
@@ -187,9 +188,9 @@ class Combined(SingleStatement):
                 if not waiting.is_answered:
                     waiting.error = _copy(error)
         finally:
-            self._hand_over(product_id, queue)
             for waiting in batch:
                 waiting.call()
+            self._hand_over(product_id, queue)  # last: some of those may stand in the queue again
 
     def _hand_over(self, product_id: int, queue: Queue) -> None:
         with self._lock:
