@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 90
 SECONDS_TO_END = 30  # gracefully; then they are killed
 
+GUNICORN_CONF = "shop.gunicorn_conf"
+
 Command = Sequence[str]
 
 
@@ -30,10 +32,10 @@ class NotServed(Exception):
     """The shop could not be started; the message says why."""
 
 
-def web_server(bind: str) -> Command:
+def web_server(bind: str, gunicorn_conf: str = GUNICORN_CONF) -> Command:
     """The command line of the shop's web server, listening at ``bind`` (host:port)."""
     module = [sys.executable, "-m", "gunicorn"]
-    return [*module, "-c", "python:shop.gunicorn_conf", "--bind", bind, "shop.wsgi"]
+    return [*module, "-c", f"python:{gunicorn_conf}", "--bind", bind, "shop.wsgi"]
 
 
 def worker() -> Command:
@@ -63,9 +65,13 @@ def run_together(commands: Sequence[Command]) -> int:
 class ServedShop:
     """The shop on a port of this machine, in processes of its own, on our database."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, *, gunicorn_conf: str = GUNICORN_CONF
+    ) -> None:
         """``variables`` of the environment (``.env.example`` lists them) go before our own."""
-        self.bind = f"127.0.0.1:{free_port()}"
+        self.gunicorn_conf = gunicorn_conf
+        self.host, self.port = "127.0.0.1", free_port()
+        self.bind = f"{self.host}:{self.port}"
         self.url = f"http://{self.bind}"
         self._environment = {
             **os.environ,
@@ -78,7 +84,7 @@ class ServedShop:
 
     def start_web(self) -> subprocess.Popen[bytes]:
         """Start gunicorn, and return when it answers. Raises NotServed."""
-        web = self._start(web_server(self.bind))
+        web = self._start(web_server(self.bind, self.gunicorn_conf))
         deadline = time.monotonic() + SECONDS_TO_START
         while not self._answers():
             if web.poll() is not None:

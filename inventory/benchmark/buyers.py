@@ -12,14 +12,14 @@ import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
 from django.db import connection
 from hdrh.histogram import HdrHistogram
 
-from inventory.benchmark import rows
+from inventory.benchmark.rows import Row
 from inventory.exceptions import InsufficientStock
 from inventory.models import Product
 from inventory.processes import Job, Processes
@@ -67,9 +67,17 @@ class Part:
 
 
 def measure(
-    processes: Processes, row: str, products: list[Product], load: Load, *, is_sold_out: bool
+    processes: Processes,
+    row: Callable[[], Row],
+    products: list[Product],
+    load: Load,
+    *,
+    is_sold_out: bool,
 ) -> Measured:
-    """Let all processes' buyers do what ``row`` is, on these products. Raises NotReady."""
+    """Let all processes' buyers do the same, on these products. Raises NotReady.
+
+    ``row`` is called in each process, and so has to be picklable.
+    """
     number = len(processes)
     jobs = [
         Buying(
@@ -119,7 +127,7 @@ class Buying(Job):
 
     who = "buyers"
 
-    row: str
+    row: Callable[[], Row]
     product_ids: list[int]
     is_sold_out: bool
     place: int
@@ -143,7 +151,7 @@ class Buying(Job):
         ids = self.product_ids
         connection.close()
         _use_pool(self.connections if self.is_pooled else 0)
-        self.what = rows.row(self.row)
+        self.what = self.row()
         self.products = list(Product.objects.filter(pk__in=ids))
         connection.close()
         self.lock = threading.Lock()
@@ -152,7 +160,7 @@ class Buying(Job):
         self.arrival = 0.0
 
     def connect(self) -> None:
-        connection.ensure_connection()
+        self.what.connect(self.products)
         if self.is_pooled:
             connection.close()
 
@@ -173,6 +181,7 @@ class Buying(Job):
             if now >= counts_from:
                 latencies.append(now - planned)
                 served += now < ends
+        self.what.disconnect()
         with self.lock:
             self.latencies.append(latencies)
             self.served += served

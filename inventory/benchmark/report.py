@@ -10,19 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from inventory.benchmark.rows import INSERT_ONLY, READ_ONLY
 from inventory.benchmark.run import Parameters, Result
 from inventory.benchmark.shapes import SHAPES
 
 HOW_TO_READ_IT = (
-    "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate.",
-    "insert only writes the same reservation and guards nothing; read only reads the product.",
-    "Closed loops: a buyer comes again as soon as served. More than 64 share 64 connections.",
+    "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate."
 )
 
 
 def show(parameters: Parameters, results: Sequence[Result], console: Console) -> None:
     """Print a table for each load, and how to read them."""
+    ceilings = parameters.course.ceilings
     for (shape, load), group in groupby(results, lambda result: (result.shape, result.load)):
         who = f"{load.rate:,} buyers a second" if load.rate else _count(load.buyers, "buyer")
         table = Table(
@@ -33,31 +31,31 @@ def show(parameters: Parameters, results: Sequence[Result], console: Console) ->
             title_justify="left",
         )
         table.add_column("row", no_wrap=True)
-        for heading in ("per\nsecond", "p50\nms", "p99\nms", "× insert\nonly", "× read\nonly"):
+        ratios = ["× " + ceiling.replace(" ", "\n") for ceiling in ceilings]
+        for heading in ("per\nsecond", "p50\nms", "p99\nms", *ratios):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("law")
         for result in group:
-            table.add_row(*_cells(result))
+            table.add_row(*_cells(result, ceilings))
         console.print(table)
         console.print()
-    for line in HOW_TO_READ_IT:
+    for line in (HOW_TO_READ_IT, *parameters.course.how_to_read_it):
         console.print(line, style="dim", highlight=False)
     console.print(
         f"{_count(parameters.rounds, 'round')} of {parameters.seconds:g} s after "
-        f"{parameters.warm_up:g} s of warm-up, {parameters.processes} processes.",
+        f"{parameters.warm_up:g} s of warm-up; buyers in {_count(parameters.processes, 'process')}.",
         style="dim",
         highlight=False,
     )
 
 
-def _cells(result: Result) -> list[str | Text]:
+def _cells(result: Result, ceilings: Sequence[str]) -> list[str | Text]:
     return [
         result.row,
         f"{result.per_second:,.0f}",
         _milliseconds(result.p50_ms),
         _milliseconds(result.p99_ms),
-        _ratio(result.to_ceilings.get(INSERT_ONLY)),
-        _ratio(result.to_ceilings.get(READ_ONLY)),
+        *(_ratio(result.to_ceilings.get(ceiling)) for ceiling in ceilings),
         _verdict(result),
     ]
 
@@ -91,11 +89,12 @@ def as_json(parameters: Parameters, results: Sequence[Result]) -> dict[str, Any]
         "rounds": parameters.rounds,
         "seconds": parameters.seconds,
         "warm_up": parameters.warm_up,
-        "results": [_result_as_json(result) for result in results],
+        "results": [_result_as_json(result, parameters.course.ceilings) for result in results],
     }
 
 
-def _result_as_json(result: Result) -> dict[str, Any]:
+def _result_as_json(result: Result, ceilings: tuple[str, str]) -> dict[str, Any]:
+    only_inserts, only_reads = ceilings
     return {
         "shape": result.shape,
         "row": result.row,
@@ -104,8 +103,8 @@ def _result_as_json(result: Result) -> dict[str, Any]:
         "per_second": round(result.per_second, 1),
         "p50_ms": round(result.p50_ms, 2),
         "p99_ms": round(result.p99_ms, 2),
-        "to_insert_only": _rounded(result.to_ceilings.get(INSERT_ONLY)),
-        "to_read_only": _rounded(result.to_ceilings.get(READ_ONLY)),
+        "to_insert_only": _rounded(result.to_ceilings.get(only_inserts)),
+        "to_read_only": _rounded(result.to_ceilings.get(only_reads)),
         "failed": result.failed,
         "law_holds": result.law_holds,
         "rounds": [
@@ -124,4 +123,6 @@ def _rounded(ratio: float | None) -> float | None:
 
 
 def _count(number: int, thing: str) -> str:
-    return f"1 {thing}" if number == 1 else f"{number:,} {thing}s"
+    return (
+        f"1 {thing}" if number == 1 else f"{number:,} {thing}{'es' if thing.endswith('s') else 's'}"
+    )

@@ -7,7 +7,10 @@ reservation and guards nothing, ``read only`` fetches the product as a page does
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
+
+from django.db import connection
 
 from inventory import strategies
 from inventory.holds import Request, record_hold
@@ -26,6 +29,13 @@ class Row(ABC):
     name: str
     guards: bool = True
     """Whether it takes care of the stock at all."""
+
+    def connect(self, products: Sequence[Product]) -> None:
+        """Give a thread what it needs before the start."""
+        connection.ensure_connection()
+
+    def disconnect(self) -> None:  # noqa: B027  (connections to the database are closed anyway)
+        """Take back what a thread was given."""
 
     @abstractmethod
     def act(self, product: Product, buyer: str) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
+from inventory import strategies
 from inventory.benchmark import rows, shapes
 from inventory.benchmark.buyers import Load, Measured, measure
 from inventory.benchmark.rows import INSERT_ONLY, READ_ONLY
 from inventory.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
 from inventory.exceptions import InventoryError
+from inventory.models import Product
 from inventory.processes import NotReady, Processes, processes
 
 MOST_BUYERS = 4096
@@ -20,7 +24,37 @@ MOST_ROUNDS = 1000
 MOST_SECONDS = 600.0
 MOST_PROCESSES = 64
 MOST_PER_SECOND = 1_000_000
-CEILINGS = (INSERT_ONLY, READ_ONLY)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where the rows run: what each one is, and on which products."""
+
+    row: Callable[[str], rows.Row]
+    """Makes the row of that name; a function that can be pickled."""
+    products: Callable[[Shape, str, str], AbstractContextManager[list[Product]]]
+    """Those for a shape and a row, with a name for their SKUs; for the length of a block."""
+    ceilings: tuple[str, str]
+    """The rows that all are set against: one that only inserts, and one that only reads."""
+    how_to_read_it: Sequence[str]
+    """What a reader has to know of the figures, beside how they were taken."""
+    beside: Sequence[str] = ()
+    """More rows that are always measured."""
+
+
+def _exhibits_for(shape: Shape, row: str, name: str) -> AbstractContextManager[list[Product]]:
+    return exhibits(shape, name)
+
+
+DIRECT = Course(
+    rows.row,
+    _exhibits_for,
+    ceilings=(INSERT_ONLY, READ_ONLY),
+    how_to_read_it=(
+        "insert only writes the same reservation and guards nothing; read only reads the product.",
+        "Closed loops: a buyer comes again as soon as served. More than 64 share 64 connections.",
+    ),
+)
 
 
 class InvalidParameters(InventoryError):
@@ -51,11 +85,12 @@ class Parameters:
     """How long a row is measured in a round."""
     warm_up: float = 0.5
     """How long it runs before that, in seconds."""
+    course: Course = DIRECT
 
     def __post_init__(self) -> None:
         for name in self.rows:
-            if name not in CEILINGS:
-                rows.row(name)
+            if name not in (*self.course.ceilings, *self.course.beside):
+                strategies.get(name)
         for name in self.shapes:
             if name not in SHAPES:
                 raise InvalidParameters(
@@ -73,7 +108,7 @@ class Parameters:
     def chosen_rows(self) -> list[str]:
         """The rows in the order of their turns, the ceilings first."""
         chosen = self.rows or rows.candidates()
-        return list(dict.fromkeys([*CEILINGS, *chosen]))
+        return list(dict.fromkeys([*self.course.ceilings, *self.course.beside, *chosen]))
 
     def chosen_shapes(self) -> list[Shape]:
         return [shape for name, shape in SHAPES.items() if not self.shapes or name in self.shapes]
@@ -133,8 +168,10 @@ class Result:
         return all(self.law_held)
 
 
-Progress = Callable[[Result, int], object]
-"""Called before a row's turn, with the round (from 1)."""
+class Progress(Protocol):
+    """Called before a row's turn, with the round (from 1)."""
+
+    def __call__(self, result: Result, round_: int) -> object: ...
 
 
 def run(
@@ -145,7 +182,7 @@ def run(
     The products are made for it, and removed again. Raises BenchmarkError.
     """
     results = [
-        Result(shape.name, row, load, guards=rows.row(row).guards)
+        Result(shape.name, row, load, guards=parameters.course.row(row).guards)
         for shape in parameters.chosen_shapes()
         for load in parameters.loads(shape)
         for row in parameters.chosen_rows()
@@ -156,43 +193,50 @@ def run(
             for round_ in range(1, parameters.rounds + 1):
                 for shape in parameters.chosen_shapes():
                     of_shape = [result for result in results if result.shape == shape.name]
-                    _round(started, shape, of_shape, f"{run_name}-{round_}", round_, progress)
+                    turn = partial(progress, round_=round_)
+                    _round(
+                        started, parameters.course, shape, of_shape, f"{run_name}-{round_}", turn
+                    )
     except NotReady as error:
         raise BenchmarkError(str(error)) from error
-    _compare(results)
+    _compare(results, parameters.course.ceilings)
     return results
 
 
 def _round(
     started: Processes,
+    course: Course,
     shape: Shape,
     results: list[Result],
     name: str,
-    round_: int,
-    progress: Progress,
+    progress: Callable[[Result], object],
 ) -> None:
     """Each row's turn under each load, on products of its own; the law is checked after each."""
     with ExitStack() as until_the_end:
         products = {
-            row: until_the_end.enter_context(exhibits(shape, f"{name}-{place}"))
+            row: until_the_end.enter_context(course.products(shape, row, f"{name}-{place}"))
             for place, row in enumerate(dict.fromkeys(result.row for result in results))
         }
         shapes.tidy_tables()
         for result in results:
-            progress(result, round_)
+            progress(result)
             stock_of = products[result.row]
             measured = measure(
-                started, result.row, stock_of, result.load, is_sold_out=shape.is_sold_out
+                started,
+                partial(course.row, result.row),
+                stock_of,
+                result.load,
+                is_sold_out=shape.is_sold_out,
             )
             result.rounds.append(measured)
             result.law_held.append(keeps_law(stock_of))
 
 
-def _compare(results: list[Result]) -> None:
+def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
     """Set every row against the ceilings of the same shape, load and round."""
     found = {(result.shape, result.load, result.row): result for result in results}
     for result in results:
-        for name in CEILINGS:
+        for name in ceilings:
             ceiling = found[result.shape, result.load, name]
             ratios = [
                 ours.per_second / theirs.per_second

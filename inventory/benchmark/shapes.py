@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -42,13 +43,16 @@ SHAPES = {
 
 
 @contextmanager
-def exhibits(shape: Shape, name: str) -> Iterator[list[Product]]:
-    """Products for this shape, for the length of the block; ``name`` is in their SKUs."""
+def exhibits(shape: Shape, name: str, **fields: Any) -> Iterator[list[Product]]:
+    """Products for this shape, for the length of the block; ``name`` is in their SKUs.
+
+    ``fields`` are those of the model, where they shall differ.
+    """
     products: list[Product] = []
     try:
         with transaction.atomic():
             for number in range(shape.products):
-                products.append(_exhibit(shape, f"{name}-{number}"))
+                products.append(_exhibit(shape, f"{name}-{number}", **fields))
         yield products
     finally:
         _remove([product.pk for product in products])
@@ -71,9 +75,10 @@ def tidy_tables() -> None:
         cursor.execute("VACUUM (ANALYZE) inventory_product, inventory_reservation")
 
 
-def _exhibit(shape: Shape, name: str) -> Product:
+def _exhibit(shape: Shape, name: str, **fields: Any) -> Product:
+    usual = {"name": name, "price": Decimal("9.99"), "is_exhibit": True}
     product = Product.objects.create(
-        sku=f"BENCH-{name}", slug=f"bench-{name}", name=name, price=Decimal("9.99"), is_exhibit=True
+        sku=f"BENCH-{name}", slug=f"bench-{name}", **{**usual, **fields}
     )
     stock.receive(product, 1 if shape.is_sold_out else PLENTY, note="benchmark")
     if shape.is_sold_out:

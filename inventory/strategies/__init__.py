@@ -17,7 +17,7 @@ from inventory.strategies.single_statement import SingleStatement
 from inventory.strategies.unguarded_decrement import UnguardedDecrement
 from inventory.strategies.versioned import Versioned
 
-__all__ = ["Strategy", "all_strategies", "create", "get"]
+__all__ = ["Strategy", "all_strategies", "create", "get", "register"]
 
 _CLASSES: dict[str, type[Strategy]] = {
     strategy.slug: strategy
@@ -53,6 +53,12 @@ def get(slug: str) -> Strategy:
 def create(slug: str) -> Strategy:
     """Return a new one, as another process would have it. Raises UnknownStrategy."""
     return _CLASSES[_known(slug)]()
+
+
+def register(strategy: type[Strategy]) -> None:
+    """Let this process know a strategy of your own, in place of another one of its slug."""
+    _CLASSES[strategy.slug] = strategy
+    _INSTANCES[strategy.slug] = strategy()
 
 
 def _known(slug: str) -> str:

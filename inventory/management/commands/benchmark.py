@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from inventory.benchmark import picture, report, rows
-from inventory.benchmark.run import BenchmarkError, InvalidParameters, Parameters, Result, run
-from inventory.benchmark.run import Progress as Tell
+from inventory.benchmark.run import Parameters
 from inventory.benchmark.shapes import SHAPES
-from inventory.exceptions import UnknownStrategy
-from inventory.management.output import INTERRUPTED, USAGE_ERROR, check_writable, write_json
+from inventory.management.benchmarks import BenchmarkCommand
 
 
-class Command(BaseCommand):
+class Command(BenchmarkCommand):
     help = (
         "Measure how many purchases a second each safe strategy makes, and how long they take, "
         "beside two ceilings: writing the reservation without a guard, and reading the product. "
         "All take turns, round after round, on products made for it; the law is checked after "
         "each turn. Exits 1 if it is broken, or a buyer got no answer."
     )
+    default = Parameters()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        default = Parameters()
-        parser.add_argument(
-            "--row",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="only this strategy, beside the ceilings; may be given again. There are: "
-            + ", ".join(rows.candidates()),
-        )
+        super().add_arguments(parser)
         parser.add_argument(
             "--shape",
             action="append",
@@ -48,115 +29,8 @@ class Command(BaseCommand):
             + "; ".join(f'"{shape.name}", {shape.words}' for shape in SHAPES.values()),
         )
         parser.add_argument(
-            "--buyers",
-            action="append",
-            type=int,
-            help="at once, in all processes together; may be given again "
-            f"({', '.join(map(str, default.buyers))})",
-        )
-        parser.add_argument(
             "--rate",
             type=int,
-            default=default.rate,
+            default=self.default.rate,
             help="of the open loop, buyers a second (%(default)s)",
         )
-        parser.add_argument(
-            "--processes", type=int, default=default.processes, help="(%(default)s)"
-        )
-        parser.add_argument("--rounds", type=int, default=default.rounds, help="(%(default)s)")
-        parser.add_argument(
-            "--seconds",
-            type=float,
-            default=default.seconds,
-            help="how long each row is measured in a round (%(default)s)",
-        )
-        parser.add_argument(
-            "--warm-up",
-            type=float,
-            default=default.warm_up,
-            help="how long it runs before that, in seconds (%(default)s)",
-        )
-        parser.add_argument(
-            "--json", metavar="FILE", help='write the results there; "-" for standard output'
-        )
-        parser.add_argument(
-            "--picture", metavar="FILE.svg", help="draw rate and p99 over the number of buyers"
-        )
-        parser.add_argument(
-            "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
-        )
-
-    def handle(self, **options: Any) -> None:
-        parameters = self.parameters(**options)
-        check_writable("json", options["json"])
-        check_writable("picture", options["picture"])
-        # Standard output is the JSON's, if it goes there.
-        to_stderr = options["json"] == "-"
-        console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
-        console.print(
-            f"{parameters.turns()} turns: about {max(1, round(parameters.minutes()))} minutes. "
-            "Fewer of --row, --shape, --buyers or --rounds is sooner done.",
-            highlight=False,
-        )
-        try:
-            with progress(console, parameters) as tell:
-                results = run(parameters, progress=tell)
-        except BenchmarkError as error:
-            raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self.stderr.write("Broken off; its products are removed.")
-            sys.exit(INTERRUPTED)
-        report.show(parameters, results, console)
-        if options["json"]:
-            write_json(options["json"], report.as_json(parameters, results), self.stdout)
-        if options["picture"]:
-            Path(options["picture"]).write_text(picture.draw(results))
-        if any(report.is_wrong(result) for result in results):
-            sys.exit(1)
-
-    def parameters(self, **options: Any) -> Parameters:
-        try:
-            return Parameters(
-                rows=options["row"],
-                shapes=options["shape"],
-                buyers=options["buyers"] or Parameters.buyers,
-                rate=options["rate"],
-                processes=options["processes"],
-                rounds=options["rounds"],
-                seconds=options["seconds"],
-                warm_up=options["warm_up"],
-            )
-        except (InvalidParameters, UnknownStrategy) as error:
-            raise CommandError(str(error), returncode=USAGE_ERROR) from error
-
-
-@contextmanager
-def progress(console: Console, parameters: Parameters) -> Iterator[Tell]:
-    """Show how far it is: a bar on a terminal, else a line per round and load."""
-    if not console.is_terminal:
-        yield lines(console)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("", total=parameters.turns())
-
-        def tell(result: Result, round_: int) -> None:
-            bars.update(bar, advance=1, description=f"{turn(result, round_)}, {result.row}")
-
-        yield tell
-
-
-def lines(console: Console) -> Tell:
-    told: list[str] = [""]
-
-    def tell(result: Result, round_: int) -> None:
-        words = turn(result, round_)
-        if words != told[-1]:
-            told.append(words)
-            console.print(words, highlight=False)
-
-    return tell
-
-
-def turn(result: Result, round_: int) -> str:
-    return f"round {round_}, {result.shape}, {result.load.buyers} buyers"
