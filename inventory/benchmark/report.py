@@ -41,9 +41,10 @@ def show(parameters: Parameters, results: Sequence[Result], console: Console) ->
         console.print()
     for line in (HOW_TO_READ_IT, *parameters.course.how_to_read_it):
         console.print(line, style="dim", highlight=False)
+    processes = _count(parameters.processes, "process", "processes")
     console.print(
         f"{_count(parameters.rounds, 'round')} of {parameters.seconds:g} s after "
-        f"{parameters.warm_up:g} s of warm-up; buyers in {_count(parameters.processes, 'process')}.",
+        f"{parameters.warm_up:g} s of warm-up; buyers in {processes}.",
         style="dim",
         highlight=False,
     )
@@ -122,7 +123,5 @@ def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 3)
 
 
-def _count(number: int, thing: str) -> str:
-    return (
-        f"1 {thing}" if number == 1 else f"{number:,} {thing}{'es' if thing.endswith('s') else 's'}"
-    )
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"

@@ -29,21 +29,21 @@ def results_of(*arguments: str) -> dict[str, dict[str, Any]]:
 
 
 def test_every_safe_strategy_reserves_through_its_form_and_keeps_the_law() -> None:
-    found = results_of("--buyers", "4")
+    found = results_of("--buyers", "2")
     assert list(found)[:3] == ["insert only", "stock fragment", "product page"]
     assert len(found) == 3 + 7
     for row, result in found.items():
         assert result["failed"] == 0, result
         assert result["per_second"] > 0
         assert result["law_holds"] is (row != "insert only")  # it takes no stock for its holds
-        assert result["buyers"] == 4
+        assert result["buyers"] == 2
     assert found["insert only"]["to_insert_only"] == found["stock fragment"]["to_read_only"] == 1
 
 
 def test_it_leaves_nothing_behind() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     text = http_benchmark("--buyers", "2", "--row", "combined")
-    assert "gunicorn: 2 workers × 4 threads" in text
+    assert "gunicorn: 2 workers × 4 threads" in " ".join(text.split())
     assert not Product.objects.exists()
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
 
