@@ -6,7 +6,7 @@ Messages of ``inventory`` name the SKU; ``Refused`` says the same to a customer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,8 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Count, F, Sum
-from django.db.models.functions import Coalesce, Now
+from django.db.models import F
+from django.db.models.functions import Now
 
 from inventory import reservations
 from inventory.exceptions import (
@@ -121,35 +121,30 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reserv
     """
     # The buyer is part of the key: nobody can take another's by guessing or by accident.
     idempotency_key = f"basket {buyer} {key}"
-    earlier = Reservation.objects.filter(idempotency_key=idempotency_key, product=product).first()
-    if earlier:
-        return earlier
-    _check_limits(buyer, holds=1, units=quantity)
+    ours = Reservation.objects.of_buyer(buyer)
+    found = list(ours.alive() | ours.filter(idempotency_key=idempotency_key))
+    for earlier in found:
+        if earlier.idempotency_key == idempotency_key and earlier.product_id == product.pk:
+            return earlier
+    _check_limits([hold.quantity for hold in found], [quantity])
     with in_plain_words(product), refusals.on_record(product, quantity):
         hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
     try:
-        _check_limits(buyer)
+        _check_limits(list(ours.alive().values_list("quantity", flat=True)))
     except Refused:  # another request of this buyer was quicker, and both looked before it
         reservations.release(hold.pk)
         raise
     return hold
 
 
-def _check_limits(buyer: str, *, holds: int = 0, units: int = 0) -> None:
-    """Raise Refused if the buyer has, with so many more, too much open at a time."""
-    opened = (
-        Reservation.objects.alive()
-        .of_buyer(buyer)
-        .aggregate(holds=Count("pk"), units=Coalesce(Sum("quantity"), 0))
-    )
-    most = settings.MOST_UNITS_PER_BUYER
-    if opened["units"] + units > most:
-        if opened["units"]:
-            raise Refused(
-                f"A basket can hold {most} units at a time, and yours has {opened['units']}."
-            )
+def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
+    """Raise Refused if that is too much for a buyer at a time: the quantities of all holds."""
+    most, units = settings.MOST_UNITS_PER_BUYER, sum(opened)
+    if units + sum(wanted) > most:
+        if units:
+            raise Refused(f"A basket can hold {most} units at a time, and yours has {units}.")
         raise Refused(f"A basket can hold {most} units at a time.")
-    if opened["holds"] + holds > settings.MOST_HOLDS_PER_BUYER:
+    if len(opened) + len(wanted) > settings.MOST_HOLDS_PER_BUYER:
         raise Refused(
             f"Your basket is full: it can hold {settings.MOST_HOLDS_PER_BUYER} reservations at a "
             "time. Check out, or remove one."

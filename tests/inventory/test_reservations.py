@@ -410,3 +410,33 @@ def test_a_repair_and_a_sale_at_once(make_product: MakeProduct) -> None:
         ]
     )
     assert stock_of(product) == 8
+
+
+@pytest.mark.breaks_law
+def test_in_a_rush_a_buyers_basket_is_found_without_reading_all_others(
+    make_product: MakeProduct,
+) -> None:
+    """The planner's statistics are from before the rush, and know of no hold that is alive."""
+    product = make_product(10)
+    insert_reservations(product, "EXPIRED", "now() - interval '1 hour'")
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE inventory_reservation")
+    insert_reservations(product, "HELD", "now() + interval '1 hour'")
+
+    basket = Reservation.objects.alive().of_buyer("buyer-7")
+    assert basket.count() == 1
+    assert "reservation_of_buyer" in basket.explain()
+
+
+def insert_reservations(product: Product, status: str, expires_at: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO inventory_reservation (id, product_id, quantity, returned, unit_price,
+                status, buyer, expires_at, strategy, created_at)
+            SELECT gen_random_uuid(), %s, 1, 0, 1, %s, 'buyer-' || n, {expires_at},
+                'single_statement', now()
+            FROM generate_series(1, 3000) AS n
+            """,
+            [product.pk, status],
+        )
