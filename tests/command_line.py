@@ -21,12 +21,17 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": database_url()},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         **options,
     )
+
+
+def environment() -> dict[str, str]:
+    """That of a program that shall work on the test's database."""
+    return {**os.environ, "DATABASE_URL": database_url()}
 
 
 def psql(sql: str) -> None:
