@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from django.db import connection
 
@@ -57,14 +58,20 @@ def run_together(commands: Sequence[Command]) -> int:
             ended = [code for program in programs if (code := program.poll()) is not None]
             return 0 if told else ended[0] or 1
         finally:
-            _end(programs)
+            end(programs)
 
 
 class ServedShop:
     """The shop on a port of this machine, in processes of its own, on our database."""
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
-        """``variables`` of the environment (``.env.example`` lists them) go before our own."""
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, *, log: IO[bytes] | None = None
+    ) -> None:
+        """``variables`` of the environment (``.env.example`` lists them) go before our own.
+
+        ``log`` is where the programs write their log (our standard error).
+        """
+        self._log = log
         self.bind = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.bind}"
         self._environment = {
@@ -92,7 +99,7 @@ class ServedShop:
         return self._start(worker())
 
     def stop(self) -> None:
-        _end(self._programs)
+        end(self._programs)
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
@@ -100,6 +107,7 @@ class ServedShop:
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.DEVNULL,
+            stderr=self._log,
             start_new_session=True,
         )
         self._programs.append(program)
@@ -137,7 +145,8 @@ def _told_to_end() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+def end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End programs that lead sessions of their own: gracefully, or after a while by force."""
     for program in programs:
         program.terminate()
     deadline = time.monotonic() + SECONDS_TO_END
