@@ -209,7 +209,8 @@ class Told:
         self.environment = environment
         self.counts: Counter[str] = Counter()
         self.started = time.monotonic()
-        file = environment.parsed_options.outcomes
+        options: Any = environment.parsed_options
+        file = options.outcomes
         self.lines: TextIO | None = open(file, "a", buffering=1) if file else None  # noqa: SIM115
 
     def tell(self, ending: str, latency: float | None, error: str = "") -> None:
@@ -221,6 +222,7 @@ class Told:
         try:
             self.lines.write(json.dumps(outcome) + "\n")
         except OSError:  # whoever read it is dead
+            assert self.environment.runner is not None
             gevent.spawn(self.environment.runner.quit)
 
     def end(self) -> None:
@@ -254,7 +256,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="each buyer comes once, and it ends with the last; else the next comes when one is done",
+        help="end with the last buyer; without it, the next comes when one is done",
     )
     parser.add_argument(
         "--outcomes",
@@ -296,9 +298,10 @@ def check_target(environment: Environment) -> None:
 
 
 def end_with_the_last_buyer(runner: Runner) -> None:
+    options: Any = runner.environment.parsed_options
     while runner.user_count:
         gevent.sleep(0.1)
-    if runner.environment.parsed_options.headless:
+    if options.headless:
         runner.quit()
     else:
         runner.stop()

@@ -52,8 +52,8 @@ def send(
             raise FlashSaleError(
                 f"The buyers could not be sent: {_last_line(log)} (Locust, {code})"
             )
-    missing = [Buyer(number, 1) for number in range(len(outcomes), buyers)]
-    served(len(missing))
+    if missing := [Buyer(number, 1) for number in range(len(outcomes), buyers)]:
+        served(len(missing))
     error = f"no answer within {SECONDS} seconds" if code in (0, 1) else f"Locust ended ({code})"
     return outcomes + [Outcome(buyer, Ending.FAILED, error=error) for buyer in missing]
 

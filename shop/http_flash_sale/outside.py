@@ -77,9 +77,8 @@ def _verdict(visit: Visit) -> str:
     elif result.drift:
         findings.append(f"the page's count differs by {result.drift:+d}: others, or baskets left")
     if result.falsely_refused:
-        findings.append(
-            f"{count(result.falsely_refused, 'buyer')} told “sold out” with {result.stock_left} left"
-        )
+        refused = count(result.falsely_refused, "buyer")
+        findings.append(f"{refused} told “sold out” with {result.stock_left} left")
     if result.failed:
         findings.append(f"{count(result.failed, 'buyer')} failed: {result.first_error}")
     return "; ".join(findings)[:300] or "as the page showed it"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from argparse import ArgumentParser
-from typing import Any
+from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
@@ -28,6 +29,7 @@ from shop.http_flash_sale.target import WrongTarget
 
 OF_OUR_OWN_SHOP = ("strategy", "stock", "workers", "threads")
 OF_A_HOST = ("product", "i_own_this_shop")
+MOST_LINES = 30  # of the web server's log
 
 
 class Command(BaseCommand):
@@ -109,9 +111,17 @@ class Command(BaseCommand):
         refuse(options, OF_A_HOST, "is for a shop that is served already: give --host, too.")
         given = {name: options[name] for name in ("stock", "workers", "threads") if options[name]}
         parameters = Parameters(crowd_of(options), options["strategy"] or (), **given)
-        with progress(console, len(parameters.chosen()), parameters.crowd.buyers) as tell:
-            results = sale.run(parameters, tell=tell)
-        report.show(parameters, results, console)
+        turns, buyers = len(parameters.chosen()), parameters.crowd.buyers
+        with tempfile.TemporaryFile() as log:
+            try:
+                with progress(console, turns, buyers) as tell:
+                    results = sale.run(parameters, log, tell=tell)
+            except FlashSaleError:
+                self.stderr.write(end_of(log))
+                raise
+            report.show(parameters, results, console)
+            if any(result.failed for result in results):
+                self.stderr.write(end_of(log))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
         if any(is_surprising(result) for result in results):
@@ -142,6 +152,15 @@ class Command(BaseCommand):
 
 def crowd_of(options: dict[str, Any]) -> Crowd:
     return Crowd(options["buyers"], options["think"])
+
+
+def end_of(log: IO[bytes]) -> str:
+    """The last lines of the web server's log, from the last traceback on if there is one."""
+    log.seek(0)
+    text = log.read().decode(errors="replace")
+    before, traceback, after = text.rpartition("Traceback")
+    lines = (traceback + after if traceback else text).splitlines()
+    return "\n".join(lines[:MOST_LINES] if traceback else lines[-MOST_LINES:])
 
 
 def refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
