@@ -26,7 +26,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 from locust.exception import StopTest, StopUser
-from locust.runners import Runner, WorkerRunner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -175,7 +175,7 @@ def text_of(answer: ResponseContextManager) -> str:
 
 def must_lead_on(answer: ResponseContextManager, name: str) -> str:
     """The address that the answer leads to. Raises Failed if it leads nowhere."""
-    address = (answer.headers or {}).get("location")
+    address = answer.headers.get("location") if answer.headers else None
     if answer.status_code != 302 or not address:
         fail(answer, name)
     return str(address)
@@ -184,7 +184,7 @@ def must_lead_on(answer: ResponseContextManager, name: str) -> str:
 def fail(answer: ResponseContextManager, name: str) -> None:
     """Raise Failed with what the shop answered, and count the request as a failure."""
     if not answer.status_code:
-        reason = f"no answer ({answer.error!r})"
+        reason = f"no answer ({getattr(answer, 'error', None)!r})"
     elif answer.status_code == 429:
         reason = f"429: {TOO_MANY}"
     else:
@@ -205,9 +205,12 @@ def problem_on(page: str) -> str:
 class Told:
     """How it went for the buyers of this process: counted, and written where it was asked for."""
 
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
     def begin(self, environment: Environment) -> None:
         self.environment = environment
-        self.counts: Counter[str] = Counter()
+        self.counts.clear()
         self.started = time.monotonic()
         options: Any = environment.parsed_options
         file = options.outcomes
@@ -276,6 +279,7 @@ def add_options(parser: LocustArgumentParser) -> None:
 def prepare(environment: Environment, runner: Runner, **kwargs: object) -> None:
     """Refuse a wrong target before anything starts, where it is known by now."""
     options: Any = environment.parsed_options
+    gevent.get_hub().NOT_ERROR += (StopTest,)  # Locust logs it: no traceback beside that
     if isinstance(runner, WorkerRunner):
         return  # its master looks
     if options.host or options.headless:
@@ -320,4 +324,5 @@ def begin(environment: Environment, **kwargs: object) -> None:
 
 @events.test_stop.add_listener
 def end(environment: Environment, **kwargs: object) -> None:
-    told.end()
+    if not isinstance(environment.runner, MasterRunner):  # its workers have the buyers
+        told.end()

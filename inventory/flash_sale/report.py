@@ -210,7 +210,7 @@ def _median(field: str) -> Cell:
 
     def cell(rounds: Sequence[FlashSaleResult]) -> str:
         values = [value for result in rounds if (value := getattr(result, field)) is not None]
-        return f"{statistics.median(values):,.0f}" if values else "–"
+        return f"{statistics.median(values):.0f}" if values else "–"
 
     return cell
 
@@ -222,7 +222,7 @@ HEADINGS: dict[str, Cell] = {
     "stock\nleft": _counts("stock_left"),
     "over-\nsold": _counts("oversold"),
     "drift": _counts("drift"),
-    "per\nsecond": _median("per_second"),
+    "per\nsec": _median("per_second"),
     "p50\nms": _median("p50_ms"),
     "p95\nms": _median("p95_ms"),
     "p99\nms": _median("p99_ms"),

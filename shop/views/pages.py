@@ -33,7 +33,7 @@ def how_we_take_stock(request: HttpRequest) -> HttpResponse:
 @never_cache
 @not_limited
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 if the shop can serve customers, else 503 with the reason; and what kind of shop it is."""
+    """200 if the shop can serve customers, else 503 with the reason; a header names its kind."""
     problem = health.problem()
     return HttpResponse(
         f"{problem or 'ok'}\n",

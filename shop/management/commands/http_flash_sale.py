@@ -109,7 +109,8 @@ class Command(BaseCommand):
     def serve(self, console: Console, **options: Any) -> None:
         """Hold the sale on a shop of our own."""
         refuse(options, OF_A_HOST, "is for a shop that is served already: give --host, too.")
-        given = {name: options[name] for name in ("stock", "workers", "threads") if options[name]}
+        numbers = {name: options[name] for name in ("stock", "workers", "threads")}
+        given = {name: number for name, number in numbers.items() if number is not None}
         parameters = Parameters(crowd_of(options), options["strategy"] or (), **given)
         turns, buyers = len(parameters.chosen()), parameters.crowd.buyers
         with tempfile.TemporaryFile() as log:
@@ -158,9 +159,9 @@ def end_of(log: IO[bytes]) -> str:
     """The last lines of the web server's log, from the last traceback on if there is one."""
     log.seek(0)
     text = log.read().decode(errors="replace")
-    before, traceback, after = text.rpartition("Traceback")
-    lines = (traceback + after if traceback else text).splitlines()
-    return "\n".join(lines[:MOST_LINES] if traceback else lines[-MOST_LINES:])
+    if (traceback := text.rfind("Traceback")) >= 0:
+        return "\n".join(text[traceback:].splitlines()[:MOST_LINES])
+    return "\n".join(text.splitlines()[-MOST_LINES:])
 
 
 def refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
