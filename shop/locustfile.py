@@ -73,6 +73,10 @@ class Buyer(FastHttpUser):
         if self.options.once:
             raise StopUser
 
+    def wait_time(self) -> float:
+        """Seconds until the next customer comes: some, even where nobody thinks or is answered."""
+        return max(0.1, self.pause())
+
     @property
     def options(self) -> Any:
         return self.environment.parsed_options
@@ -155,7 +159,11 @@ class Buyer(FastHttpUser):
         )
 
     def think(self) -> None:
-        gevent.sleep(self.options.think * random.uniform(0.5, 1.5))
+        gevent.sleep(self.pause())
+
+    def pause(self) -> float:
+        seconds: float = self.options.think * random.uniform(0.5, 1.5)
+        return seconds
 
 
 # Pages
