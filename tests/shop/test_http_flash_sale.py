@@ -81,6 +81,8 @@ def test_ctrl_c_ends_everything() -> None:
     assert "Broken off; what was made for it is removed." in errors
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(programs, timeout=10)
+    for program in alive:
+        program.kill()
     assert not alive
     assert database.startswith(PREFIX)
     assert not is_there(database)
