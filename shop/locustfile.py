@@ -25,8 +25,8 @@ from locust import FastHttpUser, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
-from locust.exception import StopTest, StopUser
-from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.exception import StopTest
+from locust.runners import Runner, WorkerRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 USAGE_ERROR = 2
 THINK = 0.3  # seconds
+FOR_EVER = 1_000_000.0  # seconds
 FORM = r'<form\b[^>]*\baction="{}"[^>]*>(.*?)</form>'
 BANK_FORM = r'<form method="post">(.*?)</form>'
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
@@ -56,7 +57,7 @@ class Failed(Exception):
 
 
 class Buyer(FastHttpUser):
-    """One customer after another, each with cookies of their own; with ``--once``, a single one."""
+    """One customer after another, each with cookies of their own; with ``--once``, just one."""
 
     @task
     def come(self) -> None:
@@ -70,12 +71,15 @@ class Buyer(FastHttpUser):
             told.tell("refused", self.latency)
         except Failed as failure:
             told.tell("failed", self.latency, str(failure))
-        if self.options.once:
-            raise StopUser
+        except Exception as failure:  # whatever it is: this buyer has no answer, and it is told
+            told.tell("failed", self.latency, f"{type(failure).__name__}: {failure}")
 
     def wait_time(self) -> float:
-        """Seconds until the next customer comes: some, even where nobody thinks or is answered."""
-        return max(0.1, self.pause())
+        """Seconds until the next customer comes: some, even where nobody thinks or is answered.
+
+        With ``--once`` nobody comes next; Locust would replace a user who stops during the start.
+        """
+        return FOR_EVER if self.options.once else max(0.1, self.pause())
 
     @property
     def options(self) -> Any:
@@ -211,14 +215,19 @@ def problem_on(page: str) -> str:
 
 
 class Told:
-    """How it went for the buyers of this process: counted, and written where it was asked for."""
+    """How it went for the buyers of this process, or of all workers if it is their master.
+
+    It is counted, and written where it was asked for.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.of_workers: dict[str, dict[str, int]] = {}
 
     def begin(self, environment: Environment) -> None:
         self.environment = environment
         self.counts.clear()
+        self.of_workers.clear()
         self.started = time.monotonic()
         options: Any = environment.parsed_options
         file = options.outcomes
@@ -235,6 +244,12 @@ class Told:
         except OSError:  # whoever read it is dead
             assert self.environment.runner is not None
             gevent.spawn(self.environment.runner.quit)
+
+    def hear(self, worker: str, counts: dict[str, int]) -> None:
+        self.of_workers[worker] = counts
+        self.counts.clear()
+        for each in self.of_workers.values():
+            self.counts.update(each)
 
     def end(self) -> None:
         endings = ("bought", "refused", "failed")
@@ -311,7 +326,7 @@ def check_target(environment: Environment) -> None:
 
 def end_with_the_last_buyer(runner: Runner) -> None:
     options: Any = runner.environment.parsed_options
-    while runner.user_count:
+    while told.counts.total() < runner.target_user_count:
         gevent.sleep(0.1)
     if options.headless:
         runner.quit()
@@ -330,7 +345,16 @@ def begin(environment: Environment, **kwargs: object) -> None:
     told.begin(environment)
 
 
+@events.report_to_master.add_listener
+def report(data: dict[str, Any], **kwargs: object) -> None:
+    data["buyers"] = dict(told.counts)
+
+
+@events.worker_report.add_listener
+def take_report(client_id: str, data: dict[str, Any], **kwargs: object) -> None:
+    told.hear(client_id, data.get("buyers", {}))
+
+
 @events.test_stop.add_listener
-def end(environment: Environment, **kwargs: object) -> None:
-    if not isinstance(environment.runner, MasterRunner):  # its workers have the buyers
-        told.end()
+def end(**kwargs: object) -> None:
+    told.end()
