@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 USAGE_ERROR = 2
 THINK = 0.3  # seconds
+MOST_THINK = 60.0
 FOR_EVER = 1_000_000.0  # seconds
 FORM = r'<form\b[^>]*\baction="{}"[^>]*>(.*?)</form>'
 BANK_FORM = r'<form method="post">(.*?)</form>'
@@ -223,15 +224,17 @@ class Told:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.of_workers: dict[str, dict[str, int]] = {}
+        self.lines: TextIO | None = None
+
+    def write_to(self, file: str) -> None:
+        """Raises OSError."""
+        self.lines = open(file, "a", buffering=1)  # noqa: SIM115  (open until the process ends)
 
     def begin(self, environment: Environment) -> None:
         self.environment = environment
         self.counts.clear()
         self.of_workers.clear()
         self.started = time.monotonic()
-        options: Any = environment.parsed_options
-        file = options.outcomes
-        self.lines: TextIO | None = open(file, "a", buffering=1) if file else None  # noqa: SIM115
 
     def tell(self, ending: str, latency: float | None, error: str = "") -> None:
         self.counts[ending] += 1
@@ -273,7 +276,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     parser.add_argument(
         "--think",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         default=THINK,
         env_var="SHOP_THINK",
@@ -298,23 +301,31 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
 
 
+def seconds(text: str) -> float:
+    """Read a time to think. Raises ValueError, which Locust tells as it tells its own."""
+    if not 0 <= (value := float(text)) <= MOST_THINK:
+        raise ValueError(text)
+    return value
+
+
 @events.init.add_listener
 def prepare(environment: Environment, runner: Runner, **kwargs: object) -> None:
-    """Refuse a wrong target before anything starts, where it is known by now."""
+    """Refuse what can't be, a wrong target above all, before anything starts."""
     options: Any = environment.parsed_options
     gevent.get_hub().NOT_ERROR += (StopTest,)  # Locust logs it: no traceback beside that
-    if isinstance(runner, WorkerRunner):
-        return  # its master looks
-    if options.host or options.headless:
-        try:
+    try:
+        if options.outcomes:
+            told.write_to(options.outcomes)
+        if isinstance(runner, WorkerRunner):
+            return  # its master looks at the target
+        if options.host or options.headless:
             check_target(environment)
-        except WrongTarget as error:
-            sys.stderr.write(f"{error}\n")
-            sys.exit(USAGE_ERROR)
-    if options.once:
-        environment.events.spawning_complete.add_listener(
-            lambda **kwargs: gevent.spawn(end_with_the_last_buyer, runner)
-        )
+    except (WrongTarget, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(USAGE_ERROR)
+    environment.events.spawning_complete.add_listener(
+        lambda **kwargs: gevent.spawn(end_with_the_last_buyer, runner)
+    )
 
 
 def check_target(environment: Environment) -> None:
@@ -326,6 +337,8 @@ def check_target(environment: Environment) -> None:
 
 def end_with_the_last_buyer(runner: Runner) -> None:
     options: Any = runner.environment.parsed_options
+    if not options.once:
+        return
     while told.counts.total() < runner.target_user_count:
         gevent.sleep(0.1)
     if options.headless:

@@ -29,11 +29,10 @@ def send(
     own: bool = False,
     served: Callable[[int], object] = lambda number: None,
 ) -> list[Outcome]:
-    """Let ``buyers`` come to ``host`` at once, each for one unit of ``product``, and tell how it
-    went: whoever has no answer after ten minutes has failed.
+    """Let ``buyers`` come to ``host`` at once, each for one unit of ``product``; tell how it went.
 
-    ``served`` is called with the number of buyers served since the last call. Raises
-    FlashSaleError if the buyers can't be sent.
+    Whoever is not done after ten minutes has failed. ``served`` is called with the number of buyers
+    served since the last call. Raises FlashSaleError if the buyers can't be sent.
     """
     command = [
         *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary"),
