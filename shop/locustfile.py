@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 USAGE_ERROR = 2
 THINK = 0.3  # seconds
 MOST_THINK = 60.0
+PATIENCE = 300.0  # seconds that a buyer waits for a page: a shop that is slow has not failed
 FOR_EVER = 1_000_000.0  # seconds
 FORM = r'<form\b[^>]*\baction="{}"[^>]*>(.*?)</form>'
 BANK_FORM = r'<form method="post">(.*?)</form>'
@@ -59,6 +60,8 @@ class Failed(Exception):
 
 class Buyer(FastHttpUser):
     """One customer after another, each with cookies of their own; with ``--once``, just one."""
+
+    network_timeout = connection_timeout = PATIENCE
 
     @task
     def come(self) -> None:

@@ -118,15 +118,20 @@ class Command(BaseCommand):
                 with progress(console, turns, buyers) as tell:
                     results = sale.run(parameters, log, tell=tell)
             except FlashSaleError:
-                self.stderr.write(end_of(log))
+                self.complain(lines_of(log)[-MOST_LINES:])
                 raise
             report.show(parameters, results, console)
             if any(result.failed for result in results):
-                self.stderr.write(end_of(log))
+                self.complain(last_traceback(lines_of(log)))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
         if any(is_surprising(result) for result in results):
             sys.exit(1)
+
+    def complain(self, lines: list[str]) -> None:
+        """Repeat what the web server's log says."""
+        for line in lines:
+            self.stderr.write(line)
 
     def visit(self, console: Console, **options: Any) -> None:
         """Hold the sale on a shop that is served already."""
@@ -155,13 +160,15 @@ def crowd_of(options: dict[str, Any]) -> Crowd:
     return Crowd(options["buyers"], options["think"])
 
 
-def end_of(log: IO[bytes]) -> str:
-    """The last lines of the web server's log, from the last traceback on if there is one."""
+def lines_of(log: IO[bytes]) -> list[str]:
     log.seek(0)
-    text = log.read().decode(errors="replace")
-    if (traceback := text.rfind("Traceback")) >= 0:
-        return "\n".join(text[traceback:].splitlines()[:MOST_LINES])
-    return "\n".join(text.splitlines()[-MOST_LINES:])
+    return log.read().decode(errors="replace").splitlines()
+
+
+def last_traceback(lines: list[str]) -> list[str]:
+    """From the last one in the log on; nothing if there is none."""
+    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
+    return lines[starts[-1] :][:MOST_LINES] if starts else []
 
 
 def refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
