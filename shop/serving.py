@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from django.db import connection
 
@@ -59,17 +60,25 @@ def run_together(commands: Sequence[Command]) -> int:
             ended = [code for program in programs if (code := program.poll()) is not None]
             return 0 if told else ended[0] or 1
         finally:
-            _end(programs)
+            end(programs)
 
 
 class ServedShop:
     """The shop on a port of this machine, in processes of its own, on our database."""
 
     def __init__(
-        self, variables: Mapping[str, str] | None = None, *, gunicorn_conf: str = GUNICORN_CONF
+        self,
+        variables: Mapping[str, str] | None = None,
+        *,
+        gunicorn_conf: str = GUNICORN_CONF,
+        log: IO[bytes] | None = None,
     ) -> None:
-        """``variables`` of the environment (``.env.example`` lists them) go before our own."""
+        """``variables`` of the environment (``.env.example`` lists them) go before our own.
+
+        ``log`` is where the programs write their log (our standard error).
+        """
         self.gunicorn_conf = gunicorn_conf
+        self._log = log
         self.host, self.port = "127.0.0.1", free_port()
         self.bind = f"{self.host}:{self.port}"
         self.url = f"http://{self.bind}"
@@ -98,7 +107,7 @@ class ServedShop:
         return self._start(worker())
 
     def stop(self) -> None:
-        _end(self._programs)
+        end(self._programs)
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
@@ -106,6 +115,7 @@ class ServedShop:
             cwd=ROOT,
             env=self._environment,
             stdout=subprocess.DEVNULL,
+            stderr=self._log,
             start_new_session=True,
         )
         self._programs.append(program)
@@ -143,7 +153,8 @@ def _told_to_end() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+def end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End programs that lead sessions of their own: gracefully, or after a while by force."""
     for program in programs:
         program.terminate()
     deadline = time.monotonic() + SECONDS_TO_END

@@ -24,11 +24,12 @@ def test_the_table_of_strategies_is_made_from_their_declarations() -> None:
 
 def test_each_command_shown_can_be_parsed() -> None:
     shown = re.findall(
-        r"manage\.py (flash_sale|check_stock|demo|races)((?: --?[\w-]+(?: \w+)?)*)", README
+        r"manage\.py (flash_sale|http_flash_sale|check_stock|demo|races)((?: --?[\w-]+(?: \w+)?)*)",
+        README,
     )
     assert len(shown) > 4
     for command, arguments in shown:
-        app = "shop" if command == "demo" else "inventory"
+        app = "shop" if command in ("demo", "http_flash_sale") else "inventory"
         parser = load_command_class(app, command).create_parser("manage.py", command)
         if "--help" not in arguments:
             parser.parse_args(shlex.split(arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -13,8 +14,9 @@ from rich.text import Text
 from inventory.models import FlashSale, FlashSaleResult
 
 WIDE = 120  # columns from which the verdict stands in the table
+OVERSOLD_AND_DRIFT = "Oversold: units promised that don't exist. Drift that isn't 0: lost updates."
 HOW_TO_READ_IT = (
-    "Oversold: units promised that don't exist. Drift that isn't 0: lost updates.",
+    OVERSOLD_AND_DRIFT,
     "Latency is that of reserving; unsafe strategies wait for the payment within it.",
 )
 
@@ -43,14 +45,14 @@ def verdict(result: FlashSaleResult, sale: FlashSale) -> str:
     elif result.drift:
         findings.append(f"the count is wrong by {result.drift:+d}")
     if result.unrecorded:
-        findings.append(f"{_count(result.unrecorded, 'unit')} sold without a record")
+        findings.append(f"{count(result.unrecorded, 'unit')} sold without a record")
     if result.falsely_refused:
         findings.append(
-            f"{_count(result.falsely_refused, 'buyer')} told “sold out” with "
+            f"{count(result.falsely_refused, 'buyer')} told “sold out” with "
             f"{result.stock_left} left"
         )
     if result.failed:
-        findings.append(f"{_count(result.failed, 'buyer')} failed: {result.first_error}")
+        findings.append(f"{count(result.failed, 'buyer')} failed: {result.first_error}")
     return "; ".join(findings)[:300] or "exact"
 
 
@@ -58,14 +60,15 @@ def _oversold(result: FlashSaleResult, sale: FlashSale) -> str:
     promised = sale.stock + result.oversold
     if sale.quantity_max == 1:
         return f"sold {promised} of {sale.stock}: {_disappointed(result.oversold)}"
-    return f"sold {promised} of {sale.stock}: {_count(result.oversold, 'unit')} too many"
+    return f"sold {promised} of {sale.stock}: {count(result.oversold, 'unit')} too many"
 
 
 def _disappointed(buyers: int) -> str:
-    return f"{_count(buyers, 'buyer')} will be disappointed"
+    return f"{count(buyers, 'buyer')} will be disappointed"
 
 
-def _count(number: int, thing: str) -> str:
+def count(number: int, thing: str) -> str:
+    """As in "1 buyer", "2 buyers"."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
@@ -81,11 +84,11 @@ def as_json(sale: FlashSale) -> dict[str, Any]:
         "payment_ms": sale.payment_ms,
         "rounds": sale.rounds,
         "backstop": sale.backstop,
-        "results": [_result_as_json(result) for result in sale.results.all()],
+        "results": [result_as_json(result) for result in sale.results.all()],
     }
 
 
-def _result_as_json(result: FlashSaleResult) -> dict[str, Any]:
+def result_as_json(result: FlashSaleResult) -> dict[str, Any]:
     return {
         "strategy": result.strategy,
         "safe": result.safe,
@@ -122,44 +125,59 @@ def as_table(sale: FlashSale, width: int) -> RenderableType:
     by_strategy: dict[str, list[FlashSaleResult]] = {}
     for result in results:
         by_strategy.setdefault(result.strategy, []).append(result)
+    rows = [Row(slug, rounds, verdict_of(rounds)) for slug, rounds in by_strategy.items()]
+    return table(rows, _title(sale), width)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    rounds: Sequence[FlashSaleResult]
+    verdict: Text
+
+
+def table(
+    rows: Sequence[Row], title: str, width: int, *, first: str = "strategy"
+) -> RenderableType:
+    """The rows under these headings, ``first`` that of their names; verdicts as in ``as_table``."""
     is_wide = width >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=_title(sale))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=Text(title, style="bold"))
     table.title_justify = "left"
-    table.add_column("strategy", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     verdicts = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     if is_wide:
         table.add_column("verdict")
-    for slug, rounds in by_strategy.items():
-        words = _verdict_of(rounds)
-        row = [slug, *(cell(rounds) for cell in HEADINGS.values())]
-        table.add_row(*row, *([words] if is_wide else []))
-        verdicts.add_row(slug, words)
+    for row in rows:
+        cells = [row.name, *(cell(row.rounds) for cell in HEADINGS.values())]
+        table.add_row(*cells, *([row.verdict] if is_wide else []))
+        verdicts.add_row(row.name, row.verdict)
     return table if is_wide else Group(table, "", verdicts)
 
 
-def _title(sale: FlashSale) -> Text:
+def _title(sale: FlashSale) -> str:
     quantity = f"{sale.quantity_min}"
     if sale.quantity_max != sale.quantity_min:
         quantity += f" to {sale.quantity_max}"
     title = (
-        f"{_count(sale.buyers, 'buyer')} after {_count(sale.stock, 'unit')}, {quantity} each; "
+        f"{count(sale.buyers, 'buyer')} after {count(sale.stock, 'unit')}, {quantity} each; "
         f"{_processes(sale.processes)} × "
-        f"{_count(sale.threads, 'thread')}, payment {sale.payment_ms} ms"
+        f"{count(sale.threads, 'thread')}, payment {sale.payment_ms} ms"
     )
     if sale.rounds > 1:
         title += f", {sale.rounds} rounds"
     if sale.backstop:
         title += ", backstop on"
-    return Text(title, style="bold")
+    return title
 
 
 def _processes(number: int) -> str:
     return "1 process" if number == 1 else f"{number} processes"
 
 
-def _verdict_of(rounds: Sequence[FlashSaleResult]) -> Text:
+def verdict_of(rounds: Sequence[FlashSaleResult]) -> Text:
+    """The verdict on a strategy, in green or red."""
     broken = [result for result in rounds if is_broken(result)]
     if not broken:
         return Text("exact" if len(rounds) == 1 else "exact in every round", style="green")
@@ -192,7 +210,7 @@ def _median(field: str) -> Cell:
 
     def cell(rounds: Sequence[FlashSaleResult]) -> str:
         values = [value for result in rounds if (value := getattr(result, field)) is not None]
-        return f"{statistics.median(values):,.0f}" if values else "–"
+        return f"{statistics.median(values):.0f}" if values else "–"
 
     return cell
 
@@ -204,7 +222,7 @@ HEADINGS: dict[str, Cell] = {
     "stock\nleft": _counts("stock_left"),
     "over-\nsold": _counts("oversold"),
     "drift": _counts("drift"),
-    "per\nsecond": _median("per_second"),
+    "per\nsec": _median("per_second"),
     "p50\nms": _median("p50_ms"),
     "p95\nms": _median("p95_ms"),
     "p99\nms": _median("p99_ms"),

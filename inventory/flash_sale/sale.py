@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 from django.db.models.functions import Now
@@ -67,16 +67,16 @@ class Parameters:
     def __post_init__(self) -> None:
         for slug in self.strategies:
             strategies.get(slug)
-        _within("stock", self.stock, 1, MOST_UNITS)
-        _within("buyers", self.buyers, 1, MOST_BUYERS)
-        _within("processes", self.processes, 1, MOST_PROCESSES)
-        _within("payment-ms", self.payment_ms, 0, MOST_PAYMENT_MS)
-        _within("rounds", self.rounds, 1, MOST_ROUNDS)
+        within("stock", self.stock, 1, MOST_UNITS)
+        within("buyers", self.buyers, 1, MOST_BUYERS)
+        within("processes", self.processes, 1, MOST_PROCESSES)
+        within("payment-ms", self.payment_ms, 0, MOST_PAYMENT_MS)
+        within("rounds", self.rounds, 1, MOST_ROUNDS)
         if self.threads is not None:
-            _within("threads", self.threads, 1, MOST_BUYERS)
+            within("threads", self.threads, 1, MOST_BUYERS)
         least, most = self.quantity
-        _within("quantity", least, 1, MOST_UNITS)
-        _within("quantity", most, 1, MOST_UNITS)
+        within("quantity", least, 1, MOST_UNITS)
+        within("quantity", most, 1, MOST_UNITS)
         if least > most:
             raise InvalidParameters(
                 f"quantity: {least}-{most} won't do; the smaller number comes first."
@@ -211,7 +211,7 @@ def _hold(
     progress: Progress,
 ) -> FlashSaleResult:
     """One strategy's turn of one round."""
-    product = _exhibit(sale, strategy, round_)
+    product = exhibit(sale, strategy, round_)
     outcomes = processes.buy(
         product,
         strategy.slug,
@@ -222,10 +222,11 @@ def _hold(
     )
     _wait_for_the_killed(processes.application_name)
     alerts.refresh([product.pk])
-    return _record(sale, product, strategy, round_, outcomes)
+    return record(sale, product, strategy, round_, outcomes)
 
 
-def _exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
+def exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
+    """Make the product that the strategy sells in this round."""
     name = f"Flash sale {sale.pk}, {strategy.label}"
     product = Product.objects.create(
         sku=f"FLASH-{sale.pk}-{round_}-{strategy.slug}",
@@ -257,18 +258,13 @@ def _wait_for_the_killed(application_name: str) -> None:
             time.sleep(0.02)
 
 
-def _record(
-    sale: FlashSale, product: Product, strategy: Strategy, round_: int, outcomes: list[Outcome]
+def record(
+    sale: FlashSale, product: Product, strategy: Strategy, round_: int, outcomes: Sequence[Outcome]
 ) -> FlashSaleResult:
     """Judge by the database, not by what the buyers believe, and store it."""
     from inventory.flash_sale.report import verdict
 
-    bought, refused, failed = (
-        [outcome for outcome in outcomes if outcome.ending is ending] for ending in Ending
-    )
     state = monitor.state_of(product.pk)
-    latencies = sorted(outcome.latency for outcome in outcomes if outcome.latency is not None)
-    seconds = max((outcome.finished for outcome in outcomes), default=0.0)
     result = FlashSaleResult(
         flash_sale=sale,
         product=product,
@@ -276,22 +272,40 @@ def _record(
         safe=strategy.is_safe,
         round=round_,
         sold=state.sold,
-        refused=len(refused),
-        falsely_refused=_falsely_refused(refused, state.available),
-        failed=len(failed),
-        unrecorded=max(0, sum(outcome.buyer.quantity for outcome in bought) - state.sold),
+        unrecorded=max(0, units_bought(outcomes) - state.sold),
         stock_left=state.available,
         oversold=state.oversold,
         drift=state.drift,
-        per_second=len(bought) / seconds if seconds else 0.0,
-        p50_ms=_percentile_ms(latencies, 50),
-        p95_ms=_percentile_ms(latencies, 95),
-        p99_ms=_percentile_ms(latencies, 99),
-        first_error=failed[0].error[:300] if failed else "",
+        **told_by(outcomes, left=state.available),
     )
     result.verdict = verdict(result, sale)
     result.save()
     return result
+
+
+def units_bought(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.buyer.quantity for outcome in _that(outcomes, Ending.BOUGHT))
+
+
+def told_by(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
+    """The fields of a result that the buyers themselves know, with ``left`` units at the end."""
+    refused, failed = _that(outcomes, Ending.REFUSED), _that(outcomes, Ending.FAILED)
+    latencies = sorted(outcome.latency for outcome in outcomes if outcome.latency is not None)
+    seconds = max((outcome.finished for outcome in outcomes), default=0.0)
+    return {
+        "refused": len(refused),
+        "falsely_refused": _falsely_refused(refused, left),
+        "failed": len(failed),
+        "per_second": len(_that(outcomes, Ending.BOUGHT)) / seconds if seconds else 0.0,
+        "p50_ms": _percentile_ms(latencies, 50),
+        "p95_ms": _percentile_ms(latencies, 95),
+        "p99_ms": _percentile_ms(latencies, 99),
+        "first_error": failed[0].error[:300] if failed else "",
+    }
+
+
+def _that(outcomes: Sequence[Outcome], ending: Ending) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.ending is ending]
 
 
 def _falsely_refused(refused: list[Outcome], left: int) -> int:
@@ -325,6 +339,7 @@ def free_connections() -> int:
     return max(0, int(free) - CONNECTIONS_FOR_OTHERS)
 
 
-def _within(name: str, value: int, least: int, most: int) -> None:
+def within(name: str, value: float, least: int, most: int) -> None:
+    """Raise InvalidParameters unless the value is in these bounds."""
     if not least <= value <= most:
         raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")

@@ -48,7 +48,7 @@ def create(using: str, database: sql.Identifier) -> None:
         if sqlstate_of(error) != INSUFFICIENT_PRIVILEGE:
             raise
         raise Misuse(
-            "Races need a database of their own, and this database role may not create one. "
+            "A database of its own is needed, and this database role may not create one. "
             "Give it the right: ALTER ROLE … CREATEDB."
         ) from error
 

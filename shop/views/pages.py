@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
@@ -9,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from inventory import conf, strategies
 from inventory.models import Product
-from shop import health
+from shop import health, kind
 from shop.limits import not_limited
 
 
@@ -32,8 +33,11 @@ def how_we_take_stock(request: HttpRequest) -> HttpResponse:
 @never_cache
 @not_limited
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 if the shop can serve customers, else 503 with the reason."""
+    """200 if the shop can serve customers, else 503 with the reason; a header names its kind."""
     problem = health.problem()
     return HttpResponse(
-        f"{problem or 'ok'}\n", content_type="text/plain", status=503 if problem else 200
+        f"{problem or 'ok'}\n",
+        content_type="text/plain",
+        status=503 if problem else 200,
+        headers={kind.HEADER: kind.DEMO if settings.DEMO else kind.LIVE},
     )

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.flash_sale import report
 from inventory.flash_sale.buyers import FlashSaleError
 from inventory.flash_sale.sale import InvalidParameters, Parameters, run
-from inventory.flash_sale.sale import Progress as Tell
-from inventory.management.output import INTERRUPTED, USAGE_ERROR, check_writable, write_json
+from inventory.management.output import (
+    INTERRUPTED,
+    USAGE_ERROR,
+    check_writable,
+    progress,
+    write_json,
+)
 
 
 class Command(BaseCommand):
@@ -84,8 +86,13 @@ class Command(BaseCommand):
         to_stderr = options["json"] == "-"
         console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
         try:
-            with progress(console, parameters) as tell:
-                sale = run(parameters, progress=tell)
+            with progress(console, turns(parameters), parameters.buyers) as tell:
+                sale = run(
+                    parameters,
+                    progress=lambda strategy, round_, served: tell(
+                        turn(strategy, round_, parameters), served
+                    ),
+                )
         except InvalidParameters as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         except FlashSaleError as error:
@@ -125,34 +132,8 @@ def quantity(text: str) -> tuple[int, int]:
         raise ArgumentTypeError(f"“{text}” is no number of units such as 2 or 1-4") from None
 
 
-@contextmanager
-def progress(console: Console, parameters: Parameters) -> Iterator[Tell]:
-    """Show how far the sale is: a bar on a terminal, else a line after each strategy's turn."""
-    turns = len(parameters.chosen()) * parameters.rounds
-    if not console.is_terminal:
-        yield lines(console, parameters)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("", total=turns * parameters.buyers)
-
-        def tell(strategy: strategies.Strategy, round_: int, served: int) -> None:
-            bars.update(bar, advance=served, description=turn(strategy, round_, parameters))
-
-        yield tell
-
-
-def lines(console: Console, parameters: Parameters) -> Tell:
-    done: dict[tuple[str, int], int] = {}
-
-    def tell(strategy: strategies.Strategy, round_: int, served: int) -> None:
-        key = (strategy.slug, round_)
-        done[key] = done.get(key, 0) + served
-        if done[key] == parameters.buyers:
-            words = turn(strategy, round_, parameters)
-            console.print(f"{words}: {parameters.buyers} buyers served", highlight=False)
-
-    return tell
+def turns(parameters: Parameters) -> int:
+    return len(parameters.chosen()) * parameters.rounds
 
 
 def turn(strategy: strategies.Strategy, round_: int, parameters: Parameters) -> str:

@@ -7,9 +7,8 @@ import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console, RenderableType
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
+from inventory.management.output import ended_by_sigterm
 from inventory.races import RacesError, report, transcript
 from inventory.races.explorer import ISOLATION_LEVELS
 from inventory.races.scratch import scratch_database
@@ -199,20 +199,6 @@ def check_writable(*files: Path | None) -> None:
                 raise CommandError(
                     f"{file} can't be written: {error.strerror}.", returncode=USAGE_ERROR
                 ) from error
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command like an exception, so that the scratch database is dropped."""
-
-    def end(number: int, frame: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def table_of(races: list[StrategyRace]) -> Table:

@@ -1,0 +1,84 @@
+"""A flash sale on a shop that is served elsewhere: judged by what customers are told and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inventory.flash_sale.report import count
+from inventory.flash_sale.sale import told_by, units_bought
+from inventory.models import FlashSaleResult
+from shop.http_flash_sale import buyers, target
+from shop.http_flash_sale.sale import Crowd
+
+WHAT_COULD_BE_CHECKED = (
+    "Seen from outside: sold is what buyers were shown as paid, stock left is what the product's "
+    "page says, oversold and drift compare the two with what it said before. Other customers and "
+    "deliveries count as drift; what is in baskets isn't seen. The shop's own database knows more: "
+    "manage.py check_stock."
+)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What came of it."""
+
+    host: str
+    product: str
+    crowd: Crowd
+    shown_before: int
+    """Units that the product's page had said anybody may take."""
+    result: FlashSaleResult
+    """Not stored: it isn't about a product of ours."""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether more was sold than was there, or a buyer failed or was wrongly refused."""
+        result = self.result
+        return bool(result.oversold or result.failed or result.falsely_refused)
+
+
+def run(
+    host: str,
+    product: str,
+    crowd: Crowd,
+    *,
+    own: bool,
+    served: Callable[[int], object] = lambda number: None,
+) -> Visit:
+    """Send buyers to the shop at ``host``, and look at the product's page before and after.
+
+    Raises WrongTarget, FlashSaleError.
+    """
+    target.check(host, own=own)
+    before = target.units_shown(host, product)
+    outcomes = buyers.send(host, product, crowd.buyers, think=crowd.think, own=own, served=served)
+    after = target.units_shown(host, product)
+    sold = units_bought(outcomes)
+    result = FlashSaleResult(
+        strategy=product[:32],
+        safe=False,  # which strategy it has, customers aren't told
+        sold=sold,
+        stock_left=after,
+        oversold=max(0, sold - max(0, before)),
+        drift=after + sold - before,
+        **told_by(outcomes, left=after),
+    )
+    visit = Visit(host, product, crowd, before, result)
+    result.verdict = _verdict(visit)
+    return visit
+
+
+def _verdict(visit: Visit) -> str:
+    result, before = visit.result, visit.shown_before
+    findings = []
+    if result.oversold:
+        findings.append(f"sold {result.sold}, and the page had shown {max(0, before)}")
+    elif result.drift:
+        findings.append(f"the page's count differs by {result.drift:+d}: others, or baskets left")
+    if result.falsely_refused:
+        refused = count(result.falsely_refused, "buyer")
+        findings.append(f"{refused} told “sold out” with {result.stock_left} left")
+    if result.failed:
+        findings.append(f"{count(result.failed, 'buyer')} failed: {result.first_error}")
+    return "; ".join(findings)[:300] or "as the page showed it"
