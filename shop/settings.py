@@ -48,10 +48,10 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "django_htmx",
-    "procrastinate.contrib.django",
     "pgtrigger",
     "inventory",
-    "shop",
+    "shop",  # before procrastinate, whose command it extends
+    "procrastinate.contrib.django",
 ]
 
 MIDDLEWARE = [

@@ -16,12 +16,15 @@ from shop.database import url_of
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start ``manage.py`` with these arguments; its output is captured as text."""
+def start(*arguments: str, database: str | None = None, **options: Any) -> subprocess.Popen[str]:
+    """Start ``manage.py`` with these arguments; its output is captured as text.
+
+    ``database``: the DATABASE_URL, if it isn't the one that leads straight to the test's.
+    """
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
-        env=environment(),
+        env=environment(database),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -29,9 +32,9 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def environment() -> dict[str, str]:
-    """That of a program that shall work on the test's database."""
-    return {**os.environ, "DATABASE_URL": database_url()}
+def environment(database: str | None = None) -> dict[str, str]:
+    """That of a program that shall work on the database of that URL, by default the test's."""
+    return {**os.environ, "DATABASE_URL": database or database_url()}
 
 
 def psql(sql: str) -> None:

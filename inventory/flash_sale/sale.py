@@ -244,13 +244,15 @@ def exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
 def _wait_for_the_killed(application_name: str) -> None:
     """Wait until PostgreSQL does nothing any more for buyers whose process was killed.
 
-    It finishes, and may commit, a statement whose sender is dead.
+    It finishes, and may commit, a statement whose sender is dead. Behind a pooler this question
+    may be asked on a connection that was a buyer's, and has its name: it doesn't count.
     """
     deadline = time.monotonic() + SECONDS_FOR_THE_KILLED
     with connection.cursor() as cursor:
         while time.monotonic() < deadline:
             cursor.execute(
-                "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'",
+                "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'"
+                " AND pid <> pg_backend_pid()",
                 [application_name],
             )
             if cursor.fetchone() is None:

@@ -27,7 +27,7 @@ from .serial import (
     tables_written,
     undone,
 )
-from .server import Server
+from .server import Server, check_direct
 from .session import Session
 
 Call = Callable[[], object]
@@ -417,6 +417,7 @@ def check_connection(using: str) -> None:
         )
     if isinstance(threading.current_thread(), Session):
         raise Misuse("explore() can't be called from within a session.")
+    check_direct(using)
 
 
 @contextlib.contextmanager

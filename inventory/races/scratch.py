@@ -12,6 +12,7 @@ from django.db import DatabaseError, connections
 from psycopg import sql
 
 from .errors import Misuse
+from .server import check_direct
 from .session import sqlstate_of
 
 PREFIX = "races_"
@@ -23,11 +24,12 @@ def scratch_database(using: str = "default") -> Iterator[str]:
     """Point the connection ``using`` to a new, migrated database; drop it at the end.
 
     Its name is unique, and its end doesn't depend on how the body ends. Raises Misuse if the
-    role may not create databases, or the server isn't PostgreSQL.
+    role may not create databases, the server isn't PostgreSQL, or a pooler is before it.
     """
     connection = connections[using]
     if connection.vendor != "postgresql":
         raise Misuse("A scratch database can only be made on PostgreSQL.")
+    check_direct(using)
     name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
     before = connection.settings_dict["NAME"]
     database = sql.Identifier(name)

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from django.db import connections
 
+from .errors import Misuse
 from .statements import tables_in
 
 # Documented functions; the second is about SERIALIZABLE READ ONLY DEFERRABLE.
@@ -206,6 +207,29 @@ class Server:
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+
+def goes_through_pooler(using: str) -> bool:
+    """Whether a pooler, such as PgBouncer, is between us and the server, and hides who serves us.
+
+    What a client is told as it connects, so that it can cancel, is then the pooler's invention.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [(serves_us,)] = cursor.fetchall()
+    return bool(connections[using].connection.info.backend_pid != serves_us)
+
+
+def check_direct(using: str) -> None:
+    """Raise Misuse if a pooler is in between: what one session sets, others would get.
+
+    So this comes before anything is set, as not to leave it behind on the pooler's connections.
+    """
+    if goes_through_pooler(using):
+        raise Misuse(
+            "The connection goes through a pooler. Races need sessions of their own: "
+            "connect to PostgreSQL directly."
+        )
 
 
 def lock_in_words(locktype: str, mode: str, table: str | None) -> str:

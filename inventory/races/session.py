@@ -228,11 +228,6 @@ class Session(threading.Thread):
             self.pid = cursor.fetchone()[0]
         if not raw.autocommit:
             raw.commit()
-        if self.pid != raw.info.backend_pid:
-            raise Misuse(
-                "The connection goes through a pooler. Races need sessions of their own: "
-                "connect to PostgreSQL directly."
-            )
         raw.add_notice_handler(self._note_look)
         wait = raw.wait
 

@@ -1,0 +1,33 @@
+"""procrastinate's command, which also says so where its worker would hear nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
+from procrastinate.contrib.django.management.commands import procrastinate
+
+from inventory.races.server import goes_through_pooler
+
+BEHIND_POOLER = (
+    "The worker's connection goes through a pooler. If that pools transactions, the worker is not "
+    "told of new jobs: it finds them only by looking, every few seconds, and what it should hear "
+    "reaches other programs. Start it with a DATABASE_URL that leads to PostgreSQL directly."
+)
+
+
+class Command(procrastinate.Command):
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options.get("command") == "worker":
+            with suppress(DatabaseError):  # the worker itself waits for a database, and tells
+                self.warn_behind_pooler()
+        super().handle(*args, **options)
+
+    def warn_behind_pooler(self) -> None:
+        """A pooler of whole sessions would do, and can't be told from here: so it may go on."""
+        try:
+            if goes_through_pooler(DEFAULT_DB_ALIAS):
+                self.stderr.write(self.style.WARNING(BEHIND_POOLER))
+        finally:
+            connection.close()
