@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from django import forms
@@ -11,8 +10,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import F, Model, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
-from django.utils.dateparse import parse_datetime
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from import_export.admin import ExportMixin
@@ -43,6 +41,7 @@ from inventory.resources import ProductResource
 
 Reason = StockMovement.Reason
 PICTURE = "picture"
+ENTRIES = 50  # of the stock history on a page
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
 
@@ -242,6 +241,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     readonly_fields = ("stock_now", "units_received")
     actions = ("delete_or_refuse", "switch_off_ticked")
     actions_detail = (
+        "stock_history",
         "receive_units",
         "remove_units",
         "repair_count",
@@ -287,7 +287,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         state = monitor.state_of(product.pk)
         return format_html(
             'received {} = available {} + <a class="link" href="{}">held {}</a> + '
-            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">History</a>',
+            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">Stock history</a>',
             state.received,
             state.available,
             list_url(Reservation, f"product__id__exact={product.pk}&status__exact=HELD"),
@@ -331,17 +331,6 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     ) -> HttpResponse:
         messages.info(request, f"{obj} has no stock yet: receive units to put it on sale.")
         return super().response_add(request, obj, post_url_continue)
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return super().has_change_permission(request, obj)
-
-    def get_urls(self) -> list[Any]:
-        history = path(
-            "<path:object_id>/stock-history/",
-            self.admin_site.admin_view(self.stock_history),
-            name="inventory_product_stock_history",
-        )
-        return [history, *super().get_urls()]
 
     # Stock
 
@@ -442,12 +431,19 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             form_class=RepairForm,
         )
 
+    def has_see_movements_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.view_stockmovement")
+
+    @action(
+        description="Stock history",
+        icon="swap_vert",
+        permissions=["see_movements"],
+        url_path="stock-history",
+    )
     def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-        if not request.user.has_perm("inventory.view_stockmovement"):
-            raise PermissionDenied
-        before = _instant(request.GET.get("before", ""))
-        entries = timeline.of_product(product.pk, before=before)
+        before = timeline.place(request.GET.get("before", ""))
+        entries = timeline.of_product(product.pk, before=before, most=ENTRIES)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -455,7 +451,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             "original": product,
             "entries": entries,
             "before": before,
-            "older": entries[-1].at.isoformat() if len(entries) == 50 else "",
+            "older": str(entries[-1].place) if len(entries) == ENTRIES else "",
             "back": change_url(product),
         }
         return TemplateResponse(request, "admin/inventory/stock_history.html", context)
@@ -592,11 +588,3 @@ def _switch_off(product: Product) -> str | None:
     if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
         return f"{product} is switched off: nobody can reserve it any more."
     return None
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        instant = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        return None
-    return instant if instant is not None and instant.tzinfo else None
