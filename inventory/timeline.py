@@ -15,7 +15,6 @@ from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.models import Reservation, StockMovement
 
-
 NO_MOVEMENT, NO_RESERVATION = 0, UUID(int=0)
 
 

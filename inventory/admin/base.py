@@ -14,7 +14,9 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -24,6 +26,7 @@ from unfold.widgets import (
 )
 
 from inventory.exceptions import InventoryError
+from inventory.models import Product
 from inventory.quantities import MOST_UNITS
 
 if TYPE_CHECKING:
@@ -55,6 +58,30 @@ class FactsAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class OfProductAdmin(FactsAdmin):
+    """Facts about a product each, found by its SKU."""
+
+    search_fields = ("product__sku",)
+    search_help_text = "SKU, in full"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("product")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+
+    @display(description="Product")
+    def product_link(self, fact: Any) -> str:
+        return format_html(
+            '<a class="link" href="{}">{}</a>', change_url(fact.product), fact.product
+        )
 
 
 def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:

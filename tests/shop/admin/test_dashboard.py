@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.conf import LazySettings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from inventory import alerts, stock
+from inventory.admin.base import change_url
 from inventory.flash_sale.sale import Parameters, run
-from inventory.models import FlashSale, Product, Reservation, StockAlert
+from inventory.models import FlashSale, Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks
 from shop.models import Refusal
@@ -67,7 +70,9 @@ class TestDashboard:
         self, admin: Client, make_product: MakeProduct
     ) -> None:
         lamp = make_product(20, price=Decimal("10.00"), low_stock_threshold=50)
-        make_product(5, is_exhibit=True)
+        exhibit = make_product(5, is_exhibit=True)
+        lapse(reserve(exhibit, 2, buyer="A"))
+        confirm(reserve(exhibit, 1, buyer="A").pk)
         place((lamp, 2))
         confirm(reserve(lamp, 3, buyer="B").pk)
         lapse(reserve(lamp, 1, buyer="C"))
@@ -98,6 +103,29 @@ class TestDashboard:
         chart = admin.get(INDEX).context["hours"].data
         assert '"units sold", "data": [' + "0, " * 23 + "2]" in chart
         assert '"buyers refused", "data": [' + "0, " * 23 + "1]" in chart
+
+        links = admin.get(INDEX).context["hours_links"]
+        assert [name for name, url in links] == ["Sales", "Refusals"]
+        assert [len(admin.get(url).context["cl"].result_list) for name, url in links] == [1, 1]
+
+    def test_an_old_check_vouches_for_nothing(self, admin: Client) -> None:
+        alerts.check_all()
+        StockCheck.objects.update(checked_at=timezone.now() - timedelta(hours=3))
+        html = admin.get(INDEX).content.decode()
+        assert "Every unit was accounted for</strong>, checked 3 h ago" in html
+        assert "law--kept" not in html
+
+    def test_each_sees_what_they_may(self, staff: Staff, make_product: MakeProduct) -> None:
+        make_product(0, low_stock_threshold=1, name="Lamp")
+        alerts.check_all()
+        may = Permission.objects.filter(codename__in=["view_order", "view_stockalert"])
+        client = staff("auditor")
+        Group.objects.get(name="auditor").permissions.set(may)
+        response = client.get(INDEX)
+        assert list(figures(response)) == ["Orders waiting for payment"]
+        html = response.content.decode()
+        assert "Every unit is accounted for" in html
+        assert "left, wanted" not in html
 
     @pytest.mark.parametrize("group", ["", "merchant", "auditor"])
     def test_it_takes_fewer_than_ten_queries(
@@ -160,6 +188,15 @@ class TestAlerts:
         form = {"_selected_action": ticked, "action": "acknowledge_ticked"}
         client.post(url, {**form, "confirmed": "yes"})
         assert not StockAlert.objects.unacknowledged().exists()
+
+    @pytest.mark.breaks_law
+    def test_an_exhibit_does_not_wait_for_a_letter(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        Product.objects.filter(pk=make_product(1, is_exhibit=True).pk).update(units_received=2)
+        alerts.check_all()
+        html = admin.get(change_url(StockAlert.objects.get())).content.decode()
+        assert "Never: an exhibit" in html
 
     def test_an_auditor_sees_and_does_not_acknowledge(
         self, staff: Staff, make_product: MakeProduct
@@ -289,6 +326,7 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
         "shop_order",
         "shop_payment",
         "shop_refund",
+        "shop_refusal",
         "admin_logentry",
     ):
         with django_assert_max_num_queries(5) as seen:  # type: ignore[operator]
