@@ -14,7 +14,16 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from inventory import alerts
-from inventory.admin.base import OfProductAdmin, ask, ask_for_many, change_url, object_or_404, who
+from inventory.admin.base import (
+    NothingChanged,
+    OffersWhatFits,
+    OfProductAdmin,
+    ask,
+    ask_for_many,
+    change_url,
+    object_or_404,
+    who,
+)
 from inventory.admin.filters import ShelfFilter
 from inventory.models import StockAlert
 
@@ -47,7 +56,7 @@ class StateFilter(RadioFilter):
 
 
 @admin.register(StockAlert)
-class StockAlertAdmin(OfProductAdmin):
+class StockAlertAdmin(OffersWhatFits, OfProductAdmin):
     list_display = ("shown_kind", "product_link", "figures", "raised_at", "state")
     list_display_links = ("shown_kind", "raised_at")
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter), ShelfFilter)
@@ -89,6 +98,9 @@ class StockAlertAdmin(OfProductAdmin):
             return alert.notified_at
         return "Never: an exhibit is nobody’s worry." if alert.product.is_exhibit else "Not yet."
 
+    def fits(self, action: str, obj: StockAlert) -> bool:
+        return obj.resolved_at is None and obj.acknowledged_at is None
+
     def has_acknowledge_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.change_stockalert")
 
@@ -105,7 +117,7 @@ class StockAlertAdmin(OfProductAdmin):
         def do(data: dict[str, Any]) -> str:
             if alerts.acknowledge([alert.pk], who(request)):
                 return f"You have acknowledged {_name(alert)}."
-            return f"{_name(alert)} was acknowledged or resolved already."
+            return NothingChanged(f"{_name(alert)} was acknowledged or resolved already.")
 
         return ask(
             self,

@@ -38,6 +38,27 @@ REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 MOST_MESSAGES = 5
 
 
+class OffersWhatFits(ModelAdmin):
+    """Shows only the buttons of what can be done with an object as it is.
+
+    Who comes all the same, from a page that is old by now, is told why not.
+    """
+
+    def fits(self, action: str, obj: Any) -> bool:
+        """Whether the detail action of that name makes sense for ``obj``."""
+        raise NotImplementedError
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        actions = super().get_actions_detail(request, object_id)
+        obj = self.get_object(request, str(object_id)) if actions else None
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}_"
+        return [
+            action
+            for action in actions
+            if obj is not None and self.fits(action.action_name.removeprefix(prefix), obj)
+        ]
+
+
 class FactsAdmin(ModelAdmin):
     """Rows that are read, not typed. Its lists never count all rows; what happens to a row
     happens by an action that asks first."""
@@ -111,6 +132,10 @@ def list_url(model: type[Model], query: str = "") -> str:
     return reverse(name) + (f"?{query}" if query else "")
 
 
+class NothingChanged(str):
+    """What is said where somebody, or a double click, has done it before; it isn't logged."""
+
+
 class AskForm(forms.Form):
     """What is asked before something is done; without fields, only whether to do it."""
 
@@ -170,7 +195,8 @@ def ask(
     """Ask before something is done to ``obj``, then do it, say what was done, and log it.
 
     ``will`` says line by line what is going to happen; ``do`` gets the form's data and returns
-    what it did, in a sentence. What it refuses is shown at the form, and nothing was changed.
+    what it did, in a sentence (NothingChanged: not logged). What it refuses is shown at the form,
+    and nothing was changed.
     """
     form = form_class(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
@@ -181,7 +207,8 @@ def ask(
             for line in words:
                 form.add_error(None, line)
         else:
-            model_admin.log_change(request, obj, done)
+            if not isinstance(done, NothingChanged):
+                model_admin.log_change(request, obj, done)
             messages.success(request, done)
             return HttpResponseRedirect(change_url(obj))
     elif request.method == "POST" and not form.fields:

@@ -10,14 +10,22 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from import_export.admin import ExportMixin
 from unfold.contrib.filters.admin import ChoicesRadioFilter
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
 from inventory.admin.base import OfProductAdmin, change_url
 from inventory.admin.filters import PeriodFilter, ShelfFilter
-from inventory.admin.importing import CSV_ONLY, ImportsOnce
+from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
 from inventory.models import StockMovement
 from inventory.resources import StockMovementResource
+
+
+class MovementsForm(CsvForm):
+    expected = (
+        "Columns sku and units, and if you like reason and note; a row per product. Units are what "
+        "came in (12) or went out (-3), never the stock itself. You see what it does before it is "
+        "done."
+    )
 
 
 @admin.register(StockMovement)
@@ -32,7 +40,7 @@ class StockMovementAdmin(ImportsOnce, ExportMixin, OfProductAdmin):
     )
     readonly_fields = ("product_link", "signed_units", "stock")
     resource_classes = (StockMovementResource,)
-    import_form_class = ImportForm
+    import_form_class = MovementsForm
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
@@ -14,9 +15,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from import_export.admin import ExportMixin
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RadioFilter
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
@@ -26,6 +26,8 @@ from inventory import conf, monitor, stock, strategies, timeline
 from inventory.admin.base import (
     AskForm,
     LineField,
+    NothingChanged,
+    OffersWhatFits,
     OneOfField,
     UnitsField,
     ask,
@@ -35,7 +37,7 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
-from inventory.admin.importing import CSV_ONLY, ImportsOnce
+from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
 from inventory.models import Product, Reservation, StockMovement
 from inventory.resources import ProductResource
 
@@ -45,7 +47,17 @@ ENTRIES = 50  # of the stock history on a page
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
 
-class ReceiveForm(AskForm):
+def new_key() -> str:
+    return str(uuid4())
+
+
+class OnceForm(AskForm):
+    """Sent twice, by a double click or from an old page, it is done once."""
+
+    key = forms.CharField(initial=new_key, max_length=100, widget=forms.HiddenInput())
+
+
+class ReceiveForm(OnceForm):
     units = UnitsField(label="Units received")
     reason = OneOfField(
         choices=[
@@ -55,7 +67,7 @@ class ReceiveForm(AskForm):
     note = LineField(required=False, help_text="Such as the number of the delivery note.")
 
 
-class RemoveForm(AskForm):
+class RemoveForm(OnceForm):
     units = UnitsField(label="Units removed")
     reason = OneOfField(
         choices=[
@@ -68,6 +80,14 @@ class RemoveForm(AskForm):
 
 class RepairForm(AskForm):
     note = LineField(required=False, help_text="What you think has happened.")
+
+
+class ProductsForm(CsvForm):
+    expected = (
+        "Column sku, and those of what you want to change; a row per product. An unknown SKU is a "
+        "new product. Stock comes in as stock movements. You see old → new before anything is "
+        "written."
+    )
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -223,7 +243,7 @@ class StockFilter(RadioFilter):
 
 
 @admin.register(Product)
-class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
+class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -238,7 +258,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     ordering = ("name", "pk")
     prepopulated_fields = {"slug": ["name"]}
     radio_fields = {"strategy": admin.VERTICAL}
-    readonly_fields = ("stock_now", "units_received")
+    readonly_fields = ("stock_now",)
     actions = ("delete_or_refuse", "switch_off_ticked")
     actions_detail = (
         "stock_history",
@@ -248,13 +268,13 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         "switch_off",
     )
     resource_classes = (ProductResource,)
-    import_form_class = ImportForm
+    import_form_class = ProductsForm
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
     fieldsets = (
         (None, {"fields": (("name", "sku"), "slug", "description", "picture")}),
         ("Sale", {"fields": (("price", "max_per_buyer"), "is_active")}),
-        ("Stock", {"fields": ("stock_now", "units_received", "low_stock_threshold")}),
+        ("Stock", {"fields": ("stock_now", "low_stock_threshold")}),
         ("How stock is taken", {"fields": ("strategy", "confirm_unsafe", "backstop")}),
     )
 
@@ -332,6 +352,9 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         messages.info(request, f"{obj} has no stock yet: receive units to put it on sale.")
         return super().response_add(request, obj, post_url_continue)
 
+    def fits(self, action: str, obj: Product) -> bool:
+        return action != "switch_off" or obj.is_active
+
     # Stock
 
     def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -355,6 +378,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
                     reason=Reason(data["reason"]),
                     note=data["note"],
                     by=who(request),
+                    idempotency_key=data["key"],
                 )
             )
 
@@ -384,6 +408,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
                     reason=Reason(data["reason"]),
                     note=data["note"],
                     by=who(request),
+                    idempotency_key=data["key"],
                 )
             )
 
@@ -407,9 +432,11 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         product = object_or_404(self, request, object_id)
         state = monitor.state_of(product.pk)
         right = state.available - state.drift
-        will = [f"Stock is set to received − held − sold: {state.available} → {right} by now."]
+        will = [
+            f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
+        ]
         if state.drift == 0:
-            will = ["Received = available + held + sold: there is nothing to repair by now."]
+            will = ["Received = available + held + sold: there is nothing to repair."]
         elif right < 0:
             will.append(
                 f"{-right} units are promised that don’t exist: it stays oversold until units are "
@@ -418,7 +445,9 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
 
         def do(data: dict[str, Any]) -> str:
             movement = stock.repair(product, note=data["note"], by=who(request))
-            return f"{product.sku}: the count was right." if movement is None else moved(movement)
+            if movement is None:
+                return NothingChanged(f"{product.sku}: the count was right.")
+            return moved(movement)
 
         return ask(
             self,
@@ -472,10 +501,12 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             title=f"Switch {product} off",
             will=[
                 "Customers don’t see it any more, and nobody can reserve it.",
-                "Who holds units of it by now may still buy them. Its history stays.",
+                "Who holds units of it already may still buy them. Its history stays.",
             ],
             button="Switch off",
-            do=lambda data: _switch_off(product) or f"{product} is switched off already.",
+            do=lambda data: (
+                _switch_off(product) or NothingChanged(f"{product} is switched off already.")
+            ),
         )
 
     @action(description="Switch off", permissions=["change"])
@@ -574,10 +605,11 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
 
 def moved(movement: StockMovement) -> str:
     """What a movement did, in words."""
-    return (
+    words = (
         f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
         f"({movement.get_reason_display()})."
     )
+    return NothingChanged(words) if movement.is_repeated else words
 
 
 def has_history(product: Product) -> bool:

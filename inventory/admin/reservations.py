@@ -14,7 +14,14 @@ from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
 from unfold.decorators import action, display
 
 from inventory import reservations
-from inventory.admin.base import OfProductAdmin, ask, ask_for_many, object_or_404
+from inventory.admin.base import (
+    NothingChanged,
+    OffersWhatFits,
+    OfProductAdmin,
+    ask,
+    ask_for_many,
+    object_or_404,
+)
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.models import Product, Reservation
 
@@ -39,7 +46,7 @@ class LapseFilter(RadioFilter):
 
 
 @admin.register(Reservation)
-class ReservationAdmin(OfProductAdmin):
+class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     list_display = (
         "short_id",
         "product_link",
@@ -98,6 +105,9 @@ class ReservationAdmin(OfProductAdmin):
     def held_until(self, reservation: Reservation) -> datetime | None:
         return reservation.expires_at if reservation.status == Reservation.Status.HELD else None
 
+    def fits(self, action: str, obj: Reservation) -> bool:
+        return obj.status == Reservation.Status.HELD
+
     def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.change_reservation")
 
@@ -142,4 +152,5 @@ def _release(hold: Reservation) -> str:
     words = "is back on sale" if released.quantity == 1 else "are back on sale"
     if released.status == Reservation.Status.EXPIRED:
         words = "went back on sale when the hold lapsed"
-    return f"{released.quantity} of {hold.product} {words}."
+    said = f"{released.quantity} of {hold.product} {words}."
+    return said if hold.status == Reservation.Status.HELD else NothingChanged(said)

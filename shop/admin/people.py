@@ -27,6 +27,14 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who has changed anything stays, and so does the log of it: they can be made inactive."""
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        logged = LogEntry.objects.filter(user__in=objs).values_list("user__username", flat=True)
+        names = [f"log of changes by {name}: make them inactive instead" for name in set(logged)]
+        lacking = set(lacking) - {LogEntry._meta.verbose_name}
+        return deleted, counts, lacking, [*protected, *sorted(names)]
+
 
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin, ModelAdmin):

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
@@ -167,6 +168,7 @@ class TestAlerts:
         for name in ("index", "shop_order_changelist", "inventory_product_add"):
             assert "Lamp: low stock" in admin.get(reverse(f"admin:{name}")).content.decode()
         url = reverse("admin:inventory_stockalert_acknowledge", args=[StockAlert.objects.get().pk])
+        assert url in admin.get(change_url(StockAlert.objects.get())).content.decode()
         assert "doesn’t show it any more" in admin.get(url).content.decode()
         response = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert words(response) == ["You have acknowledged low stock of Lamp."]
@@ -174,6 +176,8 @@ class TestAlerts:
         assert StockAlert.objects.open().count() == 1
         again = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert "already" in words(again)[0]
+        assert LogEntry.objects.count() == 1
+        assert url not in again.content.decode()  # nothing to acknowledge any more
         stock.receive(product, 5)
         assert not StockAlert.objects.open().exists()
 
@@ -298,6 +302,23 @@ class TestLogin:
         User.objects.create_superuser("ada", password="right-one-1")
         assert self.attempt(client, "wrong") == 200
         assert self.attempt(client, "right-one-1") == 302
+
+
+@pytest.mark.django_db
+def test_who_has_changed_anything_stays_with_the_log_of_it(
+    admin: Client, make_product: MakeProduct
+) -> None:
+    admin.post(f"{change_url(make_product(1))[: -len('change/')]}switch-off/", {"confirmed": "yes"})
+    staff = User.objects.get(username="staff")
+    User.objects.create_superuser("boss")
+    admin.force_login(User.objects.get(username="boss"))
+    url = reverse("admin:auth_user_delete", args=[staff.pk])
+    assert "make them inactive instead" in admin.get(url).content.decode()
+    assert admin.post(url, {"post": "yes"}).status_code == 200
+    assert LogEntry.objects.get().user == staff
+    ticked = {"action": "delete_selected", "_selected_action": [staff.pk], "post": "yes"}
+    admin.post(reverse("admin:auth_user_changelist"), ticked)
+    assert User.objects.filter(pk=staff.pk).exists()
 
 
 @pytest.mark.django_db

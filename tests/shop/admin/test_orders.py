@@ -55,6 +55,34 @@ def test_the_page_tells_everything(admin: Client, lamp: Product) -> None:
         assert seen in html
 
 
+def offered(admin: Client, order: Order) -> set[str]:
+    """The steps that the order's page has a button for."""
+    html = admin.get(page(order)).content.decode()
+    steps = ("ship", "refund_units", "refund_amount", "refund_all", "cancel", "settle")
+    return {name for name in steps if f'href="{page(order, name)}"' in html}
+
+
+def test_only_what_can_be_done_is_offered(admin: Client, lamp: Product) -> None:
+    """And whoever comes from an old page is told why not."""
+    refunds = {"refund_units", "refund_amount", "refund_all"}
+    pending, bought = place((lamp, 1), buyer="P"), paid(lamp, 1)
+    assert offered(admin, pending) == {"cancel", "settle"}
+    assert offered(admin, bought) == {"ship", "cancel", "settle", *refunds}
+    orders.ship(bought.pk)
+    assert offered(admin, bought) == {"settle", *refunds}
+    stale = admin.post(page(bought, "cancel"), {"confirmed": "yes"})
+    assert "it can be refunded, not cancelled" in stale.content.decode()
+    orders.refund(bought.pk)
+    assert offered(admin, bought) == {"settle"}
+
+
+def test_a_payment_leads_to_its_refunds_and_back(admin: Client, lamp: Product) -> None:
+    orders.refund(paid(lamp, 1).pk)
+    refund, payment = Refund.objects.get(), Payment.objects.get()
+    assert page(refund) in admin.get(page(payment)).content.decode()
+    assert page(payment) in admin.get(page(refund)).content.decode()
+
+
 def test_shipping(admin: Client, lamp: Product) -> None:
     order = paid(lamp)
     assert "is told by e-mail" in admin.get(page(order, "ship")).content.decode()
@@ -63,6 +91,8 @@ def test_shipping(admin: Client, lamp: Product) -> None:
     assert words(response) == [f"Order {order.number} is shipped; a@example.org is told."]
     assert (now(order).state, order.tracking) == (Order.State.SHIPPED, "TR 17")
     assert len(queued("send_order_shipped")) == 1
+    again = admin.post(page(order, "ship"), {"tracking": "TR 17"}, follow=True)
+    assert words(again) == words(response)
     assert "is shipped" in LogEntry.objects.get().change_message
 
 
@@ -227,6 +257,8 @@ def test_a_hold_is_released_once(admin: Client, lamp: Product) -> None:
     for _ in range(2):
         response = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert words(response) == ["3 of Lamp are back on sale."]
+        assert url not in response.content.decode()
+        assert LogEntry.objects.count() == 1
     assert stock_of(lamp) == 20
 
 

@@ -135,13 +135,30 @@ def test_a_sale_between_reading_and_writing_the_product_counts(
 class TestMovingStock:
     def test_receiving_shows_old_and_new(self, admin: Client, make_product: MakeProduct) -> None:
         product = make_product(2, sku="LAMP")
-        form = {"units": "5", "reason": "DELIVERY", "note": "Note 17"}
+        form = {"units": "5", "reason": "DELIVERY", "note": "Note 17", "key": "k"}
         response = admin.post(page(product, "receive_units"), form, follow=True)
         assert words(response) == ["LAMP: stock 2 → 7 (delivery)."]
         movement = StockMovement.objects.first()
         assert movement is not None
         assert (movement.units, movement.note, str(movement.made_by)) == (5, "Note 17", "staff")
         assert LogEntry.objects.get().change_message == "LAMP: stock 2 → 7 (delivery)."
+
+    def test_a_form_that_is_sent_twice_moves_units_once(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(2, sku="LAMP")
+        for name, moved in (("receive_units", "2 → 7"), ("remove_units", "7 → 2")):
+            url = page(product, name)
+            form = {**fields_of(admin.get(url).content.decode(), "units"), "units": "5"}
+            for _ in range(2):
+                [said] = words(admin.post(url, form, follow=True))
+                assert moved in said
+            response = admin.post(url, {**form, "units": "1"})
+            assert "was sent before with other units" in response.content.decode()
+        assert LogEntry.objects.count() == 2
+        assert StockMovement.objects.count() == 3
+        product.refresh_from_db()
+        assert product.stock == 2
 
     @pytest.mark.parametrize(
         "units", ["", "0", "-1", "abc", "1.5", "2,5", "1e3", "87893287498", "1" + "0" * 21, "\0"]
@@ -151,7 +168,7 @@ class TestMovingStock:
     ) -> None:
         product = make_product(2)
         for name, reason in (("receive_units", "DELIVERY"), ("remove_units", "DAMAGE")):
-            form = {"units": units, "reason": reason, "note": "kept"}
+            form = {"units": units, "reason": reason, "note": "kept", "key": "k"}
             response = admin.post(page(product, name), form)
             assert response.status_code == 200
             assert response.context["form"].errors["units"]
@@ -166,7 +183,7 @@ class TestMovingStock:
         product = make_product(10, sku="LAMP")
         reserve(product, 3, buyer="A")
         confirm(reserve(product, 4, buyer="B").pk)
-        form = {"units": "4", "reason": "DAMAGE", "note": ""}
+        form = {"units": "4", "reason": "DAMAGE", "note": "", "key": "k"}
         response = admin.post(page(product, "remove_units"), form)
         assert "Only 3 of LAMP available, 4 asked for." in response.content.decode()
         product.refresh_from_db()
@@ -174,7 +191,7 @@ class TestMovingStock:
         assert Reservation.objects.units() == 7
 
     def test_a_nul_byte_in_the_note(self, admin: Client, make_product: MakeProduct) -> None:
-        form = {"units": "1", "reason": "DELIVERY", "note": "a\0b"}
+        form = {"units": "1", "reason": "DELIVERY", "note": "a\0b", "key": "k"}
         response = admin.post(page(make_product(2), "receive_units"), form)
         assert response.context["form"].errors["note"]
 
@@ -191,7 +208,7 @@ class TestMovingStock:
     ) -> None:
         product = make_product(10, strategy="single_statement")
         reserve(product, 2, buyer="somebody-unknown")
-        form = {"units": "3", "reason": "DAMAGE", "note": "dropped"}
+        form = {"units": "3", "reason": "DAMAGE", "note": "dropped", "key": "k"}
         admin.post(page(product, "remove_units"), form)
         html = admin.get(page(product, "stock_history")).content.decode()
         assert html.index("damaged or lost: dropped") < html.index("reserved, held")
