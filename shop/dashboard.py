@@ -52,29 +52,38 @@ def banner(request: HttpRequest) -> dict[str, Any]:
     user = request.user
     if not (user.is_active and user.is_staff and user.has_perm("inventory.view_stockalert")):
         return {}
-    unseen = [alert for alert in open_alerts(request) if alert.acknowledged_at is None]
-    number = open_alerts(request)[0].unseen_in_all if open_alerts(request) else 0
+    opened = open_alerts(request)
+    number = opened[0].unseen_in_all if opened else 0
     if not number:
         return {}
+    unseen = [alert for alert in opened if alert.acknowledged_at is None]
     return {
         "banner": {
             "alerts": unseen[:IN_BANNER],
-            "heading": "1 stock alert is open"
-            if number == 1
-            else f"{number} stock alerts are open",
-            "more": number > IN_BANNER,
+            "heading": _heading(number, opened[0].unseen_of_exhibits),
+            "more": number > len(unseen[:IN_BANNER]),
             "url": _list(StockAlert, "state=unseen"),
         }
     }
+
+
+def _heading(number: int, of_exhibits: int) -> str:
+    words = "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
+    if of_exhibits == number:
+        return f"{words}, of exhibits only"
+    return f"{words}, {of_exhibits} of exhibits" if of_exhibits else words
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
     """The worst first: of the shop's own products, and what breaks the law; once per request."""
     if not hasattr(request, "open_alerts"):
         opened = StockAlert.objects.open().select_related("product")
-        unseen = Count("pk", filter=Q(acknowledged_at=None))
+        unseen = Q(acknowledged_at=None)
         request.open_alerts = list(  # type: ignore[attr-defined]
-            opened.annotate(unseen_in_all=Window(unseen)).order_by(
+            opened.annotate(
+                unseen_in_all=Window(Count("pk", filter=unseen)),
+                unseen_of_exhibits=Window(Count("pk", filter=unseen & Q(product__is_exhibit=True))),
+            ).order_by(
                 "product__is_exhibit", LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk"
             )[:MOST_ALERTS]
         )

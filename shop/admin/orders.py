@@ -192,7 +192,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def shown_state(self, order: Order) -> str:
         return order.get_state_display()
 
-    @display(description="Of it shipping")
+    @display(description="Of that, shipping")
     def shipping(self, order: Order) -> str:
         return _money(order, order.shipping_cost)
 

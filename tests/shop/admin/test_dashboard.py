@@ -151,7 +151,10 @@ class TestDashboard:
         client.force_login(User.objects.get(username="new"))
         html = client.get(INDEX).content.decode()
         assert "Units available" not in html
-        assert client.post("/admin/check-stock/").status_code == 403
+        refused = client.post("/admin/check-stock/")
+        assert refused.status_code == 403
+        assert "Your account may not do this" in refused.content.decode()
+        assert "Back to the dashboard" in refused.content.decode()
 
     def test_checking_is_a_post_of_staff(self, admin: Client, client: Client) -> None:
         assert admin.get("/admin/check-stock/").status_code == 405
@@ -180,6 +183,17 @@ class TestAlerts:
         assert url not in again.content.decode()  # nothing to acknowledge any more
         stock.receive(product, 5)
         assert not StockAlert.objects.open().exists()
+
+    @pytest.mark.breaks_law
+    def test_the_banner_tells_exhibits_from_the_shops_own(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        Product.objects.filter(pk=make_product(1, is_exhibit=True).pk).update(units_received=2)
+        alerts.check_all()
+        assert "1 stock alert is open, of exhibits only" in admin.get(INDEX).content.decode()
+        make_product(0, low_stock_threshold=1)
+        alerts.check_all()
+        assert "2 stock alerts are open, 1 of exhibits" in admin.get(INDEX).content.decode()
 
     def test_many_at_once(self, staff: Staff, make_product: MakeProduct) -> None:
         for _ in range(8):
