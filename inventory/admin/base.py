@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
@@ -38,7 +39,20 @@ REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 MOST_MESSAGES = 5
 
 
-class OffersWhatFits(ModelAdmin):
+class ChecksTicks(ModelAdmin):
+    """Refuses an action on rows that can't be any, as a browser never sends them."""
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(key)
+        except ValidationError:
+            messages.error(request, "Nothing was done: tick the rows in the list, and try again.")
+            return HttpResponseRedirect(request.get_full_path())
+        return super().response_action(request, *args, **kwargs)
+
+
+class OffersWhatFits(ChecksTicks):
     """Shows only the buttons of what can be done with an object as it is.
 
     Who comes all the same, from a page that is old by now, is told why not.
@@ -59,7 +73,7 @@ class OffersWhatFits(ModelAdmin):
         ]
 
 
-class FactsAdmin(ModelAdmin):
+class FactsAdmin(ChecksTicks):
     """Rows that are read, not typed. Its lists never count all rows; what happens to a row
     happens by an action that asks first."""
 

@@ -125,7 +125,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         if self.instance.pk:
-            self._check_nobody_else_changed_it()
+            self._check_what_is_there_now()
         self._check_unsafe_is_meant(data)
         return data
 
@@ -133,8 +133,8 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         """The product's fields that were changed in this form."""
         return [name for name in self.changed_data if name != "confirm_unsafe"]
 
-    def _check_nobody_else_changed_it(self) -> None:
-        """Somebody else may have saved the product since this form was opened.
+    def _check_what_is_there_now(self) -> None:
+        """Somebody else may have saved the product since this form was opened, or sold of it.
 
         The row stays locked until the admin's transaction has saved it.
         """
@@ -149,6 +149,12 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
                     f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "
                     "form. Open it again to see what they did.",
                 )
+        if now.stock < 0 and self.cleaned_data.get("backstop") and "backstop" in self.changed_data:
+            self.add_error(
+                "backstop",
+                f"{now.stock} are available: it can be switched on at zero or more. Receiving what "
+                "is missing switches it on by itself.",
+            )
 
     def _shown(self, name: str) -> Any:
         """What the form showed in that field when it was opened; None if it doesn't tell."""

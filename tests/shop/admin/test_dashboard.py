@@ -371,6 +371,25 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("ticked", ["abc", "\0", "1" * 25, "-1"])
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("inventory_product", "switch_off_ticked"),
+        ("inventory_product", "delete_or_refuse"),
+        ("inventory_stockalert", "acknowledge_ticked"),
+        ("inventory_reservation", "release_ticked"),
+        ("auth_user", "delete_selected"),
+        ("auth_group", "delete_selected"),
+    ],
+)
+def test_ticks_that_are_no_rows(admin: Client, name: str, action: str, ticked: str) -> None:
+    form = {"action": action, "_selected_action": [ticked]}
+    response = admin.post(reverse(f"admin:{name}_changelist"), form, follow=True)
+    assert response.status_code == 200
+
+
+@pytest.mark.django_db
 def test_forms_of_the_admin_keep_what_was_typed(admin: Client) -> None:
     response = admin.post("/admin/inventory/flashsale/run/", {"stock": "7", "buyers": "x"})
     assert fields_of(response.content.decode(), "stock")["stock"] == "7"

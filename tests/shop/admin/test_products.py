@@ -102,6 +102,17 @@ class TestSavingTheForm:
         assert "updates are lost" in html
         assert "the fastest by far" in html
 
+    @pytest.mark.breaks_law
+    def test_the_backstop_stays_off_while_stock_is_below_zero(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(2, backstop=False)
+        Product.objects.filter(pk=product.pk).update(stock=-3)
+        response = admin.post(page(product), {**opened(admin, product), "backstop": "on"})
+        assert "-3 are available" in response.content.decode()
+        product.refresh_from_db()
+        assert not product.backstop
+
     def test_a_new_product_has_no_stock(self, admin: Client) -> None:
         add = reverse("admin:inventory_product_add")
         form = fields_of(admin.get(add).content.decode(), "name")
@@ -117,13 +128,13 @@ def test_a_sale_between_reading_and_writing_the_product_counts(
 ) -> None:
     product = make_product(10)
     form = opened(admin, product)
-    check = ProductForm._check_nobody_else_changed_it
+    check = ProductForm._check_what_is_there_now
 
     def be_late(form: ProductForm) -> None:
         at_once([partial(reserve, product, 4, buyer="A")])
         check(form)
 
-    monkeypatch.setattr(ProductForm, "_check_nobody_else_changed_it", be_late)
+    monkeypatch.setattr(ProductForm, "_check_what_is_there_now", be_late)
     admin.post(page(product), {**form, "description": "New"})
     product.refresh_from_db()
     assert (product.stock, product.description) == (6, "New")
