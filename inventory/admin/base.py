@@ -279,9 +279,11 @@ def ask_for_many(
         except refusals as error:
             refused.append(f"{obj}: {error}")
             continue
-        if done is not None:
+        if done is None:
+            continue
+        if not isinstance(done, NothingChanged):
             model_admin.log_change(request, obj, done)
-            said.append(done)
+        said.append(done)
     _say(request, messages.SUCCESS, said)
     _say(request, messages.ERROR, refused)
     return None

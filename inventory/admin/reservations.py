@@ -47,7 +47,7 @@ class LapseFilter(RadioFilter):
 
 @admin.register(Reservation)
 class ReservationAdmin(OffersWhatFits, OfProductAdmin):
-    list_display = (
+    list_display: tuple[str, ...] = (
         "short_id",
         "product_link",
         "quantity",
@@ -68,14 +68,14 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     ordering = ("-created_at",)
     actions = ("release_ticked",)
     actions_detail = ("release_hold",)
-    fields = (
+    fields: tuple[Any, ...] = (
         ("id", "shown_status"),
         ("product_link", "strategy"),
         ("quantity", "returned", "unit_price"),
         ("created_at", "expires_at", "decided_at"),
         ("buyer", "idempotency_key"),
     )
-    readonly_fields = ("id", "shown_status", "product_link")
+    readonly_fields: tuple[str, ...] = ("id", "shown_status", "product_link")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str

@@ -16,6 +16,7 @@ from unfold.decorators import action, display
 from inventory.admin.base import (
     REFUSALS,
     FactsAdmin,
+    NothingChanged,
     OffersWhatFits,
     ask,
     change_url,
@@ -26,6 +27,7 @@ from shop import refunds
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
 from shop.payments import known as known_providers
+from shop.payments.base import RefundRefused
 
 
 def links_to_refunds(payment: Payment) -> SafeString | str:
@@ -156,8 +158,10 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             tried = refunds.carry_out(refund.pk)
-            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}"
-            return f"{words}. {tried.problem}".strip()
+            if tried.state == Refund.State.FAILED:
+                raise RefundRefused(f"The provider refused it: {tried.problem}")
+            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}."
+            return NothingChanged(words) if refund.state == Refund.State.DONE else words
 
         return ask(
             self,

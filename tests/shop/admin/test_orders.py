@@ -9,9 +9,15 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
+from inventory import reservations
+from inventory.admin.base import change_url
 from inventory.models import Product, Reservation
+from inventory.reservations import reserve
 from shop import orders
 from shop.models import Order, Payment, Refund
+from shop.payments import demo
+from shop.payments.base import RefundRefused
+from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 from tests.shop.orders.steps import (
@@ -74,6 +80,15 @@ def test_only_what_can_be_done_is_offered(admin: Client, lamp: Product) -> None:
     assert "it can be refunded, not cancelled" in stale.content.decode()
     orders.refund(bought.pk)
     assert offered(admin, bought) == {"settle"}
+
+
+def test_an_order_leads_to_its_reservations_and_back(admin: Client, lamp: Product) -> None:
+    order = paid(lamp, 1)
+    alone = reserve(lamp, 1, buyer="B")
+    sold = order.lines.get().reservation
+    assert change_url(sold) in admin.get(page(order)).content.decode()
+    assert page(order) in admin.get(change_url(sold)).content.decode()
+    assert "shop/order/1" not in admin.get(change_url(alone)).content.decode()
 
 
 def test_a_payment_leads_to_its_refunds_and_back(admin: Client, lamp: Product) -> None:
@@ -195,6 +210,24 @@ def test_a_refund_is_tried_again(admin: Client, lamp: Product) -> None:
     for _ in range(2):
         response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"}, follow=True)
         assert ": done." in words(response)[0]
+    assert LogEntry.objects.count() == 1
+
+
+def test_a_refund_that_the_provider_refuses_is_no_success(
+    admin: Client, lamp: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.refund(paid(lamp, 1).pk)
+    refund = Refund.objects.get()
+    monkeypatch.setattr(demo.DemoBank, "refund", refuse)
+    response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"})
+    assert "The provider refused it: The card has been closed." in response.content.decode()
+    assert not LogEntry.objects.exists()
+    refund.refresh_from_db()
+    assert refund.state == Refund.State.FAILED
+
+
+def refuse(*args: object) -> None:
+    raise RefundRefused("The card has been closed.")
 
 
 # Lists
@@ -269,6 +302,15 @@ def test_what_is_sold_is_not_released(admin: Client, lamp: Product) -> None:
     response = admin.post(url, {**ticked, "confirmed": "yes"}, follow=True)
     assert "has been sold" in words(response)[0]
     assert stock_of(lamp) == 17
+
+
+def test_a_hold_that_has_lapsed_is_not_logged_as_released(admin: Client, lamp: Product) -> None:
+    hold = lapse(reserve(lamp, 3, buyer="A"))
+    reservations.expire_lapsed()
+    ticked = {"_selected_action": [str(hold.pk)], "action": "release_ticked", "confirmed": "yes"}
+    url = reverse("admin:inventory_reservation_changelist")
+    assert "when the hold lapsed" in words(admin.post(url, ticked, follow=True))[0]
+    assert not LogEntry.objects.exists()
 
 
 # Rights
