@@ -335,8 +335,9 @@ def check_now(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     broken = alerts.check_all()
     send_new()
-    for state in broken[:SHOWN]:
-        messages.error(request, str(state))
-    if not broken:
+    if broken:
+        whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"
+        messages.error(request, f"Checked: the stock of {whose} is wrong.")
+    else:
         messages.success(request, "Checked: every unit is accounted for.")
     return HttpResponseRedirect(reverse(f"{admin.site.name}:index"))

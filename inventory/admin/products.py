@@ -312,9 +312,10 @@ class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
     def stock_now(self, product: Product) -> str:
         state = monitor.state_of(product.pk)
         return format_html(
-            'received {} = available {} + <a class="link" href="{}">held {}</a> + '
+            'received {} {} available {} + <a class="link" href="{}">held {}</a> + '
             '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">Stock history</a>',
             state.received,
+            "≠" if state.drift else "=",
             state.available,
             list_url(Reservation, f"product__id__exact={product.pk}&status__exact=HELD"),
             state.held,

@@ -53,7 +53,9 @@ class TestDashboard:
     def test_the_law_is_broken(self, admin: Client, make_product: MakeProduct) -> None:
         product = make_product(10, name="Lamp")
         Product.objects.filter(pk=product.pk).update(stock=12)
-        html = admin.post("/admin/check-stock/", follow=True).content.decode()
+        response = admin.post("/admin/check-stock/", follow=True)
+        assert words(response) == ["Checked: the stock of 1 product is wrong."]
+        html = response.content.decode()
         assert "<strong>Stock is wrong</strong>" in html
         assert "drift +2, oversold 0" in html
 
