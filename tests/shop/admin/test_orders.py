@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from inventory import reservations
@@ -59,6 +62,20 @@ def test_the_page_tells_everything(admin: Client, lamp: Product) -> None:
     html = admin.get(page(order)).content.decode()
     for seen in (order.number, "a@example.org", "1 Main Street", "Lamp", "none"):
         assert seen in html
+
+
+def test_the_page_asks_no_more_of_a_long_order(
+    admin: Client, make_product: MakeProduct, django_assert_num_queries: Any
+) -> None:
+    short, long = place((make_product(1), 1)), place(*[(make_product(1), 1) for _ in range(6)])
+    for order in (short, long):
+        at_bank(order, APPROVE)
+        orders.settle(order.pk)
+        admin.get(page(order))
+    with CaptureQueriesContext(connection) as of_short:
+        admin.get(page(short))
+    with django_assert_num_queries(len(of_short)):
+        admin.get(page(long))
 
 
 def offered(admin: Client, order: Order) -> set[str]:
@@ -174,6 +191,8 @@ def test_units_that_make_no_sense(admin: Client, lamp: Product, units: str) -> N
     refund = {**form(admin, order, "refund_units"), f"line_{order.lines.get().pk}": units}
     response = admin.post(page(order, "refund_units"), refund)
     assert response.context["form"].errors
+    if units in ("0", ""):
+        assert "Say how many units of which line" in response.content.decode()
     assert not Refund.objects.exists()
 
 
