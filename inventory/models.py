@@ -303,10 +303,18 @@ class StockMovement(models.Model):
         help_text="Empty: a command or a job.",
     )
     made_at = models.DateTimeField(db_default=Now())
+    idempotency_key = models.CharField(max_length=100, null=True, blank=True)
+
+    is_repeated = False  # true of what a request gets that was made before
 
     class Meta:
         ordering = ["-made_at", "-pk"]
         constraints = [
+            models.UniqueConstraint(
+                name="movement_idempotency_key_once",
+                fields=["idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+            ),
             models.CheckConstraint(
                 name="movement_adds_up",
                 condition=Q(stock_after=F("stock_before") + F("units")) | Q(reason="REPAIR"),

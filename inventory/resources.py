@@ -267,7 +267,8 @@ class StockMovementResource(OncePerFile):
         return OwnDiff
 
     def get_diff_headers(self) -> list[str]:
-        return ["SKU", "Product", "Units", "Stock now → then", "Reason", "Note"]
+        # Those of the file by its own names: a row that is refused is shown as it came.
+        return ["sku", "product", "units", "stock now → then", "reason", "note"]
 
     def shown(self, movement: StockMovement) -> list[str]:
         return [

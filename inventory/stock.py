@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import F
 
 from inventory import alerts, monitor
-from inventory.exceptions import InsufficientStock, InvalidQuantity
+from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
 from inventory.holds import backstop_after, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
 from inventory.models import Product, StockMovement
@@ -27,18 +27,23 @@ def receive(
     reason: Reason = Reason.DELIVERY,
     note: str = "",
     by: AbstractBaseUser | None = None,
+    idempotency_key: str | None = None,
 ) -> StockMovement:
     """Put ``units`` more of ``product`` on sale and return the movement.
 
     ``by`` is the user who did it, None for a command or a job. Where units had been promised
     that didn't exist (stock below zero after a repair), the receipt that brings stock to zero
-    or more switches the backstop on again.
+    or more switches the backstop on again. Again with the same ``idempotency_key``, it changes
+    nothing and returns the first movement (``is_repeated``).
 
-    Raises InvalidQuantity for less than 1, or more than the count can hold.
+    Raises InvalidQuantity for less than 1, or more than the count can hold;
+    IdempotencyKeyReused.
     """
     checked(units)
     with transaction.atomic():
         stock = lock_product(product.pk)
+        if earlier := _earlier(product, units, idempotency_key):
+            return earlier
         if max(stock.units_received, stock.stock) + units > MOST_UNITS:
             raise InvalidQuantity(f"{product.sku} can't have more than {MOST_UNITS} units.")
         Product.objects.filter(pk=product.pk).update(
@@ -47,7 +52,7 @@ def receive(
             version=F("version") + 1,
             backstop=backstop_after(units),
         )
-        return _record(product, units, stock.stock, reason, note, by)
+        return _record(product, units, stock.stock, reason, note, by, key=idempotency_key)
 
 
 def remove(
@@ -57,17 +62,20 @@ def remove(
     reason: Reason,
     note: str = "",
     by: AbstractBaseUser | None = None,
+    idempotency_key: str | None = None,
 ) -> StockMovement:
     """Take ``units`` of ``product`` off sale and return the movement.
 
     Only available units can go; lapsed holds are taken back first if they are needed. What is
-    held or sold stays.
+    held or sold stays. ``idempotency_key`` as in ``receive``.
 
-    Raises InsufficientStock with the number available, InvalidQuantity.
+    Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
     """
     checked(units)
     with transaction.atomic():
         before = lock_product_to_take(product.pk).stock
+        if earlier := _earlier(product, -units, idempotency_key):
+            return earlier
         while before < units and (freed := take_back_lapsed(product.pk)[1]):
             before += freed
         removed = Product.objects.filter(
@@ -78,7 +86,7 @@ def remove(
             version=F("version") + 1,
         )
         if removed:
-            return _record(product, -units, before, reason, note, by)
+            return _record(product, -units, before, reason, note, by, key=idempotency_key)
     if before >= units:
         raise InvalidQuantity(
             f"{product.sku} has not received {units} units: its count is wrong, repair it first."
@@ -108,6 +116,17 @@ def repair(
         return _record(product, 0, before, Reason.REPAIR, note, by, after=right)
 
 
+def _earlier(product: Product, units: int, key: str | None) -> StockMovement | None:
+    """The movement that this key was for before; the caller has locked the product."""
+    earlier = StockMovement.objects.filter(idempotency_key=key).first() if key else None
+    if earlier is None:
+        return None
+    if (earlier.product_id, earlier.units) != (product.pk, units):
+        raise IdempotencyKeyReused("This form was sent before with other units: open it again.")
+    earlier.is_repeated = True
+    return earlier
+
+
 def _record(
     product: Product,
     units: int,
@@ -117,6 +136,7 @@ def _record(
     by: AbstractBaseUser | None,
     *,
     after: int | None = None,
+    key: str | None = None,
 ) -> StockMovement:
     movement = StockMovement.objects.create(
         product_id=product.pk,
@@ -126,6 +146,7 @@ def _record(
         stock_before=before,
         stock_after=before + units if after is None else after,
         made_by_id=by.pk if by else None,
+        idempotency_key=key,
     )
     alerts.refresh_open(product.pk)
     return movement

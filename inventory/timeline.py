@@ -4,18 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.models import Reservation, StockMovement
+
+NO_MOVEMENT, NO_RESERVATION = 0, UUID(int=0)
+
+
+class Place(NamedTuple):
+    """Where an entry stands. Many share an instant: one statement may reserve for many buyers."""
+
+    at: datetime
+    movement_id: int = NO_MOVEMENT
+    reservation_id: UUID = NO_RESERVATION
+
+    def __str__(self) -> str:
+        return f"{self.at.isoformat()}_{self.movement_id}_{self.reservation_id}"
+
+
+def place(text: str) -> Place | None:
+    """The place that ``str`` of one tells; None if it tells none."""
+    try:
+        at, movement_id, reservation_id = text.split("_")
+        instant = parse_datetime(at)
+        if instant is None or instant.tzinfo is None:
+            return None
+        return Place(instant, int(movement_id), UUID(reservation_id))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
 class Entry:
     """One change of a product's stock."""
 
-    at: datetime
+    place: Place
     what: str
     units: int
     """As stock saw it: less than zero where units were taken."""
@@ -23,26 +53,40 @@ class Entry:
     why: str
     stock: str = ""
     """Stock before and after, where it was recorded."""
-    reservation_id: UUID | None = None
+
+    @property
+    def at(self) -> datetime:
+        return self.place.at
+
+    @property
+    def reservation_id(self) -> UUID | None:
+        return None if self.place.movement_id else self.place.reservation_id
 
 
-def of_product(product_id: int, *, before: datetime | None = None, most: int = 50) -> list[Entry]:
-    """Return the last ``most`` entries, or the last ones from before that instant."""
+def of_product(product_id: int, *, before: Place | None = None, most: int = 50) -> list[Entry]:
+    """Return the last ``most`` entries, or the last ones from before that place."""
     movements = StockMovement.objects.filter(product=product_id).select_related("made_by")
     reservations = Reservation.objects.filter(product=product_id)
     if before is not None:
-        movements = movements.filter(made_at__lt=before)
-        reservations = reservations.filter(created_at__lt=before)
-    entries = [_of_movement(each) for each in movements.order_by("-made_at")[:most]]
-    entries += [_of_reservation(each) for each in reservations.order_by("-created_at")[:most]]
-    entries.sort(key=lambda entry: entry.at, reverse=True)
+        movements = movements.filter(
+            Q(made_at__lt=before.at) | Q(pk__lt=before.movement_id), made_at__lte=before.at
+        )
+        reservations = reservations.filter(created_at__lte=before.at)
+        if not before.movement_id:  # a movement comes before the reservations of its instant
+            reservations = reservations.filter(
+                Q(created_at__lt=before.at) | Q(pk__lt=before.reservation_id)
+            )
+    entries = [_of_movement(each) for each in movements.order_by("-made_at", "-pk")[:most]]
+    newest = reservations.order_by("-created_at", "-pk")[:most]
+    entries += [_of_reservation(each) for each in newest]
+    entries.sort(key=lambda entry: entry.place, reverse=True)
     return entries[:most]
 
 
 def _of_movement(movement: StockMovement) -> Entry:
     reason = movement.get_reason_display()
     return Entry(
-        at=movement.made_at,
+        place=Place(movement.made_at, movement_id=movement.pk),
         what="repair" if movement.units == 0 else "received" if movement.units > 0 else "removed",
         units=movement.stock_after - movement.stock_before,
         who=str(movement.made_by) if movement.made_by else "a command or a job",
@@ -54,16 +98,15 @@ def _of_movement(movement: StockMovement) -> Entry:
 def _of_reservation(reservation: Reservation) -> Entry:
     what = f"reserved, {reservation.get_status_display()}"
     if reservation.decided_at:
-        what += f" {reservation.decided_at:%Y-%m-%d %H:%M:%S} UTC"
+        what += f" {timezone.localtime(reservation.decided_at):%Y-%m-%d %H:%M:%S}"
     if reservation.returned:
         what += f", {reservation.returned} returned"
     return Entry(
-        at=reservation.created_at,
+        place=Place(reservation.created_at, reservation_id=reservation.pk),
         what=what,
         units=-reservation.quantity,
         who=f"buyer {reservation.buyer[:12]}",
         why=_label(reservation.strategy),
-        reservation_id=reservation.pk,
     )
 
 

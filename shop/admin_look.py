@@ -85,6 +85,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Orders", "receipt_long", "shop.order"),
                     _item("Payments", "payments", "shop.payment"),
                     _item("Refunds", "undo", "shop.refund"),
+                    _item("Refusals", "production_quantity_limits", "shop.refusal"),
                 ],
             },
             {

@@ -28,9 +28,10 @@ from inventory.models import (
     StockAlert,
 )
 from shop.alerts import send_new
-from shop.models import Order
+from shop.models import Order, Refusal
 
 SOON = timedelta(minutes=5)
+LATE = 300  # seconds since the last check, which the worker does every minute
 LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
@@ -51,29 +52,38 @@ def banner(request: HttpRequest) -> dict[str, Any]:
     user = request.user
     if not (user.is_active and user.is_staff and user.has_perm("inventory.view_stockalert")):
         return {}
-    unseen = [alert for alert in open_alerts(request) if alert.acknowledged_at is None]
-    number = open_alerts(request)[0].unseen_in_all if open_alerts(request) else 0
+    opened = open_alerts(request)
+    number = opened[0].unseen_in_all if opened else 0
     if not number:
         return {}
+    unseen = [alert for alert in opened if alert.acknowledged_at is None]
     return {
         "banner": {
             "alerts": unseen[:IN_BANNER],
-            "heading": "1 stock alert is open"
-            if number == 1
-            else f"{number} stock alerts are open",
-            "more": number > IN_BANNER,
+            "heading": _heading(number, opened[0].unseen_of_exhibits),
+            "more": number > len(unseen[:IN_BANNER]),
             "url": _list(StockAlert, "state=unseen"),
         }
     }
+
+
+def _heading(number: int, of_exhibits: int) -> str:
+    words = "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
+    if of_exhibits == number:
+        return f"{words}, of exhibits only"
+    return f"{words}, {of_exhibits} of exhibits" if of_exhibits else words
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
     """The worst first: of the shop's own products, and what breaks the law; once per request."""
     if not hasattr(request, "open_alerts"):
         opened = StockAlert.objects.open().select_related("product")
-        unseen = Count("pk", filter=Q(acknowledged_at=None))
+        unseen = Q(acknowledged_at=None)
         request.open_alerts = list(  # type: ignore[attr-defined]
-            opened.annotate(unseen_in_all=Window(unseen)).order_by(
+            opened.annotate(
+                unseen_in_all=Window(Count("pk", filter=unseen)),
+                unseen_of_exhibits=Window(Count("pk", filter=unseen & Q(product__is_exhibit=True))),
+            ).order_by(
                 "product__is_exhibit", LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk"
             )[:MOST_ALERTS]
         )
@@ -110,18 +120,19 @@ class Numbers:
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Fill the index page's context; what a user may not see is left out."""
     may = staff(request).has_perm
-    if may("inventory.view_product"):
-        numbers = _numbers(_midnight())
+    numbers = _numbers(_midnight())
+    context["figures"] = [figure for right, figure in _figures(numbers) if may(right)]
+    if may("inventory.view_stockalert"):
         opened = open_alerts(request)
         context |= {
             "law": law(numbers, opened),
             "open_alerts": opened[:SHOWN],
             "open_alerts_url": _list(StockAlert),
-            "figures": _figures(numbers, request),
-            "low_stock": _low_stock(),
-            "low_stock_url": _list(Product, "stock_is=low"),
-            "hours": _hours_chart(),
         }
+    if may("inventory.view_reservation"):
+        context |= {"hours": _hours_chart(), "hours_links": _behind_the_hours(request)}
+    if may("inventory.view_product"):
+        context |= {"low_stock": _low_stock(), "low_stock_url": _list(Product, "stock_is=low")}
     if may("inventory.view_flashsale"):
         context |= _last_flash_sale()
     context["title"] = "Dashboard"
@@ -136,8 +147,10 @@ def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
         words = "not checked yet"
     else:
         words = f"checked {_ago(numbers.seconds_ago)} ago"
+    late = numbers.seconds_ago is None or numbers.seconds_ago > LATE
     return {
-        "keeps": not broken and numbers.seconds_ago is not None,
+        "keeps": not broken and not late,
+        "kept": not broken and numbers.seconds_ago is not None,
         "broken": broken[:SHOWN],
         "checked": words,
         "exhibits": exhibits,
@@ -188,35 +201,50 @@ def _midnight() -> datetime:
     return timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _figures(numbers: Numbers, request: HttpRequest) -> list[Figure]:
-    today = timezone.localdate().isoformat()
-    figures = [
-        Figure("Units available", f"{numbers.available:,}", _list(Product)),
-        Figure("Units held", f"{numbers.held:,}", _list(Reservation, "status__exact=HELD")),
-        Figure(
-            "Units sold today",
-            f"{numbers.sold_today:,}",
-            _list(
-                Reservation,
-                f"status__exact=SOLD&decided_at_from_0={today}&decided_at_from_1=00:00:00",
+def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
+    """Each with the permission that it takes to see it."""
+    product, reservation = "inventory.view_product", "inventory.view_reservation"
+    return [
+        (product, Figure("Units available", f"{numbers.available:,}", _list(Product))),
+        (
+            reservation,
+            Figure("Units held", f"{numbers.held:,}", _reservations("status__exact=HELD")),
+        ),
+        (
+            reservation,
+            Figure("Units sold today", f"{numbers.sold_today:,}", _sold_since(_midnight())),
+        ),
+        (
+            reservation,
+            Figure(
+                "Holds that lapse soon",
+                f"{numbers.lapsing:,}",
+                _reservations("lapse=soon"),
+                "within five minutes",
             ),
         ),
-        Figure(
-            "Holds that lapse soon",
-            f"{numbers.lapsing:,}",
-            _list(Reservation, "lapse=soon"),
-            "within five minutes",
-        ),
-    ]
-    if staff(request).has_perm("shop.view_order"):
-        figures.append(
+        (
+            "shop.view_order",
             Figure(
                 "Orders waiting for payment",
                 f"{numbers.pending:,}",
                 _list(Order, "state__exact=PENDING"),
-            )
-        )
-    return figures
+            ),
+        ),
+    ]
+
+
+def _reservations(query: str) -> str:
+    """Without the exhibits, as in the figures."""
+    return _list(Reservation, f"{query}&shelf=catalogue")
+
+
+def _sold_since(since: datetime) -> str:
+    return _reservations(f"status__exact=SOLD&{_from('decided_at', since)}")
+
+
+def _from(field: str, since: datetime) -> str:
+    return f"{field}_from_0={since:%Y-%m-%d}&{field}_from_1={since:%H:%M:%S}"
 
 
 def _low_stock() -> list[Product]:
@@ -229,8 +257,7 @@ def _low_stock() -> list[Product]:
 def _hours_chart() -> charts.Chart:
     """Sales and refusals of the last day, by the hour."""
     zone = timezone.get_current_timezone()
-    now = timezone.localtime()
-    first = _hour(now - timedelta(hours=23), zone)
+    first = _first_hour()
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -260,6 +287,18 @@ def _hours_chart() -> charts.Chart:
         charts.data([f"{hour:%H}:00" for hour in hours], series),
         charts.options(),
     )
+
+
+def _behind_the_hours(request: HttpRequest) -> list[tuple[str, str]]:
+    """The lists behind the chart: what they show, and where they are."""
+    links = [("Sales", _sold_since(_first_hour()))]
+    if staff(request).has_perm("shop.view_refusal"):
+        links.append(("Refusals", _list(Refusal, _from("refused_at", _first_hour()))))
+    return links
+
+
+def _first_hour() -> datetime:
+    return _hour(timezone.localtime() - timedelta(hours=23), timezone.get_current_timezone())
 
 
 def _hour(at: datetime, zone: Any) -> datetime:
@@ -296,8 +335,9 @@ def check_now(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     broken = alerts.check_all()
     send_new()
-    for state in broken[:SHOWN]:
-        messages.error(request, str(state))
-    if not broken:
+    if broken:
+        whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"
+        messages.error(request, f"Checked: the stock of {whose} is wrong.")
+    else:
         messages.success(request, "Checked: every unit is accounted for.")
     return HttpResponseRedirect(reverse(f"{admin.site.name}:index"))

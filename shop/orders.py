@@ -247,6 +247,8 @@ def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: 
     lines = {line.pk: line for line in order.lines.select_related("reservation")}
     if units is None:
         units = {line.pk: line.left for line in lines.values() if line.left}
+        if not units:
+            raise InvalidRefund("There are no units left to refund.")
     _check_units(lines, units)
     if restock:
         lock_products(lines[pk].reservation.product_id for pk in units)
@@ -264,7 +266,7 @@ def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: 
 
 def _check_units(lines: dict[int, OrderLine], units: Mapping[int, int]) -> None:
     if not units:
-        raise InvalidRefund("There are no units left to refund.")
+        raise InvalidRefund("Say how many units of which line are to be refunded.")
     for pk, number in units.items():
         if pk not in lines:
             raise InvalidRefund("This line isn't one of the order's.")

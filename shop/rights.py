@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.management import create_permissions
@@ -27,6 +28,7 @@ GROUPS = {
         "shop.view_payment",
         "shop.view_refund",
         "shop.add_refund",
+        "shop.view_refusal",
     ],
     # Reads everything, changes nothing.
     "auditor": [
@@ -40,6 +42,7 @@ GROUPS = {
         "shop.view_orderline",
         "shop.view_payment",
         "shop.view_refund",
+        "shop.view_refusal",
         "auth.view_user",
         "auth.view_group",
         "admin.view_logentry",
@@ -47,8 +50,10 @@ GROUPS = {
 }
 
 
-def make_groups(apps: Any) -> None:
+def make_groups(apps: Any, *, only: Collection[str] = ()) -> None:
     """Make the groups with their permissions; ``apps`` is a migration's, or Django's own.
+
+    ``only`` these permissions: a later one leaves alone what the shop has made of the groups.
 
     Django makes permissions only after the last migration: those that are needed are made here.
     """
@@ -61,6 +66,8 @@ def make_groups(apps: Any) -> None:
     for name, permissions in GROUPS.items():
         group, _ = Group.objects.get_or_create(name=name)
         for permission in permissions:
+            if only and permission not in only:
+                continue
             label, codename = permission.split(".")
             group.permissions.add(
                 Permission.objects.get(content_type__app_label=label, codename=codename)

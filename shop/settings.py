@@ -120,6 +120,7 @@ AXES_VERBOSE = False
 LANGUAGE_CODE = "en"
 TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="UTC")
 USE_TZ = True
+FORMAT_MODULE_PATH = ["shop.formats"]
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"

@@ -74,7 +74,7 @@ def post_alert(alert_id: int) -> None:
     alerts.post(alert_id)
 
 
-@app.task
+@app.task(lock="flash_sale")  # one after the other: each takes what the machine has
 def run_flash_sale(flash_sale_id: int) -> None:
     sale.hold(FlashSale.objects.get(pk=flash_sale_id))
 

@@ -137,8 +137,12 @@ PAGES = {
     "reservations, held": "/admin/inventory/reservation/?status__exact=HELD",
     "reservations, released": "/admin/inventory/reservation/?status__exact=RELEASED",
     "reservations, lapse soon": "/admin/inventory/reservation/?lapse=soon",
+    "reservations, catalogue": "/admin/inventory/reservation/?status__exact=HELD&shelf=catalogue",
+    "reservations, exhibits": "/admin/inventory/reservation/?shelf=exhibits",
     "reservations of a buyer": "/admin/inventory/reservation/?q=buyer-4711",
     "reservations of a SKU": "/admin/inventory/reservation/?q=SKU-4711",
+    "its history, older": "/admin/inventory/product/1/stock-history/?before="
+    "2100-01-01T00:00:00Z_0_00000000-0000-0000-0000-000000000000",
     "movements": "/admin/inventory/stockmovement/",
     "alerts": "/admin/inventory/stockalert/",
     "orders": "/admin/shop/order/",
@@ -151,6 +155,7 @@ PAGES = {
     "payments": "/admin/shop/payment/",
     "payments, declined": "/admin/shop/payment/?state__exact=DECLINED",
     "refunds": "/admin/shop/refund/",
+    "refusals": "/admin/shop/refusal/?refused_at_from_0=2020-01-01",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -13,8 +14,18 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from inventory import alerts
-from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404, who
-from inventory.models import Product, StockAlert
+from inventory.admin.base import (
+    NothingChanged,
+    OffersWhatFits,
+    OfProductAdmin,
+    ask,
+    ask_for_many,
+    change_url,
+    object_or_404,
+    who,
+)
+from inventory.admin.filters import ShelfFilter
+from inventory.models import StockAlert
 
 KIND = {
     "stock below zero": "danger",
@@ -45,33 +56,23 @@ class StateFilter(RadioFilter):
 
 
 @admin.register(StockAlert)
-class StockAlertAdmin(FactsAdmin):
+class StockAlertAdmin(OffersWhatFits, OfProductAdmin):
     list_display = ("shown_kind", "product_link", "figures", "raised_at", "state")
     list_display_links = ("shown_kind", "raised_at")
-    list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
-    search_fields = ("product__sku",)
-    search_help_text = "SKU, in full"
+    list_filter = (StateFilter, ("kind", ChoicesRadioFilter), ShelfFilter)
     ordering = ("-pk",)
     actions = ("acknowledge_ticked",)
     actions_detail = ("acknowledge",)
     fields = (
         ("shown_kind", "product_link", "state"),
         "figures",
-        ("raised_at", "notified_at", "resolved_at"),
+        ("raised_at", "told", "resolved_at"),
         ("acknowledged_at", "acknowledged_by"),
     )
-    readonly_fields = ("shown_kind", "product_link", "figures", "state")
+    readonly_fields = ("shown_kind", "product_link", "figures", "state", "told")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StockAlert]:
-        return super().get_queryset(request).select_related("product", "acknowledged_by")
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[StockAlert], search_term: str
-    ) -> tuple[QuerySet[StockAlert], bool]:
-        term = search_term.strip().replace("\0", "")
-        if not term:
-            return queryset, False
-        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+        return super().get_queryset(request).select_related("acknowledged_by")
 
     @display(description="Alert", label=KIND)
     def shown_kind(self, alert: StockAlert) -> str:
@@ -91,6 +92,15 @@ class StockAlertAdmin(FactsAdmin):
             return f"seen by {alert.acknowledged_by}"
         return "open"
 
+    @display(description="Managers were told")
+    def told(self, alert: StockAlert) -> datetime | str:
+        if alert.notified_at:
+            return alert.notified_at
+        return "Never: an exhibit is nobody’s worry." if alert.product.is_exhibit else "Not yet."
+
+    def fits(self, action: str, obj: StockAlert) -> bool:
+        return obj.resolved_at is None and obj.acknowledged_at is None
+
     def has_acknowledge_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.change_stockalert")
 
@@ -107,7 +117,7 @@ class StockAlertAdmin(FactsAdmin):
         def do(data: dict[str, Any]) -> str:
             if alerts.acknowledge([alert.pk], who(request)):
                 return f"You have acknowledged {_name(alert)}."
-            return f"{_name(alert)} was acknowledged or resolved already."
+            return NothingChanged(f"{_name(alert)} was acknowledged or resolved already.")
 
         return ask(
             self,

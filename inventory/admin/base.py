@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
@@ -24,6 +27,7 @@ from unfold.widgets import (
 )
 
 from inventory.exceptions import InventoryError
+from inventory.models import Product
 from inventory.quantities import MOST_UNITS
 
 if TYPE_CHECKING:
@@ -35,7 +39,41 @@ REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 MOST_MESSAGES = 5
 
 
-class FactsAdmin(ModelAdmin):
+class ChecksTicks(ModelAdmin):
+    """Refuses an action on rows that can't be any, as a browser never sends them."""
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.to_python(key)
+        except ValidationError:
+            messages.error(request, "Nothing was done: tick the rows in the list, and try again.")
+            return HttpResponseRedirect(request.get_full_path())
+        return super().response_action(request, *args, **kwargs)
+
+
+class OffersWhatFits(ChecksTicks):
+    """Shows only the buttons of what can be done with an object as it is.
+
+    Who comes all the same, from a page that is old by now, is told why not.
+    """
+
+    def fits(self, action: str, obj: Any) -> bool:
+        """Whether the detail action of that name makes sense for ``obj``."""
+        raise NotImplementedError
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
+        actions = super().get_actions_detail(request, object_id)
+        obj = self.get_object(request, str(object_id)) if actions else None
+        prefix = f"{self.opts.app_label}_{self.opts.model_name}_"
+        return [
+            action
+            for action in actions
+            if obj is not None and self.fits(action.action_name.removeprefix(prefix), obj)
+        ]
+
+
+class FactsAdmin(ChecksTicks):
     """Rows that are read, not typed. Its lists never count all rows; what happens to a row
     happens by an action that asks first."""
 
@@ -55,6 +93,30 @@ class FactsAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class OfProductAdmin(FactsAdmin):
+    """Facts about a product each, found by its SKU."""
+
+    search_fields = ("product__sku",)
+    search_help_text = "SKU, in full"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("product")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+
+    @display(description="Product")
+    def product_link(self, fact: Any) -> str:
+        return format_html(
+            '<a class="link" href="{}">{}</a>', change_url(fact.product), fact.product
+        )
 
 
 def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
@@ -82,6 +144,10 @@ def list_url(model: type[Model], query: str = "") -> str:
     """The address of the model's list in the admin."""
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
     return reverse(name) + (f"?{query}" if query else "")
+
+
+class NothingChanged(str):
+    """What is said where somebody, or a double click, has done it before; it isn't logged."""
 
 
 class AskForm(forms.Form):
@@ -143,7 +209,8 @@ def ask(
     """Ask before something is done to ``obj``, then do it, say what was done, and log it.
 
     ``will`` says line by line what is going to happen; ``do`` gets the form's data and returns
-    what it did, in a sentence. What it refuses is shown at the form, and nothing was changed.
+    what it did, in a sentence (NothingChanged: not logged). What it refuses is shown at the form,
+    and nothing was changed.
     """
     form = form_class(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
@@ -154,7 +221,8 @@ def ask(
             for line in words:
                 form.add_error(None, line)
         else:
-            model_admin.log_change(request, obj, done)
+            if not isinstance(done, NothingChanged):
+                model_admin.log_change(request, obj, done)
             messages.success(request, done)
             return HttpResponseRedirect(change_url(obj))
     elif request.method == "POST" and not form.fields:
@@ -211,9 +279,11 @@ def ask_for_many(
         except refusals as error:
             refused.append(f"{obj}: {error}")
             continue
-        if done is not None:
+        if done is None:
+            continue
+        if not isinstance(done, NothingChanged):
             model_admin.log_change(request, obj, done)
-            said.append(done)
+        said.append(done)
     _say(request, messages.SUCCESS, said)
     _say(request, messages.ERROR, refused)
     return None

@@ -8,8 +8,23 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.contrib.filters.admin import RadioFilter, RangeDateTimeFilter
 from unfold.utils import parse_datetime_str
+
+
+class ShelfFilter(RadioFilter):
+    """What is of the catalogue's products, or of the exhibits of flash sales."""
+
+    title = "shelf"
+    parameter_name = "shelf"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("catalogue", "Catalogue"), ("exhibits", "Exhibits of flash sales")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() in ("catalogue", "exhibits"):
+            return queryset.filter(product__is_exhibit=self.value() == "exhibits")
+        return queryset
 
 
 class PeriodFilter(RangeDateTimeFilter):

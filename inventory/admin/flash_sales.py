@@ -42,14 +42,20 @@ MOST_ROUNDS = 5
 
 class RunForm(AskForm):
     strategies = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget())
-    stock = UnitsField(label="Units on sale", max_value=MOST_UNITS, initial=10)
-    buyers = UnitsField(max_value=MOST_BUYERS, initial=15)
+    stock = UnitsField(
+        label="Units on sale", max_value=MOST_UNITS, initial=10, help_text=f"At most {MOST_UNITS}."
+    )
+    buyers = UnitsField(max_value=MOST_BUYERS, initial=15, help_text=f"At most {MOST_BUYERS}.")
     least = UnitsField(label="Each buyer asks for at least", max_value=MOST_UNITS, initial=1)
     most = UnitsField(label="and at most", max_value=MOST_UNITS, initial=1)
     payment_ms = UnitsField(
-        label="A payment takes (milliseconds)", min_value=0, max_value=MOST_PAYMENT_MS, initial=50
+        label="A payment takes (milliseconds)",
+        min_value=0,
+        max_value=MOST_PAYMENT_MS,
+        initial=50,
+        help_text=f"At most {MOST_PAYMENT_MS}.",
     )
-    rounds = UnitsField(max_value=MOST_ROUNDS, initial=1)
+    rounds = UnitsField(max_value=MOST_ROUNDS, initial=1, help_text=f"At most {MOST_ROUNDS}.")
     backstop = YesField(
         label="Backstop",
         help_text="Let PostgreSQL’s CHECK refuse stock below zero, as in the shop.",

@@ -9,14 +9,30 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from import_export.admin import ImportMixin
 from import_export.formats.base_formats import CSV
+from unfold.contrib.import_export.forms import ImportForm
 
 from inventory.admin.base import list_url
 
 CSV_ONLY = [CSV]
 
 
+class CsvForm(ImportForm):
+    """Says what is expected in the file."""
+
+    expected = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["import_file"].help_text = self.expected
+
+
 class ImportsOnce(ImportMixin):
     """A double click on "confirm", or going back to it, doesn't import the file again."""
+
+    def add_data_read_fail_error_to_form(self, form: Any, e: Exception) -> None:
+        form.add_error(
+            "import_file", "This is no CSV file in UTF-8, with commas between the cells."
+        )
 
     def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         try:

@@ -10,22 +10,28 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from import_export.admin import ExportMixin
 from unfold.contrib.filters.admin import ChoicesRadioFilter
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
-from inventory.admin.base import FactsAdmin, change_url
-from inventory.admin.filters import PeriodFilter
-from inventory.admin.importing import CSV_ONLY, ImportsOnce
-from inventory.models import Product, StockMovement
+from inventory.admin.base import OfProductAdmin, change_url
+from inventory.admin.filters import PeriodFilter, ShelfFilter
+from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
+from inventory.models import StockMovement
 from inventory.resources import StockMovementResource
 
 
+class MovementsForm(CsvForm):
+    expected = (
+        "Columns sku and units, and if you like reason and note; a row per product. Units are what "
+        "came in (12) or went out (-3), never the stock itself. You see what it does before it is "
+        "done."
+    )
+
+
 @admin.register(StockMovement)
-class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
+class StockMovementAdmin(ImportsOnce, ExportMixin, OfProductAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
-    list_filter = (("reason", ChoicesRadioFilter), ("made_at", PeriodFilter))
-    search_fields = ("product__sku",)
-    search_help_text = "SKU, in full"
+    list_filter = (("reason", ChoicesRadioFilter), ShelfFilter, ("made_at", PeriodFilter))
     ordering = ("-pk",)
     fields = (
         ("product_link", "signed_units", "stock"),
@@ -34,20 +40,12 @@ class StockMovementAdmin(ImportsOnce, ExportMixin, FactsAdmin):
     )
     readonly_fields = ("product_link", "signed_units", "stock")
     resource_classes = (StockMovementResource,)
-    import_form_class = ImportForm
+    import_form_class = MovementsForm
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StockMovement]:
-        return super().get_queryset(request).select_related("product", "made_by")
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[StockMovement], search_term: str
-    ) -> tuple[QuerySet[StockMovement], bool]:
-        term = search_term.strip().replace("\0", "")
-        if not term:
-            return queryset, False
-        return queryset.filter(product__in=Product.objects.filter(sku=term)), False
+        return super().get_queryset(request).select_related("made_by")
 
     @display(description="Product")
     def product_link(self, movement: StockMovement) -> str:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import F, Model, ProtectedError, QuerySet
+from django.db.models import F, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
-from django.utils.dateparse import parse_datetime
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from import_export.admin import ExportMixin
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RadioFilter
-from unfold.contrib.import_export.forms import ExportForm, ImportForm
+from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
@@ -28,6 +26,8 @@ from inventory import conf, monitor, stock, strategies, timeline
 from inventory.admin.base import (
     AskForm,
     LineField,
+    NothingChanged,
+    OffersWhatFits,
     OneOfField,
     UnitsField,
     ask,
@@ -37,16 +37,27 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
-from inventory.admin.importing import CSV_ONLY, ImportsOnce
+from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
 from inventory.models import Product, Reservation, StockMovement
 from inventory.resources import ProductResource
 
 Reason = StockMovement.Reason
 PICTURE = "picture"
+ENTRIES = 50  # of the stock history on a page
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
 
-class ReceiveForm(AskForm):
+def new_key() -> str:
+    return str(uuid4())
+
+
+class OnceForm(AskForm):
+    """Sent twice, by a double click or from an old page, it is done once."""
+
+    key = forms.CharField(initial=new_key, max_length=100, widget=forms.HiddenInput())
+
+
+class ReceiveForm(OnceForm):
     units = UnitsField(label="Units received")
     reason = OneOfField(
         choices=[
@@ -56,7 +67,7 @@ class ReceiveForm(AskForm):
     note = LineField(required=False, help_text="Such as the number of the delivery note.")
 
 
-class RemoveForm(AskForm):
+class RemoveForm(OnceForm):
     units = UnitsField(label="Units removed")
     reason = OneOfField(
         choices=[
@@ -69,6 +80,14 @@ class RemoveForm(AskForm):
 
 class RepairForm(AskForm):
     note = LineField(required=False, help_text="What you think has happened.")
+
+
+class ProductsForm(CsvForm):
+    expected = (
+        "Column sku, and those of what you want to change; a row per product. An unknown SKU is a "
+        "new product. Stock comes in as stock movements. You see old → new before anything is "
+        "written."
+    )
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -106,7 +125,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         if self.instance.pk:
-            self._check_nobody_else_changed_it()
+            self._check_what_is_there_now()
         self._check_unsafe_is_meant(data)
         return data
 
@@ -114,8 +133,8 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         """The product's fields that were changed in this form."""
         return [name for name in self.changed_data if name != "confirm_unsafe"]
 
-    def _check_nobody_else_changed_it(self) -> None:
-        """Somebody else may have saved the product since this form was opened.
+    def _check_what_is_there_now(self) -> None:
+        """Somebody else may have saved the product since this form was opened, or sold of it.
 
         The row stays locked until the admin's transaction has saved it.
         """
@@ -130,6 +149,12 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
                     f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "
                     "form. Open it again to see what they did.",
                 )
+        if now.stock < 0 and self.cleaned_data.get("backstop") and "backstop" in self.changed_data:
+            self.add_error(
+                "backstop",
+                f"{now.stock} are available: it can be switched on at zero or more. Receiving what "
+                "is missing switches it on by itself.",
+            )
 
     def _shown(self, name: str) -> Any:
         """What the form showed in that field when it was opened; None if it doesn't tell."""
@@ -224,7 +249,7 @@ class StockFilter(RadioFilter):
 
 
 @admin.register(Product)
-class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
+class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -239,22 +264,23 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     ordering = ("name", "pk")
     prepopulated_fields = {"slug": ["name"]}
     radio_fields = {"strategy": admin.VERTICAL}
-    readonly_fields = ("stock_now", "units_received")
+    readonly_fields = ("stock_now",)
     actions = ("delete_or_refuse", "switch_off_ticked")
     actions_detail = (
+        "stock_history",
         "receive_units",
         "remove_units",
         "repair_count",
         "switch_off",
     )
     resource_classes = (ProductResource,)
-    import_form_class = ImportForm
+    import_form_class = ProductsForm
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
     fieldsets = (
         (None, {"fields": (("name", "sku"), "slug", "description", "picture")}),
         ("Sale", {"fields": (("price", "max_per_buyer"), "is_active")}),
-        ("Stock", {"fields": ("stock_now", "units_received", "low_stock_threshold")}),
+        ("Stock", {"fields": ("stock_now", "low_stock_threshold")}),
         ("How stock is taken", {"fields": ("strategy", "confirm_unsafe", "backstop")}),
     )
 
@@ -286,9 +312,10 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
     def stock_now(self, product: Product) -> str:
         state = monitor.state_of(product.pk)
         return format_html(
-            'received {} = available {} + <a class="link" href="{}">held {}</a> + '
-            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">History</a>',
+            'received {} {} available {} + <a class="link" href="{}">held {}</a> + '
+            '<a class="link" href="{}">sold {}</a>{} · <a class="link" href="{}">Stock history</a>',
             state.received,
+            "≠" if state.drift else "=",
             state.available,
             list_url(Reservation, f"product__id__exact={product.pk}&status__exact=HELD"),
             state.held,
@@ -332,16 +359,8 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         messages.info(request, f"{obj} has no stock yet: receive units to put it on sale.")
         return super().response_add(request, obj, post_url_continue)
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return super().has_change_permission(request, obj)
-
-    def get_urls(self) -> list[Any]:
-        history = path(
-            "<path:object_id>/stock-history/",
-            self.admin_site.admin_view(self.stock_history),
-            name="inventory_product_stock_history",
-        )
-        return [history, *super().get_urls()]
+    def fits(self, action: str, obj: Product) -> bool:
+        return action != "switch_off" or obj.is_active
 
     # Stock
 
@@ -366,6 +385,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
                     reason=Reason(data["reason"]),
                     note=data["note"],
                     by=who(request),
+                    idempotency_key=data["key"],
                 )
             )
 
@@ -395,6 +415,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
                     reason=Reason(data["reason"]),
                     note=data["note"],
                     by=who(request),
+                    idempotency_key=data["key"],
                 )
             )
 
@@ -418,9 +439,11 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
         product = object_or_404(self, request, object_id)
         state = monitor.state_of(product.pk)
         right = state.available - state.drift
-        will = [f"Stock is set to received − held − sold: {state.available} → {right} by now."]
+        will = [
+            f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
+        ]
         if state.drift == 0:
-            will = ["Received = available + held + sold: there is nothing to repair by now."]
+            will = ["Received = available + held + sold: there is nothing to repair."]
         elif right < 0:
             will.append(
                 f"{-right} units are promised that don’t exist: it stays oversold until units are "
@@ -429,7 +452,9 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
 
         def do(data: dict[str, Any]) -> str:
             movement = stock.repair(product, note=data["note"], by=who(request))
-            return f"{product.sku}: the count was right." if movement is None else moved(movement)
+            if movement is None:
+                return NothingChanged(f"{product.sku}: the count was right.")
+            return moved(movement)
 
         return ask(
             self,
@@ -442,12 +467,19 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             form_class=RepairForm,
         )
 
+    def has_see_movements_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.view_stockmovement")
+
+    @action(
+        description="Stock history",
+        icon="swap_vert",
+        permissions=["see_movements"],
+        url_path="stock-history",
+    )
     def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-        if not request.user.has_perm("inventory.view_stockmovement"):
-            raise PermissionDenied
-        before = _instant(request.GET.get("before", ""))
-        entries = timeline.of_product(product.pk, before=before)
+        before = timeline.place(request.GET.get("before", ""))
+        entries = timeline.of_product(product.pk, before=before, most=ENTRIES)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -455,7 +487,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             "original": product,
             "entries": entries,
             "before": before,
-            "older": entries[-1].at.isoformat() if len(entries) == 50 else "",
+            "older": str(entries[-1].place) if len(entries) == ENTRIES else "",
             "back": change_url(product),
         }
         return TemplateResponse(request, "admin/inventory/stock_history.html", context)
@@ -476,10 +508,12 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
             title=f"Switch {product} off",
             will=[
                 "Customers don’t see it any more, and nobody can reserve it.",
-                "Who holds units of it by now may still buy them. Its history stays.",
+                "Who holds units of it already may still buy them. Its history stays.",
             ],
             button="Switch off",
-            do=lambda data: _switch_off(product) or f"{product} is switched off already.",
+            do=lambda data: (
+                _switch_off(product) or NothingChanged(f"{product} is switched off already.")
+            ),
         )
 
     @action(description="Switch off", permissions=["change"])
@@ -578,10 +612,11 @@ class ProductAdmin(ImportsOnce, ExportMixin, ModelAdmin):
 
 def moved(movement: StockMovement) -> str:
     """What a movement did, in words."""
-    return (
+    words = (
         f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
         f"({movement.get_reason_display()})."
     )
+    return NothingChanged(words) if movement.is_repeated else words
 
 
 def has_history(product: Product) -> bool:
@@ -592,11 +627,3 @@ def _switch_off(product: Product) -> str | None:
     if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
         return f"{product} is switched off: nobody can reserve it any more."
     return None
-
-
-def _instant(text: str) -> datetime | None:
-    try:
-        instant = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        return None
-    return instant if instant is not None and instant.tzinfo else None

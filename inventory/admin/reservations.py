@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,13 +10,19 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
 from unfold.decorators import action, display
 
 from inventory import reservations
-from inventory.admin.base import FactsAdmin, ask, ask_for_many, change_url, object_or_404
-from inventory.admin.filters import PeriodFilter
+from inventory.admin.base import (
+    NothingChanged,
+    OffersWhatFits,
+    OfProductAdmin,
+    ask,
+    ask_for_many,
+    object_or_404,
+)
+from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.models import Product, Reservation
 
 STATUS = {"held": "info", "sold": "success", "released": "warning", "expired": "warning"}
@@ -40,18 +46,20 @@ class LapseFilter(RadioFilter):
 
 
 @admin.register(Reservation)
-class ReservationAdmin(FactsAdmin):
-    list_display = (
+class ReservationAdmin(OffersWhatFits, OfProductAdmin):
+    list_display: tuple[str, ...] = (
         "short_id",
         "product_link",
         "quantity",
         "returned",
         "shown_status",
         "created_at",
+        "held_until",
     )
     list_filter = (
         ("status", ChoicesRadioFilter),
         LapseFilter,
+        ShelfFilter,
         ("created_at", PeriodFilter),
         ("decided_at", PeriodFilter),
     )
@@ -60,17 +68,14 @@ class ReservationAdmin(FactsAdmin):
     ordering = ("-created_at",)
     actions = ("release_ticked",)
     actions_detail = ("release_hold",)
-    fields = (
+    fields: tuple[Any, ...] = (
         ("id", "shown_status"),
         ("product_link", "strategy"),
         ("quantity", "returned", "unit_price"),
         ("created_at", "expires_at", "decided_at"),
         ("buyer", "idempotency_key"),
     )
-    readonly_fields = ("id", "shown_status", "product_link")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
-        return super().get_queryset(request).select_related("product")
+    readonly_fields: tuple[str, ...] = ("id", "shown_status", "product_link")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
@@ -92,14 +97,16 @@ class ReservationAdmin(FactsAdmin):
     def short_id(self, reservation: Reservation) -> str:
         return str(reservation.pk)[:8]
 
-    @display(description="Product")
-    def product_link(self, reservation: Reservation) -> str:
-        product = reservation.product
-        return format_html('<a class="link" href="{}">{}</a>', change_url(product), product)
-
     @display(description="Status", label=STATUS)
     def shown_status(self, reservation: Reservation) -> str:
         return reservation.get_status_display()
+
+    @display(description="Held until")
+    def held_until(self, reservation: Reservation) -> datetime | None:
+        return reservation.expires_at if reservation.status == Reservation.Status.HELD else None
+
+    def fits(self, action: str, obj: Reservation) -> bool:
+        return obj.status == Reservation.Status.HELD
 
     def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.change_reservation")
@@ -145,4 +152,5 @@ def _release(hold: Reservation) -> str:
     words = "is back on sale" if released.quantity == 1 else "are back on sale"
     if released.status == Reservation.Status.EXPIRED:
         words = "went back on sale when the hold lapsed"
-    return f"{released.quantity} of {hold.product} {words}."
+    said = f"{released.quantity} of {hold.product} {words}."
+    return said if hold.status == Reservation.Status.HELD else NothingChanged(said)

@@ -21,6 +21,8 @@ from inventory.admin.base import (
     AskForm,
     FactsAdmin,
     LineField,
+    NothingChanged,
+    OffersWhatFits,
     UnitsField,
     YesField,
     ask,
@@ -29,6 +31,7 @@ from inventory.admin.base import (
 )
 from inventory.admin.filters import PeriodFilter
 from shop import customer_limits, orders
+from shop.admin.payments import links_to_refunds
 from shop.exceptions import ShopError
 from shop.models import Order, OrderLine, Payment
 
@@ -40,6 +43,15 @@ STATE = {
     "refunded": "danger",
 }
 REFUSED = (*REFUSALS, ShopError)
+State = Order.State
+FITS = {
+    "ship": {State.PAID},
+    "refund_units": {State.PAID, State.SHIPPED},
+    "refund_amount": {State.PAID, State.SHIPPED},
+    "refund_all": {State.PAID, State.SHIPPED},
+    "cancel": {State.PENDING, State.PAID},
+    "settle": set(State),
+}
 
 
 class FactsInline(TabularInline):
@@ -89,10 +101,7 @@ class PaymentInline(FactsInline):
 
     @display(description="Refunds")
     def refunds_of_it(self, payment: Payment) -> str:
-        refunds = [
-            f"{refund.amount} {refund.get_state_display()}" for refund in payment.refunds.all()
-        ]
-        return "; ".join(refunds) or "none"
+        return links_to_refunds(payment)
 
 
 class ShipForm(AskForm):
@@ -135,7 +144,7 @@ def units_form(lines: list[OrderLine]) -> type[AskForm]:
 
 
 @admin.register(Order)
-class OrderAdmin(FactsAdmin):
+class OrderAdmin(OffersWhatFits, FactsAdmin):
     list_display = ("number_and_name", "placed_at", "price", "shown_state")
     list_filter = (("state", ChoicesRadioFilter), ("placed_at", PeriodFilter))
     search_fields = ("number",)
@@ -153,10 +162,10 @@ class OrderAdmin(FactsAdmin):
     fields = (
         ("number", "shown_state", "placed_at"),
         ("name", "email", "address"),
-        ("price", "shipping_cost", "paid_and_refunded"),
+        ("price", "shipping", "paid", "given_back"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
-    readonly_fields = ("shown_state", "price", "paid_and_refunded")
+    readonly_fields = ("shown_state", "price", "shipping", "paid", "given_back")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
@@ -177,17 +186,28 @@ class OrderAdmin(FactsAdmin):
 
     @display(description="Total", ordering="total")
     def price(self, order: Order) -> str:
-        return f"{order.total} {order.currency}"
+        return _money(order, order.total)
 
     @display(description="State", label=STATE)
     def shown_state(self, order: Order) -> str:
         return order.get_state_display()
 
-    @display(description="Paid, and given back")
-    def paid_and_refunded(self, order: Order) -> str:
-        return f"{_money(order, order.paid())}, {_money(order, order.refunded())}"
+    @display(description="Of that, shipping")
+    def shipping(self, order: Order) -> str:
+        return _money(order, order.shipping_cost)
+
+    @display(description="Paid")
+    def paid(self, order: Order) -> str:
+        return _money(order, order.paid())
+
+    @display(description="Given back")
+    def given_back(self, order: Order) -> str:
+        return _money(order, order.refunded())
 
     # What staff do
+
+    def fits(self, action: str, obj: Order) -> bool:
+        return obj.state in FITS[action]
 
     def has_fulfil_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("shop.change_order")
@@ -207,7 +227,8 @@ class OrderAdmin(FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             shipped = orders.ship(order.pk, data["tracking"])
-            return f"Order {shipped.number} is shipped; {shipped.email} is told."
+            words = f"Order {shipped.number} is shipped; {shipped.email} is told."
+            return NothingChanged(words) if order.state == State.SHIPPED else words
 
         return ask(
             self,
@@ -330,7 +351,7 @@ class OrderAdmin(FactsAdmin):
             was = Order.objects.get(pk=order.pk)
             now = orders.cancel(order.pk)
             if was.state == now.state:
-                return f"Order {now.number} was {now.get_state_display()} already."
+                return NothingChanged(f"Order {now.number} was {now.get_state_display()} already.")
             back = now.refunded() - was.refunded()
             return f"Order {now.number} is cancelled; {_money(now, back)} go back."
 
@@ -346,7 +367,7 @@ class OrderAdmin(FactsAdmin):
             refusals=REFUSED,
         )
 
-    @action(description="Settle", permissions=["fulfil"], url_path="settle")
+    @action(description="Settle again", permissions=["fulfil"], url_path="settle")
     def settle(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 

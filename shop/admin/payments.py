@@ -8,16 +8,34 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
-from inventory.admin.base import REFUSALS, FactsAdmin, ask, change_url, object_or_404
+from inventory.admin.base import (
+    REFUSALS,
+    FactsAdmin,
+    NothingChanged,
+    OffersWhatFits,
+    ask,
+    change_url,
+    object_or_404,
+)
 from inventory.admin.filters import PeriodFilter
 from shop import refunds
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
 from shop.payments import known as known_providers
+from shop.payments.base import RefundRefused
+
+
+def links_to_refunds(payment: Payment) -> SafeString | str:
+    links = [
+        (change_url(refund), f"{refund.amount} {payment.currency}, {refund.get_state_display()}")
+        for refund in payment.refunds.all()
+    ]
+    return format_html_join("; ", '<a class="link" href="{}">{}</a>', links) or "none"
 
 
 @admin.register(Payment)
@@ -32,8 +50,9 @@ class PaymentAdmin(FactsAdmin):
         ("order_link", "shown_state", "money"),
         ("provider", "reference", "key"),
         ("started_at", "expires_at", "decided_at"),
+        "refunds_of_it",
     )
-    readonly_fields = ("order_link", "shown_state", "money", "key")
+    readonly_fields = ("order_link", "shown_state", "money", "key", "refunds_of_it")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Payment], search_term: str
@@ -60,6 +79,10 @@ class PaymentAdmin(FactsAdmin):
             '<a class="link" href="{}">{}</a>', change_url(payment.order), payment.order.number
         )
 
+    @display(description="Refunds")
+    def refunds_of_it(self, payment: Payment) -> str:
+        return links_to_refunds(payment)
+
     @display(description="Amount", ordering="amount")
     def money(self, payment: Payment) -> str:
         return f"{payment.amount} {payment.currency}"
@@ -72,7 +95,7 @@ class PaymentAdmin(FactsAdmin):
 
 
 @admin.register(Refund)
-class RefundAdmin(FactsAdmin):
+class RefundAdmin(OffersWhatFits, FactsAdmin):
     list_display = ("key_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
     list_display_links = ("key_of_it",)
     list_select_related = ("payment__order",)
@@ -82,12 +105,12 @@ class RefundAdmin(FactsAdmin):
     ordering = ("-pk",)
     actions_detail = ("carry_out",)
     fields = (
-        ("order_link", "shown_state", "money"),
+        ("order_link", "payment_link", "shown_state", "money"),
         ("reason", "note"),
         "problem",
         ("key", "decided_at", "carried_out_at"),
     )
-    readonly_fields = ("order_link", "shown_state", "money")
+    readonly_fields = ("order_link", "payment_link", "shown_state", "money")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
@@ -107,6 +130,11 @@ class RefundAdmin(FactsAdmin):
         order = refund.payment.order
         return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)
 
+    @display(description="Payment")
+    def payment_link(self, refund: Refund) -> str:
+        payment = refund.payment
+        return format_html('<a class="link" href="{}">{}</a>', change_url(payment), payment)
+
     @display(description="Amount", ordering="amount")
     def money(self, refund: Refund) -> str:
         return f"{refund.amount} {refund.payment.currency}"
@@ -118,6 +146,9 @@ class RefundAdmin(FactsAdmin):
     def shown_state(self, refund: Refund) -> str:
         return refund.get_state_display()
 
+    def fits(self, action: str, obj: Refund) -> bool:
+        return obj.state != Refund.State.DONE
+
     def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("shop.add_refund")
 
@@ -127,8 +158,10 @@ class RefundAdmin(FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             tried = refunds.carry_out(refund.pk)
-            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}"
-            return f"{words}. {tried.problem}".strip()
+            if tried.state == Refund.State.FAILED:
+                raise RefundRefused(f"The provider refused it: {tried.problem}")
+            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}."
+            return NothingChanged(words) if refund.state == Refund.State.DONE else words
 
         return ask(
             self,

@@ -15,21 +15,29 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from inventory.admin.base import FactsAdmin
+from inventory.admin.base import ChecksTicks, FactsAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(ChecksTicks, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Who has changed anything stays, and so does the log of it: they can be made inactive."""
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        logged = LogEntry.objects.filter(user__in=objs).values_list("user__username", flat=True)
+        names = [f"log of changes by {name}: make them inactive instead" for name in set(logged)]
+        lacking = set(lacking) - {LogEntry._meta.verbose_name}
+        return deleted, counts, lacking, [*protected, *sorted(names)]
+
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(ChecksTicks, DjangoGroupAdmin, ModelAdmin):
     pass
 
 

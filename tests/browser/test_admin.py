@@ -160,6 +160,7 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
 def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     log_in: LogIn, make_product: MakeProduct, scheme: str, width: int
 ) -> None:
+    page = log_in(viewport={"width": width, "height": 800}, color_scheme=scheme)
     lamp = make_product(3, name="Lamp", low_stock_threshold=5)
     order = place((lamp, 1))
     sale = run(Parameters(strategies=["single_statement"], stock=1, buyers=2))
@@ -185,8 +186,10 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         f"shop/order/{order.pk}/change/",
         "shop/payment/",
         "shop/refund/",
+        "shop/refusal/",
+        f"auth/user/{User.objects.get().pk}/change/",
+        "auth/group/add/",
     ]
-    page = log_in(viewport={"width": width, "height": 800}, color_scheme=scheme)
     for path in ours + unfolds:
         page.goto(f"/admin/{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from inventory import monitor
-from inventory.models import Product, Reservation, StockMovement
+from inventory.models import Product, Reservation, StockAlert, StockMovement
 from inventory.reservations import confirm, reserve, return_units
 from tests.conftest import MakeProduct
 
@@ -58,6 +58,9 @@ def test_a_lost_update(make_product: MakeProduct) -> None:
     assert code == 1
     assert "LAPTOP" in out
     assert "drift +14, oversold 5" in out
+    raised = {alert.kind: alert.figures for alert in StockAlert.objects.filter(product=product)}
+    assert raised.keys() == {"DRIFT", "OVERSOLD"}
+    assert "sold 15: drift +14, oversold 5" in raised["DRIFT"]
     assert "1 product breaks the law" in out
 
 

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from inventory import monitor, stock
-from inventory.exceptions import InsufficientStock, InvalidQuantity
+from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve, return_units
 from tests.concurrency import at_once, lapse, of_kind
@@ -27,6 +27,26 @@ def test_a_delivery_is_recorded_with_reason_note_and_who(make_product: MakeProdu
     assert (movement.reason, movement.note, movement.made_by) == ("STOCKTAKE", "Shelf B", staff)
     product.refresh_from_db()
     assert (product.stock, product.units_received) == (10, 10)
+
+
+def test_a_request_that_is_repeated_moves_units_once(make_product: MakeProduct) -> None:
+    product, other = make_product(10), make_product(10)
+    received = at_once(
+        [lambda: stock.receive(product, 5, idempotency_key="in") for _ in range(4)]
+        + [
+            lambda: stock.remove(product, 2, reason=Reason.DAMAGE, idempotency_key="out")
+            for _ in range(4)
+        ]
+    )
+    assert sorted(movement.is_repeated for movement in received) == [False] * 2 + [True] * 6
+    product.refresh_from_db()
+    assert (product.stock, product.units_received) == (13, 13)
+    with pytest.raises(IdempotencyKeyReused):
+        stock.receive(product, 6, idempotency_key="in")
+    with pytest.raises(IdempotencyKeyReused):
+        stock.receive(other, 5, idempotency_key="in")
+    with pytest.raises(IdempotencyKeyReused):
+        stock.remove(product, 5, reason=Reason.DAMAGE, idempotency_key="in")
 
 
 def test_deliveries_and_removals_at_once_all_count(make_product: MakeProduct) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.conf import LazySettings
-from django.contrib.auth.models import User
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from inventory import alerts, stock
+from inventory.admin.base import change_url
 from inventory.flash_sale.sale import Parameters, run
-from inventory.models import FlashSale, Product, Reservation, StockAlert
+from inventory.models import FlashSale, Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks
 from shop.models import Refusal
@@ -49,7 +53,9 @@ class TestDashboard:
     def test_the_law_is_broken(self, admin: Client, make_product: MakeProduct) -> None:
         product = make_product(10, name="Lamp")
         Product.objects.filter(pk=product.pk).update(stock=12)
-        html = admin.post("/admin/check-stock/", follow=True).content.decode()
+        response = admin.post("/admin/check-stock/", follow=True)
+        assert words(response) == ["Checked: the stock of 1 product is wrong."]
+        html = response.content.decode()
         assert "<strong>Stock is wrong</strong>" in html
         assert "drift +2, oversold 0" in html
 
@@ -67,7 +73,9 @@ class TestDashboard:
         self, admin: Client, make_product: MakeProduct
     ) -> None:
         lamp = make_product(20, price=Decimal("10.00"), low_stock_threshold=50)
-        make_product(5, is_exhibit=True)
+        exhibit = make_product(5, is_exhibit=True)
+        lapse(reserve(exhibit, 2, buyer="A"))
+        confirm(reserve(exhibit, 1, buyer="A").pk)
         place((lamp, 2))
         confirm(reserve(lamp, 3, buyer="B").pk)
         lapse(reserve(lamp, 1, buyer="C"))
@@ -99,6 +107,29 @@ class TestDashboard:
         assert '"units sold", "data": [' + "0, " * 23 + "2]" in chart
         assert '"buyers refused", "data": [' + "0, " * 23 + "1]" in chart
 
+        links = admin.get(INDEX).context["hours_links"]
+        assert [name for name, url in links] == ["Sales", "Refusals"]
+        assert [len(admin.get(url).context["cl"].result_list) for name, url in links] == [1, 1]
+
+    def test_an_old_check_vouches_for_nothing(self, admin: Client) -> None:
+        alerts.check_all()
+        StockCheck.objects.update(checked_at=timezone.now() - timedelta(hours=3))
+        html = admin.get(INDEX).content.decode()
+        assert "Every unit was accounted for</strong>, checked 3 h ago" in html
+        assert "law--kept" not in html
+
+    def test_each_sees_what_they_may(self, staff: Staff, make_product: MakeProduct) -> None:
+        make_product(0, low_stock_threshold=1, name="Lamp")
+        alerts.check_all()
+        may = Permission.objects.filter(codename__in=["view_order", "view_stockalert"])
+        client = staff("auditor")
+        Group.objects.get(name="auditor").permissions.set(may)
+        response = client.get(INDEX)
+        assert list(figures(response)) == ["Orders waiting for payment"]
+        html = response.content.decode()
+        assert "Every unit is accounted for" in html
+        assert "left, wanted" not in html
+
     @pytest.mark.parametrize("group", ["", "merchant", "auditor"])
     def test_it_takes_fewer_than_ten_queries(
         self,
@@ -122,7 +153,10 @@ class TestDashboard:
         client.force_login(User.objects.get(username="new"))
         html = client.get(INDEX).content.decode()
         assert "Units available" not in html
-        assert client.post("/admin/check-stock/").status_code == 403
+        refused = client.post("/admin/check-stock/")
+        assert refused.status_code == 403
+        assert "Your account may not do this" in refused.content.decode()
+        assert "Back to the dashboard" in refused.content.decode()
 
     def test_checking_is_a_post_of_staff(self, admin: Client, client: Client) -> None:
         assert admin.get("/admin/check-stock/").status_code == 405
@@ -139,6 +173,7 @@ class TestAlerts:
         for name in ("index", "shop_order_changelist", "inventory_product_add"):
             assert "Lamp: low stock" in admin.get(reverse(f"admin:{name}")).content.decode()
         url = reverse("admin:inventory_stockalert_acknowledge", args=[StockAlert.objects.get().pk])
+        assert url in admin.get(change_url(StockAlert.objects.get())).content.decode()
         assert "doesn’t show it any more" in admin.get(url).content.decode()
         response = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert words(response) == ["You have acknowledged low stock of Lamp."]
@@ -146,8 +181,21 @@ class TestAlerts:
         assert StockAlert.objects.open().count() == 1
         again = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert "already" in words(again)[0]
+        assert LogEntry.objects.count() == 1
+        assert url not in again.content.decode()  # nothing to acknowledge any more
         stock.receive(product, 5)
         assert not StockAlert.objects.open().exists()
+
+    @pytest.mark.breaks_law
+    def test_the_banner_tells_exhibits_from_the_shops_own(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        Product.objects.filter(pk=make_product(1, is_exhibit=True).pk).update(units_received=2)
+        alerts.check_all()
+        assert "1 stock alert is open, of exhibits only" in admin.get(INDEX).content.decode()
+        make_product(0, low_stock_threshold=1)
+        alerts.check_all()
+        assert "2 stock alerts are open, 1 of exhibits" in admin.get(INDEX).content.decode()
 
     def test_many_at_once(self, staff: Staff, make_product: MakeProduct) -> None:
         for _ in range(8):
@@ -160,6 +208,15 @@ class TestAlerts:
         form = {"_selected_action": ticked, "action": "acknowledge_ticked"}
         client.post(url, {**form, "confirmed": "yes"})
         assert not StockAlert.objects.unacknowledged().exists()
+
+    @pytest.mark.breaks_law
+    def test_an_exhibit_does_not_wait_for_a_letter(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        Product.objects.filter(pk=make_product(1, is_exhibit=True).pk).update(units_received=2)
+        alerts.check_all()
+        html = admin.get(change_url(StockAlert.objects.get())).content.decode()
+        assert "Never: an exhibit" in html
 
     def test_an_auditor_sees_and_does_not_acknowledge(
         self, staff: Staff, make_product: MakeProduct
@@ -264,6 +321,23 @@ class TestLogin:
 
 
 @pytest.mark.django_db
+def test_who_has_changed_anything_stays_with_the_log_of_it(
+    admin: Client, make_product: MakeProduct
+) -> None:
+    admin.post(f"{change_url(make_product(1))[: -len('change/')]}switch-off/", {"confirmed": "yes"})
+    staff = User.objects.get(username="staff")
+    User.objects.create_superuser("boss")
+    admin.force_login(User.objects.get(username="boss"))
+    url = reverse("admin:auth_user_delete", args=[staff.pk])
+    assert "make them inactive instead" in admin.get(url).content.decode()
+    assert admin.post(url, {"post": "yes"}).status_code == 200
+    assert LogEntry.objects.get().user == staff
+    ticked = {"action": "delete_selected", "_selected_action": [staff.pk], "post": "yes"}
+    admin.post(reverse("admin:auth_user_changelist"), ticked)
+    assert User.objects.filter(pk=staff.pk).exists()
+
+
+@pytest.mark.django_db
 def test_only_the_admin_gets_a_looser_policy(admin: Client) -> None:
     of_admin = admin.get(INDEX)["Content-Security-Policy"]
     assert "script-src 'self' 'unsafe-eval'" in of_admin
@@ -289,12 +363,32 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
         "shop_order",
         "shop_payment",
         "shop_refund",
+        "shop_refusal",
         "admin_logentry",
     ):
         with django_assert_max_num_queries(5) as seen:  # type: ignore[operator]
             assert admin.get(reverse(f"admin:{name}_changelist")).status_code == 200
         assert not [q for q in seen.captured_queries if "COUNT(*) AS" in q["sql"]], name
     assert Reservation.objects.count() == 6
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ticked", ["abc", "\0", "1" * 25, "-1"])
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("inventory_product", "switch_off_ticked"),
+        ("inventory_product", "delete_or_refuse"),
+        ("inventory_stockalert", "acknowledge_ticked"),
+        ("inventory_reservation", "release_ticked"),
+        ("auth_user", "delete_selected"),
+        ("auth_group", "delete_selected"),
+    ],
+)
+def test_ticks_that_are_no_rows(admin: Client, name: str, action: str, ticked: str) -> None:
+    form = {"action": action, "_selected_action": [ticked]}
+    response = admin.post(reverse(f"admin:{name}_changelist"), form, follow=True)
+    assert response.status_code == 200
 
 
 @pytest.mark.django_db

@@ -94,6 +94,7 @@ class TestStock:
         preview = upload(admin, STOCK, "sku,units", "POT,1" if "POT" not in row else "LAMP,1", row)
         html = preview.content.decode()
         assert said in html
+        assert row.split(",")[1].split("\n")[0] in html.split("</thead>")[1]  # as it came
         assert "import_file_name" not in html  # there is nothing to confirm
         assert stocks() == {"LAMP": 3, "POT": 0}
 
@@ -135,6 +136,11 @@ class TestStock:
         assert "Traceback" not in html
         assert stocks() == {"LAMP": 1}
 
+    def test_a_file_of_a_spreadsheet(self, admin: Client, make_product: MakeProduct) -> None:
+        """It begins with a mark of its encoding."""
+        make_product(1, sku="LAMP")
+        assert "1 → 4" in upload(admin, STOCK, "\ufeffsku,units", "LAMP,3").content.decode()
+
     def test_an_empty_file_and_a_binary_one(self, admin: Client) -> None:
         for content in (b"", b"sku,units\n", b"\x89PNG\x00\xff"):
             file = SimpleUploadedFile("file.csv", content)
@@ -142,6 +148,7 @@ class TestStock:
             response = admin.post(reverse(f"admin:{STOCK}_import"), form)
             assert response.status_code == 200
             assert "import_file_name" not in response.content.decode()
+        assert "This is no CSV file in UTF-8" in response.content.decode()
 
     def test_the_export_can_not_be_taken_for_absolute_numbers(
         self, admin: Client, make_product: MakeProduct

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from inventory import reservations
+from inventory.admin.base import change_url
 from inventory.models import Product, Reservation
+from inventory.reservations import reserve
 from shop import orders
 from shop.models import Order, Payment, Refund
+from shop.payments import demo
+from shop.payments.base import RefundRefused
+from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 from tests.shop.orders.steps import (
@@ -55,6 +64,57 @@ def test_the_page_tells_everything(admin: Client, lamp: Product) -> None:
         assert seen in html
 
 
+def test_the_page_asks_no_more_of_a_long_order(
+    admin: Client, make_product: MakeProduct, django_assert_num_queries: Any
+) -> None:
+    short, long = place((make_product(1), 1)), place(*[(make_product(1), 1) for _ in range(6)])
+    for order in (short, long):
+        at_bank(order, APPROVE)
+        orders.settle(order.pk)
+        admin.get(page(order))
+    with CaptureQueriesContext(connection) as of_short:
+        admin.get(page(short))
+    with django_assert_num_queries(len(of_short)):
+        admin.get(page(long))
+
+
+def offered(admin: Client, order: Order) -> set[str]:
+    """The steps that the order's page has a button for."""
+    html = admin.get(page(order)).content.decode()
+    steps = ("ship", "refund_units", "refund_amount", "refund_all", "cancel", "settle")
+    return {name for name in steps if f'href="{page(order, name)}"' in html}
+
+
+def test_only_what_can_be_done_is_offered(admin: Client, lamp: Product) -> None:
+    """And whoever comes from an old page is told why not."""
+    refunds = {"refund_units", "refund_amount", "refund_all"}
+    pending, bought = place((lamp, 1), buyer="P"), paid(lamp, 1)
+    assert offered(admin, pending) == {"cancel", "settle"}
+    assert offered(admin, bought) == {"ship", "cancel", "settle", *refunds}
+    orders.ship(bought.pk)
+    assert offered(admin, bought) == {"settle", *refunds}
+    stale = admin.post(page(bought, "cancel"), {"confirmed": "yes"})
+    assert "it can be refunded, not cancelled" in stale.content.decode()
+    orders.refund(bought.pk)
+    assert offered(admin, bought) == {"settle"}
+
+
+def test_an_order_leads_to_its_reservations_and_back(admin: Client, lamp: Product) -> None:
+    order = paid(lamp, 1)
+    alone = reserve(lamp, 1, buyer="B")
+    sold = order.lines.get().reservation
+    assert change_url(sold) in admin.get(page(order)).content.decode()
+    assert page(order) in admin.get(change_url(sold)).content.decode()
+    assert "shop/order/1" not in admin.get(change_url(alone)).content.decode()
+
+
+def test_a_payment_leads_to_its_refunds_and_back(admin: Client, lamp: Product) -> None:
+    orders.refund(paid(lamp, 1).pk)
+    refund, payment = Refund.objects.get(), Payment.objects.get()
+    assert page(refund) in admin.get(page(payment)).content.decode()
+    assert page(payment) in admin.get(page(refund)).content.decode()
+
+
 def test_shipping(admin: Client, lamp: Product) -> None:
     order = paid(lamp)
     assert "is told by e-mail" in admin.get(page(order, "ship")).content.decode()
@@ -63,6 +123,8 @@ def test_shipping(admin: Client, lamp: Product) -> None:
     assert words(response) == [f"Order {order.number} is shipped; a@example.org is told."]
     assert (now(order).state, order.tracking) == (Order.State.SHIPPED, "TR 17")
     assert len(queued("send_order_shipped")) == 1
+    again = admin.post(page(order, "ship"), {"tracking": "TR 17"}, follow=True)
+    assert words(again) == words(response)
     assert "is shipped" in LogEntry.objects.get().change_message
 
 
@@ -129,6 +191,8 @@ def test_units_that_make_no_sense(admin: Client, lamp: Product, units: str) -> N
     refund = {**form(admin, order, "refund_units"), f"line_{order.lines.get().pk}": units}
     response = admin.post(page(order, "refund_units"), refund)
     assert response.context["form"].errors
+    if units in ("0", ""):
+        assert "Say how many units of which line" in response.content.decode()
     assert not Refund.objects.exists()
 
 
@@ -165,6 +229,24 @@ def test_a_refund_is_tried_again(admin: Client, lamp: Product) -> None:
     for _ in range(2):
         response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"}, follow=True)
         assert ": done." in words(response)[0]
+    assert LogEntry.objects.count() == 1
+
+
+def test_a_refund_that_the_provider_refuses_is_no_success(
+    admin: Client, lamp: Product, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.refund(paid(lamp, 1).pk)
+    refund = Refund.objects.get()
+    monkeypatch.setattr(demo.DemoBank, "refund", refuse)
+    response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"})
+    assert "The provider refused it: The card has been closed." in response.content.decode()
+    assert not LogEntry.objects.exists()
+    refund.refresh_from_db()
+    assert refund.state == Refund.State.FAILED
+
+
+def refuse(*args: object) -> None:
+    raise RefundRefused("The card has been closed.")
 
 
 # Lists
@@ -227,6 +309,8 @@ def test_a_hold_is_released_once(admin: Client, lamp: Product) -> None:
     for _ in range(2):
         response = admin.post(url, {"confirmed": "yes"}, follow=True)
         assert words(response) == ["3 of Lamp are back on sale."]
+        assert url not in response.content.decode()
+        assert LogEntry.objects.count() == 1
     assert stock_of(lamp) == 20
 
 
@@ -237,6 +321,15 @@ def test_what_is_sold_is_not_released(admin: Client, lamp: Product) -> None:
     response = admin.post(url, {**ticked, "confirmed": "yes"}, follow=True)
     assert "has been sold" in words(response)[0]
     assert stock_of(lamp) == 17
+
+
+def test_a_hold_that_has_lapsed_is_not_logged_as_released(admin: Client, lamp: Product) -> None:
+    hold = lapse(reserve(lamp, 3, buyer="A"))
+    reservations.expire_lapsed()
+    ticked = {"_selected_action": [str(hold.pk)], "action": "release_ticked", "confirmed": "yes"}
+    url = reverse("admin:inventory_reservation_changelist")
+    assert "when the hold lapsed" in words(admin.post(url, ticked, follow=True))[0]
+    assert not LogEntry.objects.exists()
 
 
 # Rights

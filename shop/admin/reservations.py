@@ -1,0 +1,34 @@
+"""Reservations, with the orders that they are in, which the inventory knows nothing of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from inventory.admin.base import change_url
+from inventory.admin.reservations import ReservationAdmin
+from inventory.models import Reservation
+
+admin.site.unregister(Reservation)
+
+
+@admin.register(Reservation)
+class ReservationWithOrderAdmin(ReservationAdmin):
+    list_display = (*ReservationAdmin.list_display, "order_link")
+    fields = (*ReservationAdmin.fields, "order_link")
+    readonly_fields = (*ReservationAdmin.readonly_fields, "order_link")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
+        return super().get_queryset(request).select_related("order_line__order")
+
+    @display(description="Order")
+    def order_link(self, reservation: Any) -> str | None:
+        if not hasattr(reservation, "order_line"):
+            return None
+        order = reservation.order_line.order
+        return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)

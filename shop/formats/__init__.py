@@ -1,0 +1,1 @@
+"""How dates are written where a template doesn't say it: in the admin."""
