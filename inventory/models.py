@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import GreaterThan
 
 from inventory import conf
+from inventory.law import Figures
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
@@ -356,7 +357,7 @@ class StockAlertQuerySet(models.QuerySet["StockAlert"]):
         return self.filter(notified_at=None, product__is_exhibit=False)
 
 
-class StockAlert(models.Model):
+class StockAlert(Figures, models.Model):
     """Something about a product's stock that a merchant must know; at most one open per kind."""
 
     class Kind(models.TextChoices):
@@ -405,16 +406,6 @@ class StockAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.product}"
-
-    @property
-    def oversold(self) -> int:
-        """Units promised that do not exist."""
-        return max(0, self.held + self.sold - self.received)
-
-    @property
-    def drift(self) -> int:
-        """Not zero: an update was lost, or units leaked."""
-        return self.available + self.held + self.sold - self.received
 
     @property
     def figures(self) -> str:

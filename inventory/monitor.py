@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from inventory.law import Figures
+
 
 @dataclass(frozen=True)
-class StockState:
+class StockState(Figures):
     """What one snapshot shows of a product, in units."""
 
     product_id: int
@@ -23,16 +25,6 @@ class StockState:
     """The sum of the product's stock movements, which ``received`` must be."""
     low_stock_below: int = 0
     """Fewer available units than this are too few; 0 where nobody needs to know."""
-
-    @property
-    def oversold(self) -> int:
-        """Units promised that do not exist."""
-        return max(0, self.held + self.sold - self.received)
-
-    @property
-    def drift(self) -> int:
-        """Not zero: an update was lost, or units leaked."""
-        return self.available + self.held + self.sold - self.received
 
     @property
     def unrecorded(self) -> int:

@@ -1,4 +1,4 @@
-"""What imports share: CSV alone, a file imported once, and all of it or nothing."""
+"""What imports and exports share: CSV alone, a file imported once, and all of it or nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from import_export.admin import ImportMixin
+from import_export.admin import ExportMixin, ImportMixin
 from import_export.formats.base_formats import CSV
 from unfold.contrib.import_export.forms import ImportForm
 
@@ -26,8 +26,17 @@ class CsvForm(ImportForm):
         self.fields["import_file"].help_text = self.expected
 
 
-class ImportsOnce(ImportMixin):
-    """A double click on "confirm", or going back to it, doesn't import the file again."""
+class CsvAdmin(ImportMixin, ExportMixin):
+    """CSV alone. A double click on "confirm", or going back to it, imports the file once."""
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_import_formats(self) -> list[Any]:
+        return CSV_ONLY
+
+    def get_export_formats(self) -> list[Any]:
+        return CSV_ONLY
 
     def add_data_read_fail_error_to_form(self, form: Any, e: Exception) -> None:
         form.add_error(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
-from import_export.admin import ExportMixin
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
 from inventory.admin.base import OfProductAdmin, change_url
 from inventory.admin.filters import PeriodFilter, ShelfFilter
-from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
+from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.models import StockMovement
 from inventory.resources import StockMovementResource
 
@@ -29,7 +26,7 @@ class MovementsForm(CsvForm):
 
 
 @admin.register(StockMovement)
-class StockMovementAdmin(ImportsOnce, ExportMixin, OfProductAdmin):
+class StockMovementAdmin(CsvAdmin, OfProductAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
     list_filter = (("reason", ChoicesRadioFilter), ShelfFilter, ("made_at", PeriodFilter))
     ordering = ("-pk",)
@@ -64,12 +61,3 @@ class StockMovementAdmin(ImportsOnce, ExportMixin, OfProductAdmin):
 
     def has_import_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("inventory.add_stockmovement"))
-
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    def get_import_formats(self) -> list[Any]:
-        return CSV_ONLY
-
-    def get_export_formats(self) -> list[Any]:
-        return CSV_ONLY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -14,7 +15,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from import_export.admin import ExportMixin
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
@@ -37,7 +37,7 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
-from inventory.admin.importing import CSV_ONLY, CsvForm, ImportsOnce
+from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.models import Product, Reservation, StockMovement
 from inventory.resources import ProductResource
 
@@ -249,7 +249,7 @@ class StockFilter(RadioFilter):
 
 
 @admin.register(Product)
-class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
+class ProductAdmin(CsvAdmin, OffersWhatFits):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -377,18 +377,6 @@ class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
     def receive_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
-            return moved(
-                stock.receive(
-                    product,
-                    data["units"],
-                    reason=Reason(data["reason"]),
-                    note=data["note"],
-                    by=who(request),
-                    idempotency_key=data["key"],
-                )
-            )
-
         return ask(
             self,
             request,
@@ -399,25 +387,13 @@ class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
                 "what is there at that moment, and is on sale at once."
             ],
             button="Receive",
-            do=do,
+            do=moving(stock.receive, product, request),
             form_class=ReceiveForm,
         )
 
     @action(description="Remove", permissions=["move"], url_path="remove")
     def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-
-        def do(data: dict[str, Any]) -> str:
-            return moved(
-                stock.remove(
-                    product,
-                    data["units"],
-                    reason=Reason(data["reason"]),
-                    note=data["note"],
-                    by=who(request),
-                    idempotency_key=data["key"],
-                )
-            )
 
         return ask(
             self,
@@ -429,7 +405,7 @@ class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
                 "what is held or sold stays."
             ],
             button="Remove",
-            do=do,
+            do=moving(stock.remove, product, request),
             form_class=RemoveForm,
             danger=True,
         )
@@ -600,14 +576,25 @@ class ProductAdmin(ImportsOnce, ExportMixin, OffersWhatFits):
     def has_import_permission(self, request: HttpRequest) -> bool:
         return self.has_change_permission(request) and self.has_add_permission(request)
 
-    def has_export_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
 
-    def get_import_formats(self) -> list[Any]:
-        return CSV_ONLY
+def moving(
+    move: Callable[..., StockMovement], product: Product, request: HttpRequest
+) -> Callable[[dict[str, Any]], str]:
+    """What a form to receive or remove units does with what was filled in."""
 
-    def get_export_formats(self) -> list[Any]:
-        return CSV_ONLY
+    def do(data: dict[str, Any]) -> str:
+        return moved(
+            move(
+                product,
+                data["units"],
+                reason=Reason(data["reason"]),
+                note=data["note"],
+                by=who(request),
+                idempotency_key=data["key"],
+            )
+        )
+
+    return do
 
 
 def moved(movement: StockMovement) -> str:

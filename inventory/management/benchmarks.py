@@ -17,7 +17,15 @@ from inventory.benchmark import picture, report, rows
 from inventory.benchmark.run import BenchmarkError, InvalidParameters, Parameters, Result, run
 from inventory.benchmark.run import Progress as Tell
 from inventory.exceptions import UnknownStrategy
-from inventory.management.output import INTERRUPTED, USAGE_ERROR, check_writable, write_json
+from inventory.management.output import (
+    INTERRUPTED,
+    USAGE_ERROR,
+    add_output_options,
+    check_writable,
+    console_for,
+    ended_by_sigterm,
+    write_json,
+)
 
 
 class BenchmarkCommand(BaseCommand):
@@ -61,22 +69,15 @@ class BenchmarkCommand(BaseCommand):
             help="how long it runs before that, in seconds (%(default)s)",
         )
         parser.add_argument(
-            "--json", metavar="FILE", help='write the results there; "-" for standard output'
-        )
-        parser.add_argument(
             "--picture", metavar="FILE.svg", help="draw rate and p99 over the number of buyers"
         )
-        parser.add_argument(
-            "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
-        )
+        add_output_options(parser)
 
     def handle(self, **options: Any) -> None:
         parameters = self.checked(**options)
         check_writable("json", options["json"])
         check_writable("picture", options["picture"])
-        # Standard output is the JSON's, if it goes there.
-        to_stderr = options["json"] == "-"
-        console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
+        console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         console.print(
             f"{parameters.turns()} turns: about {max(1, round(parameters.minutes()))} minutes. "
             "Fewer rows, shapes, buyers or rounds are sooner done.",
@@ -84,6 +85,7 @@ class BenchmarkCommand(BaseCommand):
         )
         try:
             with (
+                ended_by_sigterm(),
                 self.ready(parameters, **options) as parameters,
                 progress(console, parameters) as tell,
             ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,20 @@ def write_json(file: str, results: dict[str, Any], standard_output: OutputWrappe
         standard_output.write(text)
     else:
         Path(file).write_text(text + "\n")
+
+
+def add_output_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", metavar="FILE", help='write the results there; "-" for standard output'
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
+    )
+
+
+def console_for(standard_output: OutputWrapper, *, json: str | None, quiet: bool) -> Console:
+    """Where people read: standard output, unless the JSON goes there."""
+    return Console(file=sys.stderr if json == "-" else standard_output, quiet=quiet)  # type: ignore[arg-type]
 
 
 @contextmanager

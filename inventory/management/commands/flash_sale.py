@@ -7,7 +7,6 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
@@ -17,7 +16,9 @@ from inventory.flash_sale.sale import InvalidParameters, Parameters, run
 from inventory.management.output import (
     INTERRUPTED,
     USAGE_ERROR,
+    add_output_options,
     check_writable,
+    console_for,
     progress,
     write_json,
 )
@@ -72,19 +73,12 @@ class Command(BaseCommand):
             action="store_true",
             help="let PostgreSQL's CHECK refuse stock below zero, as in the shop",
         )
-        parser.add_argument(
-            "--json", metavar="FILE", help='write the results there; "-" for standard output'
-        )
-        parser.add_argument(
-            "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
-        )
+        add_output_options(parser)
 
     def handle(self, **options: Any) -> None:
         parameters = self.parameters(**options)
         check_writable("json", options["json"])
-        # Standard output is the JSON's, if it goes there.
-        to_stderr = options["json"] == "-"
-        console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
+        console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         try:
             with progress(console, turns(parameters), parameters.buyers) as tell:
                 sale = run(

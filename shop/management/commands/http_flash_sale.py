@@ -18,7 +18,9 @@ from inventory.flash_sale.sale import InvalidParameters
 from inventory.management.output import (
     INTERRUPTED,
     USAGE_ERROR,
+    add_output_options,
     check_writable,
+    console_for,
     ended_by_sigterm,
     progress,
     write_json,
@@ -80,18 +82,11 @@ class Command(BaseCommand):
             default=None,
             help="with --host: also a shop that doesn't say it is a demo",
         )
-        parser.add_argument(
-            "--json", metavar="FILE", help='write the results there; "-" for standard output'
-        )
-        parser.add_argument(
-            "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
-        )
+        add_output_options(parser)
 
     def handle(self, **options: Any) -> None:
         check_writable("json", options["json"])
-        # Standard output is the JSON's, if it goes there.
-        to_stderr = options["json"] == "-"
-        console = Console(file=sys.stderr if to_stderr else self.stdout, quiet=options["quiet"])  # type: ignore[arg-type]
+        console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         try:
             with ended_by_sigterm():
                 if options["host"]:
