@@ -392,16 +392,17 @@ def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
         status__in=[RELEASED, EXPIRED], decided_at__lt=Now() - older_than
     )
     unreferred = old.exclude(reduce(or_, _references(), Q(pk__in=[])))
-    forgotten = 0
+    forgotten, further = 0, Q()
     while True:
         with transaction.atomic():
             # Locked: a payment that comes late could make it a sale yet.
-            rows = unreferred.order_by("decided_at").select_for_update(skip_locked=True)
-            ids = list(rows.values_list("pk", flat=True)[:batch])
-            old.filter(pk__in=ids).delete()
-        forgotten += len(ids)
-        if len(ids) < batch:
+            rows = unreferred.filter(further).select_for_update(skip_locked=True)
+            found = list(rows.order_by("decided_at").values_list("pk", "decided_at")[:batch])
+            old.filter(pk__in=[pk for pk, _ in found]).delete()
+        forgotten += len(found)
+        if len(found) < batch:
             return forgotten
+        further = Q(decided_at__gte=found[-1][1])  # what is kept isn't read again each time
 
 
 def _references() -> list[Exists]:
