@@ -98,6 +98,42 @@ def held(request: Request, unit_price: Decimal, at: datetime) -> Reservation:
     return Reservation.from_db(DEFAULT_DB_ALIAS, written.keys(), written.values())
 
 
+@dataclass(frozen=True)
+class OfBuyer:
+    """What one snapshot shows of a buyer."""
+
+    quantities: list[int]
+    """Of each hold that is alive, in units."""
+    has_key: bool
+    """Whether a reservation of the buyer has the idempotency key that was asked for."""
+
+
+def of_buyer(buyer: str, idempotency_key: str | None = None) -> OfBuyer:
+    """Look at the buyer's holds (as ``ReservationQuerySet.alive``), and for that key.
+
+    In SQL, since each request to reserve asks for it, before and after: Django was measured to
+    take ten times as long for writing the statement as PostgreSQL for answering it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT quantity, is_alive, coalesce(idempotency_key = %(key)s, false)
+            FROM inventory_reservation, LATERAL (SELECT
+                CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
+                AS is_alive
+            ) AS hold
+            WHERE buyer = %(buyer)s
+                AND (idempotency_key = %(key)s OR status IN ('HELD', 'SOLD') AND is_alive)
+            """,
+            {"buyer": buyer, "key": idempotency_key},
+        )
+        rows = cursor.fetchall()
+    return OfBuyer(
+        quantities=[quantity for quantity, is_alive, _ in rows if is_alive],
+        has_key=any(has_key for _, _, has_key in rows),
+    )
+
+
 def take_back_lapsed(
     product_id: int, at_most: int = TAKE_BACK_AT_ONCE, *, buyer: str | None = None
 ) -> tuple[int, int]:

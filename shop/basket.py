@@ -28,6 +28,7 @@ from inventory.exceptions import (
     ReservationEnded,
     TooMuchContention,
 )
+from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
 from shop import availability, refusals
 from shop.exceptions import HoldInOrder
@@ -121,16 +122,16 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reserv
     """
     # The buyer is part of the key: nobody can take another's by guessing or by accident.
     idempotency_key = f"basket {buyer} {key}"
-    ours = Reservation.objects.of_buyer(buyer)
-    found = list(ours.alive() | ours.filter(idempotency_key=idempotency_key))
-    for earlier in found:
-        if earlier.idempotency_key == idempotency_key and earlier.product_id == product.pk:
+    before = of_buyer(buyer, idempotency_key)
+    if before.has_key:
+        earlier = Reservation.objects.get(idempotency_key=idempotency_key)
+        if earlier.product_id == product.pk:
             return earlier
-    _check_limits([hold.quantity for hold in found], [quantity])
+    _check_limits(before.quantities, [quantity])
     with in_plain_words(product), refusals.on_record(product, quantity):
         hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
     try:
-        _check_limits(list(ours.alive().values_list("quantity", flat=True)))
+        _check_limits(of_buyer(buyer).quantities)
     except Refused:  # another request of this buyer was quicker, and both looked before it
         reservations.release(hold.pk)
         raise

@@ -71,10 +71,11 @@ class HttpRow(Row):
         except IndexError:
             browsers = Browsers(Client(*self._where))
         browsers.visit(reverse("product", args=[products[0].slug]))
+        browsers.client.close()  # the server wouldn't wait until all the others are ready
         self._threads.browsers = browsers
 
     def disconnect(self) -> None:
-        self._threads.browsers.client.close()  # the server wouldn't wait for the next row
+        self._threads.browsers.client.close()
         _idle.append(self._threads.browsers)
 
     def act(self, product: Product, buyer: str) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inventory import monitor, reservations, stock
@@ -23,6 +24,7 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
+from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
 from inventory.reservations import (
     confirm,
@@ -426,6 +428,26 @@ def test_in_a_rush_a_buyers_basket_is_found_without_reading_all_others(
     basket = Reservation.objects.alive().of_buyer("buyer-7")
     assert basket.count() == 1
     assert "reservation_of_buyer" in basket.explain()
+
+    with CaptureQueriesContext(connection) as captured:
+        assert of_buyer("buyer-7").quantities == [1]
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + captured.captured_queries[0]["sql"])
+        assert "reservation_of_buyer" in str(cursor.fetchall())
+
+
+def test_of_a_buyer_only_what_is_alive_counts(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    reserve(product, 1, buyer="A", idempotency_key="first")
+    reserve(product, 2, buyer="A")
+    lapse(reserve(product, 3, buyer="A", idempotency_key="lapsed"))
+    confirm(reserve(product, 1, buyer="A").pk)
+    reserve(product, 1, buyer="B", idempotency_key="another's")
+    assert sorted(of_buyer("A").quantities) == [1, 2]
+    for key, is_there in {"first": True, "lapsed": True, "another's": False, "new": False}.items():
+        found = of_buyer("A", key)
+        assert sorted(found.quantities) == [1, 2]
+        assert found.has_key is is_there
 
 
 def insert_reservations(product: Product, status: str, expires_at: str) -> None:
