@@ -99,7 +99,7 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
             unit_price=hold.unit_price,
             quantity=hold.quantity,
         )
-        for hold in holds
+        for hold in sorted(holds, key=lambda hold: hold.created_at)  # as the basket shows them
     )
     return order
 

@@ -34,7 +34,7 @@ def _send(template: str, subject: str, order: Order, **more: object) -> None:
     last = Payment.objects.filter(order=order).last()
     context = {
         "order": order,
-        "lines": order.lines.all(),
+        "lines": order.grouped_lines(),
         "subject": subject,
         "order_url": last.return_url if last else "",
         **more,

@@ -12,6 +12,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
+from shop.order_lines import GroupedLine, grouped_order_lines
 
 no_nul = ProhibitNullCharactersValidator()
 NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
@@ -118,6 +119,10 @@ class Order(models.Model):
     def goods(self) -> Decimal:
         """Price of the goods, without shipping."""
         return self.total - self.shipping_cost
+
+    def grouped_lines(self) -> list[GroupedLine]:
+        """Its lines as the buyer reads them: one for each product and price."""
+        return grouped_order_lines(self.lines.all())
 
     def paid(self) -> Decimal:
         """All that was charged for it, in its currency."""
