@@ -104,6 +104,8 @@ class OfBuyer:
 
     quantities: list[int]
     """Of each hold that is alive, in units."""
+    value: Decimal
+    """What all of these cost, in the shop's currency."""
     has_key: bool
     """Whether a reservation of the buyer has the idempotency key that was asked for."""
 
@@ -117,7 +119,7 @@ def of_buyer(buyer: str, idempotency_key: str | None = None) -> OfBuyer:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT quantity, is_alive, coalesce(idempotency_key = %(key)s, false)
+            SELECT quantity, unit_price, is_alive, coalesce(idempotency_key = %(key)s, false)
             FROM inventory_reservation, LATERAL (SELECT
                 CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
                 AS is_alive
@@ -128,9 +130,11 @@ def of_buyer(buyer: str, idempotency_key: str | None = None) -> OfBuyer:
             {"buyer": buyer, "key": idempotency_key},
         )
         rows = cursor.fetchall()
+    alive = [(quantity, unit_price) for quantity, unit_price, is_alive, _ in rows if is_alive]
     return OfBuyer(
-        quantities=[quantity for quantity, is_alive, _ in rows if is_alive],
-        has_key=any(has_key for _, _, has_key in rows),
+        quantities=[quantity for quantity, _ in alive],
+        value=sum((quantity * unit_price for quantity, unit_price in alive), Decimal(0)),
+        has_key=any(has_key for *_, has_key in rows),
     )
 
 

@@ -1,6 +1,7 @@
-"""How much of a product there is, in numbers and as people say it.
+"""How much there is of a product, in numbers and as people say it.
 
-A lapsed hold counts as available, since whoever asks for its units gets them.
+A lapsed hold counts as available, since whoever asks for its units gets them. No number here is
+below zero, also where more was promised than there is: nobody can take less than nothing.
 """
 
 from __future__ import annotations
@@ -18,35 +19,49 @@ FEW = 3  # units from which down we say "last"
 
 @dataclass(frozen=True)
 class Availability:
-    """Units that anybody may take now, and units in the baskets of others or of oneself."""
+    """Units of a product for one visitor, each zero or more."""
 
     available: int
-    held: int
+    """Anybody may take them now."""
+    may_come_back: int
+    """Others hold them, and anybody could take them if those let go."""
+    held_by_you: int
+    """In the visitor's own basket, and in orders that wait for their payment."""
 
     @property
     def state(self) -> str:
-        """One of ``plenty``, ``few``, ``held`` (nothing left, but it may come back), ``gone``."""
+        """One of ``plenty``, ``few``, ``held`` (it may come back), ``yours`` and ``gone``."""
         if self.available > FEW:
             return "plenty"
         if self.available > 0:
             return "few"
-        return "held" if self.held else "gone"
+        if self.may_come_back:
+            return "held"
+        return "yours" if self.held_by_you else "gone"
 
     def __str__(self) -> str:
         return {
             "plenty": f"{self.available} left",
             "few": f"Last {self.available}" if self.available > 1 else "Last one",
             "held": "All in baskets, try again in a few minutes",
+            "yours": "You hold all that are left",
             "gone": "Sold out",
         }[self.state]
 
 
-def with_availability(products: ProductQuerySet) -> ProductQuerySet:
-    """Add ``available`` and ``held`` (units) to the products."""
-    return products.annotate(
+def with_availability(products: ProductQuerySet, buyer: str = "") -> ProductQuerySet:
+    """Add ``available``, ``held`` and ``held_by_you`` (units) to the products.
+
+    ``available`` is the count as it is in the database: it is below zero where more was promised
+    than there is. ``held`` are the units in everybody's holds.
+    """
+    products = products.annotate(
         available=F("stock") + Coalesce(_units(expires_at__lte=Now()), 0),
         held=Coalesce(_units(expires_at__gt=Now()), 0),
     )
+    if not buyer:  # nobody holds anything without a key
+        return products
+    return products.annotate(held_by_you=Coalesce(_units(expires_at__gt=Now(), buyer=buyer), 0))
 
 
 def in_stock(products: ProductQuerySet) -> ProductQuerySet:
@@ -63,9 +78,16 @@ def _units(**which: Any) -> Subquery:
 def of(product: Product) -> Availability:
     """The availability of a product that came through ``with_availability``."""
     numbers: Any = product
-    return Availability(numbers.available, numbers.held)
+    held_by_you: int = getattr(product, "held_by_you", 0)
+    held_by_others = numbers.held - held_by_you
+    return Availability(
+        available=max(0, numbers.available),
+        # Where the count is below zero, the first units that come back only make up for it.
+        may_come_back=max(0, min(held_by_others, numbers.available + held_by_others)),
+        held_by_you=held_by_you,
+    )
 
 
-def now(product: Product) -> Availability:
-    """The availability of any product, asked of the database."""
-    return of(with_availability(Product.objects.filter(pk=product.pk)).get())
+def now(product: Product, buyer: str = "") -> Availability:
+    """The availability of any product for a visitor, asked of the database."""
+    return of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())

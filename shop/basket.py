@@ -30,7 +30,7 @@ from inventory.exceptions import (
 )
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
-from shop import availability, refusals
+from shop import availability, money, refusals
 from shop.exceptions import HoldInOrder
 from shop.holds import open_holds, release_hold, shrink_hold
 
@@ -128,10 +128,13 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reserv
         if earlier.product_id == product.pk:
             return earlier
     _check_limits(before.quantities, [quantity])
-    with in_plain_words(product), refusals.on_record(product, quantity):
+    _check_value(before.value + quantity * product.price)
+    with in_plain_words(product, buyer), refusals.on_record(product, quantity):
         hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
     try:
-        _check_limits(of_buyer(buyer).quantities)
+        after = of_buyer(buyer)
+        _check_limits(after.quantities)
+        _check_value(after.value)
     except Refused:  # another request of this buyer was quicker, and both looked before it
         reservations.release(hold.pk)
         raise
@@ -152,6 +155,13 @@ def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
         )
 
 
+def _check_value(goods: Decimal) -> None:
+    """Raise Refused if no order could be made of goods at this price (in the shop's currency)."""
+    if goods + settings.SHIPPING_COST > money.MOST_TOTAL:
+        most = money.formatted(money.MOST_TOTAL, settings.SHOP_CURRENCY)
+        raise Refused(f"A basket can come to {most} at most, shipping included.")
+
+
 def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reservation:
     """Change how many units of a hold's product are held; return the hold, or the one added.
 
@@ -167,7 +177,7 @@ def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reserva
         raise Refused(_changed(hold.product))
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
-    with in_plain_words(hold.product):
+    with in_plain_words(hold.product, hold.buyer):
         try:
             return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
         except ReservationChanged:
@@ -187,32 +197,26 @@ def _held_now(hold: Reservation) -> Reservation:
 
 def remove(hold: Reservation) -> Reservation:
     """Let a hold go, so that others may have its units; again changes nothing. Raises Refused."""
-    with in_plain_words(hold.product):
+    with in_plain_words(hold.product, hold.buyer):
         return release_hold(hold.buyer, hold.pk)
 
 
 @contextmanager
-def in_plain_words(product: Product) -> Iterator[None]:
-    """Turn what ``inventory`` refuses into what a customer understands."""
+def in_plain_words(product: Product, buyer: str) -> Iterator[None]:
+    """Turn what ``inventory`` refuses into what this customer understands."""
     try:
         yield
     except InventoryError as error:
-        raise Refused(_plain(error, product)) from error
+        raise Refused(_plain(error, product, buyer)) from error
     except HoldInOrder as error:
         raise Refused(str(error)) from error
 
 
-def _plain(error: InventoryError, product: Product) -> str:
+def _plain(error: InventoryError, product: Product, buyer: str) -> str:
     name = product.name
     match error:
-        case InsufficientStock(available=0):
-            if availability.now(product).held:
-                return f"All {name} are in baskets at the moment. Try again in a few minutes."
-            return f"{name} is sold out."
-        case InsufficientStock(available=1):
-            return f"There is only one {name} left."
         case InsufficientStock():
-            return f"There are only {error.available} of {name} left."
+            return _too_few(product, error.requested, buyer)
         case NotForSale():
             return f"{name} is not for sale at the moment."
         case BuyerLimitExceeded(already=0):
@@ -233,6 +237,22 @@ def _plain(error: InventoryError, product: Product) -> str:
         case ReservationEnded():
             return f"The time of this reservation of {name} is over."
     return str(error)
+
+
+def _too_few(product: Product, wanted: int, buyer: str) -> str:
+    """Why there are too few, by what is there now: the page beside these words shows the same."""
+    now, name = availability.now(product, buyer), product.name
+    if now.available >= wanted:
+        return f"Somebody has just let some of {name} go. Please try once more."
+    if now.available == 1:
+        return f"There is only one {name} left."
+    if now.available:
+        return f"There are only {now.available} of {name} left."
+    if now.may_come_back:
+        return f"All {name} are in baskets at the moment. Try again in a few minutes."
+    if now.held_by_you:
+        return f"You hold all of {name} that are left."
+    return f"{name} is sold out."
 
 
 def _changed(product: Product) -> str:

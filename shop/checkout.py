@@ -20,13 +20,14 @@ from inventory.exceptions import ReservationEnded
 from inventory.locking import lock_reservations
 from inventory.models import Product, Reservation
 from inventory.reservations import prolong
-from shop import customer_limits, orders, payments
+from shop import customer_limits, money, orders, payments
 from shop.exceptions import (
     BasketChanged,
     EmptyBasket,
     HoldInOrder,
     KeyReused,
     NotInThisState,
+    OrderTooLarge,
 )
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
 
@@ -48,7 +49,7 @@ def place_order(
     ``idempotency_key`` changes nothing, and returns the first one's order.
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
-    LimitPerCustomer or KeyReused; then nothing was changed.
+    LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
     """
     order = Order(
         buyer=buyer,
@@ -84,6 +85,7 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     holds = _take_over(order.buyer, ids, products)
     customer_limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
     order.total = order.shipping_cost + sum(hold.total for hold in holds)
+    _check_total(order)
     if seen_total is not None and seen_total != order.total:
         raise BasketChanged(
             f"Your basket has changed: the total is {order.total} {order.currency} now. "
@@ -102,6 +104,17 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
         for hold in sorted(holds, key=lambda hold: hold.created_at)  # as the basket shows them
     )
     return order
+
+
+def _check_total(order: Order) -> None:
+    if order.total > money.MOST_TOTAL:
+        most, total = (
+            money.formatted(each, order.currency) for each in (money.MOST_TOTAL, order.total)
+        )
+        raise OrderTooLarge(
+            f"An order can come to {most} at most, and this would be {total}. Take something "
+            "out of your basket, and order it afterwards."
+        )
 
 
 def _take_over(buyer: str, ids: set[UUID], products: dict[int, Product]) -> list[Reservation]:

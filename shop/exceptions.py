@@ -28,6 +28,10 @@ class HoldInOrder(ShopError):
         super().__init__(message)
 
 
+class OrderTooLarge(ShopError):
+    """It comes to more than an order, or a payment for it, can keep."""
+
+
 class LimitPerCustomer(ShopError):
     """The customer's e-mail address would get more units than the product allows."""
 

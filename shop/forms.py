@@ -141,7 +141,8 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
     INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
 
     hold = IdsField(required=False)
-    seen_total = forms.DecimalField(max_digits=12, decimal_places=2, error_messages=INCOMPLETE)
+    # More digits than an order's total can have: too large a basket is refused by its own name.
+    seen_total = forms.DecimalField(max_digits=20, decimal_places=2, error_messages=INCOMPLETE)
     key = forms.UUIDField(error_messages=INCOMPLETE)
 
     class Meta:

@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from babel.numbers import format_currency, get_currency_precision, is_currency
 
 MOST_SHIPPING = Decimal("99999999.99")
+MOST_TOTAL = Decimal("9999999999.99")  # what an order's total and a payment can keep
 
 
 def currency(value: str) -> str:

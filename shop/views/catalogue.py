@@ -27,7 +27,7 @@ def product_list(request: ShopRequest) -> HttpResponse:
     """All products, or those searched for."""
     form = SearchForm(request.GET)
     form.is_valid()  # what makes no sense is left out
-    products = search(form)
+    products = search(form, request.buyer)
     page = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "form": form,
@@ -38,9 +38,9 @@ def product_list(request: ShopRequest) -> HttpResponse:
     return render(request, "shop/product_list.html", context)
 
 
-def search(form: SearchForm) -> ProductQuerySet:
+def search(form: SearchForm, buyer: str = "") -> ProductQuerySet:
     """The products that the form asks for: every word in name, description or SKU."""
-    products = with_availability(Product.objects.for_sale())
+    products = with_availability(Product.objects.for_sale(), buyer)
     for word in form.words:
         products = products.filter(
             Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
@@ -72,7 +72,8 @@ def find_product(request: ShopRequest, slug: str) -> Product:
 
     One that is switched off is seen by staff, and by those who have it in their basket.
     """
-    product = with_availability(Product.objects.catalogue()).filter(slug=slug).first()
+    found = with_availability(Product.objects.catalogue(), request.buyer)
+    product = found.filter(slug=slug).first()
     if product is None:
         raise Http404
     if product.is_active or request.user.is_staff or basket.units(request.buyer, product):
@@ -85,7 +86,8 @@ def show_product(
 ) -> HttpResponse:
     """The product's page; with the form as it was sent, if it was refused."""
     if form:  # others have taken units since we looked
-        product = with_availability(Product.objects.filter(pk=product.pk)).get()
+        found = with_availability(Product.objects.filter(pk=product.pk), request.buyer)
+        product = found.get()
     strategy = strategies.get(product.strategy_slug)
     context = {
         "product": product,

@@ -13,6 +13,7 @@ from django.test import Client
 from django.utils.html import escape
 
 from inventory import reservations
+from inventory.exceptions import InsufficientStock
 from inventory.models import Product, Reservation
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
@@ -138,6 +139,61 @@ def test_a_sold_out_product_and_one_in_all_baskets_are_told_apart(
     assert (
         error(reserve(held)) == "All Lamp are in baskets at the moment. Try again in a few minutes."
     )
+
+
+def test_when_the_buyer_holds_all_that_are_left_there_is_nothing_to_wait_for(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(2, name="Lamp")
+    reservations.confirm(reservations.reserve(product, 1, buyer="somebody").pk)
+    reserve(product)
+    assert error(reserve(product)) == "You hold all of Lamp that are left."
+    hold = Reservation.objects.held().get()
+    assert error(change(client, hold, 2, seen=1)) == "You hold all of Lamp that are left."
+
+
+@pytest.mark.breaks_law
+def test_what_only_makes_up_for_an_oversell_is_not_to_be_waited_for(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(2, name="Lamp", backstop=False)
+    reservations.reserve(product, 2, buyer="somebody")
+    Product.objects.filter(pk=product.pk).update(stock=-2)
+    assert error(reserve(product)) == "Lamp is sold out."
+    Product.objects.filter(pk=product.pk).update(stock=-1)
+    assert "Try again in a few minutes" in error(reserve(product))
+
+
+def test_units_that_come_back_while_one_is_refused_are_not_called_sold_out(
+    make_product: MakeProduct, reserve: Reserve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product = make_product(3, name="Lamp")
+
+    def refuse_and_let_go(product: Product, quantity: int, **kwargs: object) -> None:
+        raise InsufficientStock(product.sku, quantity, 0)  # by now there are three
+
+    monkeypatch.setattr("inventory.reservations.reserve", refuse_and_let_go)
+    words = "Somebody has just let some of Lamp go. Please try once more."
+    assert error(reserve(product, 2)) == words
+    assert error(reserve(product, 4)) == "There are only 3 of Lamp left."
+
+
+@pytest.mark.parametrize(("units", "is_refused"), [(99, False), (100, True)])
+def test_a_basket_costs_no_more_than_an_order_can_keep(
+    client: Client, make_product: MakeProduct, reserve: Reserve, units: int, is_refused: bool
+) -> None:
+    product = make_product(200, price=Decimal("99999999.99"))  # the highest price there is
+    response = reserve(product, units)
+    assert (response.status_code == 409) is is_refused
+    if is_refused:
+        assert (
+            error(response) == "A basket can come to €9,999,999,999.99 at most, shipping included."
+        )
+    else:
+        assert error(reserve(product)).startswith("A basket can come to €9,999,999,999.99 at most")
+        hold = Reservation.objects.get()
+        assert error(change(client, hold, 100, seen=99)).startswith("A basket can come to")
+    assert sum(quantities(product)) == (0 if is_refused else 99)
 
 
 def test_the_limit_for_each_customer_is_told(make_product: MakeProduct, reserve: Reserve) -> None:

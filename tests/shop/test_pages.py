@@ -143,10 +143,43 @@ def test_all_sold_is_sold_out(client: Client, make_product: MakeProduct) -> None
 
 
 @pytest.mark.breaks_law
-def test_a_count_below_zero_is_sold_out(client: Client, make_product: MakeProduct) -> None:
-    product = make_product(1, backstop=False)
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (0, "Sold out"),
+        (3, "Sold out"),  # three that come back make up for three that there never were
+        (4, "Sold out"),
+        (5, "All in baskets, try again in a few minutes"),
+    ],
+)
+def test_a_count_below_zero_is_shown_nowhere(
+    client: Client, make_product: MakeProduct, held: int, words: str
+) -> None:
+    product = make_product(5, backstop=False)
+    if held:
+        reservations.reserve(product, held, buyer="somebody")
     Product.objects.filter(pk=product.pk).update(stock=-4)
-    assert stock_of(client, product) == "Sold out"
+    assert stock_of(client, product) == words
+    for address in ("/", f"/products/{product.slug}/", f"/products/{product.slug}/stock/"):
+        page = client.get(address).content.decode()
+        assert 'data-available="0"' in page
+        assert words in page
+        assert not re.search(r"[>\" ]-4\b", page)
+
+
+def test_units_in_ones_own_hands_do_not_come_back_by_waiting(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product(3)
+    reserve(product, 2)
+    assert stock_of(client, product) == "Last one"
+    others = reservations.reserve(product, 1, buyer="somebody")
+    assert stock_of(client, product) == "All in baskets, try again in a few minutes"
+    reservations.confirm(others.pk)
+    for address in ("/", f"/products/{product.slug}/"):
+        assert "You hold all that are left" in client.get(address).content.decode()
+    assert stock_of(client, product) == "You hold all that are left"
+    assert stock_of(Client(), product) == "All in baskets, try again in a few minutes"
 
 
 def test_the_page_says_what_you_hold_and_the_limit(

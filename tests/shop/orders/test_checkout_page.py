@@ -207,6 +207,25 @@ def test_a_basket_that_was_changed_in_another_tab_is_shown_before_it_is_paid(
     assert ada.check_out({**form, "seen_total": "15.00"}).status_code == 302
 
 
+def test_more_than_an_order_can_keep_is_refused_by_its_name_and_the_way_out_works(
+    ada: Shopper, make_product: MakeProduct, settings: Any
+) -> None:
+    """Shipping has become dearer since it was reserved; nothing else lets a basket grow so far."""
+    settings.SHIPPING_COST = Decimal("0.00")
+    ada.reserve(make_product(99, price=Decimal("99999999.99")), 99)
+    ada.reserve(make_product(price=Decimal("99999999.00")))
+    settings.SHIPPING_COST = Decimal("5.00")
+    answer = ada.check_out()
+    assert answer.status_code == 409
+    assert alerts(answer) == [
+        "An order can come to €9,999,999,999.99 at most, and this would be €10,000,000,003.01. "
+        "Take something out of your basket, and order it afterwards. Nothing was ordered."
+    ]
+    hold = Reservation.objects.earliest("created_at")
+    ada.client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+    assert ada.check_out().status_code == 302
+
+
 def test_what_another_tab_has_added_stays_in_the_basket(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
