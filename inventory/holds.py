@@ -85,6 +85,7 @@ def held(request: Request, unit_price: Decimal, at: datetime) -> Reservation:
         "product_id": request.product_id,
         "quantity": request.quantity,
         "returned": 0,
+        "written_off": 0,
         "unit_price": unit_price,
         "status": "HELD",
         "buyer": request.buyer,
@@ -139,13 +140,17 @@ def of_buyer(buyer: str, idempotency_key: str | None = None) -> OfBuyer:
 
 
 def take_back_lapsed(
-    product_id: int, at_most: int = TAKE_BACK_AT_ONCE, *, buyer: str | None = None
+    product_id: int,
+    at_most: int = TAKE_BACK_AT_ONCE,
+    *,
+    buyer: str | None = None,
+    only: Collection[uuid.UUID] | None = None,
 ) -> tuple[int, int]:
     """Take back a product's lapsed holds, oldest first; the caller has locked the product.
 
     Waits for a hold that is just being confirmed or prolonged, and then looks at it again; in
     the order of primary keys, as everybody who locks several of a product's reservations.
-    With ``buyer``, only those of that buyer. Returns (holds, units).
+    With ``buyer``, only those of that buyer; with ``only``, no others. Returns (holds, units).
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -157,6 +162,7 @@ def take_back_lapsed(
                     WHERE product_id = %(product_id)s AND status = 'HELD'
                         AND expires_at <= statement_timestamp()
                         AND (%(buyer)s::text IS NULL OR buyer = %(buyer)s)
+                        AND (%(only)s::uuid[] IS NULL OR id = ANY(%(only)s))
                     ORDER BY expires_at LIMIT %(at_most)s
                 )
                 ORDER BY id FOR NO KEY UPDATE
@@ -169,7 +175,12 @@ def take_back_lapsed(
                 AND reservation.expires_at <= statement_timestamp()
             RETURNING reservation.quantity
             """,
-            {"product_id": product_id, "buyer": buyer, "at_most": at_most},
+            {
+                "product_id": product_id,
+                "buyer": buyer,
+                "only": None if only is None else list(only),
+                "at_most": at_most,
+            },
         )
         quantities = [quantity for (quantity,) in cursor.fetchall()]
     if quantities:
@@ -273,13 +284,13 @@ def check_buyer_limit(request: Request) -> None:
 
 
 def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
-    """Units of a product that these buyers hold or have bought, less those returned."""
+    """Units of a product that these buyers have, as ``ReservationQuerySet.units`` counts them."""
     rows = (
         Reservation.objects.filter(
             product_id=product_id, buyer__in=buyers, status__in=["HELD", "SOLD"]
         )
         .order_by()
         .values_list("buyer")
-        .annotate(units=Sum(F("quantity") - F("returned")))
+        .annotate(units=Sum(F("quantity") - F("returned") - F("written_off")))
     )
     return dict(rows)

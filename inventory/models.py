@@ -177,10 +177,10 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         return self.filter(buyer=buyer)
 
     def units(self) -> int:
-        """Units promised by these reservations: held, or sold and not returned."""
+        """Units that buyers have of these: held, or sold and neither returned nor written off."""
         total: int | None = self.aggregate(
             units=models.Sum(
-                F("quantity") - F("returned"),
+                F("quantity") - F("returned") - F("written_off"),
                 filter=Q(status__in=[Reservation.Status.HELD, Reservation.Status.SOLD]),
             )
         )["units"]
@@ -201,7 +201,14 @@ class Reservation(models.Model):
         Product, on_delete=models.PROTECT, related_name="reservations", db_index=False
     )
     quantity = models.PositiveIntegerField(help_text="Units.")
-    returned = models.PositiveIntegerField(default=0, help_text="Units sold and given back.")
+    returned = models.PositiveIntegerField(
+        default=0, help_text="Units sold that came back, and are on sale again."
+    )
+    written_off = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Units sold that the buyer has no more, and that are not on sale again.",
+    )
     unit_price = models.DecimalField(max_digits=10, decimal_places=2)
     status = models.CharField(max_length=8, choices=Status, default=Status.HELD)
     buyer = models.CharField(max_length=64, help_text="An opaque key.")
@@ -231,6 +238,14 @@ class Reservation(models.Model):
             models.CheckConstraint(
                 name="reservation_returned_only_if_sold",
                 condition=Q(returned=0) | Q(status="SOLD"),
+            ),
+            models.CheckConstraint(
+                name="reservation_written_off_within_quantity",
+                condition=Q(written_off__gte=0) & Q(written_off__lte=F("quantity") - F("returned")),
+            ),
+            models.CheckConstraint(
+                name="reservation_written_off_only_if_sold",
+                condition=Q(written_off=0) | Q(status="SOLD"),
             ),
         ]
         indexes = [
@@ -268,6 +283,16 @@ class Reservation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} × {self.product}, {self.get_status_display()}"
+
+    @property
+    def still_sold(self) -> int:
+        """Units of a sale that are not on sale again; 0 if it is no sale."""
+        return self.quantity - self.returned if self.status == self.Status.SOLD else 0
+
+    @property
+    def kept(self) -> int:
+        """Units of a sale that the buyer has: neither returned nor written off."""
+        return self.quantity - self.returned - self.written_off
 
     @property
     def total(self) -> Any:

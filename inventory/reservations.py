@@ -337,10 +337,11 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
 def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
     """Put ``units`` of a sale back on sale: they came back, or were never sent.
 
-    ``seen`` is the number of returned units that the caller saw. Give it wherever a request may
-    be repeated: the second one finds another number, and changes nothing.
+    Of those that the buyer has; see ``return_written_off`` for the others. ``seen`` is the number
+    of returned units that the caller saw. Give it wherever a request may be repeated: the second
+    one finds another number, and changes nothing.
 
-    Raises InvalidQuantity for more units than are still sold, ReservationChanged if the number
+    Raises InvalidQuantity for more units than the buyer has, ReservationChanged if the number
     is not the one ``seen``, ReservationEnded if it is no sale, Reservation.DoesNotExist.
     """
     checked(units)
@@ -349,10 +350,51 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
             raise _ended(reservation)
         if seen not in (None, reservation.returned):
             raise ReservationChanged(f"{reservation.returned} are returned by now, not {seen}.")
-        still_sold = reservation.quantity - reservation.returned
-        if units > still_sold:
-            raise InvalidQuantity(f"{units} can't be returned: {still_sold} are still sold.")
+        if units > reservation.kept:
+            raise InvalidQuantity(f"{units} can't be returned: {reservation.kept} are still sold.")
         Reservation.objects.sold().filter(pk=reservation_id).update(returned=F("returned") + units)
+        give_back(reservation.product_id, units)
+    reservation.refresh_from_db()
+    return reservation
+
+
+def write_off(reservation_id: UUID, units: int) -> Reservation:
+    """Note that the buyer has ``units`` of a sale no more, and that they don't go on sale again.
+
+    They broke, or got lost on the way. They stay sold, but don't count against ``max_per_buyer``
+    any longer, so that they can be replaced.
+
+    Raises InvalidQuantity for more units than the buyer has, ReservationEnded if it is no sale,
+    Reservation.DoesNotExist.
+    """
+    checked(units)
+    # One conditional statement: returns and other write-offs of the same sale may be racing.
+    written = Reservation.objects.sold().filter(
+        pk=reservation_id, quantity__gte=F("returned") + F("written_off") + units
+    )
+    done = written.update(written_off=F("written_off") + units)
+    reservation = Reservation.objects.get(pk=reservation_id)
+    if not done:
+        if reservation.status != SOLD:
+            raise _ended(reservation)
+        raise InvalidQuantity(f"{units} can't be written off: {reservation.kept} are still sold.")
+    return reservation
+
+
+def return_written_off(reservation_id: UUID, units: int) -> Reservation:
+    """Put ``units`` that were written off back on sale after all.
+
+    Raises InvalidQuantity for more units than are written off, Reservation.DoesNotExist.
+    """
+    checked(units)
+    with _product_locked(reservation_id) as reservation:
+        returned = Reservation.objects.sold().filter(pk=reservation_id, written_off__gte=units)
+        if not returned.update(
+            written_off=F("written_off") - units, returned=F("returned") + units
+        ):
+            raise InvalidQuantity(
+                f"{units} can't be put on sale: {reservation.written_off} are written off."
+            )
         give_back(reservation.product_id, units)
     reservation.refresh_from_db()
     return reservation
@@ -379,6 +421,22 @@ def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) 
             all_holds += holds
             all_units += units
     return all_holds, all_units
+
+
+def expire(reservation_ids: Iterable[UUID]) -> int:
+    """Take back those of these holds that have lapsed, and return how many.
+
+    For what counts a buyer's holds: a lapsed one could still be confirmed, and so counts until
+    it is taken back. Each product has a short transaction of its own; call it outside of one.
+    """
+    ids = set(reservation_ids)
+    lapsed = Reservation.objects.lapsed().filter(pk__in=ids).order_by("product_id")
+    taken_back = 0
+    for product_id in list(lapsed.values_list("product_id", flat=True).distinct()):
+        with transaction.atomic():
+            lock_product(product_id)
+            taken_back += take_back_lapsed(product_id, only=ids)[0]
+    return taken_back
 
 
 def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:

@@ -101,6 +101,8 @@ def _of_reservation(reservation: Reservation) -> Entry:
         what += f" {timezone.localtime(reservation.decided_at):%Y-%m-%d %H:%M:%S}"
     if reservation.returned:
         what += f", {reservation.returned} returned"
+    if reservation.written_off:
+        what += f", {reservation.written_off} written off"
     return Entry(
         place=Place(reservation.created_at, reservation_id=reservation.pk),
         what=what,

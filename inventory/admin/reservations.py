@@ -71,7 +71,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     fields: tuple[Any, ...] = (
         ("id", "shown_status"),
         ("product_link", "strategy"),
-        ("quantity", "returned", "unit_price"),
+        ("quantity", "returned", "written_off", "unit_price"),
         ("created_at", "expires_at", "decided_at"),
         ("buyer", "idempotency_key"),
     )
