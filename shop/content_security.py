@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from django.http import HttpRequest, HttpResponse
 
@@ -44,9 +44,9 @@ def policy(path: str) -> str:
     for prefix, of_prefix in POLICIES.items():
         if path.startswith(prefix):
             return of_prefix
-    return _with_way_to_the_bank(payments.current().origin)
+    return _with_ways_to_the_banks(payments.origins())
 
 
-def _with_way_to_the_bank(origin: str) -> str:
+def _with_ways_to_the_banks(origins: Iterable[str]) -> str:
     """The shop's policy. ``form-action`` is about redirects, too: a form's answer is one."""
-    return SHOP.replace("form-action 'self'", f"form-action 'self' {origin}".rstrip())
+    return SHOP.replace("form-action 'self'", " ".join(["form-action 'self'", *origins]))

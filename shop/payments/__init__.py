@@ -34,6 +34,7 @@ __all__ = [
     "current",
     "get",
     "known",
+    "origins",
     "read_event",
     "refund",
     "start",
@@ -50,8 +51,7 @@ def current() -> Provider:
 
 def get(slug: str) -> Provider:
     """Return the provider of that name, of those that the settings know. Raises LookupError."""
-    for name in (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS):
-        provider = _load(name)
+    for provider in _all():
         if provider.slug == slug:
             return provider
     raise LookupError(f"There is no payment provider “{slug}” in the settings.")
@@ -59,39 +59,60 @@ def get(slug: str) -> Provider:
 
 def known() -> list[str]:
     """The slugs of all providers that the settings know."""
-    names = (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS)
-    return [_load(name).slug for name in names]
+    return [provider.slug for provider in _all()]
+
+
+def origins() -> list[str]:
+    """Where the pages of all those providers are: a payment may be gone on with at a former one."""
+    return sorted({provider.origin for provider in _all() if provider.origin})
 
 
 def start(payment: Payment) -> Started:
     """See ``Provider.start``."""
-    return _reach(payment.provider).start(payment)
+    return _reach(payment).start(payment)
 
 
 def status(payment: Payment) -> Outcome:
     """See ``Provider.status``."""
-    return _reach(payment.provider).status(payment)
+    return _reach(payment).status(payment)
 
 
 def refund(refund: Refund) -> None:
     """See ``Provider.refund``."""
-    _reach(refund.payment.provider).refund(refund)
+    _reach(refund.payment).refund(refund)
 
 
 def read_event(slug: str, request: HttpRequest) -> Event:
     """See ``Provider.read_event``. Raises LookupError for a provider that we don't have."""
-    return _reach(slug).read_event(request)
+    _refuse_in_transaction()
+    return get(slug).read_event(request)
 
 
-def _reach(slug: str) -> Provider:
-    """Return the provider, about to be called; raise RuntimeError inside a transaction.
+def _reach(payment: Payment) -> Provider:
+    """Return the payment's provider, about to be called. Raises ProviderUnavailable.
 
-    Every call passes here: nobody ever waits for a provider with a lock in hand.
+    One that the settings don't know any more can't be reached either: nobody else knows how its
+    payments ended.
     """
+    _refuse_in_transaction()
+    try:
+        return get(payment.provider)
+    except LookupError as error:
+        raise ProviderUnavailable(
+            f"{error} Name its class in FORMER_PAYMENT_PROVIDERS, so that it can be asked."
+        ) from error
+
+
+def _refuse_in_transaction() -> None:
+    """Raise RuntimeError inside a transaction: nobody waits for a provider with a lock in hand."""
     # Django's own test of it: the transaction that wraps a TestCase doesn't count.
     with transaction.atomic(durable=True):
         pass
-    return get(slug)
+
+
+def _all() -> list[Provider]:
+    names = (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS)
+    return [_load(name) for name in names]
 
 
 def _load(name: str) -> Provider:

@@ -20,6 +20,8 @@ from django.http import HttpRequest
 from shop.exceptions import ShopError
 from shop.models import Payment, Refund
 
+LONGEST_ID = 200  # characters of a message's id
+
 
 class Outcome(enum.Enum):
     """What has become of a payment."""
@@ -47,9 +49,13 @@ class Event:
     """A provider's message that something has happened to a payment: a reason to ask."""
 
     id: str
-    """The same in every delivery of the same message."""
+    """The same in every delivery of the same message; raises BadEvent if it can't be kept."""
     payment_key: UUID
     """``Payment.key``."""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.id) <= LONGEST_ID or not self.id.isprintable():
+            raise BadEvent(f"The message's id must have 1 to {LONGEST_ID} printable characters.")
 
 
 class ProviderUnavailable(ShopError):

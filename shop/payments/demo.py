@@ -106,7 +106,7 @@ class DemoBank(Provider):
         try:
             message = json.loads(request.body)
             return Event(id=str(message["id"]), payment_key=uuid.UUID(message["payment"]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BadEvent("The message has no id, or names no payment.") from error
 
 

@@ -6,14 +6,15 @@ from django.http import HttpRequest
 
 from shop import orders, payments
 from shop.models import Order, Payment, PaymentEvent
-from shop.payments.base import BadEvent
+from shop.payments.base import BadEvent, Event
 
 
 def receive(provider: str, request: HttpRequest) -> Order:
-    """Act on a message that was posted to us, and return the order; once per message.
+    """Act on a message that was posted to us, and return the order.
 
-    It is remembered after the order is settled: if we die in between, the provider's next
-    delivery settles it, and settling twice changes nothing.
+    We ask the provider at each delivery until the payment is paid: a message may come before the
+    provider itself knows, and settling twice changes nothing. It is put on record after that, so
+    that nothing is lost if we die in between.
 
     Raises BadEvent, LookupError for a provider that we don't have, ProviderUnavailable.
     """
@@ -21,7 +22,7 @@ def receive(provider: str, request: HttpRequest) -> Order:
     payment = Payment.objects.filter(provider=provider, key=event.payment_key).first()
     if payment is None:
         raise BadEvent("The message is about a payment that isn't ours.")
-    if PaymentEvent.objects.filter(provider=provider, event_id=event.id).exists():
+    if payment.state == Payment.State.PAID and _is_on_record(provider, event):
         return Order.objects.get(pk=payment.order_id)
     order = orders.settle(payment.order_id)
     PaymentEvent.objects.bulk_create(
@@ -29,3 +30,7 @@ def receive(provider: str, request: HttpRequest) -> Order:
         ignore_conflicts=True,
     )
     return order
+
+
+def _is_on_record(provider: str, event: Event) -> bool:
+    return PaymentEvent.objects.filter(provider=provider, event_id=event.id).exists()
