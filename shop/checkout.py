@@ -26,6 +26,7 @@ from shop.exceptions import (
     EmptyBasket,
     HoldInOrder,
     KeyReused,
+    LimitPerCustomer,
     NotInThisState,
     OrderTooLarge,
 )
@@ -63,10 +64,23 @@ def place_order(
         total=settings.SHIPPING_COST,
     )
     order.clean_fields()
+    ids = set(reservation_ids)
+    try:
+        return _place_once(order, ids, seen_total)
+    except LimitPerCustomer:
+        products = Product.objects.filter(reservations__in=ids).distinct()
+        if not customer_limits.take_back_lapsed(
+            products.values_list("pk", flat=True), buyer=buyer, email_key=order.email_key, but=ids
+        ):
+            raise
+    return _place_once(order, ids, seen_total)
+
+
+def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     with transaction.atomic():
         # A double click waits here for the first one, and then finds its order.
-        pglock.advisory(f"order {idempotency_key}", xact=True).acquire()
-        return _earlier(order) or _place(order, set(reservation_ids), seen_total)
+        pglock.advisory(f"order {order.idempotency_key}", xact=True).acquire()
+        return _earlier(order) or _place(order, ids, seen_total)
 
 
 def _earlier(order: Order) -> Order | None:

@@ -112,6 +112,11 @@ class Order(models.Model):
         return self.state == self.State.PENDING
 
     @property
+    def is_closed(self) -> bool:
+        """Whether neither its buyer nor the shop has anything more to do for it."""
+        return self.state in (self.State.CANCELLED, self.State.REFUNDED)
+
+    @property
     def can_be_cancelled(self) -> bool:
         return self.state in (self.State.PENDING, self.State.PAID)
 
@@ -136,6 +141,15 @@ class Order(models.Model):
         """What was charged and not given back."""
         return self.paid() - self.refunded()
 
+    def refunded_units(self) -> int:
+        """How many of its units were taken back, on sale again or not."""
+        return sum(line.refunded for line in self.lines.all())
+
+    def returned_units(self) -> int:
+        """How many of its units are on sale again."""
+        returned: int | None = self.lines.aggregate(units=Sum("reservation__returned"))["units"]
+        return returned or 0
+
 
 class OrderLine(models.Model):
     """One reservation as it was ordered: its price never changes."""
@@ -148,7 +162,9 @@ class OrderLine(models.Model):
     name = models.CharField(max_length=200)
     unit_price = models.DecimalField(max_digits=10, decimal_places=2)
     quantity = models.PositiveIntegerField(help_text="Units.")
-    refunded = models.PositiveIntegerField(default=0, help_text="Units whose price was given back.")
+    refunded = models.PositiveIntegerField(
+        default=0, help_text="Units taken back; their price was given back as far as it was kept."
+    )
 
     class Meta:
         ordering = ["pk"]
@@ -173,6 +189,13 @@ class OrderLine(models.Model):
     def left(self) -> int:
         """Units not refunded."""
         return self.quantity - self.refunded
+
+    @property
+    def off_sale(self) -> int:
+        """Units that the buyer has no more, and that could be put back on sale."""
+        if self.order.is_closed:
+            return self.reservation.still_sold
+        return self.reservation.written_off
 
 
 class PaymentQuerySet(models.QuerySet["Payment"]):
@@ -253,7 +276,9 @@ class Refund(models.Model):
         FAILED = "FAILED", "refused by the provider"
 
     class Reason(models.TextChoices):
-        GOODS_GONE = "GOODS_GONE", "paid too late: sold to somebody else"
+        GOODS_GONE = "GOODS_GONE", "paid too late: not enough left"
+        NOT_FOR_SALE = "NOT_FOR_SALE", "paid too late: not for sale any more"
+        OVER_LIMIT = "OVER_LIMIT", "paid too late: over the limit per customer"
         PAID_TWICE = "PAID_TWICE", "paid twice"
         PAID_AFTER_END = "PAID_AFTER_END", "paid after the order was closed"
         CANCELLED = "CANCELLED", "order cancelled"
@@ -289,7 +314,7 @@ class Refund(models.Model):
 
 
 class PaymentEvent(models.Model):
-    """A message of a provider that has been acted on; the same one again changes nothing."""
+    """A provider's message, on record once, however often it was delivered."""
 
     provider = models.CharField(max_length=200)
     event_id = models.CharField(max_length=200)

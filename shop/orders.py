@@ -20,16 +20,28 @@ from django.db.models.functions import Now
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSale
 from inventory.locking import lock_products
 from inventory.models import Product, Reservation
-from inventory.reservations import confirm_or_retake, release, return_units
+from inventory.reservations import (
+    confirm_or_retake,
+    release,
+    return_units,
+    return_written_off,
+    write_off,
+)
 from shop import customer_limits, jobs, payments, refunds
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
-from shop.payments.base import Outcome
+from shop.payments.base import Outcome, ProviderUnavailable
 
 log = logging.getLogger(__name__)
 
 State = Order.State
-GOODS_ARE_GONE = (InsufficientStock, NotForSale, BuyerLimitExceeded, LimitPerCustomer)
+# Why a paid order can't be delivered, as its buyer is told.
+TOO_LATE = {
+    InsufficientStock: Refund.Reason.GOODS_GONE,
+    NotForSale: Refund.Reason.NOT_FOR_SALE,
+    BuyerLimitExceeded: Refund.Reason.OVER_LIMIT,
+    LimitPerCustomer: Refund.Reason.OVER_LIMIT,
+}
 CLOSE_AFTER = timedelta(minutes=5)  # from the end of the holds
 
 
@@ -49,20 +61,49 @@ def settle(order_id: int) -> Order:
     is gone and its units can't be taken again, or the order is closed or paid for already, the
     money goes back.
 
-    Raises Order.DoesNotExist, ProviderUnavailable.
+    Raises Order.DoesNotExist, ProviderUnavailable if we couldn't learn how the payment under way
+    stands.
     """
-    undecided = Payment.objects.filter(order=order_id).exclude(state=Payment.State.PAID)
-    answers = {payment: payments.status(payment) for payment in undecided.select_related("order")}
-    if all(answer is Outcome.OPEN for answer in answers.values()):
-        return Order.objects.get(pk=order_id)
-    with transaction.atomic():
-        order = locked(order_id)
-        for payment, answer in answers.items():
-            if answer is Outcome.PAID and _is_first_to_record(payment, Payment.State.PAID):
-                _accept(order, payment)
-            elif answer is Outcome.DECLINED:
-                _is_first_to_record(payment, Payment.State.DECLINED)
+    answers, silence = _ask_providers(order_id)
+    if Outcome.PAID in answers.values():
+        _take_back_lapsed_of_customer(order_id)
+    if any(answer is not Outcome.OPEN for answer in answers.values()):
+        with transaction.atomic():
+            order = locked(order_id)
+            for payment, answer in answers.items():
+                if answer is Outcome.PAID and _is_first_to_record(payment, Payment.State.PAID):
+                    _accept(order, payment)
+                elif answer is Outcome.DECLINED:
+                    _is_first_to_record(payment, Payment.State.DECLINED)
+    if silence is not None:
+        raise silence
     return Order.objects.get(pk=order_id)
+
+
+def _ask_providers(order_id: int) -> tuple[dict[Payment, Outcome], ProviderUnavailable | None]:
+    """Ask how each payment ended that isn't known to be paid; a declined one may be by now.
+
+    Returns the answers, and what kept us from asking about the payment under way. A declined
+    payment whose provider is silent stays declined: it keeps nobody from trying again.
+    """
+    answers: dict[Payment, Outcome] = {}
+    silence = None
+    undecided = Payment.objects.filter(order=order_id).exclude(state=Payment.State.PAID)
+    for payment in undecided.select_related("order"):
+        try:
+            answers[payment] = payments.status(payment)
+        except ProviderUnavailable as error:
+            log.warning("Payment %s: %s", payment.pk, error)
+            if payment.state == Payment.State.STARTED:
+                silence = error
+    return answers, silence
+
+
+def _take_back_lapsed_of_customer(order_id: int) -> None:
+    """Before units that are gone are taken again: the customer's other lapsed holds don't count."""
+    order = Order.objects.get(pk=order_id)
+    if gone := _gone_units(order):
+        customer_limits.take_back_lapsed(gone, buyer=order.buyer, email_key=order.email_key)
 
 
 def _is_first_to_record(payment: Payment, state: Payment.State) -> bool:
@@ -77,17 +118,17 @@ def _accept(order: Order, payment: Payment) -> None:
         refunds.owe(payment, payment.amount, Refund.Reason.PAID_TWICE)
     elif order.state != State.PENDING:
         refunds.owe(payment, payment.amount, Refund.Reason.PAID_AFTER_END)
-    elif _hand_over(order):
+    elif (too_late := _hand_over(order)) is None:
         _change(order, State.PAID, paid_at=Now())
         jobs.queue("send_order_paid", order_id=order.pk)
     else:
         _give_goods_back(order)
         _change(order, State.REFUNDED, closed_at=Now())
-        refunds.owe(payment, payment.amount, Refund.Reason.GOODS_GONE)
+        refunds.owe(payment, payment.amount, too_late)
 
 
-def _hand_over(order: Order) -> bool:
-    """Sell the order's holds, all or none; False if units are gone and can't be taken again."""
+def _hand_over(order: Order) -> Refund.Reason | None:
+    """Sell the order's holds, all or none; the reason if units are gone for good, else None."""
     lines = order.lines.values_list("reservation_id", flat=True)
     products = Product.objects.filter(reservations__in=lines).distinct()
     try:
@@ -102,10 +143,10 @@ def _hand_over(order: Order) -> bool:
                     more=gone,
                 )
             confirm_or_retake(lines)
-    except GOODS_ARE_GONE as error:
+    except tuple(TOO_LATE) as error:
         log.info("Order %s is paid, but can't be delivered: %s", order.number, error)
-        return False
-    return True
+        return TOO_LATE[type(error)]
+    return None
 
 
 def _gone_units(order: Order) -> dict[int, int]:
@@ -122,7 +163,7 @@ def settle_free(order_id: int) -> Order:
     """Settle an order that costs nothing; no provider is needed for it."""
     with transaction.atomic():
         order = locked(order_id)
-        if order.state == State.PENDING and order.total == 0 and _hand_over(order):
+        if order.state == State.PENDING and order.total == 0 and _hand_over(order) is None:
             _change(order, State.PAID, paid_at=Now())
             jobs.queue("send_order_paid", order_id=order.pk)
     return order
@@ -200,16 +241,20 @@ def refund(
     amount: Decimal | None = None,
     restock: bool = False,
     seen: Decimal | None = None,
+    seen_units: int | None = None,
     note: str = "",
 ) -> Order:
-    """Give money for a paid order back, and return the order.
+    """Take units of a paid order back, give money back for them, and return the order.
 
-    ``units``: how many units of which lines (primary keys) at their price; ``amount``: so much,
-    whatever it is for; neither: all that is left. ``restock`` puts the units back on sale.
-    With the last units goes the shipping cost. When nothing is kept the order is REFUNDED.
+    ``units``: how many units of which lines (primary keys) at their price, as far as so much of
+    the money is kept; ``amount``: so much, whatever it is for; neither: all that is left.
+    ``restock`` puts the units back on sale; else they are written off (see ``restock``). With the
+    last units goes the shipping cost. When no unit and no money is left the order is REFUNDED;
+    before, units and money can go back in any order.
 
-    ``seen`` is the sum refunded so far that the caller saw (``Order.refunded``). Give it wherever
-    a request may be repeated: the second one finds another sum, and changes nothing.
+    ``seen`` is the sum refunded so far that the caller saw (``Order.refunded``), ``seen_units``
+    the number of units (``Order.refunded_units``). Give both wherever a request may be repeated:
+    the second one finds other numbers, and changes nothing.
 
     Raises InvalidRefund, OrderChanged, NotInThisState, Order.DoesNotExist.
     """
@@ -221,20 +266,28 @@ def refund(
             raise NotInThisState(
                 f"Order {order.number} is {order.get_state_display()}: there is nothing to refund."
             )
-        if seen is not None and seen != order.refunded():
-            raise OrderChanged(f"{order.refunded()} {order.currency} are refunded by now.")
+        _check_seen(order, seen, seen_units)
         if amount is not None:
             _refund_money(order, _checked_amount(order, amount), Refund.Reason.GOODWILL, note)
         else:
             value = _take_units_back(order, units, restock=restock)
             _refund_money(order, min(value, order.kept()), Refund.Reason.RETURNED, note)
-        if order.kept() == 0:
+        if order.kept() == 0 and not any(line.left for line in order.lines.all()):
             _change(order, State.REFUNDED, closed_at=Now())
     return order
 
 
+def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
+    if refunded not in (None, order.refunded()):
+        raise OrderChanged(f"{order.refunded()} {order.currency} are refunded by now.")
+    if units not in (None, order.refunded_units()):
+        raise OrderChanged(f"{order.refunded_units()} units are refunded by now.")
+
+
 def _checked_amount(order: Order, amount: Decimal) -> Decimal:
     kept = order.kept()
+    if kept == 0:
+        raise InvalidRefund("No money of this order is left to give back.")
     if amount.is_nan() or not 0 < amount <= kept:
         raise InvalidRefund(f"The amount must be more than 0, and at most the {kept} kept.")
     if amount != round(amount, 2):
@@ -243,19 +296,19 @@ def _checked_amount(order: Order, amount: Decimal) -> Decimal:
 
 
 def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: bool) -> Decimal:
-    """Note the units as refunded, put them on sale if ``restock``; return what they are worth."""
+    """Take the units back, on sale again if ``restock``; return what they are worth."""
     lines = {line.pk: line for line in order.lines.select_related("reservation")}
     if units is None:
         units = {line.pk: line.left for line in lines.values() if line.left}
         if not units:
             raise InvalidRefund("There are no units left to refund.")
-    _check_units(lines, units)
+    _check_units(lines, units, {pk: line.left for pk, line in lines.items()})
     if restock:
         lock_products(lines[pk].reservation.product_id for pk in units)
     value = Decimal(0)
+    take_back = return_units if restock else write_off
     for pk, number in sorted(units.items()):
-        if restock:
-            return_units(lines[pk].reservation_id, number)
+        take_back(lines[pk].reservation_id, number)
         value += lines[pk].unit_price * number
         lines[pk].refunded += number
         lines[pk].save(update_fields=["refunded"])
@@ -264,18 +317,49 @@ def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: 
     return value
 
 
-def _check_units(lines: dict[int, OrderLine], units: Mapping[int, int]) -> None:
+def _check_units(
+    lines: dict[int, OrderLine], units: Mapping[int, int], left: Mapping[int, int]
+) -> None:
+    """Raise InvalidRefund unless these are units of these lines, and so many are ``left``."""
     if not units:
-        raise InvalidRefund("Say how many units of which line are to be refunded.")
+        raise InvalidRefund("Say how many units of which line it is about.")
     for pk, number in units.items():
         if pk not in lines:
             raise InvalidRefund("This line isn't one of the order's.")
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise InvalidRefund(f"The units must be a whole number from 1, not {number!r}.")
-        if number > lines[pk].left:
-            raise InvalidRefund(
-                f"{number} of {lines[pk].name} can't be refunded: {lines[pk].left} are left."
-            )
+        if number > left[pk]:
+            raise InvalidRefund(f"{number} of {lines[pk].name} are too many: {left[pk]} are left.")
+
+
+def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None = None) -> Order:
+    """Put units back on sale that the buyer has no more, and return the order; no money moves.
+
+    ``units``: how many of which lines (primary keys), of those that were refunded without it
+    (``OrderLine.off_sale``). ``seen_units`` is how many units of the order were back on sale when
+    the caller looked (``Order.returned_units``): give it wherever a request may be repeated.
+
+    Raises InvalidRefund, OrderChanged, Order.DoesNotExist.
+    """
+    with transaction.atomic():
+        order = locked(order_id)
+        if seen_units not in (None, order.returned_units()):
+            raise OrderChanged(f"{order.returned_units()} units are back on sale by now.")
+        lines = {line.pk: line for line in order.lines.select_related("reservation")}
+        _check_units(lines, units, {pk: line.off_sale for pk, line in lines.items()})
+        lock_products(lines[pk].reservation.product_id for pk in units)
+        for pk, number in sorted(units.items()):
+            _put_on_sale(lines[pk], number)
+    return order
+
+
+def _put_on_sale(line: OrderLine, units: int) -> None:
+    """Those that were written off first, then those that a closed order still has as sold."""
+    written_off = min(units, line.reservation.written_off)
+    if written_off:
+        return_written_off(line.reservation_id, written_off)
+    if units > written_off:
+        return_units(line.reservation_id, units - written_off)
 
 
 def _refund_money(order: Order, amount: Decimal, reason: Refund.Reason, note: str) -> None:
@@ -318,9 +402,8 @@ def _give_goods_back(order: Order) -> None:
     for line in lines:
         reservation = Reservation.objects.get(pk=line.reservation_id)  # under the lock
         if reservation.status == Reservation.Status.SOLD:
-            left = min(line.left, reservation.quantity - reservation.returned)
-            if left:
-                return_units(reservation.pk, left)
+            if reservation.kept:
+                return_units(reservation.pk, reservation.kept)
         else:
             release(reservation.pk)
 

@@ -38,7 +38,7 @@ class Situation(enum.StrEnum):
     SHIPPED = "shipped"
     CANCELLED = "cancelled"
     GOODS_GONE = "goods-gone"
-    """Paid too late: refunded, since the units were sold to somebody else."""
+    """Paid too late: refunded, since the units could not be taken again."""
     REFUNDED = "refunded"
 
 
@@ -67,6 +67,12 @@ class Standing:
     def can_be_paid(self) -> bool:
         """Whether to offer it: what can't be delivered is never charged a second time."""
         return self.situation in PAYABLE
+
+    @property
+    def refund_for_lateness(self) -> Refund | None:
+        """The refund of a payment that came too late for the goods."""
+        reasons = orders.TOO_LATE.values()
+        return next((refund for refund in self.refunds if refund.reason in reasons), None)
 
     @property
     def awaits_answer(self) -> bool:
@@ -122,8 +128,8 @@ def _situation(
     order: Order, payments: list[Payment], refunds: list[Refund], seconds_left: int
 ) -> Situation:
     if order.state == Order.State.REFUNDED:
-        gone = any(refund.reason == Refund.Reason.GOODS_GONE for refund in refunds)
-        return Situation.GOODS_GONE if gone else Situation.REFUNDED
+        too_late = any(refund.reason in orders.TOO_LATE.values() for refund in refunds)
+        return Situation.GOODS_GONE if too_late else Situation.REFUNDED
     if order.state != Order.State.PENDING:
         return CLOSED[Order.State(order.state)]
     under_way = bool(payments) and payments[-1].state == Payment.State.STARTED

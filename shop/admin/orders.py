@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
@@ -44,13 +46,14 @@ STATE = {
 }
 REFUSED = (*REFUSALS, ShopError)
 State = Order.State
-FITS = {
-    "ship": {State.PAID},
-    "refund_units": {State.PAID, State.SHIPPED},
-    "refund_amount": {State.PAID, State.SHIPPED},
-    "refund_all": {State.PAID, State.SHIPPED},
-    "cancel": {State.PENDING, State.PAID},
-    "settle": set(State),
+FITS: dict[str, Callable[[Order], bool]] = {
+    "ship": lambda order: order.state == State.PAID,
+    "refund_units": lambda order: order.state in (State.PAID, State.SHIPPED),
+    "refund_amount": lambda order: order.state in (State.PAID, State.SHIPPED) and order.kept() > 0,
+    "refund_all": lambda order: order.state in (State.PAID, State.SHIPPED),
+    "restock": lambda order: any(line.off_sale for line in _lines(order)),
+    "cancel": lambda order: order.can_be_cancelled,
+    "settle": lambda order: True,
 }
 
 
@@ -79,7 +82,9 @@ class LineInline(FactsInline):
     def units_are(self, line: OrderLine) -> str:
         status = line.reservation.get_status_display()
         if line.reservation.returned:
-            status += f", {line.reservation.returned} returned"
+            status += f", {line.reservation.returned} on sale again"
+        if line.reservation.written_off:
+            status += f", {line.reservation.written_off} written off"
         return format_html('<a class="link" href="{}">{}</a>', change_url(line.reservation), status)
 
 
@@ -121,26 +126,57 @@ class AmountForm(AskForm):
     seen = forms.DecimalField(widget=forms.HiddenInput())
 
 
-def units_form(lines: list[OrderLine]) -> type[AskForm]:
+def refund_form(lines: list[OrderLine]) -> type[AskForm]:
     """A form that asks how many units of each line are refunded."""
-    fields: dict[str, Any] = {
+    fields = {
+        **_fields_of_units(lines, {line.pk: line.left for line in lines}),
+        "restock": YesField(
+            label="Put the units back on sale",
+            help_text="Leave it off for goods that are broken or not back yet: this can be done "
+            "later, too.",
+        ),
+        "note": LineField(required=False),
+        "seen": forms.DecimalField(widget=forms.HiddenInput()),
+        "seen_units": forms.IntegerField(widget=forms.HiddenInput()),
+    }
+    return type("RefundForm", (AskForm,), fields)
+
+
+def restock_form(lines: list[OrderLine]) -> type[AskForm]:
+    """A form that asks how many units of each line go back on sale."""
+    fields = {
+        **_fields_of_units(lines, {line.pk: line.off_sale for line in lines}),
+        "seen_units": forms.IntegerField(widget=forms.HiddenInput()),
+    }
+    return type("RestockForm", (AskForm,), fields)
+
+
+def _fields_of_units(lines: list[OrderLine], left: dict[int, int]) -> dict[str, Any]:
+    return {
         f"line_{line.pk}": UnitsField(
             label=f"{line.name} ({line.sku})",
             min_value=0,
-            max_value=line.left,
+            max_value=left[line.pk],
             required=False,
             initial=0,
-            help_text=f"Units, of {line.left} left, at {line.unit_price} each.",
+            help_text=f"Units, of {left[line.pk]} left, sold at {line.unit_price} each.",
         )
         for line in lines
-        if line.left
+        if left[line.pk]
     }
-    fields["restock"] = YesField(
-        label="Put the units back on sale", help_text="Leave it off for goods that are broken."
-    )
-    fields["note"] = LineField(required=False)
-    fields["seen"] = forms.DecimalField(widget=forms.HiddenInput())
-    return type("UnitsForm", (AskForm,), fields)
+
+
+def _units_asked_for(data: dict[str, Any]) -> dict[int, int]:
+    """What these fields of a form say: units by line."""
+    return {
+        int(name.removeprefix("line_")): number
+        for name, number in data.items()
+        if name.startswith("line_") and number
+    }
+
+
+def _lines(order: Order) -> list[OrderLine]:
+    return list(order.lines.select_related("reservation"))
 
 
 @admin.register(Order)
@@ -156,6 +192,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         "refund_units",
         "refund_amount",
         "refund_all",
+        "restock",
         "cancel",
         "settle",
     )
@@ -207,7 +244,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     # What staff do
 
     def fits(self, action: str, obj: Order) -> bool:
-        return obj.state in FITS[action]
+        return FITS[action](obj)
 
     def has_fulfil_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("shop.change_order")
@@ -250,13 +287,13 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         order = object_or_404(self, request, object_id)
 
         def do(data: dict[str, Any]) -> str:
-            units = {
-                int(name.removeprefix("line_")): number
-                for name, number in data.items()
-                if name.startswith("line_") and number
-            }
             return _refund(
-                order, units=units, restock=data["restock"], note=data["note"], seen=data["seen"]
+                order,
+                units=_units_asked_for(data),
+                restock=data["restock"],
+                note=data["note"],
+                seen=data["seen"],
+                seen_units=data["seen_units"],
             )
 
         return ask(
@@ -268,12 +305,14 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 f"Their price goes back to the buyer, of the {_money(order, order.kept())} kept. "
                 "With the last units goes the shipping cost, "
                 f"{_money(order, order.shipping_cost)}.",
-                f"{order.email} is told by e-mail.",
+                "They don’t count against a limit per customer any more, so that the buyer can "
+                "order others instead.",
+                f"{order.email} is told by e-mail if money goes back.",
             ],
             button="Refund",
             do=do,
-            form_class=units_form(list(order.lines.all())),
-            initial={"seen": order.refunded()},
+            form_class=refund_form(_lines(order)),
+            initial=_seen(order),
             danger=True,
             refusals=REFUSED,
         )
@@ -292,7 +331,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             title=f"Refund an amount of order {order.number}",
             will=[
                 f"It goes back to the buyer, of the {_money(order, order.kept())} kept. It is for "
-                "no units in particular: all stay sold.",
+                "no units in particular: all stay sold, and count against a limit per customer.",
                 f"{order.email} is told by e-mail.",
             ],
             button="Refund",
@@ -318,16 +357,48 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             order,
             title=f"Refund all of order {order.number}",
             will=[
-                f"All that is kept, {_money(order, order.kept())}, goes back to the buyer.",
-                f"{order.email} is told by e-mail.",
+                f"The buyer gives back all units, and gets all that is kept, "
+                f"{_money(order, order.kept())}.",
+                f"{order.email} is told by e-mail if money goes back.",
             ],
             button="Refund all",
             do=lambda data: _refund(
-                order, restock=data["restock"], note=data["note"], seen=data["seen"]
+                order,
+                restock=data["restock"],
+                note=data["note"],
+                seen=data["seen"],
+                seen_units=data["seen_units"],
             ),
-            form_class=units_form([]),
-            initial={"seen": order.refunded()},
+            form_class=refund_form([]),
+            initial=_seen(order),
             danger=True,
+            refusals=REFUSED,
+        )
+
+    @action(description="Put units back on sale", permissions=["refund"], url_path="restock")
+    def restock(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            units = _units_asked_for(data)
+            orders.restock(order.pk, units, seen_units=data["seen_units"])
+            number = sum(units.values())
+            verb = pluralize(number, "is,are")
+            return f"{number} unit{pluralize(number)} of order {order.number} {verb} on sale again."
+
+        return ask(
+            self,
+            request,
+            order,
+            title=f"Put units of order {order.number} back on sale",
+            will=[
+                "These units were refunded, or their order is closed, and they are not on sale.",
+                "No money moves. Don’t receive the same units as a delivery, too.",
+            ],
+            button="Put on sale",
+            do=do,
+            form_class=restock_form(_lines(order)),
+            initial={"seen_units": order.returned_units()},
             refusals=REFUSED,
         )
 
@@ -390,15 +461,20 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         )
 
 
+def _seen(order: Order) -> dict[str, Any]:
+    return {"seen": order.refunded(), "seen_units": order.refunded_units()}
+
+
 def _refund(order: Order, **how: Any) -> str:
     refunded = orders.refund(order.pk, **how)
     back = refunded.refunded() - how["seen"]
+    units = refunded.refunded_units() - how.get("seen_units", refunded.refunded_units())
     words = f"{_money(order, back)} of order {order.number} go back to the buyer"
-    units = how.get("units")
+    if not back:
+        words = f"No money of order {order.number} was left to give back"
     if units:
-        words += f" for {sum(units.values())} units"
-    if how.get("restock"):
-        words += "; the units are on sale again"
+        words += f" for {units} unit{pluralize(units)}; the {pluralize(units, 'unit is,units are')}"
+        words += " on sale again" if how["restock"] else " not on sale"
     return f"{words}."
 
 

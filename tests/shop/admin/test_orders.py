@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
@@ -199,7 +200,7 @@ def test_units_that_make_no_sense(admin: Client, lamp: Product, units: str) -> N
 def test_all_of_it_without_the_goods(admin: Client, lamp: Product) -> None:
     order = paid(lamp, 2)
     response = admin.post(page(order, "refund_all"), form(admin, order, "refund_all"), follow=True)
-    assert "go back to the buyer." in words(response)[0]
+    assert "go back to the buyer for 2 units; the units are not on sale." in words(response)[0]
     assert now(order).state == Order.State.REFUNDED
     assert order.kept() == 0
     assert stock_of(lamp) == 18
@@ -362,3 +363,39 @@ def test_nobody_types_an_order(admin: Client, lamp: Product) -> None:
 @pytest.mark.parametrize("object_id", ["0", "abc", "999999999999999999999", "%00"])
 def test_no_such_order(admin: Client, object_id: str) -> None:
     assert admin.get(f"/admin/shop/order/{object_id}/ship/").status_code == 404
+
+
+def test_units_refunded_without_restocking_go_on_sale_later(admin: Client, lamp: Product) -> None:
+    order = paid(lamp, 2)
+    admin.post(page(order, "refund_all"), form(admin, order, "refund_all"))
+    assert (now(order).state, stock_of(lamp)) == (Order.State.REFUNDED, 18)
+    asked = fields_of(admin.get(page(order, "restock")).content.decode(), "seen_units")
+    sent = {**asked, f"line_{order.lines.get().pk}": "1"}
+    response = admin.post(page(order, "restock"), sent, follow=True)
+    assert words(response) == [f"1 unit of order {order.number} is on sale again."]
+    again = admin.post(page(order, "restock"), sent)  # the form of before, from another tab
+    assert "1 units are back on sale by now" in again.content.decode()
+    assert stock_of(lamp) == 19
+    assert "Put units back on sale" in admin.get(page(order)).content.decode()
+
+
+def test_free_units_sent_back_twice_from_one_form_come_back_once(
+    admin: Client, make_product: MakeProduct, settings: LazySettings
+) -> None:
+    """No money tells the second request that it is one: the units do."""
+    settings.SHIPPING_COST = Decimal(0)
+    gift = make_product(3, price=Decimal(0))
+    order = place((gift, 3))
+    go_to_bank(order)
+    sent = {
+        **form(admin, order, "refund_units"),
+        f"line_{order.lines.get().pk}": "1",
+        "restock": "on",
+    }
+    response = admin.post(page(order, "refund_units"), sent, follow=True)
+    assert words(response) == [
+        f"No money of order {order.number} was left to give back for 1 unit; "
+        "the unit is on sale again."
+    ]
+    admin.post(page(order, "refund_units"), sent)
+    assert (now(order).state, stock_of(gift)) == (Order.State.PAID, 1)

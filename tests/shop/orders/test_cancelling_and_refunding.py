@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db.models.functions import Now
 
+from inventory.exceptions import BuyerLimitExceeded
 from shop import orders, payments, refunds
-from shop.exceptions import InvalidRefund, NotInThisState, OrderChanged
+from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import DemoBankRefund, Order, Refund
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
@@ -178,6 +181,131 @@ def test_many_refunds_at_once_never_give_back_more_than_was_paid(ten_sold: Order
 def test_an_order_that_is_not_paid_has_nothing_to_refund(make_product: MakeProduct) -> None:
     with pytest.raises(NotInThisState, match="nothing to refund"):
         orders.refund(place((make_product(), 1)).pk)
+
+
+# Units and money come back in any order
+
+
+def test_units_come_back_when_no_money_is_left(ten_sold: Order) -> None:
+    orders.refund(ten_sold.pk, amount=ALL)
+    assert (now(ten_sold).state, ten_sold.kept()) == (State.PAID, 0)
+    for back in range(1, 11):
+        orders.refund(ten_sold.pk, units={line_of(ten_sold): 1}, restock=True)
+        assert stock(ten_sold) == back
+    assert now(ten_sold).state == State.REFUNDED
+    assert refunds_of(ten_sold) == [(Reason.GOODWILL, ALL)]
+
+
+def test_an_order_whose_money_went_back_can_be_cancelled(ten_sold: Order) -> None:
+    orders.refund(ten_sold.pk, amount=ALL)
+    orders.cancel(ten_sold.pk)
+    assert (now(ten_sold).state, stock(ten_sold)) == (State.CANCELLED, 10)
+    assert refunds_of(ten_sold) == [(Reason.GOODWILL, ALL)]
+
+
+def test_goods_that_cost_nothing_come_back(make_product: MakeProduct, settings: Any) -> None:
+    settings.SHIPPING_COST = Decimal(0)
+    order = place((make_product(3, price=Decimal(0)), 3))
+    go_to_bank(order)
+    line = line_of(order)
+    orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
+    with pytest.raises(OrderChanged, match="1 units are refunded by now"):
+        orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
+    assert (now(order).state, stock(order)) == (State.PAID, 1)
+    orders.refund(order.pk, restock=True)
+    assert (now(order).state, stock(order), refunds_of(order)) == (State.REFUNDED, 3, [])
+
+
+@pytest.mark.parametrize("then", ["nothing", "ship", "cancel", "refund the rest"])
+def test_units_refunded_off_sale_can_be_put_on_sale_later(ten_sold: Order, then: str) -> None:
+    line = line_of(ten_sold)
+    orders.refund(ten_sold.pk, units={line: 4})
+    if then == "ship":
+        orders.ship(ten_sold.pk)
+    elif then == "cancel":
+        orders.cancel(ten_sold.pk)
+    elif then == "refund the rest":
+        orders.refund(ten_sold.pk)
+    off_sale = 10 if then == "refund the rest" else 4
+    before = stock(ten_sold)
+    with pytest.raises(InvalidRefund, match=f"{off_sale} are left"):
+        orders.restock(ten_sold.pk, {line: off_sale + 1})
+    state = now(ten_sold).state
+    orders.restock(ten_sold.pk, {line: 1})
+    orders.restock(ten_sold.pk, {line: off_sale - 1})
+    assert (now(ten_sold).state, stock(ten_sold)) == (state, before + off_sale)
+    with pytest.raises(InvalidRefund, match="0 are left"):
+        orders.restock(ten_sold.pk, {line: 1})
+
+
+def test_units_put_on_sale_from_two_tabs_at_once_count_once(ten_sold: Order) -> None:
+    line = line_of(ten_sold)
+    orders.refund(ten_sold.pk, units={line: 4})
+
+    def put_back() -> Order:
+        return orders.restock(ten_sold.pk, {line: 2}, seen_units=0)
+
+    results = at_once([put_back] * 3)
+    assert (len(of_kind(results, Order)), len(of_kind(results, OrderChanged))) == (1, 2)
+    assert stock(ten_sold) == 2
+
+
+def test_units_that_the_buyer_has_are_not_put_on_sale(ten_sold: Order) -> None:
+    with pytest.raises(InvalidRefund, match="0 are left"):
+        orders.restock(ten_sold.pk, {line_of(ten_sold): 1})
+    assert stock(ten_sold) == 0
+
+
+def test_a_closed_order_with_units_still_sold_gives_them_back(ten_sold: Order) -> None:
+    """Of a release before: it closed an order with its last money, whatever units were left."""
+    orders.refund(ten_sold.pk, amount=ALL)
+    Order.objects.filter(pk=ten_sold.pk).update(state=State.REFUNDED, closed_at=Now())
+    orders.restock(ten_sold.pk, {line_of(ten_sold): 10})
+    assert stock(ten_sold) == 10
+
+
+# A limit per customer counts the units that the customer has
+
+
+def limited(make_product: MakeProduct) -> Order:
+    order = place((make_product(9, max_per_buyer=1), 1))
+    at_bank(order, APPROVE)
+    return orders.settle(order.pk)
+
+
+def order_another(order: Order, **who: str) -> Order:
+    return place((order.lines.get().reservation.product, 1), **who)
+
+
+@pytest.mark.parametrize("restock", [True, False])
+def test_units_given_back_can_be_replaced_within_the_limit(
+    make_product: MakeProduct, restock: bool
+) -> None:
+    order = limited(make_product)
+    with pytest.raises(BuyerLimitExceeded):
+        order_another(order)
+    with pytest.raises(LimitPerCustomer):
+        order_another(order, buyer="B", email=order.email)
+    orders.refund(order.pk, restock=restock)
+    order_another(order, buyer="C", email=order.email)
+    with pytest.raises(LimitPerCustomer):
+        order_another(order, buyer="D", email=order.email)
+
+
+def test_money_given_back_for_no_units_frees_none_of_the_limit(make_product: MakeProduct) -> None:
+    order = limited(make_product)
+    orders.refund(order.pk, amount=order.total)
+    with pytest.raises(BuyerLimitExceeded):
+        order_another(order)
+
+
+def test_units_put_on_sale_later_do_not_free_the_limit_twice(make_product: MakeProduct) -> None:
+    order = limited(make_product)
+    orders.refund(order.pk)
+    order_another(order)
+    orders.restock(order.pk, {line_of(order): 1})
+    with pytest.raises(BuyerLimitExceeded):
+        order_another(order)
 
 
 # Carrying it out

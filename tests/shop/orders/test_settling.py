@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
+from html import unescape
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
+from django.core import mail
 from django.db import transaction
+from django.test import Client
 
 from inventory import reservations
 from inventory.exceptions import InsufficientStock, ReservationEnded
 from inventory.models import Product, Reservation
 from inventory.reservations import expire_lapsed, reserve
-from shop import orders, payments
+from shop import orders, payments, refunds
 from shop.models import Order, Payment, Refund
-from shop.payments import Outcome
+from shop.payments import Outcome, demo
 from shop.payments.demo import Choice
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
@@ -323,6 +327,137 @@ def test_a_declined_payment_that_turns_out_paid_is_refunded(
     assert refunds_of(order) == [(Refund.Reason.PAID_TWICE, order.total)]
     do_jobs("carry_out_refund")
     assert charged_at_bank(order) == order.total
+
+
+# A provider that doesn't answer
+
+
+class Silent(demo.DemoBank):
+    slug = "silent"
+
+    def status(self, payment: Payment) -> Outcome:
+        raise payments.ProviderUnavailable("No answer.")
+
+
+def use_silent_provider(settings: LazySettings) -> None:
+    settings.FORMER_PAYMENT_PROVIDERS = [f"{__name__}.Silent"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_declined_attempt_at_a_provider_that_is_gone_keeps_nobody_from_paying(
+    make_product: MakeProduct, settings: LazySettings, known: bool
+) -> None:
+    order = place((make_product(1), 1))
+    at_bank(order, DECLINE)
+    orders.settle(order.pk)
+    order.payments.update(provider="silent")
+    if known:
+        use_silent_provider(settings)
+    at_bank(order, APPROVE)
+    assert orders.settle(order.pk).state == State.PAID
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_attempt_under_way_at_a_provider_that_is_gone_is_waited_for(
+    make_product: MakeProduct, settings: LazySettings, known: bool
+) -> None:
+    """It may be paid: a second one could charge twice."""
+    order = place((make_product(1), 1))
+    go_to_bank(order)
+    order.payments.update(provider="silent")
+    if known:
+        use_silent_provider(settings)
+    with pytest.raises(payments.ProviderUnavailable):
+        go_to_bank(order)
+    assert order.payments.count() == 1
+    order.payments.update(provider="demo")
+
+
+def test_a_refund_at_a_provider_that_the_settings_do_not_know_stays_due(
+    make_product: MakeProduct,
+) -> None:
+    order = place((make_product(1), 1))
+    at_bank(order, APPROVE)
+    orders.settle(order.pk)
+    orders.refund(order.pk)
+    order.payments.update(provider="silent")
+    with pytest.raises(payments.ProviderUnavailable, match="FORMER_PAYMENT_PROVIDERS"):
+        refunds.carry_out(Refund.objects.get().pk)
+    assert Refund.objects.get().state == Refund.State.DUE
+
+
+# Paid too late: the buyer reads why it can't be delivered
+
+
+def paid_too_late(product: Product, **change: object) -> Order:
+    """An order for two units, paid after its holds were taken back and the product was changed."""
+    order = place((product, 2))
+    go_to_bank(order)
+    lapse_all(order)
+    expire_lapsed()
+    Product.objects.filter(pk=product.pk).update(**change)
+    choose_again(order.payments.get(), APPROVE)
+    return orders.settle(order.pk)
+
+
+def told_in_page_and_mail(order: Order) -> tuple[str, str]:
+    mail.outbox.clear()
+    do_jobs("send_order_refunded")
+    page = Client().get(f"/orders/{order.token}/").content.decode()
+    return unescape(page), str(mail.outbox[-1].body)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "says"),
+    [
+        ({"is_active": False}, Refund.Reason.NOT_FOR_SALE, "not all of what you ordered was for"),
+        ({"max_per_buyer": 1}, Refund.Reason.OVER_LIMIT, "more units than each customer can have"),
+        ({"is_active": True}, None, ""),
+    ],
+)
+def test_the_reason_is_the_true_one(
+    make_product: MakeProduct, change: dict[str, object], reason: Refund.Reason | None, says: str
+) -> None:
+    product = make_product(20)
+    order = paid_too_late(product, **change)
+    if reason is None:
+        assert order.state == State.PAID
+        return
+    assert (order.state, stock_of(product)) == (State.REFUNDED, 20)
+    assert refunds_of(order) == [(reason, order.total)]
+    for words in told_in_page_and_mail(order):
+        assert says in words
+        assert "somebody else" not in words
+
+
+def test_units_only_held_by_another_are_not_called_sold(make_product: MakeProduct) -> None:
+    product = make_product(2)
+    order = place((product, 2), buyer="A")
+    go_to_bank(order)
+    lapse_all(order)
+    reserve(product, 1, buyer="B")
+    choose_again(order.payments.get(), APPROVE)
+    assert orders.settle(order.pk).state == State.REFUNDED
+    assert refunds_of(order) == [(GOODS_GONE, order.total)]
+    for words in told_in_page_and_mail(order):
+        assert "there was not enough left of what you ordered" in words
+        assert "sold to somebody else" not in words
+
+
+def test_a_late_payment_is_not_over_the_limit_for_an_order_left_long_ago(
+    make_product: MakeProduct,
+) -> None:
+    """While no worker runs: the other order's hold lapsed before this one was paid."""
+    product = make_product(9, max_per_buyer=2)
+    order = place((product, 2), buyer="A", email="me@example.org")
+    go_to_bank(order)
+    lapse_all(order)
+    expire_lapsed()
+    left = place((product, 2), buyer="B", email="me@example.org")
+    lapse_all(left, by_minutes=60)
+    choose_again(order.payments.get(), APPROVE)
+    assert orders.settle(order.pk).state == State.PAID
+    assert stock_of(product) == 7
 
 
 # Nobody comes back
