@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -19,6 +20,7 @@ from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
+from unfold.views import ChangeList
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminSelectWidget,
@@ -39,10 +41,37 @@ REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 MOST_MESSAGES = 5
 
 
-class ChecksTicks(ModelAdmin):
-    """Refuses an action on rows that can't be any, as a browser never sends them."""
+class GuardedList(ChangeList):
+    """Refuses every lookup in the address that the list itself doesn't offer.
+
+    Django's own list takes any field of the model, with any lookup: asked often enough, such as by
+    ``?token__startswith=a``, it tells each secret in the table, also to those who may only read.
+    """
+
+    def get_filters(self, request: HttpRequest) -> Any:
+        found = super().get_filters(request)
+        _, _, left_by_the_filters, _, _ = found
+        refused = left_by_the_filters.keys() - set(self.model_admin.linked_lookups)
+        if refused:
+            raise DisallowedModelAdminLookup(f"Filtering by {min(refused)} not allowed")
+        return found
+
+
+class GuardedAdmin(ModelAdmin):
+    """The base of every page of the admin: it takes only what its own pages offer."""
+
+    # Lookups that pages of ours link to, beside those of ``list_filter``.
+    linked_lookups: tuple[str, ...] = ()
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return GuardedList
+
+    def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
+        """Objects are named by their primary key alone, and never found by another field."""
+        return to_field == self.opts.pk.name
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Refuse ticks of rows that can't be any, as a browser never sends them."""
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(key)
@@ -52,7 +81,7 @@ class ChecksTicks(ModelAdmin):
         return super().response_action(request, *args, **kwargs)
 
 
-class OffersWhatFits(ChecksTicks):
+class OffersWhatFits(GuardedAdmin):
     """Shows only the buttons of what can be done with an object as it is.
 
     Who comes all the same, from a page that is old by now, is told why not.
@@ -73,7 +102,7 @@ class OffersWhatFits(ChecksTicks):
         ]
 
 
-class FactsAdmin(ChecksTicks):
+class FactsAdmin(GuardedAdmin):
     """Rows that are read, not typed. Its lists never count all rows; what happens to a row
     happens by an action that asks first."""
 
@@ -127,6 +156,11 @@ def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str)
     if not model_admin.has_view_permission(request, found):
         raise PermissionDenied
     return found
+
+
+def shortened(secret: str) -> str:
+    """Enough of a key to tell it from others on a page, and too little to use it."""
+    return f"{secret[: min(8, len(secret) // 4)]}…" if secret else ""
 
 
 def who(request: HttpRequest) -> AbstractBaseUser:

@@ -303,9 +303,6 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
     def strategy_in_use(self, product: Product) -> str:
         return product.get_strategy_display() if product.strategy else "default"
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "is_exhibit__exact" or super().lookup_allowed(lookup, value, request)
-
     # The form
 
     @display(description="Units")

@@ -21,6 +21,7 @@ from inventory.admin.base import (
     ask,
     ask_for_many,
     object_or_404,
+    shortened,
 )
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.models import Product, Reservation
@@ -63,6 +64,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
         ("created_at", PeriodFilter),
         ("decided_at", PeriodFilter),
     )
+    linked_lookups = ("product__id__exact",)  # from the product's page
     search_fields = ("id",)
     search_help_text = "SKU, buyer’s key or id, in full"
     ordering = ("-created_at",)
@@ -73,9 +75,9 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
         ("product_link", "strategy"),
         ("quantity", "returned", "written_off", "unit_price"),
         ("created_at", "expires_at", "decided_at"),
-        ("buyer", "idempotency_key"),
+        "shown_buyer",
     )
-    readonly_fields: tuple[str, ...] = ("id", "shown_status", "product_link")
+    readonly_fields: tuple[str, ...] = ("id", "shown_status", "product_link", "shown_buyer")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
@@ -100,6 +102,10 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     @display(description="Status", label=STATUS)
     def shown_status(self, reservation: Reservation) -> str:
         return reservation.get_status_display()
+
+    @display(description="Buyer’s key")
+    def shown_buyer(self, reservation: Reservation) -> str:
+        return shortened(reservation.buyer)
 
     @display(description="Held until")
     def held_until(self, reservation: Reservation) -> datetime | None:

@@ -30,6 +30,7 @@ from inventory.admin.base import (
     ask,
     change_url,
     object_or_404,
+    shortened,
 )
 from inventory.admin.filters import PeriodFilter
 from shop import customer_limits, orders
@@ -101,7 +102,7 @@ class PaymentInline(FactsInline):
         return format_html(
             '<a class="link" href="{}">{}</a>',
             change_url(payment),
-            payment.reference[:12] or payment.provider,
+            shortened(str(payment.key)),
         )
 
     @display(description="Refunds")

@@ -21,6 +21,7 @@ from inventory.admin.base import (
     ask,
     change_url,
     object_or_404,
+    shortened,
 )
 from inventory.admin.filters import PeriodFilter
 from shop import refunds
@@ -43,16 +44,23 @@ class PaymentAdmin(FactsAdmin):
     list_display = ("short_key", "order_link", "money", "shown_state", "started_at", "decided_at")
     list_select_related = ("order",)
     list_filter = (("state", ChoicesRadioFilter), ("started_at", PeriodFilter))
-    search_fields = ("reference",)
+    search_fields = ("order__number",)
     search_help_text = "The order’s number, the provider’s reference or our key, in full"
     ordering = ("-pk",)
     fields = (
         ("order_link", "shown_state", "money"),
-        ("provider", "reference", "key"),
+        ("provider", "shown_reference", "short_key"),
         ("started_at", "expires_at", "decided_at"),
         "refunds_of_it",
     )
-    readonly_fields = ("order_link", "shown_state", "money", "key", "refunds_of_it")
+    readonly_fields = (
+        "order_link",
+        "shown_state",
+        "money",
+        "shown_reference",
+        "short_key",
+        "refunds_of_it",
+    )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Payment], search_term: str
@@ -71,7 +79,12 @@ class PaymentAdmin(FactsAdmin):
 
     @display(description="Payment")
     def short_key(self, payment: Payment) -> str:
-        return str(payment.key)[:8]
+        return shortened(str(payment.key))
+
+    @display(description="Provider’s reference")
+    def shown_reference(self, payment: Payment) -> str:
+        """Not in full: at the demo bank, whoever knows it can pay or decline."""
+        return shortened(payment.reference)
 
     @display(description="Order")
     def order_link(self, payment: Payment) -> str:
@@ -100,7 +113,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     list_display_links = ("key_of_it",)
     list_select_related = ("payment__order",)
     list_filter = (("state", ChoicesRadioFilter), ("reason", ChoicesRadioFilter))
-    search_fields = ("key",)
+    search_fields = ("payment__order__number",)
     search_help_text = "The order’s number, in full"
     ordering = ("-pk",)
     actions_detail = ("carry_out",)
@@ -108,7 +121,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
         ("order_link", "payment_link", "shown_state", "money"),
         ("reason", "note"),
         "problem",
-        ("key", "decided_at", "carried_out_at"),
+        ("decided_at", "carried_out_at"),
     )
     readonly_fields = ("order_link", "payment_link", "shown_state", "money")
 

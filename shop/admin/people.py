@@ -15,14 +15,14 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from inventory.admin.base import ChecksTicks, FactsAdmin
+from inventory.admin.base import FactsAdmin, GuardedAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(ChecksTicks, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(GuardedAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -37,7 +37,7 @@ class UserAdmin(ChecksTicks, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-
 
 
 @admin.register(Group)
-class GroupAdmin(ChecksTicks, DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(GuardedAdmin, DjangoGroupAdmin, ModelAdmin):
     pass
 
 
