@@ -25,6 +25,12 @@ def _item(title: str, icon: str, model: str) -> dict[str, Any]:
     }
 
 
+def sees_outbox(request: HttpRequest) -> bool:
+    from shop import outbox  # settings import this module, and models need settings
+
+    return outbox.is_shown() and outbox.may_see_all(request.user)
+
+
 def _static(path: str) -> Callable[[HttpRequest], str]:
     return lambda request: static(path)
 
@@ -86,6 +92,12 @@ UNFOLD: dict[str, Any] = {
                     _item("Payments", "payments", "shop.payment"),
                     _item("Refunds", "undo", "shop.refund"),
                     _item("Refusals", "production_quantity_limits", "shop.refusal"),
+                    {
+                        "title": "E-mails of this demo",
+                        "icon": "mail",
+                        "link": reverse_lazy("outbox"),
+                        "permission": sees_outbox,
+                    },
                 ],
             },
             {

@@ -17,14 +17,16 @@ NO = ("false", "no", "off", "0")
 
 
 class Environment(Env):  # type: ignore[misc]  # it has no types
-    """django-environ, with three differences: empty is unset, a bad value is an error that names
-    the variable, and a value that starts with $ is just that (secrets may).
+    """django-environ, with four differences: empty is unset, a bad value is an error that names
+    the variable, a value that starts with $ is just that (secrets may), and ``outbox://`` is where
+    the e-mails of a demo go.
 
     What the environment says goes before what ``file`` says, which need not exist.
 
     Raises ImproperlyConfigured if the file is there and can't be read.
     """
 
+    EMAIL_SCHEMES = {**Env.EMAIL_SCHEMES, "outbox": "shop.outbox.EmailBackend"}
     ENVIRON = {name: value for name, value in os.environ.items() if value.strip()}
 
     def __init__(self, file: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 
+from shop import outbox
 from shop.models import Order, Payment, Refund
 
 
@@ -43,6 +44,7 @@ def _send(template: str, subject: str, order: Order, **more: object) -> None:
         subject,
         render_to_string(f"shop/mail/{template}.txt", context),
         to=[order.email],
+        headers={outbox.ORDER: order.number},
     )
     mail.attach_alternative(render_to_string(f"shop/mail/{template}.html", context), "text/html")
     mail.send()

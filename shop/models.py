@@ -348,6 +348,29 @@ class Refusal(models.Model):
         return f"{self.quantity} × product {self.product_id}"
 
 
+class OutboxMail(models.Model):
+    """An e-mail of a demo: kept to be looked at, and not sent (``shop.outbox``)."""
+
+    order = models.ForeignKey(
+        Order, on_delete=models.CASCADE, related_name="+", null=True, blank=True
+    )
+    sender = models.TextField()
+    recipients = models.TextField(help_text="Addresses, comma-separated.")
+    subject = models.TextField()
+    text = models.TextField()
+    html = models.TextField(blank=True)
+    sent_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            # The outbox, newest first; deleting old ones.
+            models.Index(name="outbox_mail_by_date", fields=["-sent_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}, to {self.recipients}"
+
+
 # The demo bank's database. It stands for a system of somebody else's: only shop.payments.demo
 # reads and writes it, in transactions of its own.
 

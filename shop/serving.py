@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -44,8 +44,18 @@ def worker() -> Command:
     return [sys.executable, "manage.py", "procrastinate", "worker"]
 
 
-def run_together(commands: Sequence[Command]) -> int:
+def run_together(
+    commands: Sequence[Command],
+    *,
+    variables: Mapping[str, str],
+    log: IO[bytes] | None,
+    url: str,
+    answers: Callable[[], object],
+) -> int:
     """Run programs until one ends by itself, or we are told to; end the others gracefully.
+
+    ``variables`` of the environment go before our own. The programs write into ``log`` (None:
+    where we write to). ``answers`` is called once, when the shop at ``url`` can serve customers.
 
     Returns 0 if we were told to (Ctrl-C, SIGTERM), else the exit code of the first that ended.
     """
@@ -53,9 +63,21 @@ def run_together(commands: Sequence[Command]) -> int:
         programs: list[subprocess.Popen[bytes]] = []
         try:
             for command in commands:
-                # In a session of its own: Ctrl-C reaches it through us, once.
-                programs.append(subprocess.Popen(command, cwd=ROOT, start_new_session=True))
+                programs.append(
+                    subprocess.Popen(
+                        command,
+                        cwd=ROOT,
+                        env={**os.environ, **variables},
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # Ctrl-C reaches it through us, once
+                    )
+                )
+            has_answered = False
             while not told and all(program.poll() is None for program in programs):
+                if not has_answered and is_served(url):
+                    has_answered = True
+                    answers()
                 time.sleep(0.1)
             ended = [code for program in programs if (code := program.poll()) is not None]
             return 0 if told else ended[0] or 1
@@ -95,7 +117,7 @@ class ServedShop:
         """Start gunicorn, and return when it answers. Raises NotServed."""
         web = self._start(web_server(self.bind, self.gunicorn_conf))
         deadline = time.monotonic() + SECONDS_TO_START
-        while not self._answers():
+        while not is_served(self.url):
             if web.poll() is not None:
                 raise NotServed(f"The web server has ended with exit code {web.returncode}.")
             if time.monotonic() > deadline:
@@ -121,12 +143,14 @@ class ServedShop:
         self._programs.append(program)
         return program
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/healthz", timeout=10) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+
+def is_served(url: str) -> bool:
+    """Whether the shop at this address can serve customers."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def free_port() -> int:

@@ -185,9 +185,9 @@ HOLD_AT_MOST = timedelta(
     minutes=env("HOLD_AT_MOST_MINUTES", cast=whole_number(1, 30 * 24 * 60), default=60)
 )
 
-# E-mails: printed, unless told otherwise.
+# E-mails: printed, or in a demo kept and shown as pages (shop/outbox.py), unless told otherwise.
 
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="outbox://" if DEMO else "consolemail://")
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
 EMAIL_TIMEOUT = 30  # seconds
@@ -200,5 +200,7 @@ IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text
 
 # Stock alerts: mailed to the managers, and posted to a webhook as JSON.
 
-MANAGERS = [("", address) for address in env.list("MANAGERS", default=[])]
+# In a demo whose e-mails stay here, the managers get theirs, too.
+IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []
+MANAGERS = [("", address) for address in env.list("MANAGERS", default=IN_DEMO)]
 ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")

@@ -20,7 +20,7 @@ from inventory import alerts as stock_alerts
 from inventory import conf, reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
-from shop import alerts, mail, orders, refunds, refusals
+from shop import alerts, mail, orders, outbox, refunds, refusals
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -145,6 +145,12 @@ async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
 @app.task(queueing_lock="forget_old_refusals")
 def forget_old_refusals(timestamp: int) -> None:
     refusals.forget_old()
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_old_outbox_mails")
+def forget_old_outbox_mails(timestamp: int) -> None:
+    outbox.forget_old()
 
 
 @app.periodic(cron=EVERY_NIGHT)

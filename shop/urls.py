@@ -6,7 +6,7 @@ from django.urls import path
 from django.views.static import serve
 
 from shop import dashboard
-from shop.views import basket, catalogue, checkout, orders, pages, payments
+from shop.views import basket, catalogue, checkout, orders, outbox, pages, payments
 
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),
@@ -30,6 +30,9 @@ urlpatterns = [
     ),
     path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
     path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
+    path("demo/outbox/", outbox.mails, name="outbox"),
+    path("demo/outbox/<int:pk>/", outbox.mail, name="outbox-mail"),
+    path("demo/outbox/<int:pk>/html/", outbox.mail_html, name="outbox-mail-html"),
     path("admin/check-stock/", admin.site.admin_view(dashboard.check_now), name="check-stock"),
     path("admin/", admin.site.urls),
 ]

@@ -7,7 +7,7 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from shop import orders, standing
+from shop import orders, outbox, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import NotInThisState
 from shop.models import Order
@@ -39,7 +39,7 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
         stands = standing.look_up(token)
     except Order.DoesNotExist:
         raise Http404 from None
-    context = {"standing": stands, "order": stands.order}
+    context = {"standing": stands, "order": stands.order, "has_outbox": outbox.is_shown()}
     if "HX-Request" not in request.headers:
         return render(request, "shop/order.html", context)
     if request.GET.get("seen") == stands.fingerprint:

@@ -10,9 +10,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 
 from inventory import monitor
@@ -41,11 +43,33 @@ def test_it_fills_the_shop_and_shows_who_oversells_and_does_it_again() -> None:
     assert User.objects.get(username="admin").check_password(password[1])
 
     second = demo()
-    assert "password" not in second
+    assert password[1] not in second
+    assert "A new password: python manage.py demo --password" in second
     assert (
         set(Product.objects.catalogue().values_list("sku", "stock", "units_received")) == products
     )
     assert FlashSale.objects.count() == 2
+
+
+def test_a_lost_password_is_replaced_and_nothing_else_done() -> None:
+    User.objects.create_user("admin-2", password="mine", is_staff=True)
+    User.objects.create_superuser("boss", password="lost")
+    AccessAttempt.objects.create(username="boss", failures_since_start=9)
+    output = demo("--password")
+    password = re.search(r"Staff user: +boss, password (\S+)", output)
+    assert password
+    assert User.objects.get(username="boss").check_password(password[1])
+    assert User.objects.get(username="admin-2").check_password("mine")
+    assert not AccessAttempt.objects.exists()
+    assert not FlashSale.objects.exists()
+
+
+def test_a_password_for_nobody_makes_somebody() -> None:
+    name, password = staff.renew_password()
+    assert User.objects.get(username=name, is_superuser=True).check_password(password)
+    again, another = staff.renew_password()
+    assert again == name
+    assert another != password
 
 
 def test_nobody_is_promoted_by_having_the_name_of_staff() -> None:
@@ -64,8 +88,14 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def served(free_port: int) -> Iterator[subprocess.Popen[str]]:
-    process = command_line.start("demo", "--port", str(free_port), start_new_session=True)
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "demo.log"
+
+
+@pytest.fixture
+def served(free_port: int, log: Path) -> Iterator[subprocess.Popen[str]]:
+    arguments = ["demo", "--port", str(free_port), "--log", str(log)]
+    process = command_line.start(*arguments, start_new_session=True)
     try:
         wait_for_the_shop(free_port, process)
         yield process
@@ -87,14 +117,40 @@ def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float 
     raise AssertionError("the shop isn't served")
 
 
+def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
+    """The lines of the output up to the first that begins so."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if line.startswith(beginning):
+            return lines
+    raise AssertionError(f"No line begins with {beginning!r}: {lines}")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_shop_is_served_and_ends_cleanly(served: subprocess.Popen[str], how: int) -> None:
+def test_the_shop_is_served_and_ends_cleanly(
+    served: subprocess.Popen[str], free_port: int, log: Path, how: int
+) -> None:
     programs = psutil.Process(served.pid).children(recursive=True)
     assert {"gunicorn", "procrastinate"} <= {word for each in programs for word in each.cmdline()}
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/demo/outbox/") as page:
+        assert "E-mails of this demo" in page.read().decode()
+    output = lines_until(served, "To end:")
     served.send_signal(how)
-    _, errors = served.communicate(timeout=60)
+    rest, errors = served.communicate(timeout=60)
     assert served.returncode == 0, errors
-    assert "Traceback" not in errors
+    assert errors == ""
+    # The last things on the screen are those that one needs; what a request leaves is in the file.
+    shop = f"http://localhost:{free_port}"
+    said = dict(line.split(":", 1) for line in output[-9:] if ":" in line)
+    assert said["The shop"].strip() == f"{shop}/"
+    assert said["The admin"].strip() == f"{shop}/admin/"
+    assert re.fullmatch(r"admin, password \S+", said["Staff user"].strip())
+    assert said["E-mails"].strip() == f"{shop}/demo/outbox/"
+    assert said["Log"].strip() == str(log)
+    assert rest == ""
+    assert "GET /demo/outbox/" in log.read_text()
     _, alive = psutil.wait_procs(programs, timeout=5)
     assert not alive
 
@@ -108,6 +164,14 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert f"port: {port} can't be used (Address already in use). Choose another one" in errors
+    assert not FlashSale.objects.exists()
+
+
+def test_a_log_that_cannot_be_written_is_told_at_once(free_port: int) -> None:
+    process = command_line.start("demo", "--port", str(free_port), "--log", "/nowhere/demo.log")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "log: [Errno 2] No such file or directory: '/nowhere/demo.log'" in errors
     assert not FlashSale.objects.exists()
 
 

@@ -1,0 +1,78 @@
+"""The e-mails of a demo: kept in the database, and shown as pages instead of being sent.
+
+In the database, since the worker sends them and the web server's processes show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from shop.models import Order, OutboxMail
+
+ORDER = "X-Order"
+"""The header with the number of the order that an e-mail is about."""
+KEEP = timedelta(days=7)
+
+
+class EmailBackend(BaseEmailBackend):
+    """Keeps each e-mail (``EMAIL_URL=outbox://``, the default of a demo)."""
+
+    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
+        """Keep these; return how many."""
+        kept = OutboxMail.objects.bulk_create(_as_kept(message) for message in email_messages)
+        return len(kept)
+
+
+def _as_kept(message: EmailMessage) -> OutboxMail:
+    return OutboxMail(
+        order=Order.objects.filter(number=message.extra_headers.get(ORDER, "")).first(),
+        sender=message.from_email,
+        recipients=", ".join(message.recipients()),
+        subject=str(message.subject),
+        text=str(message.body),
+        html=_html_of(message),
+    )
+
+
+def _html_of(message: EmailMessage) -> str:
+    if isinstance(message, EmailMultiAlternatives):
+        for content, mimetype in message.alternatives:
+            if mimetype == "text/html":
+                return str(content)
+    return ""
+
+
+def is_shown() -> bool:
+    """Whether e-mails of this shop are to be found on its pages."""
+    return settings.DEMO and f"{__name__}.{EmailBackend.__name__}" == settings.EMAIL_BACKEND
+
+
+def visible_to(user: AbstractBaseUser | AnonymousUser, buyer: str) -> QuerySet[OutboxMail]:
+    """All e-mails, for staff who deal with orders; else those about this buyer's own orders."""
+    mails = OutboxMail.objects.order_by("-sent_at", "-pk")
+    if may_see_all(user):
+        return mails
+    return mails.filter(order__buyer=buyer) if buyer else mails.none()
+
+
+def may_see_all(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Whether this is staff who deal with orders.
+
+    An e-mail leads to its order's page, where the order can be cancelled: so it isn't for staff
+    who may only look.
+    """
+    return isinstance(user, User) and user.is_staff and user.has_perm("shop.change_order")
+
+
+def forget_old() -> None:
+    """Delete those that nobody will look for any more."""
+    OutboxMail.objects.filter(sent_at__lt=Now() - KEEP).delete()

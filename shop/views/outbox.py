@@ -1,0 +1,75 @@
+"""The e-mails of a demo, as pages. In a shop that isn't one, there are no such pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.clickjacking import xframe_options_sameorigin
+from django.views.decorators.http import require_safe
+
+from shop import outbox
+from shop.buyer import ShopRequest
+from shop.content_security import SHOP
+from shop.views.privacy import private_page
+
+NEWEST = 100
+
+# Around an e-mail's HTML: styles of its own, no scripts, nothing loaded; a link that somebody
+# clicks leaves the frame.
+EMAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox allow-top-navigation-by-user-activation"
+)
+LINKS_LEAVE_THE_FRAME = '<base target="_top">'
+
+View = Callable[..., HttpResponse]
+
+
+def in_demo(view: View) -> View:
+    """Mark a view that only a demo has."""
+
+    @wraps(view)
+    def found_in_demo(*args: Any, **kwargs: Any) -> HttpResponse:
+        if not settings.DEMO:
+            raise Http404
+        return view(*args, **kwargs)
+
+    return found_in_demo
+
+
+@require_safe
+@in_demo
+@private_page
+def mails(request: ShopRequest) -> HttpResponse:
+    """Those that this visitor may see, newest first."""
+    found = outbox.visible_to(request.user, request.buyer)[:NEWEST]
+    return render(request, "shop/outbox.html", {"mails": found, "most": NEWEST})
+
+
+@require_safe
+@in_demo
+@private_page
+def mail(request: ShopRequest, pk: int) -> HttpResponse:
+    """One e-mail; its HTML in a frame."""
+    found = get_object_or_404(outbox.visible_to(request.user, request.buyer), pk=pk)
+    response = render(request, "shop/outbox_mail.html", {"mail": found})
+    response["Content-Security-Policy"] = f"{SHOP}; frame-src 'self'"
+    return response
+
+
+@require_safe
+@in_demo
+@private_page
+@xframe_options_sameorigin
+def mail_html(request: ShopRequest, pk: int) -> HttpResponse:
+    """The HTML of an e-mail, shut in: it may look as it likes, and do nothing."""
+    found = get_object_or_404(
+        outbox.visible_to(request.user, request.buyer).exclude(html=""), pk=pk
+    )
+    html = found.html.replace("<head>", f"<head>{LINKS_LEAVE_THE_FRAME}", 1)
+    return HttpResponse(html, headers={"Content-Security-Policy": EMAIL_POLICY})
