@@ -14,6 +14,7 @@ from uuid import UUID
 import pglock
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from inventory.exceptions import ReservationEnded
@@ -166,8 +167,24 @@ def _names_of_ended(holds: list[Reservation], products: dict[int, Product]) -> s
 
 
 def unfinished_orders(buyer: str) -> OrderQuerySet:
-    """The buyer's orders that wait for their payment: to be gone on with, or cancelled."""
-    return Order.objects.pending().of_buyer(buyer).prefetch_related("lines")
+    """The buyer's orders that wait for their payment: to be gone on with, or cancelled.
+
+    Those that can't be paid any more are left out, unless a payment may still arrive for them.
+    """
+    unanswered = Payment.objects.unanswered().filter(order=OuterRef("pk"))
+    waiting = Order.objects.pending().of_buyer(buyer).exclude(~Exists(unanswered), has_lost_a_hold())
+    return waiting.prefetch_related("lines")
+
+
+def has_lost_a_hold() -> Exists:
+    """A condition on orders: one of the holds can't be kept for a payment any more.
+
+    It was taken back or let go, or its time is over and it has lasted for HOLD_AT_MOST:
+    ``start_payment`` refuses such an order.
+    """
+    ended = ~Q(status=Reservation.Status.HELD)
+    over = Q(expires_at__lte=Now(), created_at__lte=Now() - settings.HOLD_AT_MOST)
+    return Exists(Reservation.objects.filter(ended | over, order_line__order=OuterRef("pk")))
 
 
 def start_payment(order_id: int, *, return_url: str) -> str:

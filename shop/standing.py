@@ -12,7 +12,7 @@ from django.db.models import F, Min
 from django.db.models.functions import Now
 
 from inventory.models import Reservation
-from shop import orders
+from shop import checkout, orders
 from shop.models import Order, Payment, Refund
 from shop.payments import ProviderUnavailable
 
@@ -29,11 +29,11 @@ class Situation(enum.StrEnum):
     DECLINED = "declined"
     """The last payment came to nothing, and the units are still held."""
     LATE = "late"
-    """The time of the holds is over; whoever asks may take the units."""
+    """The time of the holds is over, but a payment can still prolong them."""
     GONE = "gone"
-    """The holds were taken back, and no payment is under way."""
+    """The holds can't be kept for a payment any more, and none is under way."""
     PAYING_TOO_LATE = "paying-too-late"
-    """A payment is under way, but the holds were taken back."""
+    """A payment is under way, but the holds can't be kept for it any more."""
     PAID = "paid"
     SHIPPED = "shipped"
     CANCELLED = "cancelled"
@@ -57,7 +57,7 @@ class Standing:
     order: Order
     situation: Situation
     seconds_left: int
-    """Until the first of its holds ends, by the database's clock, rounded up; 0: it is over."""
+    """For how long the order is kept, by the database's clock, rounded up; 0: it is over."""
     payments: list[Payment]
     refunds: list[Refund]
     provider_is_silent: bool
@@ -107,15 +107,20 @@ def look_up(token: str) -> Standing:
 def _standing(order: Order, silent: bool) -> Standing:
     payments = list(order.payments.all())
     refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
-    seconds_left = _seconds_left(order)
+    has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
+    seconds_left = 0 if has_lost_a_hold else _seconds_left(order)
     return Standing(
         order=order,
-        situation=_situation(order, payments, refunds, seconds_left),
+        situation=_situation(order, payments, refunds, seconds_left, has_lost_a_hold),
         seconds_left=seconds_left,
         payments=payments,
         refunds=refunds,
         provider_is_silent=silent,
     )
+
+
+def _has_lost_a_hold(order: Order) -> bool:
+    return Order.objects.filter(checkout.has_lost_a_hold(), pk=order.pk).exists()
 
 
 def _seconds_left(order: Order) -> int:
@@ -125,7 +130,11 @@ def _seconds_left(order: Order) -> int:
 
 
 def _situation(
-    order: Order, payments: list[Payment], refunds: list[Refund], seconds_left: int
+    order: Order,
+    payments: list[Payment],
+    refunds: list[Refund],
+    seconds_left: int,
+    has_lost_a_hold: bool,
 ) -> Situation:
     if order.state == Order.State.REFUNDED:
         too_late = any(refund.reason in orders.TOO_LATE.values() for refund in refunds)
@@ -133,16 +142,10 @@ def _situation(
     if order.state != Order.State.PENDING:
         return CLOSED[Order.State(order.state)]
     under_way = bool(payments) and payments[-1].state == Payment.State.STARTED
-    if _has_lost_units(order):
+    if has_lost_a_hold:
         return Situation.PAYING_TOO_LATE if under_way else Situation.GONE
     if not seconds_left:
         return Situation.LATE
     if under_way:
         return Situation.PAYING
     return Situation.DECLINED if payments else Situation.UNPAID
-
-
-def _has_lost_units(order: Order) -> bool:
-    """Whether one of its holds was taken back or let go."""
-    lines = Reservation.objects.filter(order_line__order=order)
-    return lines.exclude(status=Reservation.Status.HELD).exists()

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -139,17 +140,67 @@ def test_at_the_bank_while_the_units_were_taken_back(
     assert not offers_to_pay(page)
 
 
-def test_held_as_long_as_is_allowed_it_says_that_the_time_is_over(
-    ada: Shopper, make_product: MakeProduct, settings: Any
+def hold_as_long_as_is_allowed(order: Order, *, seconds_left: int = 0) -> None:
+    """Let the holds be as old as a hold may be, ``seconds_left`` short of it."""
+    Reservation.objects.filter(order_line__order=order).update(
+        created_at=Now() - settings.HOLD_AT_MOST + timedelta(seconds=seconds_left),
+        expires_at=Now(),
+    )
+
+
+def test_what_was_held_as_long_as_is_allowed_is_not_offered_to_be_paid(
+    ada: Shopper, make_product: MakeProduct
 ) -> None:
-    hold = reservations.reserve(make_product(), 1, buyer="A")
-    order = order_holds([hold])
-    long_ago = Now() - settings.HOLD_AT_MOST - timedelta(seconds=1)
-    Reservation.objects.update(created_at=long_ago, expires_at=Now())
+    order, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    hold_as_long_as_is_allowed(order)
+    page = ada.look(order)
+    assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
+    assert "this order can't be paid any more" in page
+    assert "Kept for you for" not in page
+    assert order.number not in ada.get("/basket/")
     answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
     assert alerts(answer) == [
         "Your time for this order is over: it can't be paid any more, and nothing was charged."
     ]
+
+
+def test_as_long_as_it_may_be_held_it_is_offered_to_be_paid_and_can_be(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank, Choice.DECLINE)
+    hold_as_long_as_is_allowed(order, seconds_left=60)
+    assert offers_to_pay(ada.look(order))
+    assert order.number in ada.get("/basket/")
+    assert "/demo-bank/" in ada.pay(order)["Location"]
+
+
+def test_held_as_long_as_is_allowed_while_the_buyer_is_at_the_bank(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product())
+    hold_as_long_as_is_allowed(order)
+    page = ada.look(order)
+    assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
+    assert "or all of your money back, without asking" in page
+    assert order.number in ada.get("/basket/")
+    ada.choose(bank)
+    assert heading(ada.look(order)) == "Paid. Thank you!"
+
+
+def test_with_one_of_its_holds_lost_no_countdown_goes_on_for_the_others(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(name="Cup"))
+    order, bank = ada.order(make_product(name="Lamp"))
+    ada.choose(bank, Choice.DECLINE)
+    lapsed = Reservation.objects.filter(product__name="Lamp")
+    lapsed.update(expires_at=Now())
+    reservations.expire_lapsed()
+    page = ada.look(order)
+    assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
+    assert "Kept for you for" not in page
 
 
 def test_shipped(ada: Shopper, make_product: MakeProduct) -> None:
