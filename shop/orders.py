@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 State = Order.State
 # Why a paid order can't be delivered, as its buyer is told.
-TOO_LATE = {
+TOO_LATE: dict[type[Exception], Refund.Reason] = {
     InsufficientStock: Refund.Reason.GOODS_GONE,
     NotForSale: Refund.Reason.NOT_FOR_SALE,
     BuyerLimitExceeded: Refund.Reason.OVER_LIMIT,
@@ -103,7 +103,12 @@ def _take_back_lapsed_of_customer(order_id: int) -> None:
     """Before units that are gone are taken again: the customer's other lapsed holds don't count."""
     order = Order.objects.get(pk=order_id)
     if gone := _gone_units(order):
-        customer_limits.take_back_lapsed(gone, buyer=order.buyer, email_key=order.email_key)
+        customer_limits.take_back_lapsed(
+            gone,
+            buyer=order.buyer,
+            email_key=order.email_key,
+            but=order.lines.values_list("reservation_id", flat=True),
+        )
 
 
 def _is_first_to_record(payment: Payment, state: Payment.State) -> bool:

@@ -32,7 +32,16 @@ from inventory.exceptions import (
     ReservationEnded,
 )
 from inventory.models import Product, Reservation, StockMovement
-from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
+from inventory.reservations import (
+    confirm,
+    expire_lapsed,
+    release,
+    reserve,
+    return_units,
+    return_written_off,
+    shrink,
+    write_off,
+)
 from tests.concurrency import lapse
 
 SLUGS = [strategy.slug for strategy in strategies.all_strategies()]
@@ -53,6 +62,11 @@ class Hold:
     status: str = "HELD"
     is_lapsed: bool = False
     returned: int = 0
+    written_off: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.quantity - self.returned - self.written_off
 
 
 class LifeOfStock(RuleBasedStateMachine):
@@ -119,7 +133,7 @@ class LifeOfStock(RuleBasedStateMachine):
     def reserve(self, quantity: int, buyer: str, strategy: str) -> object:
         could = self.available + sum(hold.quantity for hold in self.lapsed())
         promised = sum(
-            hold.quantity - hold.returned
+            hold.kept
             for hold in self.known
             if hold.buyer == buyer
             and hold.status in ("HELD", "SOLD")
@@ -198,9 +212,31 @@ class LifeOfStock(RuleBasedStateMachine):
         except ReservationEnded:
             assert hold.status != "SOLD"
         except InvalidQuantity:
-            assert units > hold.quantity - hold.returned
+            assert units > hold.kept
         else:
             assert hold.status == "SOLD"
+            hold.returned += units
+
+    @rule(hold=holds, units=small)
+    def write_off(self, hold: Hold, units: int) -> None:
+        try:
+            write_off(hold.pk, units)
+        except ReservationEnded:
+            assert hold.status != "SOLD"
+        except InvalidQuantity:
+            assert units > hold.kept
+        else:
+            assert hold.status == "SOLD"
+            hold.written_off += units
+
+    @rule(hold=holds, units=small)
+    def return_written_off(self, hold: Hold, units: int) -> None:
+        try:
+            return_written_off(hold.pk, units)
+        except InvalidQuantity:
+            assert units > hold.written_off
+        else:
+            hold.written_off -= units
             hold.returned += units
 
     @rule(repaired=st.booleans())

@@ -188,7 +188,7 @@ def test_an_order_that_is_not_paid_has_nothing_to_refund(make_product: MakeProdu
 
 def test_units_come_back_when_no_money_is_left(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, amount=ALL)
-    assert (now(ten_sold).state, ten_sold.kept()) == (State.PAID, 0)
+    assert now(ten_sold).state == State.PAID
     for back in range(1, 11):
         orders.refund(ten_sold.pk, units={line_of(ten_sold): 1}, restock=True)
         assert stock(ten_sold) == back
@@ -213,7 +213,8 @@ def test_goods_that_cost_nothing_come_back(make_product: MakeProduct, settings: 
         orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
     assert (now(order).state, stock(order)) == (State.PAID, 1)
     orders.refund(order.pk, restock=True)
-    assert (now(order).state, stock(order), refunds_of(order)) == (State.REFUNDED, 3, [])
+    assert (now(order).state, stock(order)) == (State.REFUNDED, 3)
+    assert refunds_of(order) == []
 
 
 @pytest.mark.parametrize("then", ["nothing", "ship", "cancel", "refund the rest"])

@@ -1,0 +1,544 @@
+"""Any life of orders, driven at random: nothing is ever stuck.
+
+The model on the Python side knows what each order, each unit and each cent must be, independently
+of the database. After each step both are compared, and the law is checked. At the end of each
+life every unit must come back on sale and every cent back to its buyer, by the shop's own
+functions, whatever has happened to the orders before.
+
+LIFE_STEPS=10000 in the environment drives it for longer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+from django.conf import LazySettings
+from django.conf import settings as shop_settings
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from inventory import monitor, reservations, stock
+from inventory.exceptions import (
+    BuyerLimitExceeded,
+    InsufficientStock,
+    InventoryError,
+    NotForSale,
+    ReservationEnded,
+)
+from inventory.models import Product, Reservation
+from shop import orders, refunds
+from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState
+from shop.models import Order, OrderLine, Refund
+from shop.payments.demo import Choice
+from tests.shop.orders.steps import (
+    at_bank,
+    charged_at_bank,
+    choose_again,
+    close_payment_time,
+    go_to_bank,
+    lapse_all,
+    now,
+    order_holds,
+)
+
+STEPS_A_LIFE = 25
+STEPS = int(os.environ.get("LIFE_STEPS", "300"))
+
+few = st.integers(min_value=1, max_value=3)
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Item:
+    """What we know of a product."""
+
+    pk: int
+    price: Decimal
+    limit: int | None
+    received: int
+    is_active: bool = True
+
+
+@dataclass(eq=False)
+class Line:
+    """What we know of units that somebody ordered."""
+
+    item: Item
+    quantity: int
+    price: Decimal
+    hold: UUID
+    pk: int = 0
+    status: str = "HELD"
+    is_lapsed: bool = False
+    refunded: int = 0
+    returned: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.quantity - self.refunded
+
+    @property
+    def off_sale(self) -> int:
+        return self.refunded - self.returned
+
+    @property
+    def is_gone(self) -> bool:
+        return self.status in ("RELEASED", "EXPIRED")
+
+    @property
+    def units_of_buyer(self) -> int:
+        """Units that count against a limit; a lapsed hold is as good as stock."""
+        if self.status == "SOLD":
+            return self.left
+        return self.quantity if self.status == "HELD" and not self.is_lapsed else 0
+
+
+@dataclass(eq=False)
+class Life:
+    """What we know of an order, and of the bank's books of it."""
+
+    order: Order
+    buyer: str
+    email: str
+    shipping: Decimal
+    lines: list[Line]
+    state: str = "PENDING"
+    payment: str = ""
+    """The last one: STARTED, APPROVED or REFUSED (only the bank knows yet), or ENDED."""
+    paid: Decimal = Decimal(0)
+    given_back: Decimal = Decimal(0)
+
+    @property
+    def total(self) -> Decimal:
+        return self.shipping + sum(line.price * line.quantity for line in self.lines)
+
+    @property
+    def kept(self) -> Decimal:
+        return self.paid - self.given_back
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("PAID", "SHIPPED")
+
+    @property
+    def has_units(self) -> bool:
+        return any(line.left for line in self.lines)
+
+
+class LifeOfOrders(RuleBasedStateMachine):
+    lives = Bundle("lives")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: list[Life] = []
+        self.items: list[Item] = []
+
+    @initialize(shipping=st.sampled_from([Decimal(0), Decimal("5.00")]))
+    def open_the_shop(self, shipping: Decimal) -> None:
+        shop_settings.SHIPPING_COST = self.shipping = shipping
+        self.name = f"life-{next(_numbers)}"
+        for price, limit in ((Decimal("10.00"), None), (Decimal(0), None), (Decimal("7.50"), 3)):
+            sku = f"{self.name}-{len(self.items)}"
+            product = Product.objects.create(
+                sku=sku, slug=sku, name="Alive", price=price, max_per_buyer=limit
+            )
+            stock.receive(product, 6)
+            self.items.append(Item(product.pk, price, limit, received=6))
+
+    # What buyers do
+
+    @rule(
+        target=lives,
+        which=st.sets(st.integers(0, 2), min_size=1, max_size=2),
+        units=few,
+        buyer=st.sampled_from("AB"),
+        email=st.sampled_from("12"),
+    )
+    def place(self, which: set[int], units: int, buyer: str, email: str) -> object:
+        buyer, email = f"{buyer} of {self.name}", f"{email}.{self.name}@example.org"
+        lines: list[Line] = []
+        for item in (self.items[number] for number in sorted(which)):
+            reasons = self.reasons_to_refuse(item, units, buyer)
+            try:
+                hold = reservations.reserve(product_of(item), units, buyer=buyer)
+            except InventoryError as error:
+                assert type(error) in reasons, (error, reasons)
+                return self.let_go(lines)
+            assert not reasons
+            assert hold.unit_price == item.price
+            lines.append(Line(item, units, item.price, hold.pk))
+        over = [
+            line
+            for line in lines
+            if line.item.limit is not None
+            and line.quantity + self.units_of_customer(line.item, buyer, email) > line.item.limit
+        ]
+        try:
+            holds = [Reservation.objects.get(pk=line.hold) for line in lines]
+            order = order_holds(holds, buyer=buyer, email=email, key=f"{self.name} {holds[0].pk}")
+        except LimitPerCustomer:
+            assert over
+            return self.let_go(lines)
+        assert not over
+        for line in lines:
+            line.pk = OrderLine.objects.get(reservation=line.hold).pk
+        life = Life(order, buyer, email, self.shipping, lines)
+        self.known.append(life)
+        self.note_what_was_taken_back()
+        assert order.total == life.total
+        return life
+
+    def let_go(self, lines: list[Line]) -> object:
+        for line in lines:
+            reservations.release(line.hold)
+        self.note_what_was_taken_back()
+        return multiple()
+
+    @rule(life=lives, choice=st.sampled_from([Choice.APPROVE, Choice.DECLINE, None]))
+    def pay(self, life: Life, choice: Choice | None) -> None:
+        """Go to the bank, and choose there or not; the shop isn't told."""
+        self.settle(life)
+        try:
+            go_to_bank(life.order)
+        except NotInThisState:
+            assert life.state != "PENDING"
+            return
+        except ReservationEnded:
+            assert any(line.is_gone for line in life.lines)
+            return
+        assert life.state == "PENDING"
+        for line in life.lines:
+            assert line.status == "HELD"
+            line.is_lapsed = False
+        if life.total == 0:
+            self.hand_over(life)
+            return
+        life.payment = "STARTED"
+        if choice is not None:
+            at_bank(life.order, choice)
+            life.payment = "APPROVED" if choice is Choice.APPROVE else "REFUSED"
+
+    @rule(life=lives)
+    def approve_on_the_page_left_open(self, life: Life) -> None:
+        if life.payment == "STARTED":
+            choose_again(life.order.payments.order_by("-pk")[0], Choice.APPROVE)
+            life.payment = "APPROVED"
+
+    # What banks, shop and clock do
+
+    @rule(life=lives)
+    def bank_gives_up(self, life: Life) -> None:
+        close_payment_time(life.order)
+        if life.payment == "STARTED":
+            life.payment = "REFUSED"
+
+    @rule(life=lives)
+    def settle(self, life: Life) -> None:
+        reasons = self.reasons_not_to_deliver(life)
+        orders.settle(life.order.pk)
+        if life.payment == "APPROVED":
+            life.paid += life.total
+            if life.state != "PENDING":
+                life.given_back += life.total
+            elif reasons:
+                self.close(life, "REFUNDED")
+                life.given_back += life.total
+                [refund] = Refund.objects.filter(payment__order=life.order)
+                assert refund.reason in reasons
+            else:
+                self.hand_over(life)
+        if life.payment in ("APPROVED", "REFUSED"):
+            life.payment = "ENDED"
+        self.note_what_was_taken_back()
+
+    @rule(life=lives)
+    def time_passes(self, life: Life) -> None:
+        lapse_all(life.order)
+        for line in life.lines:
+            line.is_lapsed = line.is_lapsed or line.status == "HELD"
+
+    @rule()
+    def worker_comes_by(self) -> None:
+        reservations.expire_lapsed()
+        for life in self.known:
+            for line in life.lines:
+                if line.status == "HELD" and line.is_lapsed:
+                    line.status = "EXPIRED"
+        for life in self.known:
+            self.settle(life)
+        for order_id in orders.abandoned():
+            orders.close_abandoned(order_id)
+        for life in self.known:
+            is_left = life.payment != "STARTED" and all(line.is_gone for line in life.lines)
+            if life.state == "PENDING" and is_left:
+                life.state = "CANCELLED"
+        for refund_id in refunds.due():
+            refunds.carry_out(refund_id)
+
+    # What staff do
+
+    @rule(life=lives)
+    def cancel(self, life: Life) -> None:
+        try:
+            orders.cancel(life.order.pk)
+        except NotInThisState:
+            assert life.state == "SHIPPED"
+            return
+        assert life.state != "SHIPPED"
+        if life.state == "PENDING":
+            self.close(life, "CANCELLED")
+        elif life.state == "PAID":
+            for line in life.lines:
+                line.returned += line.left
+                line.refunded = line.quantity
+            life.state, life.given_back = "CANCELLED", life.paid
+
+    @rule(life=lives)
+    def ship(self, life: Life) -> None:
+        try:
+            orders.ship(life.order.pk)
+        except NotInThisState:
+            assert life.state not in ("PAID", "SHIPPED")
+        else:
+            life.state = "SHIPPED"
+
+    @rule(life=lives, number=st.integers(0, 1), units=few, restock=st.booleans())
+    def refund_units(self, life: Life, number: int, units: int, restock: bool) -> None:
+        line = life.lines[number % len(life.lines)]
+        try:
+            orders.refund(life.order.pk, units={line.pk: units}, restock=restock)
+        except NotInThisState:
+            assert not life.is_open
+        except InvalidRefund:
+            assert units > line.left
+        else:
+            assert life.is_open
+            self.take_back(life, {line: units}, restock)
+
+    @rule(life=lives, restock=st.booleans())
+    def refund_all(self, life: Life, restock: bool) -> None:
+        try:
+            orders.refund(life.order.pk, restock=restock)
+        except NotInThisState:
+            assert not life.is_open
+        else:
+            assert life.is_open
+            self.take_back(life, {line: line.left for line in life.lines}, restock)
+
+    @rule(life=lives, cents=st.integers(1, 4000), all_of_it=st.booleans())
+    def refund_amount(self, life: Life, cents: int, all_of_it: bool) -> None:
+        amount = life.kept if all_of_it else Decimal(cents) / 100
+        try:
+            orders.refund(life.order.pk, amount=amount)
+        except NotInThisState:
+            assert not life.is_open
+        except InvalidRefund:
+            assert not 0 < amount <= life.kept
+        else:
+            assert life.is_open
+            life.given_back += amount
+
+    @rule(life=lives, number=st.integers(0, 1), units=few)
+    def restock(self, life: Life, number: int, units: int) -> None:
+        line = life.lines[number % len(life.lines)]
+        try:
+            orders.restock(life.order.pk, {line.pk: units})
+        except InvalidRefund:
+            assert units > line.off_sale
+        else:
+            line.returned += units
+
+    @rule(number=st.integers(0, 2), units=few)
+    def receive(self, number: int, units: int) -> None:
+        item = self.items[number]
+        stock.receive(product_of(item), units)
+        item.received += units
+
+    @rule(number=st.integers(0, 2), is_active=st.booleans())
+    def switch(self, number: int, is_active: bool) -> None:
+        self.items[number].is_active = is_active
+        Product.objects.filter(pk=self.items[number].pk).update(is_active=is_active)
+
+    @rule(number=st.integers(0, 2), cents=st.integers(0, 2000))
+    def change_price(self, number: int, cents: int) -> None:
+        self.items[number].price = price = Decimal(cents) / 100
+        Product.objects.filter(pk=self.items[number].pk).update(price=price)
+
+    @rule(number=st.integers(0, 2), limit=st.none() | st.integers(1, 4))
+    def change_limit(self, number: int, limit: int | None) -> None:
+        self.items[number].limit = limit
+        Product.objects.filter(pk=self.items[number].pk).update(max_per_buyer=limit)
+
+    # What the model knows
+
+    def lines_of(self, item: Item) -> list[Line]:
+        return [line for life in self.known for line in life.lines if line.item is item]
+
+    def for_anybody(self, item: Item) -> int:
+        """Units that somebody could have: on the shelf, or in lapsed holds."""
+        lapsed = sum(
+            line.quantity
+            for line in self.lines_of(item)
+            if line.status == "HELD" and line.is_lapsed
+        )
+        return self.on_shelf(item) + lapsed
+
+    def on_shelf(self, item: Item) -> int:
+        return item.received - self.held(item) - self.sold(item)
+
+    def held(self, item: Item) -> int:
+        return sum(line.quantity for line in self.lines_of(item) if line.status == "HELD")
+
+    def sold(self, item: Item) -> int:
+        lines = self.lines_of(item)
+        return sum(line.quantity - line.returned for line in lines if line.status == "SOLD")
+
+    def units_of_customer(self, item: Item, buyer: str, email: str = "") -> int:
+        return sum(
+            line.units_of_buyer
+            for life in self.known
+            if buyer == life.buyer or email == life.email
+            for line in life.lines
+            if line.item is item
+        )
+
+    def reasons_to_refuse(self, item: Item, units: int, buyer: str) -> list[type[InventoryError]]:
+        """Why the buyer may be refused; if there are none, the units must be granted."""
+        reasons: list[type[InventoryError]] = []
+        if not item.is_active:
+            reasons.append(NotForSale)
+        if units > self.for_anybody(item):
+            reasons.append(InsufficientStock)
+        if item.limit is not None and self.units_of_customer(item, buyer) + units > item.limit:
+            reasons.append(BuyerLimitExceeded)
+        return reasons
+
+    def reasons_not_to_deliver(self, life: Life) -> list[str]:
+        """Why a payment may come too late; if there are none, the order must be delivered."""
+        reasons: list[str] = []
+        for line in (line for line in life.lines if line.is_gone):
+            item = line.item
+            if not item.is_active:
+                reasons.append(Refund.Reason.NOT_FOR_SALE)
+            if line.quantity > self.for_anybody(item):
+                reasons.append(Refund.Reason.GOODS_GONE)
+            mine = self.units_of_customer(item, life.buyer, life.email)
+            if item.limit is not None and mine + line.quantity > item.limit:
+                reasons.append(Refund.Reason.OVER_LIMIT)
+        return reasons
+
+    def hand_over(self, life: Life) -> None:
+        life.state = "PAID"
+        for line in life.lines:
+            line.status = "SOLD"
+
+    def close(self, life: Life, state: str) -> None:
+        """It ends without a sale."""
+        life.state = state
+        for line in life.lines:
+            line.status = "RELEASED" if line.status == "HELD" else line.status
+
+    def take_back(self, life: Life, units: dict[Line, int], restock: bool) -> None:
+        worth = Decimal(0)
+        for line, number in units.items():
+            worth += line.price * number
+            line.refunded += number
+            line.returned += number if restock else 0
+        if not life.has_units:
+            worth += life.shipping
+        life.given_back += min(worth, life.kept)
+        if not life.has_units:
+            life.state = "REFUNDED"
+
+    def note_what_was_taken_back(self) -> None:
+        """Which lapsed holds go first is the database's choice; that only those go is not."""
+        for line in (line for life in self.known for line in life.lines):
+            status = Reservation.objects.get(pk=line.hold).status
+            if status != line.status:
+                assert (line.status, status, line.is_lapsed) == ("HELD", "EXPIRED", True)
+                line.status = status
+
+    # What always holds
+
+    @invariant()
+    def orders_units_and_money_are_what_they_must_be(self) -> None:
+        for life in self.known:
+            order = now(life.order)
+            assert (order.state, order.kept()) == (life.state, life.kept)
+            for line in life.lines:
+                row = OrderLine.objects.select_related("reservation").get(pk=line.pk)
+                sale = row.reservation
+                assert (row.refunded, sale.status) == (line.refunded, line.status)
+                assert (sale.returned, sale.written_off) == (line.returned, line.off_sale)
+
+    @invariant()
+    def the_law_holds(self) -> None:
+        for item in self.items:
+            state = monitor.state_of(item.pk)
+            assert state.keeps_law, state
+            assert (state.available, state.held, state.sold) == (
+                self.on_shelf(item),
+                self.held(item),
+                self.sold(item),
+            )
+
+    def teardown(self) -> None:
+        """Every unit comes back, and every cent."""
+        for life in self.known:
+            close_payment_time(life.order)
+            order = orders.settle(life.order.pk)
+            if order.state == Order.State.SHIPPED:
+                orders.refund(order.pk, restock=True)
+            else:
+                orders.cancel(order.pk)
+            off_sale = {line.pk: line.off_sale for line in off_sale_lines(order)}
+            if off_sale:
+                orders.restock(order.pk, off_sale)
+        for refund_id in refunds.due():
+            refunds.carry_out(refund_id)
+        for item in self.items:
+            assert monitor.state_of(item.pk).available == item.received
+        for life in self.known:
+            assert charged_at_bank(life.order) == 0
+            assert now(life.order).kept() == 0
+
+
+def product_of(item: Item) -> Product:
+    return Product.objects.get(pk=item.pk)
+
+
+def off_sale_lines(order: Order) -> list[OrderLine]:
+    lines = Order.objects.get(pk=order.pk).lines.select_related("reservation")
+    return [line for line in lines if line.off_sale]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_from_every_state_each_unit_and_each_cent_can_come_back(settings: LazySettings) -> None:
+    """``settings`` puts the shipping cost back."""
+    run_any_life()
+
+
+def run_any_life() -> None:
+    run_state_machine_as_test(
+        LifeOfOrders,
+        settings=settings(
+            max_examples=max(1, STEPS // STEPS_A_LIFE),
+            stateful_step_count=STEPS_A_LIFE,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
