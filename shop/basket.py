@@ -6,7 +6,7 @@ Messages of ``inventory`` name the SKU; ``Refused`` says the same to a customer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,14 +25,15 @@ from inventory.exceptions import (
     InventoryError,
     NotForSale,
     ReservationChanged,
-    ReservationEnded,
     TooMuchContention,
 )
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
 from shop import availability, money, refusals
 from shop.exceptions import HoldInOrder
-from shop.holds import open_holds, release_hold, shrink_hold
+from shop.hold_fates import Fate, look_up
+from shop.holds import open_holds, release_holds, shrink_holds
+from shop.order_lines import grouped
 
 
 class Refused(Exception):
@@ -41,11 +42,49 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """A hold as the basket shows it."""
+    """All that the basket has of one product at one price: one hold, or several."""
 
-    hold: Reservation
+    holds: list[Reservation]
+    """Those that end first come first."""
     seconds_left: int
-    """By the database's clock, rounded up: at 0 the database, too, says that it is over."""
+    """Until the first of them ends, by the database's clock, rounded up: at 0 it is over."""
+    units_ending: int
+    """Units whose time ends then; those of other holds last longer."""
+
+    @property
+    def hold(self) -> Reservation:
+        """The hold that stands for the line: the last of them to end, or to be let go."""
+        return self.holds[-1]
+
+    @property
+    def product(self) -> Product:
+        return self.hold.product
+
+    @property
+    def unit_price(self) -> Decimal:
+        return self.hold.unit_price
+
+    @property
+    def quantity(self) -> int:
+        """Units."""
+        return sum(hold.quantity for hold in self.holds)
+
+    @property
+    def units_later(self) -> int:
+        """Units that are held for longer than ``seconds_left``."""
+        return self.quantity - self.units_ending
+
+    @property
+    def total(self) -> Decimal:
+        return self.unit_price * self.quantity
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Units of a product whose time is over."""
+
+    product: Product
+    quantity: int
 
 
 @dataclass(frozen=True)
@@ -53,13 +92,17 @@ class Basket:
     """What a buyer holds, and what it comes to; amounts in the shop's currency."""
 
     lines: list[Line]
-    ended: list[Reservation]
-    """Holds that the buyer has seen here, and whose time is over."""
+    ended: list[Ended]
+    """What the buyer has seen here, and whose time is over."""
 
     @property
     def currency(self) -> str:
         code: str = settings.SHOP_CURRENCY
         return code
+
+    @property
+    def holds(self) -> list[Reservation]:
+        return [hold for line in self.lines for hold in line.holds]
 
     @property
     def seconds_left(self) -> int:
@@ -68,7 +111,7 @@ class Basket:
 
     @property
     def subtotal(self) -> Decimal:
-        return sum((line.hold.total for line in self.lines), Decimal(0))
+        return sum((line.total for line in self.lines), Decimal(0))
 
     @property
     def shipping(self) -> Decimal:
@@ -82,20 +125,32 @@ class Basket:
 
 def of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
     """The buyer's basket. ``seen`` are holds that the page has shown: it is told which ended."""
-    holds: Iterable[Any] = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
-    lines = [Line(hold, math.ceil(hold.time_left.total_seconds())) for hold in holds]
-    return Basket(lines, _ended(buyer, seen, lines))
+    holds = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
+    lines = [_line(group) for group in grouped(holds, _product_and_price)]
+    return Basket(lines, _ended(buyer, seen))
 
 
-def _ended(buyer: str, seen: Iterable[UUID], lines: list[Line]) -> list[Reservation]:
-    alive = {line.hold.pk for line in lines}
-    gone = [pk for pk in seen if pk not in alive]
-    lapsed = Reservation.objects.lapsed()
-    taken_back = Reservation.objects.filter(pk__in=gone, status=Reservation.Status.EXPIRED)
+def _product_and_price(hold: Reservation) -> tuple[int, Decimal]:
+    return hold.product_id, hold.unit_price
+
+
+def _line(holds: list[Any]) -> Line:
+    by_end = sorted(holds, key=lambda hold: (hold.time_left, hold.created_at, hold.pk))
+    first = by_end[0].time_left
+    return Line(
+        holds=by_end,
+        seconds_left=math.ceil(first.total_seconds()),
+        units_ending=sum(hold.quantity for hold in by_end if hold.time_left == first),
+    )
+
+
+def _ended(buyer: str, seen: Iterable[UUID]) -> list[Ended]:
+    """What of ``seen`` is over in time, and what of the buyer's nobody has taken back yet."""
+    lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
+    ended = [now.hold for now in look_up(buyer, {*seen, *lapsed}) if now.fate is Fate.OVER]
     return [
-        hold
-        for ended in (lapsed, taken_back)
-        for hold in ended.of_buyer(buyer).filter(order_line=None).select_related("product")
+        Ended(group[0].product, sum(hold.quantity for hold in group))
+        for group in grouped(ended, lambda hold: hold.product_id)
     ]
 
 
@@ -105,6 +160,11 @@ def units(buyer: str, product: Product | None = None) -> int:
         return 0
     holds = open_holds(buyer)
     return (holds if product is None else holds.filter(product=product)).units()
+
+
+def units_of_line(hold: Reservation) -> int:
+    """How many units of the hold's product the basket has at the hold's price."""
+    return sum(_line_of(hold).values())
 
 
 def find(buyer: str, hold_id: UUID) -> Reservation:
@@ -162,43 +222,70 @@ def _check_value(goods: Decimal) -> None:
         raise Refused(f"A basket can come to {most} at most, shipping included.")
 
 
-def change(hold: Reservation, quantity: int, *, seen: int, key: UUID) -> Reservation:
-    """Change how many units of a hold's product are held; return the hold, or the one added.
+def change(
+    hold: Reservation, quantity: int, *, seen: int, key: UUID, shown: Collection[UUID] = ()
+) -> Reservation | None:
+    """Change how many units the basket has of a line; return the hold that was added, if any.
 
-    Fewer: the rest goes back on sale. More: the difference becomes a hold of its own, with its
-    own time and today's price. ``seen`` is the quantity that the buyer saw.
+    A line is all that is held of a product at one price, and ``hold`` one of its holds. Fewer:
+    the units whose time ends first go back on sale, so that the buyer keeps those that last
+    longest. More: the difference becomes a hold of its own, with its own time and today's price.
+
+    ``seen`` is the number of units that the buyer saw, ``shown`` the holds that they were of.
+    Since a hold never grows, both together never come back: an old form changes nothing.
 
     Raises Refused; then nothing was changed.
     """
-    held = _held_now(hold)
-    if held.quantity == quantity:
-        return held  # as it is, or changed by the first of two equal requests
-    if held.quantity != seen:
-        raise Refused(_changed(hold.product))
+    line = _line_of(hold)
+    if sum(line.values()) == quantity:
+        return None  # as it is, or changed by the first of two equal requests
+    if not _is_as_seen(line, hold, seen, shown):
+        raise Refused(_what_changed(hold, line, shown))
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
     with in_plain_words(hold.product, hold.buyer):
         try:
-            return shrink_hold(hold.buyer, hold.pk, seen - quantity, seen=seen)
-        except ReservationChanged:
-            held = _held_now(hold)
-            if held.quantity != quantity:  # else the equal request was quicker
-                raise
-            return held
+            shrink_holds(hold.buyer, line, seen - quantity, seen=seen)
+        except ReservationChanged as error:
+            line = _line_of(hold)
+            if sum(line.values()) != quantity:  # else the equal request was quicker
+                raise Refused(_what_changed(hold, line, shown)) from error
+    return None
 
 
-def _held_now(hold: Reservation) -> Reservation:
-    """The hold as it is by now. Raises Refused if its time is over, or it is in an order."""
-    held = open_holds(hold.buyer).filter(pk=hold.pk).first()
-    if held is None:
-        raise Refused(f"The time of this reservation of {hold.product.name} is over.")
-    return held
+def _line_of(hold: Reservation) -> dict[UUID, int]:
+    """The line as it is by now: the units of each of its holds."""
+    same = open_holds(hold.buyer).filter(product=hold.product_id, unit_price=hold.unit_price)
+    return dict(same.values_list("pk", "quantity"))
 
 
-def remove(hold: Reservation) -> Reservation:
-    """Let a hold go, so that others may have its units; again changes nothing. Raises Refused."""
-    with in_plain_words(hold.product, hold.buyer):
-        return release_hold(hold.buyer, hold.pk)
+def _is_as_seen(
+    line: dict[UUID, int], hold: Reservation, seen: int, shown: Collection[UUID]
+) -> bool:
+    same_holds = line.keys() == set(shown) if shown else hold.pk in line
+    return same_holds and sum(line.values()) == seen
+
+
+def _what_changed(hold: Reservation, line: dict[UUID, int], shown: Collection[UUID]) -> str:
+    """Why a change of this line is refused, by what has become of it."""
+    gone = [now for now in look_up(hold.buyer, {hold.pk, *shown}) if not now.is_in_basket]
+    if gone and not line:
+        return " ".join(map(str, gone))
+    words = " ".join(map(str, gone)) or _changed(hold.product)
+    return f"{words} You hold {sum(line.values())} × {hold.product.name} now."
+
+
+def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
+    """Let a line go, so that others may have its units; return the holds that it meant.
+
+    ``shown`` are the holds that the buyer saw in it; without them it is all of the line that
+    ``hold`` is one of. Those that are in an order by now stay there. Again, it changes nothing.
+    """
+    line = _line_of(hold)
+    meant = {hold.pk, *(shown or (line if hold.pk in line else ()))}
+    of_product = Reservation.objects.of_buyer(hold.buyer).filter(product=hold.product_id)
+    release_holds(hold.buyer, of_product.filter(pk__in=meant).values_list("pk", flat=True))
+    return meant
 
 
 @contextmanager
@@ -232,10 +319,6 @@ def _plain(error: InventoryError, product: Product, buyer: str) -> str:
             return f"Very many people want {name} right now. Please try once more."
         case ReservationChanged():
             return _changed(product)
-        case ReservationEnded(status=Reservation.Status.SOLD):
-            return f"{name} has been paid for by now."
-        case ReservationEnded():
-            return f"The time of this reservation of {name} is over."
     return str(error)
 
 

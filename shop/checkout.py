@@ -31,6 +31,7 @@ from shop.exceptions import (
     NotInThisState,
     OrderTooLarge,
 )
+from shop.hold_fates import in_order, look_up
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
 
 
@@ -97,7 +98,7 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
         raise EmptyBasket("There is nothing in your basket.")
     products = Product.objects.filter(reservations__in=ids).distinct().in_bulk()
     customer_limits.queue_customer(products.values(), order.email_key)
-    holds = _take_over(order.buyer, ids, products)
+    holds = _take_over(order.buyer, ids)
     customer_limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
     order.total = order.shipping_cost + sum(hold.total for hold in holds)
     _check_total(order)
@@ -132,7 +133,7 @@ def _check_total(order: Order) -> None:
         )
 
 
-def _take_over(buyer: str, ids: set[UUID], products: dict[int, Product]) -> list[Reservation]:
+def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
     """Lock the holds and prolong them; from here on the basket can't change them."""
     try:
         locked = lock_reservations(ids)
@@ -142,28 +143,17 @@ def _take_over(buyer: str, ids: set[UUID], products: dict[int, Product]) -> list
         raise BasketChanged("Your basket has changed. Please look at it again.")
     line = OrderLine.objects.filter(reservation__in=ids).select_related("order").first()
     if line is not None:
-        raise HoldInOrder(
-            f"{line.name} is in your order {line.order.number} already.", order=line.order
-        )
+        raise HoldInOrder(in_order(line.name, line.order), order=line.order)
     try:
         return _prolonged(ids)
     except ReservationEnded as error:
-        names = _names_of_ended(locked, products)
-        raise BasketChanged(
-            f"Your time for {names} is over. Please look at your basket again."
-        ) from error
+        gone = [str(now) for now in look_up(buyer, ids) if not now.is_in_basket]
+        words = " ".join(gone) or "Your basket has changed."
+        raise BasketChanged(f"{words} Please look at your basket again.") from error
 
 
 def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
     return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
-
-
-def _names_of_ended(holds: list[Reservation], products: dict[int, Product]) -> str:
-    held = set(
-        Reservation.objects.alive().filter(pk__in=[hold.pk for hold in holds]).values_list("pk")
-    )
-    ended = [products[hold.product_id].name for hold in holds if (hold.pk,) not in held]
-    return " and ".join(ended or [products[hold.product_id].name for hold in holds])
 
 
 def unfinished_orders(buyer: str) -> OrderQuerySet:
@@ -172,7 +162,9 @@ def unfinished_orders(buyer: str) -> OrderQuerySet:
     Those that can't be paid any more are left out, unless a payment may still arrive for them.
     """
     unanswered = Payment.objects.unanswered().filter(order=OuterRef("pk"))
-    waiting = Order.objects.pending().of_buyer(buyer).exclude(~Exists(unanswered), has_lost_a_hold())
+    waiting = (
+        Order.objects.pending().of_buyer(buyer).exclude(~Exists(unanswered), has_lost_a_hold())
+    )
     return waiting.prefetch_related("lines")
 
 

@@ -7,9 +7,13 @@ from typing import Any
 from django.http import HttpRequest
 
 from shop import basket as baskets
+from shop import notices
 
 
 def basket(request: HttpRequest) -> dict[str, Any]:
-    """``units_in_basket``: asked of the database only by a page that shows it."""
+    """``units_in_basket`` and ``notices``: asked for only by a page that shows them."""
     buyer = getattr(request, "buyer", "")
-    return {"units_in_basket": lambda: baskets.units(buyer)}
+    return {
+        "units_in_basket": lambda: baskets.units(buyer),
+        "notices": lambda: notices.pending(request, buyer),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,6 +12,7 @@ from django.core.exceptions import ValidationError
 
 from shop.models import Order
 
+PRICE = re.compile(r"[0-9]{1,8}(\.[0-9]{1,2})?")
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,100}\s*")
 
 
@@ -36,12 +38,23 @@ class QuantityField(forms.IntegerField):
         return int(value)
 
 
+class SeenPriceField(forms.Field):
+    """What a unit cost on the page. Anybody can send anything: what is no price is left out."""
+
+    def to_python(self, value: Any) -> Decimal | None:
+        return Decimal(value) if PRICE.fullmatch(str(value)) else None
+
+
 class ReserveForm(forms.Form):
-    """``key`` marks one filling-in of the form: sent twice, it counts once."""
+    """``key`` marks one filling-in of the form: sent twice, it counts once.
+
+    ``seen_price`` is only for telling the buyer if it has changed meanwhile.
+    """
 
     INCOMPLETE = "This form was incomplete. Please send it once more."
 
     quantity = QuantityField()
+    seen_price = SeenPriceField(required=False)
     key = forms.UUIDField(error_messages={"required": INCOMPLETE, "invalid": INCOMPLETE})
 
     @property
@@ -56,10 +69,20 @@ class ReserveForm(forms.Form):
         return str(self["quantity"].value() or "").replace("\0", "")[:100]
 
 
+class IdsField(forms.Field):
+    """Ids, each in a field of the same name; what is none is left out, as it names nothing."""
+
+    widget = forms.MultipleHiddenInput
+
+    def to_python(self, value: Any) -> list[UUID]:
+        return uuids(value or [])
+
+
 class ChangeHoldForm(ReserveForm):
-    """``seen`` is the quantity that the page showed."""
+    """``seen`` is the quantity that the page showed, and ``hold`` the holds that it was of."""
 
     seen = forms.IntegerField(min_value=1)
+    hold = IdsField(required=False)
 
 
 class SearchForm(forms.Form):
@@ -90,15 +113,6 @@ class SearchForm(forms.Form):
     def sorted_by(self) -> str:
         key: str = self.cleaned_data.get("sort", "name")
         return key
-
-
-class IdsField(forms.Field):
-    """Ids, each in a field of the same name; what is none is left out, as it names nothing."""
-
-    widget = forms.MultipleHiddenInput
-
-    def to_python(self, value: Any) -> list[UUID]:
-        return uuids(value or [])
 
 
 def uuids(values: list[str]) -> list[UUID]:

@@ -6,16 +6,18 @@ takes over (``checkout.place_order``): whoever comes second sees what the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
 from django.db import transaction
 
 from inventory import reservations
-from inventory.locking import lock_product, lock_reservations
+from inventory.exceptions import InvalidQuantity, ReservationChanged
+from inventory.locking import lock_product, lock_products, lock_reservations
 from inventory.models import Reservation, ReservationQuerySet
 from shop.exceptions import HoldInOrder
+from shop.hold_fates import in_order
 from shop.models import OrderLine
 
 
@@ -28,6 +30,45 @@ def open_holds(buyer: str) -> ReservationQuerySet:
         .select_related("product")
         .order_by("created_at", "pk")
     )
+
+
+def shrink_holds(buyer: str, hold_ids: Collection[UUID], units: int, *, seen: int) -> None:
+    """Let ``units`` of these holds of one product go, beginning with those that end first.
+
+    All or nothing. ``seen`` is how many units they had: a second request finds another number.
+
+    Raises ReservationChanged if not all of these ``seen`` units are in the buyer's basket (any
+    more), InvalidQuantity for more units than that.
+    """
+    with transaction.atomic():
+        _lock(hold_ids)
+        holds = list(open_holds(buyer).filter(pk__in=hold_ids).order_by("expires_at", "pk"))
+        held = sum(hold.quantity for hold in holds)
+        if held != seen:
+            raise ReservationChanged(f"You hold {held} by now, not {seen}.")
+        if units > held:
+            raise InvalidQuantity(f"{units} is more than the {held} held.")
+        for hold in holds:
+            let_go = min(units, hold.quantity)
+            if let_go:
+                shrink_hold(buyer, hold.pk, let_go)
+            units -= let_go
+
+
+def release_holds(buyer: str, hold_ids: Collection[UUID]) -> None:
+    """Take those of these holds of one product out of the buyer's basket that are still in it."""
+    with transaction.atomic():
+        _lock(hold_ids)
+        held = Reservation.objects.held().of_buyer(buyer).filter(order_line=None)
+        for hold in held.filter(pk__in=hold_ids):
+            release_hold(buyer, hold.pk)
+
+
+def _lock(hold_ids: Collection[UUID]) -> None:
+    """Lock the holds of one product in the order of locks, so that none gets into an order."""
+    product_ids = Reservation.objects.filter(pk__in=hold_ids).values_list("product_id", flat=True)
+    lock_products(product_ids)
+    lock_reservations(hold_ids)
 
 
 def shrink_hold(buyer: str, hold_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
@@ -56,7 +97,5 @@ def _in_basket(buyer: str, hold_id: UUID) -> Iterator[None]:
         lock_reservations([hold_id])
         line = OrderLine.objects.filter(reservation=hold_id).select_related("order").first()
         if line is not None:
-            raise HoldInOrder(
-                f"{line.name} is in your order {line.order.number} already.", order=line.order
-            )
+            raise HoldInOrder(in_order(line.name, line.order), order=line.order)
         yield

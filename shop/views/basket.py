@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
@@ -12,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product, Reservation
 from shop import basket as baskets
+from shop import notices
 from shop.buyer import ShopRequest
 from shop.checkout import unfinished_orders
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
@@ -44,27 +44,18 @@ def holds(request: ShopRequest) -> HttpResponse:
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
         return show_product(request, product, form, CONFLICT)
-    return _reserved(request, product, hold, wanted)
-
-
-def _reserved(
-    request: ShopRequest, product: Product, hold: Reservation, wanted: int
-) -> HttpResponse:
-    if hold.status != Reservation.Status.HELD or hold.quantity != wanted:
-        # An old form, sent again: it reserved something, and counts once.
-        messages.info(
-            request,
-            f"This form for {product.name} was sent before, and counts once. To reserve more, "
-            "use the form on its page.",
-        )
-        return redirect("basket")
-    messages.success(request, f"{hold.quantity} × {product.name} reserved for you.")
+    notices.leave_reserved(
+        request, hold.pk, wanted=wanted, seen_price=form.cleaned_data["seen_price"], more=False
+    )
     return redirect("basket")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
-    """Change a hold (POST ``quantity``, ``seen`` and the form's ``key``), or ``remove`` it."""
+    """Change the line of a hold, or ``remove`` it.
+
+    POST ``quantity``, ``seen`` and the form's ``key``, and each ``hold`` that the line showed.
+    """
     if request.method != "POST":
         return redirect("basket")
     try:
@@ -72,55 +63,61 @@ def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
     except Reservation.DoesNotExist:
         raise Http404 from None
     if "remove" in request.POST:
-        return _remove(request, found)
+        removed = baskets.remove(found, shown=uuids(request.POST.getlist("hold")))
+        notices.leave_removed(request, removed)
+        return redirect("basket")
     return _change(request, found)
-
-
-def _remove(request: ShopRequest, hold: Reservation) -> HttpResponse:
-    try:
-        baskets.remove(hold)
-    except baskets.Refused as refused:
-        messages.error(request, str(refused))
-    else:
-        messages.success(request, f"{hold.product.name} removed from your basket.")
-    return redirect("basket")
 
 
 def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
     form = ChangeHoldForm(request.POST)
     if not form.is_valid():
-        return show_basket(request, {hold.pk: form}, UNPROCESSABLE)
-    wanted, seen = form.cleaned_data["quantity"], form.cleaned_data["seen"]
+        return show_basket(request, hold, form, UNPROCESSABLE)
+    sent = form.cleaned_data
     try:
-        baskets.change(hold, wanted, seen=seen, key=form.cleaned_data["key"])
+        added = baskets.change(
+            hold, sent["quantity"], seen=sent["seen"], key=sent["key"], shown=sent["hold"]
+        )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
-        return show_basket(request, {hold.pk: form}, CONFLICT)
-    if wanted > seen:
-        messages.success(
+        return show_basket(request, hold, form, CONFLICT)
+    if added:
+        notices.leave_reserved(
             request,
-            f"{wanted - seen} × {hold.product.name} added, with a time of their own.",
+            added.pk,
+            wanted=sent["quantity"] - sent["seen"],
+            seen_price=hold.unit_price,
+            more=True,
         )
     else:
-        messages.success(request, f"You now hold {wanted} × {hold.product.name}.")
+        notices.leave_changed(request, hold.pk)
     return redirect("basket")
 
 
 def show_basket(
-    request: ShopRequest, forms: dict[UUID, ChangeHoldForm] | None = None, status: int = 200
+    request: ShopRequest,
+    changed: Reservation | None = None,
+    form: ChangeHoldForm | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     """The basket's page; with the form of a hold as it was sent, if it was refused.
 
     A page that is open asks for the part of it that changes.
     """
-    basket = baskets.of(request.buyer, seen=uuids(request.GET.getlist("seen")[:100]))
-    forms = forms or {}
-    rows = [(line, forms.get(line.hold.pk) or _form(line)) for line in basket.lines]
+    said = notices.pending(request, request.buyer)
+    ended = [notice.ended for notice in said if notice.ended]
+    basket = baskets.of(request.buyer, seen=[*uuids(request.GET.getlist("seen")[:100]), *ended])
+    rows = [
+        (line, form if form and changed in line.holds else _form(line)) for line in basket.lines
+    ]
     part = "HX-Request" in request.headers
     context = {
         "basket": basket,
         "rows": rows,
         "is_part": part,
+        "notices": [notice for notice in said if not notice.ended],
+        # A line that is there no more has no field to show it beside.
+        "refused": form if form and changed not in basket.holds else None,
         "unfinished": unfinished_orders(request.buyer),
     }
     return render(
@@ -129,4 +126,4 @@ def show_basket(
 
 
 def _form(line: baskets.Line) -> ChangeHoldForm:
-    return ChangeHoldForm(initial={"quantity": line.hold.quantity})
+    return ChangeHoldForm(initial={"quantity": line.quantity})

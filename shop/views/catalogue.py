@@ -103,6 +103,7 @@ def show_product(
 
 @require_safe
 def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
-    """How much there is of a product, for a page that is open."""
+    """How much there is of a product, and what the buyer holds, for a page that is open."""
     product = find_product(request, slug)
-    return render(request, "shop/_stock.html", {"product": product})
+    context = {"product": product, "held_by_you": basket.units(request.buyer, product)}
+    return render(request, "shop/_product_stock.html", context)

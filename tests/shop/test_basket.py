@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from html import unescape
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 from django.utils.html import escape
 
@@ -247,6 +250,67 @@ def test_reloading_the_address_of_a_refused_form_shows_the_basket(client: Client
     assert client.get(f"/basket/holds/{uuid.uuid4()}/")["Location"] == "/basket/"
 
 
+# The price that the page showed
+
+
+def reserve_at(client: Client, product: Product, units: int, seen_price: object) -> str:
+    """The basket's page after reserving on a page that showed this price."""
+    form = {
+        "product": product.slug,
+        "quantity": units,
+        "key": uuid.uuid4(),
+        "seen_price": seen_price,
+    }
+    response: Any = client.post("/basket/holds/", form, follow=True)
+    return unescape(response.content.decode())
+
+
+def said(page: str) -> list[str]:
+    """The sentences at the top of a page, without their links."""
+    found = re.findall(r'<p class="message[^"]*"[^>]*>(.*?)</p>', page)
+    return [re.sub(r"\s*<a .*", "", words).strip() for words in found]
+
+
+@pytest.mark.parametrize("now", ["25.00", "8.50"])
+def test_a_price_that_has_changed_while_the_page_was_open_is_told_before_it_is_paid(
+    client: Client, make_product: MakeProduct, now: str
+) -> None:
+    product = make_product(name="Lamp", price=Decimal("10.00"))
+    page = client.get(f"/products/{product.slug}/").content.decode()
+    [seen] = re.findall(r'name="seen_price" value="([^"]*)"', page)
+    Product.objects.filter(pk=product.pk).update(price=Decimal(now))
+    assert said(reserve_at(client, product, 2, seen)) == [
+        f"2 × Lamp reserved for you. The price is now €{now} each; the page showed €10.00. "
+        "If you don't want them at this price, remove them."
+    ]
+    assert said(unescape(client.get("/basket/").content.decode())) == []  # told once
+
+
+def test_a_price_that_has_not_changed_is_named_and_no_more(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp", price=Decimal("10.00"))
+    words = ["1 × Lamp reserved for you. The price is €10.00."]
+    assert said(reserve_at(client, product, 1, "10.00")) == words
+    assert said(reserve_at(client, product, 1, "10")) == words
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "abc", "-1", "NaN", "1e5", "10,00", "9" * 50, "\x00", "１０", "10.00 "]
+)
+def test_what_is_no_price_tells_nothing_and_hinders_nothing(
+    client: Client, make_product: MakeProduct, sent: str
+) -> None:
+    product = make_product(name="Lamp", price=Decimal("10.00"))
+    page = reserve_at(client, product, 1, sent)
+    assert said(page) == ["1 × Lamp reserved for you. The price is €10.00."]
+
+
+def test_the_help_page_says_which_price_is_paid(client: Client) -> None:
+    page = client.get("/help/stock/").content.decode()
+    assert "says so if the product's page had shown another one" in page
+
+
 # Once only
 
 
@@ -376,8 +440,11 @@ def test_more_units_become_a_hold_of_their_own(client: Client, hold: Reservation
     for _ in range(2):  # sent twice it counts once
         assert change(client, hold, 5, seen=3, key=key)["Location"] == "/basket/"
     assert quantities(hold.product) == [3, 2]
-    content = client.get("/basket/").content.decode()
-    assert "2 × Lamp added, with a time of their own" in content
+    content = unescape(client.get("/basket/").content.decode())
+    assert said(content)[1:] == [
+        "2 × Lamp added, with a time of their own. The price is now €12.00 each; the page showed "
+        "€10.00. If you don't want them at this price, remove them."
+    ]
     assert "€30.00" in content
     assert "€24.00" in content
 
@@ -432,6 +499,151 @@ def test_another_buyers_hold_is_not_there(hold: Reservation) -> None:
     assert change(thief, hold, 1, seen=3).status_code == 404
     assert b"Lamp" not in thief.get("/basket/", {"seen": str(hold.pk)}).content
     assert quantities(hold.product) == [3]
+
+
+# One line for each product and price
+
+
+def lines(client: Client) -> list[dict[str, Any]]:
+    """What the basket's page shows, line by line, and the form of each."""
+    page = unescape(client.get("/basket/").content.decode())
+    return [
+        {
+            "sum": " ".join(re.sub(r"<[^>]*>", "", line.split("hold__price")[1]).split())[2:].split(
+                " Yours"
+            )[0],
+            "time": " ".join(
+                re.sub(r"<[^>]*>", "", re.findall(r'hold__time">(.*?)</p>', line)[0]).split()
+            ),
+            "action": re.findall(r'action="([^"]*)"', line)[0],
+            "form": {
+                name: re.findall(rf'name="{name}" value="([^"]*)"', line)
+                for name in ("seen", "key", "hold")
+            },
+        }
+        for line in re.findall(r'<li class="hold">(.*?)</li>', page, re.DOTALL)
+    ]
+
+
+@pytest.fixture
+def two_holds(make_product: MakeProduct, reserve: Reserve) -> list[Reservation]:
+    """Of ten lamps at €10: 2 whose time ends in three minutes, and then 3 more."""
+    product = make_product(10, name="Lamp", price=Decimal("10.00"))
+    for units in (2, 3):
+        reserve(product, units)
+    first, second = Reservation.objects.order_by("created_at")
+    Reservation.objects.filter(pk=first.pk).update(expires_at=Now() + timedelta(minutes=3))
+    return [first, second]
+
+
+def test_what_was_reserved_in_parts_is_one_line_with_the_time_of_the_first_to_end(
+    client: Client, two_holds: list[Reservation]
+) -> None:
+    [line] = lines(client)
+    assert line["sum"] == "5 × €10.00 = €50.00"
+    assert re.fullmatch(r"Yours for (3:00|2:5\d) 2 of 5; the others longer", line["time"])
+    assert set(line["form"]["hold"]) == {str(hold.pk) for hold in two_holds}
+
+
+def test_another_price_is_another_line_and_so_is_another_product(
+    client: Client, make_product: MakeProduct, reserve: Reserve, two_holds: list[Reservation]
+) -> None:
+    Product.objects.filter(pk=two_holds[0].product_id).update(price=Decimal("12.00"))
+    reserve(two_holds[0].product, 1)
+    reserve(make_product(name="Lamp", price=Decimal("12.00")), 1)
+    assert [line["sum"] for line in lines(client)] == [
+        "5 × €10.00 = €50.00",
+        "1 × €12.00 = €12.00",
+        "1 × €12.00 = €12.00",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kept"), [(4, [1, 3]), (3, [3]), (2, [2]), (1, [1])], ids=lambda value: str(value)
+)
+def test_fewer_of_a_line_keeps_those_that_last_longest(
+    client: Client, two_holds: list[Reservation], wanted: int, kept: list[int]
+) -> None:
+    [line] = lines(client)
+    for _ in range(2):  # sent twice it counts once
+        answer = client.post(line["action"], {**line["form"], "quantity": wanted}, follow=True)
+        assert said(unescape(answer.content.decode())) == [f"You now hold {wanted} × Lamp."]
+    assert quantities(two_holds[0].product) == kept
+    assert stock(two_holds[0].product) == 10 - wanted
+    assert Reservation.objects.get(pk=two_holds[1].pk).quantity == kept[-1]
+
+
+def test_more_of_a_line_adds_a_hold_once(client: Client, two_holds: list[Reservation]) -> None:
+    [line] = lines(client)
+    for _ in range(2):
+        client.post(line["action"], {**line["form"], "quantity": 6})
+    assert quantities(two_holds[0].product) == [2, 3, 1]
+    assert lines(client)[0]["sum"] == "6 × €10.00 = €60.00"
+
+
+def test_an_old_form_changes_nothing_though_the_number_of_units_is_the_same_again(
+    client: Client, two_holds: list[Reservation]
+) -> None:
+    [old] = lines(client)
+    client.post(old["action"], {**old["form"], "quantity": 4})
+    [line] = lines(client)
+    client.post(line["action"], {**line["form"], "quantity": 5})
+    answer = client.post(old["action"], {**old["form"], "quantity": 4})
+    assert answer.status_code == 409
+    assert "You hold 5 × Lamp now" in error(answer)
+    assert sum(quantities(two_holds[0].product)) == 5
+
+
+def test_removing_a_line_lets_go_of_what_it_showed_and_of_nothing_else(
+    client: Client, reserve: Reserve, two_holds: list[Reservation]
+) -> None:
+    [line] = lines(client)
+    reserve(two_holds[0].product, 1)  # in another tab
+    client.get("/basket/")
+    for _ in range(2):
+        answer = client.post(line["action"], {**line["form"], "remove": "1"}, follow=True)
+        assert said(unescape(answer.content.decode())) == [
+            "5 × Lamp removed from your basket. You still hold 1."
+        ]
+    assert quantities(two_holds[0].product) == [1]
+
+
+def test_removing_by_the_address_alone_removes_the_line(
+    client: Client, two_holds: list[Reservation]
+) -> None:
+    client.post(f"/basket/holds/{two_holds[0].pk}/", {"remove": "1"})
+    assert stock(two_holds[0].product) == 10
+
+
+def test_a_line_of_which_a_part_is_over_says_so_and_changes_nothing(
+    client: Client, two_holds: list[Reservation]
+) -> None:
+    [line] = lines(client)
+    lapse(two_holds[0])
+    answer = client.post(line["action"], {**line["form"], "quantity": 4})
+    assert answer.status_code == 409
+    assert error(answer) == "Your time for 2 × Lamp is over. You hold 3 × Lamp now."
+    assert quantities(two_holds[0].product) == [3]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lines_changed_in_many_tabs_at_once_lose_and_gain_no_units(
+    client: Client, two_holds: list[Reservation]
+) -> None:
+    [line] = lines(client)
+    tabs = [Client() for _ in range(6)]
+    for tab in tabs:
+        tab.cookies["buyer"] = client.cookies["buyer"].value
+    forms: list[dict[str, Any]] = [{"quantity": 4}, {"quantity": 1}, {"remove": "1"}] * 2
+    results = at_once(
+        [
+            partial(tab.post, line["action"], {**line["form"], **form})
+            for tab, form in zip(tabs, forms, strict=True)
+        ]
+    )
+    assert {result.status_code for result in results} <= {302, 409}
+    assert quantities(two_holds[0].product) == []  # a removal takes all that is left, whenever
+    assert stock(two_holds[0].product) == 10
 
 
 # Time

@@ -1,0 +1,106 @@
+"""What has become of a buyer's holds, by the database and its clock, and how that is said."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db.models import BooleanField, ExpressionWrapper, F, Q
+from django.db.models.functions import Now
+
+from inventory.models import Reservation
+from shop.models import Order
+
+
+class Fate(enum.Enum):
+    """Where the units of a hold are now."""
+
+    IN_BASKET = enum.auto()
+    OVER = enum.auto()
+    """Its time has ended, whether or not somebody has taken the units back by now."""
+    REMOVED = enum.auto()
+    """It was taken out of the basket in its time, by the buyer or by the staff."""
+    IN_ORDER = enum.auto()
+    """It is a line of an order, whatever has become of that one."""
+    SOLD = enum.auto()
+
+
+@dataclass(frozen=True)
+class HoldNow:
+    """A hold, and what has become of it by now."""
+
+    hold: Reservation
+    """With its product."""
+    fate: Fate
+    order: Order | None = None
+    """The one that it is in."""
+
+    @property
+    def is_in_basket(self) -> bool:
+        return self.fate is Fate.IN_BASKET
+
+    @property
+    def units(self) -> str:
+        """Such as ``2 × Lamp``."""
+        return f"{self.hold.quantity} × {self.hold.product.name}"
+
+    def __str__(self) -> str:
+        """A sentence that says where the units are."""
+        one = self.hold.quantity == 1
+        match self.fate:
+            case Fate.IN_BASKET:
+                return f"You hold {self.units}."
+            case Fate.OVER:
+                return f"Your time for {self.hold.product.name if one else self.units} is over."
+            case Fate.REMOVED:
+                return f"{self.units} {'was' if one else 'were'} removed from your basket."
+            case Fate.SOLD:
+                return f"{self.hold.product.name} has been paid for by now."
+        assert self.order is not None
+        return in_order(self.hold.product.name, self.order)
+
+
+def in_order(name: str, order: Order) -> str:
+    """A sentence that says in which order something is, or was."""
+    if order.state in (Order.State.CANCELLED, Order.State.REFUNDED):
+        return f"{name} was in your order {order.number}, which is {order.get_state_display()}."
+    return f"{name} is in your order {order.number} already."
+
+
+def look_up(buyer: str, hold_ids: Collection[UUID]) -> list[HoldNow]:
+    """What has become of these holds of the buyer, the oldest first; others are left out."""
+    found: Collection[Any] = (
+        Reservation.objects.of_buyer(buyer)
+        .filter(pk__in=hold_ids)
+        .select_related("product", "order_line__order")
+        .annotate(
+            time_is_over=_is_true(Q(expires_at__lte=Now())),
+            ended_in_time=_is_true(Q(decided_at__lt=F("expires_at"))),
+        )
+        .order_by("created_at", "pk")
+    )
+    return [HoldNow(hold, _fate(hold), _order_of(hold)) for hold in found]
+
+
+def _is_true(condition: Q) -> ExpressionWrapper[Any]:
+    return ExpressionWrapper(condition, output_field=BooleanField())
+
+
+def _order_of(hold: Any) -> Order | None:
+    return hold.order_line.order if hasattr(hold, "order_line") else None
+
+
+def _fate(hold: Any) -> Fate:
+    if _order_of(hold):
+        return Fate.IN_ORDER
+    match hold.status:
+        case Reservation.Status.SOLD:
+            return Fate.SOLD
+        case Reservation.Status.HELD:
+            return Fate.OVER if hold.time_is_over else Fate.IN_BASKET
+        case Reservation.Status.RELEASED if hold.ended_in_time:
+            return Fate.REMOVED
+    return Fate.OVER

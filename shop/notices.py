@@ -1,0 +1,185 @@
+"""What the next page says of what was done to holds.
+
+A sentence that is written when something is done may be read much later: the browser was closed
+before the page came, a form was sent again, the time has run out meanwhile. So only what was done
+is kept for the next page. The words are made when they are shown, from what is in the database
+then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.messages.storage.base import Message
+from django.http import HttpRequest
+from django.urls import reverse
+
+from shop import money
+from shop.basket import units, units_of_line
+from shop.hold_fates import Fate, HoldNow, look_up
+
+KIND = "holds "
+ELSEWHERE = "Your basket has changed."  # where only the text is shown: the admin
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for the top of a page."""
+
+    level: str
+    """``success``, ``info``, ``warning`` or ``error``."""
+    text: str
+    address: str = ""
+    """Where it leads to, if anywhere."""
+    link: str = ""
+    """What the link to there is called."""
+    ended: UUID | None = None
+    """The hold of which it says that the time is over; the basket's page says so by itself."""
+
+
+# What was done
+
+
+def leave_reserved(
+    request: HttpRequest, hold_id: UUID, *, wanted: int, seen_price: Decimal | None, more: bool
+) -> None:
+    """A hold of ``wanted`` units was made, now or when the form was sent before.
+
+    ``seen_price`` is what a unit cost on the page; ``more``: others of the product were held.
+    """
+    price = None if seen_price is None else str(seen_price)
+    _leave(request, "reserved", str(hold_id), wanted, price, more)
+
+
+def leave_changed(request: HttpRequest, hold_id: UUID) -> None:
+    """The number of units was changed of the line that this hold is of."""
+    _leave(request, "changed", str(hold_id))
+
+
+def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
+    """These holds of one product were removed, if they were in the basket."""
+    _leave(request, "removed", [str(each) for each in hold_ids])
+
+
+def _leave(request: HttpRequest, *done: object) -> None:
+    messages.info(request, ELSEWHERE, extra_tags=KIND + json.dumps(done))
+
+
+# What is said of it
+
+
+def pending(request: HttpRequest, buyer: str) -> list[Notice]:
+    """What is to be said on the page that is being made; it is said once."""
+    notices: dict[Notice, None] = {}  # each once: a form that was sent twice left two
+    for message in messages.get_messages(request):
+        notices |= dict.fromkeys(_notices(message, buyer))
+    return list(notices)
+
+
+def _notices(message: Message, buyer: str) -> list[Notice]:
+    tags = message.extra_tags or ""
+    if not tags.startswith(KIND):
+        return [Notice(message.level_tag, str(message))]
+    done, *arguments = json.loads(tags.removeprefix(KIND))
+    return WORDS[done](buyer, *arguments)
+
+
+def _reserved(
+    buyer: str, hold_id: str, wanted: int, seen_price: str | None, more: bool
+) -> list[Notice]:
+    for now in look_up(buyer, [UUID(hold_id)]):
+        if not now.is_in_basket:
+            return [_no_longer(now)]
+        if now.hold.quantity != wanted:
+            return [_sent_before(now)]
+        return [_in_basket(now, None if seen_price is None else Decimal(seen_price), more)]
+    return []
+
+
+def _in_basket(now: HoldNow, seen_price: Decimal | None, more: bool) -> Notice:
+    several = now.hold.quantity > 1
+    done = f"{now.units} reserved for you."
+    if more:
+        done = f"{now.units} added, with a time of {'their' if several else 'its'} own."
+    price = f"{_amount(now.hold.unit_price)}{' each' if several else ''}"
+    if seen_price in (None, now.hold.unit_price):
+        return Notice("success", f"{done} The price is {price}.")
+    them = "them" if several else "it"
+    return Notice(
+        "warning",
+        f"{done} The price is now {price}; the page showed {_amount(seen_price)}. If you don't "
+        f"want {them} at this price, remove {them}.",
+    )
+
+
+def _amount(amount: Decimal | None) -> str:
+    return money.formatted(amount or Decimal(0), settings.SHOP_CURRENCY)
+
+
+def _sent_before(now: HoldNow) -> Notice:
+    """It has another number of units than the form asked for, or than it had."""
+    name = now.hold.product.name
+    return Notice(
+        "info",
+        f"This form for {name} was sent before, and counts once: you hold {now.units} from it. "
+        "To reserve more, use the form on its page.",
+        *_to_product(now),
+    )
+
+
+def _no_longer(now: HoldNow) -> Notice:
+    """It was reserved, just now or long ago, and is no longer in the basket."""
+    return _where(now, f"You reserved {now.units} before. {now}")
+
+
+def _where(now: HoldNow, text: str = "") -> Notice:
+    """Where the units are, if they aren't in the basket, and the way to there."""
+    text = text or str(now)
+    if now.order:
+        page = reverse("order", args=[now.order.token])
+        return Notice("warning", text, page, f"See order {now.order.number}")
+    ended = now.hold.pk if now.fate is Fate.OVER else None
+    return Notice("warning", text, *_to_product(now), ended)
+
+
+def _to_product(now: HoldNow) -> tuple[str, str]:
+    product = now.hold.product
+    if not product.is_active:
+        return "", ""
+    return reverse("product", args=[product.slug]), "Reserve again"
+
+
+def _changed(buyer: str, hold_id: str) -> list[Notice]:
+    for now in look_up(buyer, [UUID(hold_id)]):
+        line = units_of_line(now.hold)
+        if not line:
+            return [_where(now)]
+        return [Notice("success", f"You now hold {line} × {now.hold.product.name}.")]
+    return []
+
+
+def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
+    holds = look_up(buyer, [UUID(each) for each in hold_ids])
+    removed = sum(now.hold.quantity for now in holds if now.fate is Fate.REMOVED)
+    notices = [_where(now) for now in holds if now.fate is not Fate.REMOVED]
+    if removed:
+        product = holds[0].hold.product
+        text = f"{removed} × {product.name} removed from your basket."
+        left = units(buyer, product)
+        if left:
+            text += f" You still hold {left}."
+        notices.insert(0, Notice("success", text))
+    return notices
+
+
+WORDS: dict[str, Callable[..., list[Notice]]] = {
+    "reserved": _reserved,
+    "changed": _changed,
+    "removed": _removed,
+}
