@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import reduce
 from operator import or_
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.models import Exists, F, ForeignObjectRel, OuterRef, Q
@@ -69,12 +69,14 @@ def reserve(
     hold_for: timedelta | None = None,
     strategy: Strategy | str | None = None,
     pay: Pay = no_payment,
+    reservation_id: UUID | None = None,
 ) -> Reservation:
     """Hold ``quantity`` units of ``product`` for ``buyer`` (an opaque key) and return the hold.
 
     A second request with the same ``idempotency_key`` changes nothing, and returns the first
     one's reservation, whatever has become of it. ``hold_for`` is by default the setting's,
     ``strategy`` the product's; ``pay`` is for flash sales (see ``Strategy.take``).
+    ``reservation_id`` is a new, random id for a caller who must know it before the hold is there.
 
     Raises InvalidQuantity, InsufficientStock, NotForSale, BuyerLimitExceeded,
     IdempotencyKeyReused, TooMuchContention or CannotJoinTransaction; then nothing was changed.
@@ -89,6 +91,7 @@ def reserve(
         strategy=chosen.slug,
         idempotency_key=idempotency_key,
         max_per_buyer=product.max_per_buyer,
+        reservation_id=reservation_id or uuid4(),
     )
     try:
         return chosen.take(request, pay)

@@ -29,8 +29,8 @@ from inventory.exceptions import (
 )
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
-from shop import availability, money, refusals
-from shop.exceptions import HoldInOrder
+from shop import availability, hoarding, money, refusals
+from shop.exceptions import HoldInOrder, LimitPerAddress
 from shop.hold_fates import Fate, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
 from shop.order_lines import grouped
@@ -172,11 +172,11 @@ def find(buyer: str, hold_id: UUID) -> Reservation:
     return Reservation.objects.of_buyer(buyer).select_related("product").get(pk=hold_id)
 
 
-def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reservation:
+def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: str) -> Reservation:
     """Put ``quantity`` units of ``product`` into the buyer's basket, and return the hold.
 
     ``key`` comes from the form: sent twice, it changes nothing the second time, and returns the
-    first one's hold, whatever has become of it.
+    first one's hold, whatever has become of it. ``address`` is the network address that asks.
 
     Raises Refused; then nothing was changed.
     """
@@ -190,7 +190,9 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID) -> Reserv
     _check_limits(before.quantities, [quantity])
     _check_value(before.value + quantity * product.price)
     with in_plain_words(product, buyer), refusals.on_record(product, quantity):
-        hold = reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
+        hold = hoarding.reserve(
+            product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
+        )
     try:
         after = of_buyer(buyer)
         _check_limits(after.quantities)
@@ -223,7 +225,13 @@ def _check_value(goods: Decimal) -> None:
 
 
 def change(
-    hold: Reservation, quantity: int, *, seen: int, key: UUID, shown: Collection[UUID] = ()
+    hold: Reservation,
+    quantity: int,
+    *,
+    seen: int,
+    key: UUID,
+    address: str,
+    shown: Collection[UUID] = (),
 ) -> Reservation | None:
     """Change how many units the basket has of a line; return the hold that was added, if any.
 
@@ -242,7 +250,7 @@ def change(
     if not _is_as_seen(line, hold, seen, shown):
         raise Refused(_what_changed(hold, line, shown))
     if quantity > seen:
-        return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key)
+        return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key, address=address)
     with in_plain_words(hold.product, hold.buyer):
         try:
             shrink_holds(hold.buyer, line, seen - quantity, seen=seen)
@@ -295,7 +303,7 @@ def in_plain_words(product: Product, buyer: str) -> Iterator[None]:
         yield
     except InventoryError as error:
         raise Refused(_plain(error, product, buyer)) from error
-    except HoldInOrder as error:
+    except (HoldInOrder, LimitPerAddress) as error:
         raise Refused(str(error)) from error
 
 

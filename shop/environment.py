@@ -83,6 +83,21 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     return cast
 
 
+def whole_number_or_off(least: int, most: int) -> Callable[[str], int | None]:
+    """A ``cast`` for whole numbers from ``least`` to ``most``; ``off`` is no limit."""
+    number = whole_number(least, most)
+
+    def cast(value: str) -> int | None:
+        if value == "off":
+            return None
+        try:
+            return number(value)
+        except ValueError:
+            raise ValueError(f"it must be a whole number from {least} to {most}, or off.") from None
+
+    return cast
+
+
 def time_zone(value: str) -> str:
     """A ``cast`` for the name of a time zone."""
     try:

@@ -36,6 +36,10 @@ class LimitPerCustomer(ShopError):
     """The customer's e-mail address would get more units than the product allows."""
 
 
+class LimitPerAddress(ShopError):
+    """The buyer's network address would hold more units than the shop allows."""
+
+
 class KeyReused(ShopError):
     """The key of one request came with another one's order."""
 

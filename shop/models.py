@@ -331,6 +331,29 @@ class PaymentEvent(models.Model):
         return f"{self.provider} {self.event_id}"
 
 
+class HoldAddress(models.Model):
+    """From which network address a hold was asked for, as long as it is held (``hoarding``).
+
+    It is written before the reservation, whose id it bears: so no foreign key. Until the
+    reservation is there, it stands for the units asked for.
+    """
+
+    reservation_id = models.UUIDField(primary_key=True)
+    network = models.CharField(max_length=43, help_text="An IPv4 address, or an IPv6 network.")
+    quantity = models.PositiveIntegerField(help_text="Units asked for.")
+    claimed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ()
+        indexes = [
+            # What an address holds (hoarding.py).
+            models.Index(name="hold_address_network", fields=["network"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} units from {self.network}"
+
+
 class Refusal(models.Model):
     """A buyer was told that there are too few units (``shop.refusals``)."""
 

@@ -109,6 +109,7 @@ class ServedShop:
             "DATABASE_URL": url_of(connection.settings_dict),
             "PAGES_PER_ADDRESS": "off",  # all buyers come from this machine
             "POSTS_PER_ADDRESS": "off",
+            "MOST_UNITS_PER_ADDRESS": "off",
             **(variables or {}),
         }
         self._programs: list[subprocess.Popen[bytes]] = []

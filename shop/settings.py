@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from shop import admin_look, database, limits, money, secret_key
-from shop.environment import Environment, time_zone, whole_number
+from shop.environment import Environment, time_zone, whole_number, whole_number_or_off
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -160,7 +160,7 @@ LOGGING = {
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 
-# Limits against abuse (shop/limits.py, shop/basket.py)
+# Limits against abuse (shop/limits.py, shop/hoarding.py, shop/basket.py)
 
 IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES = {"default": env("CACHE_URL", cast=limits.cache, default=IN_EACH_PROCESS)}
@@ -169,7 +169,10 @@ POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
-MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=100)
+MOST_UNITS_PER_ADDRESS = env(
+    "MOST_UNITS_PER_ADDRESS", cast=whole_number_or_off(1, 10**6), default=60
+)
+MOST_UNITS_PER_BUYER = env("MOST_UNITS_PER_BUYER", cast=whole_number(1, 10**6), default=20)
 MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), default=20)
 
 # Orders and payment

@@ -20,7 +20,7 @@ from inventory import alerts as stock_alerts
 from inventory import conf, reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
-from shop import alerts, mail, orders, outbox, refunds, refusals
+from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,12 @@ def run_flash_sale(flash_sale_id: int) -> None:
 @app.task(queueing_lock="expire_lapsed")
 def expire_lapsed(timestamp: int) -> None:
     reservations.expire_lapsed()
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="forget_addresses")
+def forget_addresses(timestamp: int) -> None:
+    hoarding.forget_addresses()
 
 
 @app.periodic(cron=EVERY_MINUTE)

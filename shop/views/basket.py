@@ -15,6 +15,7 @@ from shop import notices
 from shop.buyer import ShopRequest
 from shop.checkout import unfinished_orders
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
+from shop.limits import client_address
 from shop.views.catalogue import show_product
 
 UNPROCESSABLE = 422
@@ -40,7 +41,13 @@ def holds(request: ShopRequest) -> HttpResponse:
         return show_product(request, product, form, UNPROCESSABLE)
     wanted = form.cleaned_data["quantity"]
     try:
-        hold = baskets.reserve(product, wanted, buyer=request.buyer, key=form.cleaned_data["key"])
+        hold = baskets.reserve(
+            product,
+            wanted,
+            buyer=request.buyer,
+            key=form.cleaned_data["key"],
+            address=client_address(request),
+        )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
         return show_product(request, product, form, CONFLICT)
@@ -76,7 +83,12 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
     sent = form.cleaned_data
     try:
         added = baskets.change(
-            hold, sent["quantity"], seen=sent["seen"], key=sent["key"], shown=sent["hold"]
+            hold,
+            sent["quantity"],
+            seen=sent["seen"],
+            key=sent["key"],
+            address=client_address(request),
+            shown=sent["hold"],
         )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))

@@ -36,7 +36,7 @@ from inventory.models import Product, Reservation, StockMovement
 from inventory.races import RaceFound, Run, explore
 from shop import buyer, checkout, holds, orders
 from shop.exceptions import NotInThisState, ShopError
-from shop.models import DemoBankCharge, Order, OrderLine, Payment, Refund
+from shop.models import DemoBankCharge, HoldAddress, Order, OrderLine, Payment, Refund
 from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import fields_of
@@ -47,6 +47,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 BUYER = "A" * 32
 EMPTIED = ["procrastinate_events", "procrastinate_jobs", "django_admin_log"]
+WITHOUT_NUMBERS = ["inventory_reservation", "shop_holdaddress"]
 # Whose rows are put back before each schedule; each refers to those after it.
 TABLES = [
     "shop_refund",
@@ -57,6 +58,7 @@ TABLES = [
     "shop_demobankrefund",
     "shop_demobankcharge",
     "shop_refusal",
+    "shop_holdaddress",
     "inventory_stockalert",
     "inventory_stockmovement",
     "inventory_reservation",
@@ -104,7 +106,7 @@ class Shop:
         numbered = [
             f"SELECT setval('{table}_id_seq', (SELECT coalesce(max(id), 0) + 1 FROM kept_{table}));"
             for table in TABLES
-            if table != "inventory_reservation"
+            if table not in WITHOUT_NUMBERS
         ] + [f"SELECT setval('{table}_id_seq', 1);" for table in EMPTIED]
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("".join(emptied + filled + numbered))
@@ -278,6 +280,7 @@ def last_unit(make_product: MakeProduct, strategy: str) -> Any:
     product = make_product(1, strategy=strategy, backstop=False)
 
     def setup() -> None:
+        HoldAddress.objects.all().delete()
         Reservation.objects.all().delete()
         Product.objects.filter(pk=product.pk).update(stock=1, version=1)
 

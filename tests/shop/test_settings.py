@@ -79,6 +79,8 @@ def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
         ("SHOP_CURRENCY", "JPY", "it must be a currency with two decimal places"),
         ("SHIPPING_COST", "4,90", "it must be an amount such as 4.90."),
         ("POSTS_PER_ADDRESS", "60", "it must be a number per s, m, h or d, such as 60/m, or off."),
+        ("MOST_UNITS_PER_ADDRESS", "0", "it must be a whole number from 1 to 1000000, or off."),
+        ("MOST_UNITS_PER_ADDRESS", "none", "it must be a whole number from 1 to 1000000, or off."),
         ("CACHE_URL", "garbage", "it must name a cache"),
         ("PROXIES", "-1", "it must be a whole number from 0 to 10."),
         ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
@@ -101,7 +102,7 @@ class TestDashboard:
         lamp = make_product(3)
         confirm(reserve(lamp, 2, buyer="A").pk)
         with pytest.raises(basket.Refused):
-            basket.reserve(lamp, 2, buyer="B", key="00000000-0000-0000-0000-000000000001")  # type: ignore[arg-type]
+            basket.reserve(lamp, 2, buyer="B", key=UUID(int=1), address="203.0.113.7")
         assert Refusal.objects.get().quantity == 2
         chart = admin.get(INDEX).context["hours"].data
         assert '"units sold", "data": [' + "0, " * 23 + "2]" in chart

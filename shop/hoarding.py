@@ -1,0 +1,196 @@
+"""What one network address may hold at a time, and who holds how much of a product.
+
+A buyer is a cookie, and a new one costs nothing: limits per buyer don't stop anybody who takes a
+new cookie each time. A network address costs more. An IPv6 customer has a whole /64 and takes any
+address in it, so the /64 counts as one.
+
+A request claims its units before it takes them. The claim bears the id of the reservation to be:
+it counts until the reservation is there, and then the reservation counts. Claims of one address
+wait for each other in PostgreSQL, so an address never holds more than the limit, not for an
+instant. A claim may come to nothing yet: a request that it stands in the way of waits for it, with
+no lock in hand, before it is refused.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Network, ip_address
+
+import pglock
+from django.conf import settings
+from django.db import Error, connection
+from django.db.models import Exists, OuterRef
+from django.db.models.functions import Now
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from shop.exceptions import LimitPerAddress
+from shop.models import HoldAddress
+
+PREFIX = 64  # bits of an IPv6 address: the least that a customer is given
+CLAIM_LASTS = timedelta(minutes=2)  # longer than any request; then whoever made it has crashed
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds: most claims last for milliseconds
+
+# Two statements in one round trip, and one transaction: the second one's snapshot is taken when
+# the first has got the lock. The lapsed count as held, since a checkout could still prolong them;
+# alive are those of which an address may be told that it has them.
+CLAIM = """
+    SELECT pg_advisory_xact_lock(%(lock)s);
+    WITH clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS now
+    ), counted AS MATERIALIZED (
+        SELECT
+            coalesce(sum(hold.quantity) FILTER (
+                WHERE hold.status = 'HELD' AND hold.expires_at > clock.now
+            ), 0)::int AS alive,
+            coalesce(sum(hold.quantity) FILTER (
+                WHERE hold.status = 'HELD' AND hold.expires_at <= clock.now
+            ), 0)::int AS lapsed,
+            coalesce(sum(address.quantity) FILTER (
+                WHERE hold.id IS NULL
+                    AND address.claimed_at > clock.now - make_interval(secs => %(lasts)s)
+            ), 0)::int AS claimed
+        FROM clock, shop_holdaddress AS address
+        LEFT JOIN inventory_reservation AS hold ON hold.id = address.reservation_id
+        WHERE address.network = %(network)s
+    ), claim AS (
+        INSERT INTO shop_holdaddress (reservation_id, network, quantity, claimed_at)
+        SELECT %(id)s, %(network)s, %(quantity)s, clock.now
+        FROM counted, clock
+        WHERE alive + lapsed + claimed + %(quantity)s <= %(most)s
+        RETURNING reservation_id
+    )
+    SELECT alive, lapsed, claimed, EXISTS (SELECT FROM claim) FROM counted
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """How an attempt to claim units went, and what the address had at that instant, in units."""
+
+    alive: int
+    """In holds that are alive."""
+    lapsed: int
+    """In holds whose time is over, and that nobody has taken back yet."""
+    claimed: int
+    """Asked for by requests that have no answer yet."""
+    is_granted: bool
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv4 address itself, the /64 of an IPv6 one.
+
+    >>> network_of("2001:db8:1:2:3:4:5:6")
+    '2001:db8:1:2::/64'
+    """
+    parsed = ip_address(address)
+    if parsed.version == 4:
+        return str(parsed)
+    return str(IPv6Network((int(parsed), PREFIX), strict=False))
+
+
+def reserve(
+    product: Product, quantity: int, *, address: str, buyer: str, idempotency_key: str
+) -> Reservation:
+    """Reserve as ``inventory.reservations.reserve``, within what the address may hold.
+
+    Raises LimitPerAddress, and what that raises; then nothing was changed.
+    """
+    most: int | None = settings.MOST_UNITS_PER_ADDRESS
+    if most is None:
+        return reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
+    reservation_id = uuid.uuid4()
+    try:
+        _claim(reservation_id, network_of(address), quantity, most)
+    except LimitPerAddress:
+        # The first request of a double click may be what has used the limit up.
+        earlier = product.reservations.filter(idempotency_key=idempotency_key, buyer=buyer).first()
+        if earlier is None:
+            raise
+        return earlier
+    hold = None
+    try:
+        hold = reservations.reserve(
+            product,
+            quantity,
+            buyer=buyer,
+            idempotency_key=idempotency_key,
+            reservation_id=reservation_id,
+        )
+    finally:
+        # Refused; or it is the hold of an earlier request, which has a claim of its own.
+        if hold is None or hold.pk != reservation_id:
+            with suppress(Error):  # without the database, the claim ends by itself
+                HoldAddress.objects.filter(pk=reservation_id).delete()
+    return hold
+
+
+def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> None:
+    """Claim these units for the network. Raises LimitPerAddress."""
+    pauses = iter(PAUSES)
+    while not (claim := _try_to_claim(reservation_id, network, quantity, most)).is_granted:
+        if claim.alive + quantity > most:
+            raise LimitPerAddress(_too_many(claim.alive, most))
+        if claim.lapsed:
+            _take_back_lapsed(network)
+        elif (pause := next(pauses, None)) is not None:
+            time.sleep(pause)
+        else:
+            raise LimitPerAddress(
+                "Others are reserving from your internet connection right now. Please try once "
+                "more."
+            )
+
+
+def _try_to_claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> Claim:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            CLAIM,
+            {
+                "lock": pglock.advisory(f"holds of address {network}").int_lock_id,
+                "id": reservation_id,
+                "network": network,
+                "quantity": quantity,
+                "most": most,
+                "lasts": CLAIM_LASTS.total_seconds(),
+            },
+        )
+        cursor.nextset()
+        return Claim(*cursor.fetchone())
+
+
+def _too_many(alive: int, most: int) -> str:
+    if not alive:
+        return f"At most {most} units can be reserved from one internet connection at a time."
+    return (
+        f"{alive} units are reserved from your internet connection already, and at most {most} "
+        "can be at a time. Other people may share it with you. Buy or remove some, or try again "
+        "in a few minutes."
+    )
+
+
+def _take_back_lapsed(network: str) -> None:
+    """Take back the lapsed holds of the products of which the network has such ones."""
+    of_network = HoldAddress.objects.filter(network=network).values("reservation_id")
+    lapsed = Reservation.objects.lapsed().filter(pk__in=of_network).order_by("product_id")
+    for product_id in lapsed.values_list("product_id", flat=True).distinct():
+        reservations.expire_lapsed(product_id)
+
+
+def forget_addresses() -> int:
+    """Delete the addresses of what is held no more, and of claims that came to nothing.
+
+    Addresses are personal data: they are kept as long as they count. Returns how many.
+    """
+    reservation = Reservation.objects.filter(pk=OuterRef("reservation_id"))
+    ended = HoldAddress.objects.filter(
+        Exists(reservation.exclude(status=Reservation.Status.HELD))
+    ).delete()
+    given_up = HoldAddress.objects.filter(
+        ~Exists(reservation), claimed_at__lt=Now() - CLAIM_LASTS
+    ).delete()
+    return ended[0] + given_up[0]
