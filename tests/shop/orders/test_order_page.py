@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.db.models.functions import Now
 from django.test import Client
 
 from inventory import reservations
-from inventory.models import Reservation
+from inventory.models import Product, Reservation
 from shop import checkout, orders, payments, refunds, standing
 from shop.models import DemoBankCharge, Order, Payment, Refund
 from shop.payments import ProviderUnavailable
@@ -465,3 +465,27 @@ def test_messages_of_a_provider_are_never_too_many(settings: Any) -> None:
     settings.POSTS_PER_ADDRESS = "1/h"
     answers = [Client().post("/payments/demo/events/").status_code for _ in range(3)]
     assert answers == [400, 400, 400]
+
+
+# What is said of money and goods is what the books say
+
+
+def test_taken_back_goods_that_were_free_are_not_called_refunded_money(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    settings.SHIPPING_COST = Decimal(0)
+    ada = Shopper()
+    order, _ = ada.order(make_product(2, price=Decimal(0)))
+    assert "There is no money left to give back" in ada.get(f"{page_of(order)}cancellation/")
+    orders.refund(order.pk, restock=True)
+    assert "your money" not in ada.look(order)
+
+
+def test_a_cancelled_order_of_a_product_that_is_switched_off_is_not_called_on_sale(
+    make_product: MakeProduct,
+) -> None:
+    ada, product = Shopper(), make_product(2)
+    order, _ = ada.order(product)
+    Product.objects.filter(pk=product.pk).update(is_active=False)
+    ada.cancel(order)
+    assert "on sale" not in ada.look(order)
