@@ -98,7 +98,8 @@ class Product(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="How many units one buyer may hold and have bought. Empty: no limit.",
+        help_text="How many units one buyer may hold and have bought. Units that came back or "
+        "were refunded don’t count. Empty: no limit.",
     )
     strategy = models.CharField(
         max_length=32,

@@ -90,6 +90,7 @@ class Shop:
         self.line = OrderLine.objects.get(order=self.paid)
         self.hold = reservations.reserve(self.product, 2, buyer=BUYER)
         self.key = str(uuid.UUID(int=1))
+        self.seen = Decimal(0)  # of the paid order's money, given back
 
     def keep(self) -> None:
         """Remember all rows as they are now."""
@@ -137,8 +138,16 @@ class Shop:
         with suppress(NotInThisState):
             checkout.start_payment(self.pending.pk, return_url=steps.RETURN_URL)
 
-    def refund(self) -> Order:
-        return orders.refund(self.paid.pk, units={self.line.pk: 1}, restock=True, seen=Decimal(0))
+    def refund(self, *, restock: bool = True) -> Order:
+        units = {self.line.pk: 1}
+        return orders.refund(self.paid.pk, units=units, restock=restock, seen=self.seen)
+
+    def refund_one_off_sale(self) -> None:
+        orders.refund(self.paid.pk, units={self.line.pk: 1})
+        self.seen = self.product.price
+
+    def restock(self) -> Order:
+        return orders.restock(self.paid.pk, {self.line.pk: 1}, seen_units=0)
 
     def client(self) -> Client:
         client = Client()
@@ -207,19 +216,33 @@ ENDPOINTS: dict[str, Callable[[Shop], object]] = {
     "GET order": lambda shop: shop.client().get(reverse("order", args=[shop.pending.token])),
     "POST product in the admin": lambda shop: shop.save_in_admin(),
 }
-ACTIONS = {**FUNCTIONS, **ENDPOINTS}
+# Raced only against what meets the same order.
+RESTOCKS: dict[str, Callable[[Shop], object]] = {
+    "restock": lambda shop: shop.restock(),
+    "refund off sale": lambda shop: shop.refund(restock=False),
+}
+MEETS_RESTOCK = ["restock", "refund", "refund off sale", "cancel paid", "ship"]
+ACTIONS = {**FUNCTIONS, **ENDPOINTS, **RESTOCKS}
 
 
 def pairs(names: dict[str, Any]) -> list[tuple[str, str]]:
     return list(itertools.combinations_with_replacement(names, 2))
 
 
-def look_at(make_product: MakeProduct, one: str, other: str, **options: Any) -> None:
+def look_at(
+    make_product: MakeProduct,
+    one: str,
+    other: str,
+    *,
+    prepare: Callable[[Shop], object] = lambda shop: None,
+    **options: Any,
+) -> None:
     product = make_product(0, strategy="single_statement", price=Decimal("10.00"))
     shop = Shop(product)
 
     def setup() -> None:
         shop.open()
+        prepare(shop)
         if "POST product in the admin" in (one, other):
             shop.open_form()
 
@@ -247,6 +270,11 @@ def look_at(make_product: MakeProduct, one: str, other: str, **options: Any) -> 
 @pytest.mark.parametrize(("one", "other"), pairs(FUNCTIONS))
 def test_two_functions_at_once(make_product: MakeProduct, one: str, other: str) -> None:
     look_at(make_product, one, other, max_preemptions=2 if THOROUGH else 1)
+
+
+@pytest.mark.parametrize("other", MEETS_RESTOCK)
+def test_units_put_back_on_sale_at_once(make_product: MakeProduct, other: str) -> None:
+    look_at(make_product, "restock", other, prepare=Shop.refund_one_off_sale, max_preemptions=2)
 
 
 @pytest.mark.parametrize(("one", "other"), pairs(ENDPOINTS))
