@@ -1,4 +1,4 @@
-"""What the next page says of what was done to holds.
+"""What the next page says of what was done, to holds and to orders.
 
 A sentence that is written when something is done may be read much later: the browser was closed
 before the page came, a form was sent again, the time has run out meanwhile. So only what was done
@@ -23,9 +23,11 @@ from django.urls import reverse
 from shop import money
 from shop.basket import units, units_of_line
 from shop.hold_fates import Fate, HoldNow, look_up
+from shop.models import Order
+from shop.standing import Situation, Standing, as_recorded
 
-KIND = "holds "
-ELSEWHERE = "Your basket has changed."  # where only the text is shown: the admin
+KIND = "done "
+ELSEWHERE = "Something was done in the shop."  # where only the text is shown: the admin
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,16 @@ def leave_changed(request: HttpRequest, hold_id: UUID) -> None:
 def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
     """These holds of one product were removed, if they were in the basket."""
     _leave(request, "removed", [str(each) for each in hold_ids])
+
+
+def leave_unpayable(request: HttpRequest, order: Order) -> None:
+    """The order could not be paid, since its holds can't be kept any longer."""
+    _leave(request, "unpayable", order.pk)
+
+
+def leave_unreachable(request: HttpRequest, order: Order) -> None:
+    """The order could not be paid, since the bank could not be reached."""
+    _leave(request, "unreachable", order.pk)
 
 
 def _leave(request: HttpRequest, *done: object) -> None:
@@ -178,8 +190,36 @@ def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     return notices
 
 
+def _unpayable(buyer: str, order_id: int) -> list[Notice]:
+    """Nothing, if it has been paid or closed meanwhile: the order's page says that."""
+    words = {
+        Situation.GONE: "it can't be paid any more, and nothing was charged.",
+        Situation.PAYING_TOO_LATE: "no other payment can be begun.",
+    }
+    found = _standing(order_id)
+    if found is None or found.situation not in words:
+        return []
+    return [Notice("error", f"Your time for this order is over: {words[found.situation]}")]
+
+
+def _unreachable(buyer: str, order_id: int) -> list[Notice]:
+    found = _standing(order_id)
+    if found is None or not found.can_be_paid:
+        return []
+    kept = " Your order is kept for you:" if found.seconds_left else " You can"
+    words = f"The bank can't be reached at the moment.{kept} try to pay once more in a minute."
+    return [Notice("error", words)]
+
+
+def _standing(order_id: int) -> Standing | None:
+    order = Order.objects.filter(pk=order_id).first()
+    return as_recorded(order) if order else None
+
+
 WORDS: dict[str, Callable[..., list[Notice]]] = {
     "reserved": _reserved,
     "changed": _changed,
     "removed": _removed,
+    "unpayable": _unpayable,
+    "unreachable": _unreachable,
 }

@@ -11,7 +11,7 @@ from datetime import timedelta
 from django.db.models import F, Min
 from django.db.models.functions import Now
 
-from inventory.models import Reservation
+from inventory.models import Product, Reservation
 from shop import checkout, orders
 from shop.models import Order, Payment, Refund
 from shop.payments import ProviderUnavailable
@@ -47,6 +47,19 @@ CLOSED = {
     Order.State.SHIPPED: Situation.SHIPPED,
     Order.State.CANCELLED: Situation.CANCELLED,
 }
+IN_SHORT = {
+    Situation.UNPAID: "waiting for payment",
+    Situation.PAYING: "waiting for the bank's answer",
+    Situation.DECLINED: "payment declined, you can try again",
+    Situation.LATE: "not paid in its time, you can still try",
+    Situation.GONE: "not paid in its time",
+    Situation.PAYING_TOO_LATE: "its time is over, waiting for the bank's answer",
+    Situation.PAID: "paid",
+    Situation.SHIPPED: "shipped",
+    Situation.CANCELLED: "cancelled",
+    Situation.GOODS_GONE: "paid too late, refunded",
+    Situation.REFUNDED: "refunded",
+}
 PAYABLE = {Situation.UNPAID, Situation.PAYING, Situation.DECLINED, Situation.LATE}
 
 
@@ -67,6 +80,11 @@ class Standing:
     def can_be_paid(self) -> bool:
         """Whether to offer it: what can't be delivered is never charged a second time."""
         return self.situation in PAYABLE
+
+    @property
+    def in_short(self) -> str:
+        """The situation in a few words, for a list."""
+        return IN_SHORT[self.situation]
 
     @property
     def refund_for_lateness(self) -> Refund | None:
@@ -101,10 +119,20 @@ def look_up(token: str) -> Standing:
         except ProviderUnavailable as error:
             log.warning("Order %s could not be settled: %s", order.number, error)
             silent = True
-    return _standing(order, silent)
+    return as_recorded(order, provider_is_silent=silent)
 
 
-def _standing(order: Order, silent: bool) -> Standing:
+def unfinished(buyer: str, product: Product | None = None) -> list[Standing]:
+    """The buyer's orders that can still come to be paid, of all products or with this one."""
+    waiting = checkout.unfinished_orders(buyer)
+    if product is not None:
+        waiting = waiting.filter(lines__reservation__product=product).distinct()
+    stands = [as_recorded(order) for order in waiting]
+    return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
+
+
+def as_recorded(order: Order, *, provider_is_silent: bool = False) -> Standing:
+    """How the order stands by what the shop knows: nobody is asked."""
     payments = list(order.payments.all())
     refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
     has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
@@ -115,7 +143,7 @@ def _standing(order: Order, silent: bool) -> Standing:
         seconds_left=seconds_left,
         payments=payments,
         refunds=refunds,
-        provider_is_silent=silent,
+        provider_is_silent=provider_is_silent,
     )
 
 

@@ -11,9 +11,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product, Reservation
 from shop import basket as baskets
-from shop import notices
+from shop import notices, standing
 from shop.buyer import ShopRequest
-from shop.checkout import unfinished_orders
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
 from shop.limits import client_address
 from shop.views.catalogue import show_product
@@ -130,7 +129,7 @@ def show_basket(
         "notices": [notice for notice in said if not notice.ended],
         # A line that is there no more has no field to show it beside.
         "refused": form if form and changed not in basket.holds else None,
-        "unfinished": unfinished_orders(request.buyer),
+        "unfinished": standing.unfinished(request.buyer),
     }
     return render(
         request, "shop/_basket.html" if part else "shop/basket.html", context, status=status

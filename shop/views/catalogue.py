@@ -13,10 +13,9 @@ from django.views.decorators.http import require_safe
 
 from inventory import strategies
 from inventory.models import Product, ProductQuerySet
-from shop import basket, buyer
+from shop import basket, buyer, standing
 from shop.availability import in_stock, with_availability
 from shop.buyer import ShopRequest
-from shop.checkout import unfinished_orders
 from shop.forms import ReserveForm, SearchForm
 
 ON_A_PAGE = 12
@@ -93,9 +92,7 @@ def show_product(
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
         "held_by_you": basket.units(request.buyer, product),
-        "unfinished": unfinished_orders(request.buyer)
-        .filter(lines__reservation__product=product)
-        .distinct(),
+        "unfinished": standing.unfinished(request.buyer, product),
         "unsafe_strategy": None if strategy.is_safe else strategy,
     }
     return render(request, "shop/product_detail.html", context, status=status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -13,6 +12,7 @@ from django.views.decorators.http import require_http_methods
 from inventory.exceptions import ReservationEnded
 from shop import basket as baskets
 from shop import checkout as rules
+from shop import notices, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import HoldInOrder, NotInThisState, ShopError
 from shop.forms import CheckoutForm
@@ -68,7 +68,7 @@ def _show(
     context = {
         "basket": basket,
         "form": form,
-        "unfinished": rules.unfinished_orders(request.buyer),
+        "unfinished": standing.unfinished(request.buyer),
         **more,
     }
     return render(request, "shop/checkout.html", context, status=status)
@@ -82,14 +82,7 @@ def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:
     except NotInThisState:
         pass  # paid or closed by now, as its page says
     except ReservationEnded:
-        messages.error(
-            request,
-            "Your time for this order is over: it can't be paid any more, and nothing was charged.",
-        )
+        notices.leave_unpayable(request, order)
     except ProviderUnavailable:
-        messages.error(
-            request,
-            "The bank can't be reached at the moment. Your order is kept for you: try to pay once "
-            "more in a minute.",
-        )
+        notices.leave_unreachable(request, order)
     return redirect(page)

@@ -23,7 +23,8 @@ LAST_LOOK = 286  # tells htmx to stop asking
 def order_list(request: ShopRequest) -> HttpResponse:
     """The orders of this browser's buyer."""
     placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
-    return render(request, "shop/order_list.html", {"orders": placed})
+    stands = [standing.as_recorded(order) for order in placed]
+    return render(request, "shop/order_list.html", {"stands": stands})
 
 
 @require_safe

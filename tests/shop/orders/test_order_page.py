@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -27,6 +28,7 @@ from tests.shop.orders.pages import (
     text_of,
 )
 from tests.shop.orders.steps import (
+    choose_again,
     close_payment_time,
     do_jobs,
     lapse_all,
@@ -385,6 +387,89 @@ def test_the_address_is_told_to_no_other_site_search_engine_or_cache(
         assert headers["Referrer-Policy"] == "same-origin", address
         assert "noindex" in headers["X-Robots-Tag"], address
         assert "no-store" in headers["Cache-Control"], address
+
+
+def in_short(ada: Shopper) -> list[str]:
+    """What the list of orders says of each, the newest first."""
+    return re.findall(r"<strong>([^<]*)</strong></p>", ada.get("/orders/"))
+
+
+def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    assert in_short(ada) == ["waiting for the bank's answer"]
+    ada.choose(bank, Choice.DECLINE)
+    ada.look(order)
+    assert in_short(ada) == ["payment declined, you can try again"]
+    lapse_all(order)
+    assert in_short(ada) == ["not paid in its time, you can still try"]
+    hold_as_long_as_is_allowed(order)
+    assert in_short(ada) == ["not paid in its time"]
+    ada.cancel(order)
+    assert in_short(ada) == ["cancelled"]
+    paid, bank = ada.order(make_product())
+    ada.choose(bank)
+    ada.look(paid)
+    late, bank = ada.order(make_product())
+    lapse_all(late)
+    reservations.expire_lapsed()
+    assert in_short(ada) == [
+        "its time is over, waiting for the bank's answer",
+        "paid",
+        "cancelled",
+    ]
+    Product.objects.update(is_active=False)
+    choose_again(late.payments.get(), Choice.APPROVE)
+    ada.look(late)
+    assert in_short(ada)[0] == "paid too late, refunded"
+    assert set(standing.IN_SHORT) == set(standing.Situation)
+
+
+def test_what_can_not_be_paid_any_more_is_nowhere_called_waiting_for_its_payment(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    order, bank = ada.order(product)
+    places = ("/basket/", "/checkout/", f"/products/{product.slug}/")
+    ada.choose(bank, Choice.DECLINE)
+    ada.look(order)
+    for address in places:
+        assert f"{order.number}</strong> is not paid yet: its payment of" in ada.get(address)
+    lapse_all(order)
+    for address in places:
+        assert f"{order.number}</strong> is not paid yet, and its time is over" in ada.get(address)
+    hold_as_long_as_is_allowed(order)
+    for address in places:
+        assert order.number not in ada.get(address)
+
+
+def test_paying_when_it_is_too_late_does_not_call_a_payment_under_way_uncharged(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    lapse_all(order)
+    reservations.expire_lapsed()
+    answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
+    assert alerts(answer) == ["Your time for this order is over: no other payment can be begun."]
+
+
+def test_what_was_said_of_a_payment_is_not_said_when_it_is_true_no_more(
+    ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order, _ = ada.order(make_product())
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "status", unreachable)
+        ada.pay(order)  # the page that it leads to never comes
+    orders.cancel(order.pk)
+    assert alerts(ada.client.get("/orders/")) == []
+    order, _ = ada.order(make_product())
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "status", unreachable)
+        ada.pay(order)
+        lapse_all(order)
+        page = ada.client.get("/orders/")
+    assert alerts(page) == [
+        "The bank can't be reached at the moment. You can try to pay once more in a minute."
+    ]
 
 
 def test_your_orders_are_those_of_this_browser(ada: Shopper, make_product: MakeProduct) -> None:
