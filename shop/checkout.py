@@ -22,6 +22,7 @@ from inventory.locking import lock_reservations
 from inventory.models import Product, Reservation
 from inventory.reservations import prolong
 from shop import customer_limits, money, orders, payments
+from shop.address import Address
 from shop.exceptions import (
     BasketChanged,
     EmptyBasket,
@@ -41,7 +42,7 @@ def place_order(
     *,
     name: str,
     email: str,
-    address: str,
+    address: Address | str,
     idempotency_key: str,
     seen_total: Decimal | None = None,
 ) -> Order:
@@ -49,17 +50,15 @@ def place_order(
 
     The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
     give it wherever the basket may have changed since. A second request with the same
-    ``idempotency_key`` changes nothing, and returns the first one's order.
+    ``idempotency_key`` changes nothing, and returns the first one's order. An ``address`` in plain
+    text is taken as it is.
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
     LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
     """
     order = Order(
         buyer=buyer,
-        name=name.strip(),
-        email=email.strip(),
-        email_key=customer_limits.email_key(email),
-        address=address.strip(),
+        **_contact(name, email, address),
         idempotency_key=idempotency_key,
         currency=settings.SHOP_CURRENCY,
         shipping_cost=settings.SHIPPING_COST,
@@ -83,6 +82,21 @@ def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Ord
         # A double click waits here for the first one, and then finds its order.
         pglock.advisory(f"order {order.idempotency_key}", xact=True).acquire()
         return _earlier(order) or _place(order, ids, seen_total)
+
+
+def _contact(name: str, email: str, address: Address | str) -> dict[str, str]:
+    """The order's fields that say who gets it and where, without needless space."""
+    if isinstance(address, str):
+        address = Address(street=address)
+    return {
+        "name": name.strip(),
+        "email": email.strip(),
+        "email_key": customer_limits.email_key(email),
+        "street": str(Address(address.street)),
+        "postcode": address.postcode.strip(),
+        "town": address.town.strip(),
+        "country": address.country,
+    }
 
 
 def _earlier(order: Order) -> Order | None:

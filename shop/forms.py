@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from shop.address import Address, country_choices
 from shop.models import Order
 
 PRICE = re.compile(r"[0-9]{1,8}(\.[0-9]{1,2})?")
@@ -147,30 +149,43 @@ class _Textarea(_WithoutNul, forms.Textarea):
 
 
 class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """Who orders, and what the page showed: the holds, and the total in the shop's currency.
+    """Who orders and where it goes, and what the page showed: the holds, and the total.
 
     ``key`` marks one filling-in of the form: sent twice, it makes one order.
     """
 
     INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
+    TYPED = ["name", "email", "address", "postcode", "town", "country"]
 
     hold = IdsField(required=False)
     # More digits than an order's total can have: too large a basket is refused by its own name.
     seen_total = forms.DecimalField(max_digits=20, decimal_places=2, error_messages=INCOMPLETE)
     key = forms.UUIDField(error_messages=INCOMPLETE)
+    address = forms.CharField(
+        label="Street address",
+        max_length=1000,
+        help_text="Street and house number; a flat or a company in a second line.",
+        widget=_Textarea(attrs={"autocomplete": "street-address", "rows": 2}),
+        error_messages={"required": "Enter the street and the house number."},
+    )
+    country = forms.ChoiceField(
+        widget=forms.Select(attrs={"autocomplete": "country"}),
+        error_messages={
+            "required": "Choose the country that we send it to.",
+            "invalid_choice": "We don't send there: choose one of these countries.",
+        },
+    )
 
     class Meta:
         model = Order
-        fields = ["name", "email", "address"]
+        fields = ["name", "email", "postcode", "town", "country"]
         labels = {"email": "E-mail"}
-        help_texts = {
-            "email": "For the news of your order, and nothing else.",
-            "address": "Street, postcode, town and country, as on a parcel.",
-        }
+        help_texts = {"email": "For the news of your order, and nothing else."}
         widgets = {
             "name": _TextInput(attrs={"autocomplete": "name"}),
             "email": _EmailInput(attrs={"autocomplete": "email"}),
-            "address": _Textarea(attrs={"autocomplete": "street-address", "rows": 4}),
+            "postcode": _TextInput(attrs={"autocomplete": "postal-code"}),
+            "town": _TextInput(attrs={"autocomplete": "address-level2"}),
         }
         error_messages = {
             "name": {"required": "Enter the name to write on the parcel."},
@@ -178,20 +193,36 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
                 "required": "Enter your e-mail address, such as ada@example.org.",
                 "invalid": "Enter an e-mail address, such as ada@example.org.",
             },
-            "address": {"required": "Enter the address that we send it to."},
+            "postcode": {"required": "Enter the postcode, or a dash if there is none."},
+            "town": {"required": "Enter the town."},
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, label_suffix="", **kwargs)
+        countries: list[str] = settings.SHIP_TO_COUNTRIES
+        country = self.fields["country"]
+        assert isinstance(country, forms.ChoiceField)
+        country.choices = country_choices(countries)
+        country.initial = countries[0]
+        self.fields["postcode"].required = self.fields["town"].required = True
 
     def full_clean(self) -> None:
         """Check all that was sent; the page takes its reader to the first field that is wrong."""
         super().full_clean()
-        wrong = next((name for name in self.Meta.fields if name in self.errors), None)
+        wrong = next((name for name in self.TYPED if name in self.errors), None)
         if wrong:
             self.fields[wrong].widget.attrs["autofocus"] = True
 
     @property
+    def cleaned_address(self) -> Address:
+        """The address that was typed, if the form is valid."""
+        sent = self.cleaned_data
+        return Address(sent["address"], sent["postcode"], sent["town"], sent["country"])
+
+    @property
     def typed_fields(self) -> list[forms.BoundField]:
         """The fields that a buyer fills in."""
-        return [self[name] for name in self.Meta.fields]
+        return [self[name] for name in self.TYPED]
 
     @property
     def is_incomplete(self) -> bool:

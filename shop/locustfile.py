@@ -128,7 +128,10 @@ class Buyer(FastHttpUser):
         who = {
             "name": f"Buyer {number}",
             "email": f"buyer-{number}@example.org",
-            "address": "1 Market Street, Springfield",
+            "address": "1 Market Street",
+            "postcode": "10115",
+            "town": "Springfield",
+            "country": preselected(page),
         }
         fields = hidden_fields(page, FORM.format("/checkout/"), "checkout")
         with self.ask("POST", "/checkout/", "check out", {**fields, **who}) as answer:
@@ -183,6 +186,12 @@ def hidden_fields(page: str, form: str, name: str) -> dict[str, str]:
     if found is None:
         raise Failed(f"{name}: the page has no form to go on with: {problem_on(page)}")
     return {key: html.unescape(value) for key, value in HIDDEN.findall(found[1])}
+
+
+def preselected(page: str) -> str:
+    """The country with which the checkout's list begins."""
+    found = re.search(r'<option value="([A-Z]{2})" selected>', page)
+    return found[1] if found else ""
 
 
 def text_of(answer: ResponseContextManager) -> str:

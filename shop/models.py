@@ -12,6 +12,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
+from shop.address import Address
 from shop.order_lines import GroupedLine, grouped_order_lines
 
 no_nul = ProhibitNullCharactersValidator()
@@ -56,7 +57,11 @@ class Order(models.Model):
     email_key = models.CharField(
         max_length=254, editable=False, help_text="The address as limits per customer compare it."
     )
-    address = models.TextField(max_length=1000, validators=[no_nul])
+    # Of an order from before the address had parts, all of it is in ``street``.
+    street = models.TextField("street address", max_length=1000, validators=[no_nul])
+    postcode = models.CharField(max_length=20, blank=True, validators=[no_nul])
+    town = models.CharField(max_length=100, blank=True, validators=[no_nul])
+    country = models.CharField(max_length=2, blank=True, help_text="ISO code.")
     currency = models.CharField(max_length=3)
     shipping_cost = models.DecimalField(max_digits=10, decimal_places=2)
     total = models.DecimalField(
@@ -105,6 +110,11 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}, {self.get_state_display()}"
+
+    @property
+    def address(self) -> str:
+        """Where it goes, as people write it: in lines, with the country's name."""
+        return str(Address(self.street, self.postcode, self.town, self.country))
 
     @property
     def is_open(self) -> bool:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import admin_look, database, limits, money, secret_key
+from shop import address, admin_look, database, limits, money, secret_key
 from shop.environment import Environment, time_zone, whole_number, whole_number_or_off
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -150,6 +150,8 @@ INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
 SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
+# Where it is sent: ISO codes; the checkout begins with the first.
+SHIP_TO_COUNTRIES = env("SHIP_TO_COUNTRIES", cast=address.country_codes, default=address.EUROPE)
 # Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
 LOGGING = {
     "version": 1,

@@ -73,11 +73,11 @@ SQL = [
         "orders",
         """
         INSERT INTO shop_order (token, number, idempotency_key, buyer, name, email, email_key,
-            address, currency, shipping_cost, total, state, tracking, placed_at, paid_at,
-            shipped_at, closed_at)
+            street, postcode, town, country, currency, shipping_cost, total, state, tracking,
+            placed_at, paid_at, shipped_at, closed_at)
         SELECT 'token-' || n, 'N' || lpad(n::text, 8, '0'), 'key-' || n, 'buyer-' || n %% 300000,
             'Customer ' || n, 'customer' || n || '@example.org', 'customer' || n || '@example.org',
-            'A street', 'EUR', 4.90, 104.90, state, '', at,
+            'A street', '10115', 'Springfield', 'DE', 'EUR', 4.90, 104.90, state, '', at,
             CASE WHEN state IN ('PAID', 'SHIPPED') THEN at END,
             CASE WHEN state = 'SHIPPED' THEN at END,
             CASE WHEN state = 'CANCELLED' THEN at END

@@ -203,7 +203,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         ("price", "shipping", "paid", "given_back"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
-    readonly_fields = ("shown_state", "price", "shipping", "paid", "given_back")
+    readonly_fields = ("shown_state", "address", "price", "shipping", "paid", "given_back")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str

@@ -26,12 +26,12 @@ from shop.views.basket import CONFLICT, UNPROCESSABLE
 def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 
-    POST ``name``, ``email``, ``address``, and what the page had: each ``hold``, ``seen_total``,
-    and the form's ``key``. Sent twice, it leads to the first one's order.
+    POST ``name``, ``email``, the address in its parts, and what the page had: each ``hold``,
+    ``seen_total``, and the form's ``key``. Sent twice, it leads to the first one's order.
     """
     if request.method != "POST":
-        return _show(request, CheckoutForm(label_suffix=""))
-    form = CheckoutForm(request.POST, label_suffix="")
+        return _show(request, CheckoutForm())
+    form = CheckoutForm(request.POST)
     if not form.is_valid():
         return _show(request, form, UNPROCESSABLE)
     try:
@@ -53,7 +53,7 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
         sent["hold"],
         name=sent["name"],
         email=sent["email"],
-        address=sent["address"],
+        address=form.cleaned_address,
         # The buyer is part of the key: nobody can come upon another's order.
         idempotency_key=f"checkout {buyer} {sent['key']}",
         seen_total=sent["seen_total"],

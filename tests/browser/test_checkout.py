@@ -31,7 +31,10 @@ def money_and_goods_agree_after_each_test(transactional_db: None) -> Iterator[No
 def fill_in(page: Page) -> None:
     page.get_by_label("Name").fill("Ada Lovelace")
     page.get_by_label("E-mail").fill("ada@example.org")
-    page.get_by_label("Address").fill("12 St James's Square\nLondon")
+    page.get_by_label("Street address").fill("12 St James's Square")
+    page.get_by_label("Postcode").fill("SW1Y 4JH")
+    page.get_by_label("Town").fill("London")
+    page.get_by_label("Country").select_option("United Kingdom")
 
 
 def go_to_bank(page: Page, product: Product, units: str = "1") -> None:
@@ -226,9 +229,18 @@ def test_by_keyboard_only(page: Page, make_product: MakeProduct) -> None:
     page.keyboard.press("Enter")
     tab_to(page, "link", "Check out")
     page.keyboard.press("Enter")
-    for label, text in (("Name", "Ada"), ("E-mail", "ada@example.org"), ("Address", "1 Main St")):
+    typed = {
+        "Name": "Ada",
+        "E-mail": "ada@example.org",
+        "Street address": "1 Main St",
+        "Postcode": "10115",
+        "Town": "Springfield",
+    }
+    for label, text in typed.items():
         tab_to(page, "textbox", label)
         page.keyboard.type(text)
+    tab_to(page, "combobox", "Country")
+    page.keyboard.type("Austria")
     tab_to(page, "button", re.compile("Order and pay"))
     page.keyboard.press("Space")
     tab_to(page, "button", "Approve")

@@ -11,6 +11,12 @@ from html.parser import HTMLParser
 from http.cookiejar import CookieJar
 from urllib.parse import urlencode, urljoin
 
+ADDRESS = {
+    "address": "1 Market Street",
+    "postcode": "10115",
+    "town": "Springfield",
+    "country": "DE",
+}
 CONNECTION_PROBLEMS = (urllib.error.URLError, http.client.HTTPException, ConnectionError)
 
 
@@ -115,7 +121,7 @@ class Shopper:
             page.form("/checkout/"),
             name=f"Buyer {self.number}",
             email=f"buyer-{self.number}@example.org",
-            address="1 Market Street, Springfield",
+            **ADDRESS,
         )
 
     def pay(self, bank: Page, choice: str = "approve") -> Page:

@@ -20,7 +20,7 @@ from shop.models import DemoBankCharge, DemoBankRefund, Order, Payment
 from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.http.conftest import Served
-from tests.http.shopper import Page, Shopper
+from tests.http.shopper import ADDRESS, Page, Shopper
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -89,7 +89,7 @@ def test_every_button_clicked_twice_at_the_same_instant(
     assert Reservation.objects.count() == 1
 
     form = shopper.get("/checkout/").form("/checkout/")
-    who = {"name": "Ada", "email": "ada@example.org", "address": "1 Market Street"}
+    who = {"name": "Ada", "email": "ada@example.org", **ADDRESS}
     at_bank = together(*[lambda: shopper.send(form, **who)] * 3)
     assert statuses(at_bank) == [200, 200, 200]
     assert len({page.url for page in at_bank}) == 1
@@ -115,7 +115,7 @@ def test_one_e_mail_address_in_two_browsers_and_a_limit_per_customer(
     pages = together(
         *(
             lambda shopper=shopper, form=form, email=email: shopper.send(
-                form, name="Ada", email=email, address="1 Market Street"
+                form, name="Ada", email=email, **ADDRESS
             )
             for shopper, form, email in zip(
                 shoppers, forms, ["ada@example.org", "Ada@Example.ORG"], strict=True

@@ -170,6 +170,9 @@ class Shop:
             name="Ada",
             email="ada@example.org",
             address="1 Market Street",
+            postcode="10115",
+            town="Springfield",
+            country="DE",
         )
 
     def post_event(self) -> object:

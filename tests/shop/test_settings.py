@@ -85,6 +85,7 @@ def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
         ("PROXIES", "-1", "it must be a whole number from 0 to 10."),
         ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),
         ("DEBUG", "ture", "it must be true or false."),
+        ("SHIP_TO_COUNTRIES", "DE,Austria", "it must be ISO codes of countries"),
         ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
     ],
 )

@@ -49,7 +49,10 @@ class Shopper:
             "hold": hidden(page, "hold"),
             "name": self.name,
             "email": self.email,
-            "address": "1 Main Street\nSpringfield",
+            "address": "1 Main Street",
+            "postcode": "10115",
+            "town": "Springfield",
+            "country": "DE",
             **changes,
         }
 

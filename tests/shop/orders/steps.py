@@ -15,6 +15,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from inventory import reservations
 from inventory.models import Product, Reservation
 from shop import checkout
+from shop.address import Address
 from shop.models import (
     DemoBankCharge,
     DemoBankRefund,
@@ -52,7 +53,7 @@ def order_holds(
         [hold.pk for hold in holds],
         name="Ada",
         email=email or f"{buyer.lower()}@example.org",
-        address="1 Main Street",
+        address=Address("1 Main Street", "10115", "Springfield", "DE"),
         idempotency_key=key or f"key-{next(_numbers)}",
         seen_total=seen_total,
     )

@@ -121,7 +121,17 @@ def test_what_is_missing_or_wrong_is_told_beside_the_fields_and_nothing_typed_is
         ("email", f"{'a' * 250}@example.org"),
         ("address", "x" * 1001),
         ("address", "1\0Main Street"),
-        ("address", "\n \n"),
+        ("address", "\r\n \r\n"),
+        ("postcode", ""),
+        ("postcode", "1" * 21),
+        ("postcode", "1\0"),
+        ("town", " "),
+        ("town", "x" * 101),
+        ("town", "Spring\0field"),
+        ("country", ""),
+        ("country", "XX"),
+        ("country", "D\0"),
+        ("country", "Germany"),
     ],
 )
 def test_what_can_not_be_kept_is_refused_by_its_field(

@@ -18,6 +18,7 @@ from inventory.exceptions import InsufficientStock
 from inventory.models import Product, Reservation
 from inventory.reservations import reserve
 from shop import checkout, orders
+from shop.address import Address
 from shop.exceptions import (
     BasketChanged,
     EmptyBasket,
@@ -138,24 +139,46 @@ def test_another_ones_hold_and_one_that_is_not_there_look_alike(
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", " "), ("name", "x" * 201), ("name", "a\0b"), ("email", "nobody"), ("address", "")],
+    [
+        ("name", " "),
+        ("name", "x" * 201),
+        ("name", "a\0b"),
+        ("email", "nobody"),
+        ("street", " \n"),
+        ("postcode", "1" * 21),
+        ("town", "a\0b"),
+        ("country", "DEU"),
+    ],
 )
 def test_what_makes_no_sense_is_named_by_its_field(
     make_product: MakeProduct, field: str, value: str
 ) -> None:
     hold = reserve(make_product(), 1, buyer="A")
-    entered = {"name": "Ada", "email": "a@example.org", "address": "1 Main Street", field: value}
+    entered = {"name": "Ada", "email": "a@example.org", "street": "1 Main Street", field: value}
+    parts = {name: entered.pop(name, "") for name in ("street", "postcode", "town", "country")}
     with pytest.raises(ValidationError) as refused:
         checkout.place_order(
             "A",
             [hold.pk],
-            name=entered["name"],
-            email=entered["email"],
-            address=entered["address"],
+            **entered,
+            address=Address(**parts),
             idempotency_key="k",
         )
     assert set(refused.value.message_dict) == {field}
     assert not Order.objects.exists()
+
+
+def test_an_address_in_plain_text_is_kept_as_it_is_in_lines(make_product: MakeProduct) -> None:
+    hold = reserve(make_product(), 1, buyer="A")
+    order = checkout.place_order(
+        "A",
+        [hold.pk],
+        name="Ada",
+        email="a@example.org",
+        address=" 1 Main Street\r\n 10115 Springfield\r\n",
+        idempotency_key="k",
+    )
+    assert now(order).address == "1 Main Street\n10115 Springfield"
 
 
 # Once only

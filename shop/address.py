@@ -1,0 +1,66 @@
+"""Where parcels go: the parts of an address, how people write it, and the countries we send to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from babel import Locale
+
+# What Unicode counts among the territories, and the post doesn't.
+NO_COUNTRIES = {"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"}
+COUNTRY_NAMES = {
+    code: name
+    for code, name in Locale("en").territories.items()
+    if len(code) == 2 and code.isalpha() and code not in NO_COUNTRIES
+}
+EUROPE = [
+    *("DE", "AT", "BE", "BG", "CH", "CY", "CZ", "DK", "EE", "ES", "FI", "FR", "GB", "GR", "HR"),
+    *("HU", "IE", "IT", "LI", "LT", "LU", "LV", "MT", "NL", "NO", "PL", "PT", "RO", "SE", "SI"),
+    "SK",
+]
+POSTCODE_AFTER_TOWN = {"AU", "CA", "GB", "GG", "IE", "IM", "IN", "JE", "NZ", "SG", "US", "ZA"}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an order is sent; the name isn't part of it."""
+
+    street: str
+    """All that comes before the town, in lines: street and number, flat, company."""
+    postcode: str = ""
+    town: str = ""
+    country: str = ""
+    """ISO code of two letters. Town and country are empty where ``street`` is the whole address."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The address as it is written on a parcel."""
+        parts = [self.postcode, self.town]
+        if self.country in POSTCODE_AFTER_TOWN:
+            parts.reverse()
+        town = " ".join(filter(None, parts))
+        written = [*self.street.splitlines(), town, country_name(self.country)]
+        return [line.strip() for line in written if line.strip()]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def country_name(code: str) -> str:
+    """The country's name in English; the code itself if we don't know it."""
+    return COUNTRY_NAMES.get(code, code)
+
+
+def country_codes(value: str) -> list[str]:
+    """A ``cast`` of settings: ISO codes of countries, comma-separated, each once."""
+    codes = [code.strip().upper() for code in value.split(",") if code.strip()]
+    unknown = [code for code in codes if code not in COUNTRY_NAMES]
+    if unknown or not codes:
+        named = f"; {', '.join(unknown)} is none" if unknown else ""
+        raise ValueError(f"it must be ISO codes of countries, such as DE,AT{named}.")
+    return list(dict.fromkeys(codes))
+
+
+def country_choices(codes: list[str]) -> list[tuple[str, str]]:
+    """The countries by name, for a list to choose from."""
+    return sorted(((code, country_name(code)) for code in codes), key=lambda choice: choice[1])
