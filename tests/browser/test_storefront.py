@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.conf import LazySettings
 from django.db.models.functions import Now
 from playwright.sync_api import Page, expect
 
@@ -86,6 +87,49 @@ def test_the_countdown_survives_a_reload_and_asks_the_server_at_its_end(
     expect(page.locator("#basket-count")).to_contain_text("0")
     page.get_by_role("link", name="Reserve again").click()
     expect(page.get_by_text("10 left")).to_be_visible()
+
+
+def test_what_was_said_of_a_hold_goes_when_its_time_is_over(
+    page: Page, make_product: MakeProduct, settings: LazySettings
+) -> None:
+    settings.INVENTORY_HOLD_FOR = timedelta(seconds=3)
+    reserve(page, make_product(name="Lamp"))
+    expect(page.get_by_text("1 × Lamp reserved for you.")).to_be_visible()
+    expect(page.get_by_role("alert")).to_contain_text("The time of your 1 × Lamp is over")
+    expect(page.get_by_text("reserved for you")).to_have_count(0)
+
+
+def test_what_a_product_page_says_one_holds_is_what_one_holds(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp")
+    reserve(page, product)
+    page.goto(f"/products/{product.slug}/")
+    expect(page.get_by_text("You hold 1 of these.")).to_be_visible()
+    Reservation.objects.update(expires_at=Now())
+    expect(page.get_by_text("You hold 1 of these.")).to_have_count(0, timeout=15_000)
+
+
+def test_a_product_in_two_parts_is_one_line_with_one_form(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp", price="10.00")
+    reserve(page, product, "2")
+    reserve(page, product, "3")
+    expect(page.get_by_text("5 × €10.00 = €50.00")).to_be_visible()
+    expect(page.get_by_role("timer")).to_have_count(1)
+    expect(page.get_by_text("That is 2 of the 5. The others are yours for longer.")).to_be_visible()
+    page.get_by_label("Quantity").fill("1")
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("You now hold 1 × Lamp.")).to_be_visible()
+    page.get_by_label("Quantity").fill("4")
+    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_text("4 × €10.00 = €40.00")).to_be_visible()
+    page.go_back()  # to a page that is old by now
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("Lamp removed from your basket.")).to_be_visible()
+    product.refresh_from_db()
+    assert product.stock + sum(hold.quantity for hold in Reservation.objects.held()) == 10
 
 
 def test_the_stock_on_an_open_page_follows_what_others_do(

@@ -547,7 +547,8 @@ def test_what_was_reserved_in_parts_is_one_line_with_the_time_of_the_first_to_en
 ) -> None:
     [line] = lines(client)
     assert line["sum"] == "5 × €10.00 = €50.00"
-    assert re.fullmatch(r"Yours for (3:00|2:5\d) 2 of 5; the others longer", line["time"])
+    words = r"Yours for (3:00|2:5\d) That is 2 of the 5\. The others are yours for longer\."
+    assert re.fullmatch(words, line["time"])
     assert set(line["form"]["hold"]) == {str(hold.pk) for hold in two_holds}
 
 
