@@ -122,7 +122,10 @@ def _earlier(product: Product, units: int, key: str | None) -> StockMovement | N
     if earlier is None:
         return None
     if (earlier.product_id, earlier.units) != (product.pk, units):
-        raise IdempotencyKeyReused("This form was sent before with other units: open it again.")
+        raise IdempotencyKeyReused(
+            "This form was sent before with other units, and nothing was done this time. Open it "
+            "again for another movement."
+        )
     earlier.is_repeated = True
     return earlier
 

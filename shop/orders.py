@@ -284,9 +284,13 @@ def refund(
 
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
-        raise OrderChanged(f"{order.refunded()} {order.currency} are refunded by now.")
+        raise _changed(f"{order.refunded()} {order.currency} are refunded by now")
     if units not in (None, order.refunded_units()):
-        raise OrderChanged(f"{order.refunded_units()} units are refunded by now.")
+        raise _changed(f"{order.refunded_units()} units are refunded by now")
+
+
+def _changed(by_now: str) -> OrderChanged:
+    return OrderChanged(f"Nothing was done: {by_now}. Open the form again to do more.")
 
 
 def _checked_amount(order: Order, amount: Decimal) -> Decimal:
@@ -349,7 +353,7 @@ def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None =
     with transaction.atomic():
         order = locked(order_id)
         if seen_units not in (None, order.returned_units()):
-            raise OrderChanged(f"{order.returned_units()} units are back on sale by now.")
+            raise _changed(f"{order.returned_units()} units are back on sale by now")
         lines = {line.pk: line for line in order.lines.select_related("reservation")}
         _check_units(lines, units, {pk: line.off_sale for pk, line in lines.items()})
         lock_products(lines[pk].reservation.product_id for pk in units)

@@ -114,11 +114,6 @@ class StockAlertAdmin(OffersWhatFits, OfProductAdmin):
     def acknowledge(self, request: HttpRequest, object_id: str) -> HttpResponse:
         alert = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
-            if alerts.acknowledge([alert.pk], who(request)):
-                return f"You have acknowledged {_name(alert)}."
-            return NothingChanged(f"{_name(alert)} was acknowledged or resolved already.")
-
         return ask(
             self,
             request,
@@ -129,17 +124,13 @@ class StockAlertAdmin(OffersWhatFits, OfProductAdmin):
                 "It stays open until the stock is right again, and is resolved by itself then.",
             ],
             button="Acknowledge",
-            do=do,
+            do=lambda data: _acknowledge(alert, request),
         )
 
     @action(description="Acknowledge", permissions=["acknowledge"])
     def acknowledge_ticked(
         self, request: HttpRequest, queryset: QuerySet[StockAlert]
     ) -> HttpResponse | None:
-        def do(alert: StockAlert) -> str | None:
-            seen = alerts.acknowledge([alert.pk], who(request))
-            return f"You have acknowledged {_name(alert)}." if seen else None
-
         return ask_for_many(
             self,
             request,
@@ -150,8 +141,14 @@ class StockAlertAdmin(OffersWhatFits, OfProductAdmin):
                 "The banner doesn’t show these any more; they stay open until they are resolved."
             ],
             button="Acknowledge",
-            do=do,
+            do=lambda alert: _acknowledge(alert, request),
         )
+
+
+def _acknowledge(alert: StockAlert, request: HttpRequest) -> str:
+    if alerts.acknowledge([alert.pk], who(request)):
+        return f"You have acknowledged {_name(alert)}."
+    return NothingChanged(f"{_name(alert)} was acknowledged or resolved already.")
 
 
 def _name(alert: StockAlert) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
@@ -12,10 +13,12 @@ from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -63,8 +66,17 @@ class GuardedAdmin(ModelAdmin):
     # Lookups that pages of ours link to, beside those of ``list_filter``.
     linked_lookups: tuple[str, ...] = ()
 
+    object_history_template: Any = "admin/inventory/object_history.html"
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return GuardedList
+
+    def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """A list may be too long to be counted; an object's history never is."""
+        here = request.resolver_match
+        if here and here.url_name == f"{self.opts.app_label}_{self.opts.model_name}_history":
+            return Paginator(*args, **kwargs)
+        return super().get_paginator(request, *args, **kwargs)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Objects are named by their primary key alone, and never found by another field."""
@@ -181,7 +193,30 @@ def list_url(model: type[Model], query: str = "") -> str:
 
 
 class NothingChanged(str):
-    """What is said where somebody, or a double click, has done it before; it isn't logged."""
+    """What is said, as a warning, where somebody has done it before: a colleague, a double click,
+    or a form that was sent again. It isn't logged."""
+
+    again: tuple[str, str] | None = None
+
+    @classmethod
+    def but(cls, words: str, url: str, link: str) -> NothingChanged:
+        """With a link to where it can be done once more, if that is what was meant."""
+        said = cls(words)
+        said.again = (url, link)
+        return said
+
+    def shown(self) -> str:
+        """As the page shows it: text, or safe HTML with the link."""
+        if self.again is None:
+            return str(self)
+        return format_html('{} <a class="link" href="{}">{}</a>', self, *self.again)
+
+
+def clock(instant: datetime) -> str:
+    """The time of day in the shop's time zone, with the date if that isn't today."""
+    local = timezone.localtime(instant)
+    today = local.date() == timezone.localdate()
+    return local.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
 
 
 class AskForm(forms.Form):
@@ -243,8 +278,8 @@ def ask(
     """Ask before something is done to ``obj``, then do it, say what was done, and log it.
 
     ``will`` says line by line what is going to happen; ``do`` gets the form's data and returns
-    what it did, in a sentence (NothingChanged: not logged). What it refuses is shown at the form,
-    and nothing was changed.
+    what it did, in a sentence (NothingChanged: a warning, and not logged). What it refuses is
+    shown at the form, and nothing was changed.
     """
     form = form_class(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
@@ -255,9 +290,7 @@ def ask(
             for line in words:
                 form.add_error(None, line)
         else:
-            if not isinstance(done, NothingChanged):
-                model_admin.log_change(request, obj, done)
-            messages.success(request, done)
+            _log_and_say(model_admin, request, obj, done)
             return HttpResponseRedirect(change_url(obj))
     elif request.method == "POST" and not form.fields:
         form.is_valid()
@@ -275,6 +308,14 @@ def ask(
     return TemplateResponse(request, "admin/inventory/ask.html", context)
 
 
+def _log_and_say(model_admin: ModelAdmin, request: HttpRequest, obj: Any, done: str) -> None:
+    if isinstance(done, NothingChanged):
+        messages.warning(request, done.shown())
+    else:
+        model_admin.log_change(request, obj, done)
+        messages.success(request, done)
+
+
 def ask_for_many(
     model_admin: ModelAdmin,
     request: HttpRequest,
@@ -290,7 +331,7 @@ def ask_for_many(
 ) -> HttpResponse | None:
     """The same for the rows that were ticked in a list, each done or refused by itself.
 
-    ``do`` gets an object and returns what it did, None for nothing.
+    ``do`` gets an object and returns what it did, None if it has said so itself.
     """
     rows = list(queryset)
     if "confirmed" not in request.POST:
@@ -306,7 +347,7 @@ def ask_for_many(
             "back": list_url(model_admin.model),
         }
         return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
-    said, refused = [], []
+    said, unchanged, refused = [], [], []
     for obj in rows:
         try:
             done = do(obj)
@@ -315,10 +356,13 @@ def ask_for_many(
             continue
         if done is None:
             continue
-        if not isinstance(done, NothingChanged):
+        if isinstance(done, NothingChanged):
+            unchanged.append(done.shown())
+        else:
             model_admin.log_change(request, obj, done)
-        said.append(done)
+            said.append(done)
     _say(request, messages.SUCCESS, said)
+    _say(request, messages.WARNING, unchanged)
     _say(request, messages.ERROR, refused)
     return None
 

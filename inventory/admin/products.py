@@ -33,6 +33,7 @@ from inventory.admin.base import (
     ask,
     ask_for_many,
     change_url,
+    clock,
     list_url,
     object_or_404,
     who,
@@ -384,7 +385,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
                 "what is there at that moment, and is on sale at once."
             ],
             button="Receive",
-            do=moving(stock.receive, product, request),
+            do=_moving(stock.receive, product, request, opened_again="Receive again"),
             form_class=ReceiveForm,
         )
 
@@ -402,7 +403,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
                 "what is held or sold stays."
             ],
             button="Remove",
-            do=moving(stock.remove, product, request),
+            do=_moving(stock.remove, product, request, opened_again="Remove again"),
             form_class=RemoveForm,
             danger=True,
         )
@@ -426,7 +427,9 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
         def do(data: dict[str, Any]) -> str:
             movement = stock.repair(product, note=data["note"], by=who(request))
             if movement is None:
-                return NothingChanged(f"{product.sku}: the count was right.")
+                return NothingChanged(
+                    f"{product.sku}: the count was right, and nothing was repaired."
+                )
             return moved(movement)
 
         return ask(
@@ -484,9 +487,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
                 "Who holds units of it already may still buy them. Its history stays.",
             ],
             button="Switch off",
-            do=lambda data: (
-                _switch_off(product) or NothingChanged(f"{product} is switched off already.")
-            ),
+            do=lambda data: _switch_off(product),
         )
 
     @action(description="Switch off", permissions=["change"])
@@ -574,40 +575,54 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
         return self.has_change_permission(request) and self.has_add_permission(request)
 
 
-def moving(
-    move: Callable[..., StockMovement], product: Product, request: HttpRequest
+def _moving(
+    move: Callable[..., StockMovement], product: Product, request: HttpRequest, *, opened_again: str
 ) -> Callable[[dict[str, Any]], str]:
-    """What a form to receive or remove units does with what was filled in."""
+    """What a form to receive or remove units does with what was filled in.
+
+    Whoever sends it again may mean the same units or others: nothing moves, and the page says so,
+    with a link to a new form.
+    """
 
     def do(data: dict[str, Any]) -> str:
-        return moved(
-            move(
-                product,
-                data["units"],
-                reason=Reason(data["reason"]),
-                note=data["note"],
-                by=who(request),
-                idempotency_key=data["key"],
-            )
+        movement = move(
+            product,
+            data["units"],
+            reason=Reason(data["reason"]),
+            note=data["note"],
+            by=who(request),
+            idempotency_key=data["key"],
         )
+        if movement.is_repeated:
+            return NothingChanged.but(_sent_before(movement), request.path, opened_again)
+        return moved(movement)
 
     return do
 
 
+def _sent_before(movement: StockMovement) -> str:
+    units = abs(movement.units)
+    were = "1 unit was" if units == 1 else f"{units} units were"
+    done = "received" if movement.units > 0 else "removed"
+    return (
+        f"This form was sent before: {were} {done} at {clock(movement.made_at)} "
+        f"(movement #{movement.pk}). Nothing was {done} this time."
+    )
+
+
 def moved(movement: StockMovement) -> str:
     """What a movement did, in words."""
-    words = (
+    return (
         f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
         f"({movement.get_reason_display()})."
     )
-    return NothingChanged(words) if movement.is_repeated else words
 
 
 def has_history(product: Product) -> bool:
     return product.reservations.exists() or product.movements.exists() or product.alerts.exists()
 
 
-def _switch_off(product: Product) -> str | None:
+def _switch_off(product: Product) -> str:
     if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
         return f"{product} is switched off: nobody can reserve it any more."
-    return None
+    return NothingChanged(f"{product} is switched off already.")

@@ -159,4 +159,6 @@ def _release(hold: Reservation) -> str:
     if released.status == Reservation.Status.EXPIRED:
         words = "went back on sale when the hold lapsed"
     said = f"{released.quantity} of {hold.product} {words}."
-    return said if hold.status == Reservation.Status.HELD else NothingChanged(said)
+    if hold.status == Reservation.Status.HELD:
+        return said
+    return NothingChanged(f"{said} Nothing was released this time.")

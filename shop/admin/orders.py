@@ -265,8 +265,12 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             shipped = orders.ship(order.pk, data["tracking"])
-            words = f"Order {shipped.number} is shipped; {shipped.email} is told."
-            return NothingChanged(words) if order.state == State.SHIPPED else words
+            if order.state == State.SHIPPED:
+                return NothingChanged(
+                    f"Order {shipped.number} was shipped already, and its buyer told; nothing was "
+                    "done this time."
+                )
+            return f"Order {shipped.number} is shipped; {shipped.email} is told."
 
         return ask(
             self,
@@ -423,7 +427,10 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             was = Order.objects.get(pk=order.pk)
             now = orders.cancel(order.pk)
             if was.state == now.state:
-                return NothingChanged(f"Order {now.number} was {now.get_state_display()} already.")
+                return NothingChanged(
+                    f"Order {now.number} was {now.get_state_display()} already; nothing was done "
+                    "this time."
+                )
             back = now.refunded() - was.refunded()
             return f"Order {now.number} is cancelled; {_money(now, back)} go back."
 
@@ -445,7 +452,10 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             settled = orders.settle(order.pk)
-            return f"Order {settled.number} is {settled.get_state_display()}."
+            words = f"Order {settled.number} is {settled.get_state_display()}"
+            if settled.state == order.state:
+                return NothingChanged(f"{words}, as before.")
+            return f"{words}."
 
         return ask(
             self,

@@ -173,8 +173,12 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             tried = refunds.carry_out(refund.pk)
             if tried.state == Refund.State.FAILED:
                 raise RefundRefused(f"The provider refused it: {tried.problem}")
-            words = f"{tried.amount} {tried.payment.currency}: {tried.get_state_display()}."
-            return NothingChanged(words) if refund.state == Refund.State.DONE else words
+            money = f"{tried.amount} {tried.payment.currency}"
+            if refund.state == Refund.State.DONE:
+                return NothingChanged(
+                    f"{money} were given back before; nothing was done this time."
+                )
+            return f"{money}: {tried.get_state_display()}."
 
         return ask(
             self,

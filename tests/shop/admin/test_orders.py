@@ -125,7 +125,7 @@ def test_shipping(admin: Client, lamp: Product) -> None:
     assert (now(order).state, order.tracking) == (Order.State.SHIPPED, "TR 17")
     assert len(queued("send_order_shipped")) == 1
     again = admin.post(page(order, "ship"), {"tracking": "TR 17"}, follow=True)
-    assert words(again) == words(response)
+    assert "was shipped already" in words(again)[0]
     assert "is shipped" in LogEntry.objects.get().change_message
 
 
@@ -150,7 +150,7 @@ def test_ten_sold_three_returned_then_the_rest_cancelled(admin: Client, lamp: Pr
     assert "is cancelled" in words(response)[0]
     assert stock_of(lamp) == 20
     again = admin.post(page(order, "cancel"), {"confirmed": "yes"}, follow=True)
-    assert words(again) == [f"Order {order.number} was cancelled already."]
+    assert f"Order {order.number} was cancelled already" in words(again)[0]
     assert stock_of(lamp) == 20
     assert now(order).kept() == 0
     assert_money_and_goods_agree()
@@ -227,9 +227,9 @@ def test_a_refund_is_tried_again(admin: Client, lamp: Product) -> None:
     orders.refund(order.pk)
     refund = Refund.objects.get()
     Refund.objects.update(state=Refund.State.FAILED, problem="closed")
-    for _ in range(2):
+    for said in (": done.", "were given back before"):
         response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"}, follow=True)
-        assert ": done." in words(response)[0]
+        assert said in words(response)[0]
     assert LogEntry.objects.count() == 1
 
 
@@ -307,9 +307,10 @@ def test_a_hold_is_released_once(admin: Client, lamp: Product) -> None:
     place((lamp, 3))
     hold = Reservation.objects.get()
     url = reverse("admin:inventory_reservation_release_hold", args=[hold.pk])
-    for _ in range(2):
+    back = "3 of Lamp are back on sale."
+    for said in (back, f"{back} Nothing was released this time."):
         response = admin.post(url, {"confirmed": "yes"}, follow=True)
-        assert words(response) == ["3 of Lamp are back on sale."]
+        assert words(response) == [said]
         assert url not in response.content.decode()
         assert LogEntry.objects.count() == 1
     assert stock_of(lamp) == 20
