@@ -38,6 +38,21 @@ def counters_are_shared(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+@register(Tags.security, deploy=True)
+def customers_have_addresses(**kwargs: Any) -> list[CheckMessage]:
+    """Behind a proxy that isn't counted, all customers seem to come from the proxy's address."""
+    if settings.PROXIES or not getattr(settings, "SECURE_PROXY_SSL_HEADER", None):
+        return []
+    return [
+        Warning(
+            "BEHIND_PROXY is true and PROXIES is 0: all customers share the limits of one address, "
+            "the proxy's.",
+            hint="Set PROXIES to the number of your own proxies that add to X-Forwarded-For.",
+            id="shop.W002",
+        )
+    ]
+
+
 @register
 def payment_provider_exists(**kwargs: Any) -> list[CheckMessage]:
     try:

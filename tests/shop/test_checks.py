@@ -27,6 +27,9 @@ LIVE: dict[str, Any] = {
 }
 
 
+FORWARDED = ("HTTP_X_FORWARDED_PROTO", "https")
+
+
 class RealBank(DemoBank):
     slug = "real"
 
@@ -52,6 +55,7 @@ def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
         ({"ALLOWED_HOSTS": ["localhost", "127.0.0.1", "[::1]"]}, "names only this machine"),
         ({"ALLOWED_HOSTS": []}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has *"),
+        ({"SECURE_PROXY_SSL_HEADER": FORWARDED, "PROXIES": 0}, "PROXIES is 0"),
     ],
 )
 def test_what_must_not_go_live_is_named(
@@ -64,3 +68,7 @@ def test_what_must_not_go_live_is_named(
 
 def test_a_shop_to_be_tried_out_may_have_the_demo_bank(settings: LazySettings) -> None:
     check(settings, PAYMENT_PROVIDER="demo", DEMO=True)
+
+
+def test_a_proxy_that_is_counted_is_fine(settings: LazySettings) -> None:
+    check(settings, SECURE_PROXY_SSL_HEADER=FORWARDED, PROXIES=1)
