@@ -6,7 +6,8 @@ transaction that moves the units. Locks are taken in the order of ``inventory.lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import reduce
@@ -39,6 +40,7 @@ from inventory.holds import (
 from inventory.locking import (
     lock_product,
     lock_product_to_take,
+    lock_products,
     lock_reservations,
     queue_buyer,
 )
@@ -306,6 +308,27 @@ def release(reservation_id: UUID) -> Reservation:
     if reservation.status == SOLD:
         raise _ended(reservation)
     return reservation
+
+
+def release_all(reservation_ids: Collection[UUID]) -> list[Reservation]:
+    """Let go of those that are still held, in one transaction; return them as they were.
+
+    The others stay as they are. Raises Reservation.DoesNotExist.
+    """
+    with transaction.atomic():
+        lock_products(
+            Reservation.objects.filter(pk__in=reservation_ids).values_list("product_id", flat=True)
+        )
+        holds = [each for each in lock_reservations(reservation_ids) if each.status == HELD]
+        Reservation.objects.held().filter(pk__in=[hold.pk for hold in holds]).update(
+            status=RELEASED, decided_at=Now()
+        )
+        units: Counter[int] = Counter()
+        for hold in holds:
+            units[hold.product_id] += hold.quantity
+        for product_id in sorted(units):
+            give_back(product_id, units[product_id])
+    return holds
 
 
 def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:

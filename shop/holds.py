@@ -64,6 +64,17 @@ def release_holds(buyer: str, hold_ids: Collection[UUID]) -> None:
             release_hold(buyer, hold.pk)
 
 
+def release_unordered(hold_ids: Collection[UUID]) -> list[Reservation]:
+    """Let those of these holds of one product go that are in no order, whoever has them.
+
+    Returns them as they were.
+    """
+    with transaction.atomic():
+        _lock(hold_ids)
+        unordered = Reservation.objects.held().filter(pk__in=hold_ids, order_line=None)
+        return reservations.release_all(list(unordered.values_list("pk", flat=True)))
+
+
 def _lock(hold_ids: Collection[UUID]) -> None:
     """Lock the holds of one product in the order of locks, so that none gets into an order."""
     product_ids = Reservation.objects.filter(pk__in=hold_ids).values_list("product_id", flat=True)

@@ -206,6 +206,21 @@ def cancel(order_id: int) -> Order:
     return order
 
 
+def cancel_unpaid(order_id: int) -> bool:
+    """Cancel the order unless it is paid by now, or closed; return whether it was done.
+
+    Whoever is just paying for it gets the money back. Raises Order.DoesNotExist,
+    ProviderUnavailable.
+    """
+    settle(order_id)  # paid already, perhaps
+    with transaction.atomic():
+        order = locked(order_id)
+        if not order.is_open:
+            return False
+        _cancel(order)
+    return True
+
+
 def _cancel(order: Order) -> None:
     _give_goods_back(order)
     if order.state == State.PAID:

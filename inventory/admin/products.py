@@ -267,7 +267,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
     radio_fields = {"strategy": admin.VERTICAL}
     readonly_fields = ("stock_now",)
     actions = ("delete_or_refuse", "switch_off_ticked")
-    actions_detail = (
+    actions_detail: tuple[str, ...] = (
         "stock_history",
         "receive_units",
         "remove_units",

@@ -5,6 +5,7 @@ from shop.admin import (  # noqa: F401  (registers)
     orders,
     payments,
     people,
+    products,
     refusals,
     reservations,
 )

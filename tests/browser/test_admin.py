@@ -170,6 +170,8 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         "",
         f"inventory/product/{lamp.pk}/receive/",
         f"inventory/product/{lamp.pk}/stock-history/",
+        f"inventory/product/{lamp.pk}/holders/",
+        f"inventory/product/{lamp.pk}/holders/release/?network=unknown",
         f"inventory/flashsale/{sale.pk}/change/",
         "inventory/flashsale/run/",
         f"shop/order/{order.pk}/refund-units/",

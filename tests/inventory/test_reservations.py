@@ -30,6 +30,7 @@ from inventory.reservations import (
     confirm,
     expire_lapsed,
     release,
+    release_all,
     reserve,
     return_units,
     shrink,
@@ -249,6 +250,30 @@ def test_a_reservation_that_never_was(
 ) -> None:
     with pytest.raises(Reservation.DoesNotExist):
         change(uuid.uuid4())
+
+
+def test_many_are_released_together_each_once(make_product: MakeProduct) -> None:
+    """What was sold or let go meanwhile stays as it is."""
+    one, other = make_product(10), make_product(10)
+    held = [reserve(one, 1, buyer="A"), reserve(one, 2, buyer="B"), reserve(other, 3, buyer="A")]
+    sold, gone = reserve(one, 4, buyer="A"), reserve(one, 1, buyer="A")
+    confirm(sold.pk)
+    release(gone.pk)
+    ids = [each.pk for each in (*held, sold, gone)]
+    released = release_all(ids)
+    assert {each.pk for each in released} == {each.pk for each in held}
+    assert release_all(ids) == []
+    stocks = [Product.objects.get(pk=product.pk).stock for product in (one, other)]
+    assert stocks == [6, 10]
+
+
+def test_releasing_many_at_once_gives_back_once(make_product: MakeProduct) -> None:
+    product = make_product(10)
+    ids = [reserve(product, 1, buyer="A").pk for _ in range(6)]
+    calls = [lambda: release_all(ids), lambda: release_all(ids[::-1])] * 3
+    results = at_once([*calls, *[lambda: release(ids[0])] * 3])
+    assert [result for result in results if isinstance(result, Exception)] == []
+    assert Product.objects.get(pk=product.pk).stock == 10
 
 
 # Parts

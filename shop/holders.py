@@ -1,0 +1,121 @@
+"""Who holds how much of a product, by network address; and taking it back in one step.
+
+It is for staff who see a product reserved empty. Addresses are those of ``hoarding``: a hold that
+was made without a limit per address has none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Min, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
+
+from inventory.models import Product, Reservation
+from shop import orders
+from shop.holds import release_unordered
+from shop.models import HoldAddress
+from shop.payments.base import ProviderUnavailable
+
+log = logging.getLogger(__name__)
+
+UNKNOWN = "unknown"
+RELEASED_AT_ONCE = 200  # buyers of the product wait for one such batch at the most
+IN_ORDER = Q(order_line__isnull=False)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What one network address holds of a product."""
+
+    network: str
+    """``UNKNOWN`` for all holds without an address."""
+    buyers: int
+    """Different cookies."""
+    holds: int
+    units: int
+    units_in_orders: int
+    """Of these, in orders that wait for their payment."""
+    since: datetime
+    """When the oldest hold was made."""
+
+    @property
+    def units_in_baskets(self) -> int:
+        return self.units - self.units_in_orders
+
+
+@dataclass(frozen=True)
+class Released:
+    """What was taken back."""
+
+    holds: int
+    units: int
+    """In baskets."""
+    orders: int
+    """Cancelled ones."""
+
+
+def holders_of(product: Product, networks: Collection[str] | None = None) -> list[Holder]:
+    """Who holds units of the product, those with the most first; or only these networks.
+
+    Counted is all that the product calls held: also what has lapsed and nobody has taken back.
+    """
+    rows = (
+        _held_from(product, networks)
+        .order_by()
+        .values("network")
+        .annotate(
+            buyers=Count("buyer", distinct=True),
+            holds=Count("pk"),
+            units=Sum("quantity"),
+            units_in_orders=Coalesce(Sum("quantity", filter=IN_ORDER), 0),
+            since=Min("created_at"),
+        )
+        .order_by("-units", "network")
+    )
+    return [Holder(**row) for row in rows]
+
+
+def release(
+    product: Product, networks: Collection[str], *, cancel_orders: bool = False
+) -> Released:
+    """Let go of what these networks have of the product in baskets; return how much that was.
+
+    Orders keep their holds, as they would be orders of nothing. ``cancel_orders`` cancels those
+    that are not paid, with all that is in them; one whose payment can't be asked about stays.
+    """
+    in_baskets = _held_from(product, networks).filter(order_line=None).order_by("pk")
+    ids = list(in_baskets.values_list("pk", flat=True))
+    let_go: list[Reservation] = []
+    for first in range(0, len(ids), RELEASED_AT_ONCE):
+        let_go += release_unordered(ids[first : first + RELEASED_AT_ONCE])
+    return Released(
+        holds=len(let_go),
+        units=sum(hold.quantity for hold in let_go),
+        orders=_cancel_orders(product, networks) if cancel_orders else 0,
+    )
+
+
+def _cancel_orders(product: Product, networks: Collection[str]) -> int:
+    """Cancel the unpaid orders in which these networks hold the product; return how many."""
+    in_orders = _held_from(product, networks).filter(IN_ORDER).order_by()
+    order_ids = set(in_orders.values_list("order_line__order_id", flat=True))
+    cancelled = 0
+    for order_id in sorted(order_ids):
+        try:
+            cancelled += orders.cancel_unpaid(order_id)
+        except ProviderUnavailable:
+            log.warning("Order %s is not cancelled: its payment can't be asked about.", order_id)
+    return cancelled
+
+
+def _held_from(product: Product, networks: Collection[str] | None) -> QuerySet[Any]:
+    """The product's holds, each with its ``network``; those of all networks, or of these."""
+    address = HoldAddress.objects.filter(pk=OuterRef("pk")).values("network")
+    held = Reservation.objects.held().filter(product=product)
+    with_network = held.annotate(network=Coalesce(Subquery(address), Value(UNKNOWN)))
+    return with_network if networks is None else with_network.filter(network__in=networks)
