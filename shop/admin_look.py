@@ -42,6 +42,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_ICON": _static("shop/icon.svg"),
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _static("shop/icon.svg")}],
     "SITE_URL": "/",
+    "LOGIN": {"form": "shop.staff.LoginForm"},
     "STYLES": [_static("inventory/admin.css"), _static("shop/admin.css")],
     "GLOBAL_CALLBACK": "shop.dashboard.banner",
     "DASHBOARD_CALLBACK": "shop.dashboard.context",

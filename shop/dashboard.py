@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import InvalidPage
 from django.db import connection
 from django.db.models import Case, Count, F, Q, When, Window
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -89,6 +90,18 @@ def open_alerts(request: HttpRequest) -> list[Any]:
         )
     found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
     return found
+
+
+# Unfold's search of the admin's own pages
+
+
+def search(request: HttpRequest) -> HttpResponse:
+    """What it finds, a page at a time; 404 for a page that isn't there, or is no number."""
+    try:
+        found: HttpResponse = admin.site.search(request)  # type: ignore[attr-defined]
+        return found
+    except (InvalidPage, ValueError) as error:
+        raise Http404 from error
 
 
 # The dashboard

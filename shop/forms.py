@@ -67,8 +67,8 @@ class ReserveForm(forms.Form):
 
     @property
     def typed(self) -> str:
-        """The quantity as it was typed, to be shown again; HTML can't have a NUL."""
-        return str(self["quantity"].value() or "").replace("\0", "")[:100]
+        """The quantity as it was typed, to be shown again."""
+        return str(self["quantity"].value() or "")[:100]
 
 
 class IdsField(forms.Field):
@@ -128,26 +128,6 @@ def uuids(values: list[str]) -> list[UUID]:
     return found
 
 
-class _WithoutNul:
-    """A widget that shows what was typed; HTML can't have a NUL."""
-
-    def format_value(self, value: Any) -> Any:
-        shown: Any = super().format_value(value)  # type: ignore[misc]
-        return shown.replace("\0", "") if shown else shown
-
-
-class _TextInput(_WithoutNul, forms.TextInput):
-    pass
-
-
-class _EmailInput(_WithoutNul, forms.EmailInput):
-    pass
-
-
-class _Textarea(_WithoutNul, forms.Textarea):
-    pass
-
-
 class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
     """Who orders and where it goes, and what the page showed: the holds, and the total.
 
@@ -165,7 +145,7 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
         label="Street address",
         max_length=1000,
         help_text="Street and house number; a flat or a company in a second line.",
-        widget=_Textarea(attrs={"autocomplete": "street-address", "rows": 2}),
+        widget=forms.Textarea(attrs={"autocomplete": "street-address", "rows": 2}),
         error_messages={"required": "Enter the street and the house number."},
     )
     country = forms.ChoiceField(
@@ -182,10 +162,10 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
         labels = {"email": "E-mail"}
         help_texts = {"email": "For the news of your order, and nothing else."}
         widgets = {
-            "name": _TextInput(attrs={"autocomplete": "name"}),
-            "email": _EmailInput(attrs={"autocomplete": "email"}),
-            "postcode": _TextInput(attrs={"autocomplete": "postal-code"}),
-            "town": _TextInput(attrs={"autocomplete": "address-level2"}),
+            "name": forms.TextInput(attrs={"autocomplete": "name"}),
+            "email": forms.EmailInput(attrs={"autocomplete": "email"}),
+            "postcode": forms.TextInput(attrs={"autocomplete": "postal-code"}),
+            "town": forms.TextInput(attrs={"autocomplete": "address-level2"}),
         }
         error_messages = {
             "name": {"required": "Enter the name to write on the parcel."},

@@ -58,6 +58,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "shop.static_files.StaticFilesMiddleware",
     "shop.content_security.middleware",
+    "shop.request_checks.RequestChecksMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -171,6 +172,8 @@ POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
+MOST_FORM_BYTES = 64 * 1024  # what anybody may send at a time
+MOST_UPLOAD_BYTES = 1024**2 * env("MOST_UPLOAD_MB", cast=whole_number(1, 1000), default=10)
 MOST_UNITS_PER_ADDRESS = env(
     "MOST_UNITS_PER_ADDRESS", cast=whole_number_or_off(1, 10**6), default=60
 )

@@ -1,13 +1,25 @@
-"""The first member of staff of a new shop, and a new password for whoever lost it."""
+"""Staff coming in: the login, the first user of a new shop, and a new password for a lost one."""
 
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import axes.utils
 from django.contrib.auth.models import User
+from django.core.validators import MaxLengthValidator
+from unfold.forms import AuthenticationForm
 
 USERNAME = "admin"
+
+
+class LoginForm(AuthenticationForm):  # type: ignore[misc]
+    """Refuses a name that is longer than any, which is too long to be kept as an attempt, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        longest = User._meta.get_field("username").max_length
+        self.fields["username"].validators.append(MaxLengthValidator(longest))
 
 
 def ensure_somebody() -> tuple[str, str] | None:

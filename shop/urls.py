@@ -3,10 +3,14 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import path
-from django.views.static import serve
 
 from shop import dashboard
-from shop.views import basket, catalogue, checkout, orders, outbox, pages, payments
+from shop.views import basket, catalogue, checkout, errors, orders, outbox, pages, payments
+
+handler400 = errors.bad_request
+handler403 = errors.forbidden
+handler404 = errors.not_found
+handler500 = errors.server_error
 
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),
@@ -22,17 +26,13 @@ urlpatterns = [
     path("orders/<slug:token>/cancellation/", orders.cancellation, name="order-cancellation"),
     path("help/stock/", pages.how_we_take_stock, name="help-stock"),
     path("healthz", pages.healthz, name="healthz"),
-    # Few and small pictures, uploaded by staff: a web server before the shop may serve them itself.
-    path(
-        f"{settings.MEDIA_URL.strip('/')}/<path:path>",
-        serve,
-        {"document_root": settings.MEDIA_ROOT},
-    ),
+    path(f"{settings.MEDIA_URL.strip('/')}/<path:path>", pages.picture),
     path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
     path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
     path("demo/outbox/", outbox.mails, name="outbox"),
     path("demo/outbox/<int:pk>/", outbox.mail, name="outbox-mail"),
     path("demo/outbox/<int:pk>/html/", outbox.mail_html, name="outbox-mail-html"),
     path("admin/check-stock/", admin.site.admin_view(dashboard.check_now), name="check-stock"),
+    path("admin/search/", admin.site.admin_view(dashboard.search)),
     path("admin/", admin.site.urls),
 ]

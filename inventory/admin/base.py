@@ -148,7 +148,7 @@ class OfProductAdmin(FactsAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         return queryset.filter(product__in=Product.objects.filter(sku=term)), False
@@ -221,14 +221,6 @@ def clock(instant: datetime) -> str:
 
 class AskForm(forms.Form):
     """What is asked before something is done; without fields, only whether to do it."""
-
-    def clean(self) -> dict[str, Any]:
-        # A NUL in any text: PostgreSQL takes none.
-        data = super().clean() or self.cleaned_data
-        for name, value in data.items():
-            if isinstance(value, str) and "\0" in value:
-                self.add_error(name, "Null characters are not allowed.")
-        return data
 
 
 class UnitsField(forms.IntegerField):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from import_export.admin import ExportMixin, ImportMixin
@@ -42,6 +43,15 @@ class CsvAdmin(ImportMixin, ExportMixin):
         form.add_error(
             "import_file", "This is no CSV file in UTF-8, with commas between the cells."
         )
+
+    def export_action(self, request: HttpRequest) -> HttpResponse:
+        """Export what the list shows; back to the list where its filters make no sense."""
+        try:
+            response: HttpResponse = super().export_action(request)
+            return response
+        except IncorrectLookupParameters:
+            messages.error(request, "Nothing was exported: choose the filters in the list again.")
+            return HttpResponseRedirect(list_url(self.model))
 
     def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
         try:

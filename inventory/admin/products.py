@@ -169,7 +169,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             return None
 
     def _check_unsafe_is_meant(self, data: dict[str, Any]) -> None:
-        if not self._chooses_unsafe() or data.get("confirm_unsafe"):
+        if "strategy" not in data or not self._chooses_unsafe() or data.get("confirm_unsafe"):
             return
         chosen = strategies.get(data["strategy"])
         self.add_error(

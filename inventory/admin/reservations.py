@@ -83,7 +83,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
     ) -> tuple[QuerySet[Reservation], bool]:
         """Each way of searching has an index of its own; OR between them would use none."""
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         try:

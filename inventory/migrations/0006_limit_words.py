@@ -5,15 +5,19 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('inventory', '0005_written_off'),
+        ("inventory", "0005_written_off"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='product',
-            name='max_per_buyer',
-            field=models.PositiveIntegerField(blank=True, help_text='How many units one buyer may hold and have bought. Units that came back or were refunded don’t count. Empty: no limit.', null=True, validators=[django.core.validators.MinValueValidator(1)]),
+            model_name="product",
+            name="max_per_buyer",
+            field=models.PositiveIntegerField(
+                blank=True,
+                help_text="How many units one buyer may hold and have bought. Units that came back or were refunded don’t count. Empty: no limit.",
+                null=True,
+                validators=[django.core.validators.MinValueValidator(1)],
+            ),
         ),
     ]

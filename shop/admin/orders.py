@@ -208,7 +208,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
     ) -> tuple[QuerySet[Order], bool]:
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         by_number = queryset.filter(number=term.upper())

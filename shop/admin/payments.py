@@ -65,7 +65,7 @@ class PaymentAdmin(FactsAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Payment], search_term: str
     ) -> tuple[QuerySet[Payment], bool]:
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         order = Order.objects.filter(number=term.upper()).first()
@@ -128,7 +128,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
     ) -> tuple[QuerySet[Refund], bool]:
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         payments = Payment.objects.filter(order__number=term.upper())

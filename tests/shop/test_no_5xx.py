@@ -1,0 +1,23 @@
+"""No request ends in a 5xx, whatever is odd about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import fuzz
+
+SEED = 1
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_thousand_odd_requests(settings: Any, tmp_path: Path) -> None:
+    """``python -m tests.fuzz`` asks more of them, of a web server."""
+    settings.MEDIA_ROOT = str(tmp_path)
+    kinds, broken = fuzz.run(fuzz.make_world(), fuzz.ask_in_process, range(1000), SEED)
+    assert not broken, "\n\n".join(broken)
+    assert kinds["2xx"] > 50  # some are not so odd
+    assert kinds["4xx"] > 50
