@@ -27,6 +27,7 @@ from shop.models import Order
 from shop.standing import Situation, Standing, as_recorded
 
 KIND = "done "
+WITH_BASKET = ("basket", "basket-holds", "basket-hold", "checkout")  # pages that show it
 ELSEWHERE = "Something was done in the shop."  # where only the text is shown: the admin
 
 
@@ -87,11 +88,26 @@ def _leave(request: HttpRequest, *done: object) -> None:
 
 
 def pending(request: HttpRequest, buyer: str) -> list[Notice]:
-    """What is to be said on the page that is being made; it is said once."""
+    """What is to be said on the page that is being made; it is said once.
+
+    The price of what was reserved waits for a page that shows the basket: it must be read before
+    it is paid.
+    """
     notices: dict[Notice, None] = {}  # each once: a form that was sent twice left two
     for message in messages.get_messages(request):
-        notices |= dict.fromkeys(_notices(message, buyer))
+        if _tells_price(message) and not _shows_basket(request):
+            messages.info(request, message.message, extra_tags=message.extra_tags)
+        else:
+            notices |= dict.fromkeys(_notices(message, buyer))
     return list(notices)
+
+
+def _tells_price(message: Message) -> bool:
+    return (message.extra_tags or "").startswith(f'{KIND}["reserved"')
+
+
+def _shows_basket(request: HttpRequest) -> bool:
+    return request.resolver_match is not None and request.resolver_match.url_name in WITH_BASKET
 
 
 def _notices(message: Message, buyer: str) -> list[Notice]:

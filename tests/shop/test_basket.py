@@ -292,6 +292,18 @@ def test_a_price_that_has_changed_while_the_page_was_open_is_told_before_it_is_p
     assert said(unescape(client.get("/basket/").content.decode())) == []  # told once
 
 
+def test_the_price_is_told_though_another_page_is_read_before_the_basket(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp", price=Decimal("10.00"))
+    form = {"product": product.slug, "quantity": 1, "key": uuid.uuid4(), "seen_price": "8.00"}
+    client.post("/basket/holds/", form)
+    for page in ("/help/stock/", "/", f"/products/{product.slug}/"):
+        assert said(unescape(client.get(page).content.decode())) == []
+    [words] = said(unescape(client.get("/checkout/").content.decode()))
+    assert "The price is now €10.00; the page showed €8.00" in words
+
+
 def test_a_price_that_has_not_changed_is_named_and_no_more(
     client: Client, make_product: MakeProduct
 ) -> None:
