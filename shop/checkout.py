@@ -118,8 +118,8 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     _check_total(order)
     if seen_total is not None and seen_total != order.total:
         raise BasketChanged(
-            f"Your basket has changed: the total is {order.total} {order.currency} now. "
-            "Please look at it again."
+            "Your basket has changed: the total is "
+            f"{money.formatted(order.total, order.currency)} now. Please look at it again."
         )
     order.save(force_insert=True)
     OrderLine.objects.bulk_create(

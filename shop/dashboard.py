@@ -34,6 +34,7 @@ from shop.models import Order, Refusal
 SOON = timedelta(minutes=5)
 LATE = 300  # seconds since the last check, which the worker does every minute
 LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
+OLDEST_FIRST = "o=1"  # the second column of the list of orders: placed at
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
 MOST_ALERTS = 100
@@ -119,13 +120,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one snapshot shows; units but for the last four."""
+    """What one snapshot shows; units, but orders and times from ``pending`` on."""
 
     available: int
     held: int
     sold_today: int
     lapsing: int
     pending: int
+    to_ship: int
     checked_at: datetime | None
     seconds_ago: int | None
 
@@ -190,6 +192,7 @@ def _numbers(midnight: datetime) -> Numbers:
                 count(*) FILTER (WHERE status = 'HELD'
                     AND expires_at <= statement_timestamp() + %(soon)s::interval),
                 (SELECT count(*) FROM shop_order WHERE state = 'PENDING'),
+                (SELECT count(*) FROM shop_order WHERE state = 'PAID'),
                 (SELECT max(checked_at) FROM inventory_stockcheck),
                 (SELECT extract(epoch FROM statement_timestamp() - max(checked_at))::int
                     FROM inventory_stockcheck)
@@ -234,6 +237,15 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
                 f"{numbers.lapsing:,}",
                 _reservations("lapse=soon"),
                 "within five minutes",
+            ),
+        ),
+        (
+            "shop.view_order",
+            Figure(
+                "Orders to ship",
+                f"{numbers.to_ship:,}",
+                _list(Order, f"state__exact=PAID&{OLDEST_FIRST}"),
+                "paid, the oldest first",
             ),
         ),
         (

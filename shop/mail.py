@@ -1,45 +1,80 @@
-"""E-mails to buyers, in text and HTML. Sent by jobs: a mail server is never waited for elsewhere.
+"""E-mails about orders. They are sent by jobs: a mail server is never waited for elsewhere.
 
-A job that is killed after its mail went out sends it again: better twice than never.
+Each looks at how things stand when it is sent: what was true when its job was queued may be over
+by then. A job that is killed after its mail went out sends it again: better twice than never.
 """
 
 from __future__ import annotations
 
-from django.core.mail import EmailMultiAlternatives
+from typing import Any
+from urllib.parse import urljoin
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, mail_managers
 from django.template.loader import render_to_string
+from django.urls import reverse
 
 from shop import outbox
 from shop.models import Order, Payment, Refund
+from shop.orders import CancelledBy
+
+State = Order.State
+
+
+# To buyers
 
 
 def send_order_paid(order_id: int) -> None:
-    """Thank for the order, with what was bought and paid. Raises Order.DoesNotExist."""
+    """Thank for the order, with what was bought and paid; nothing if it is closed by now.
+
+    Raises Order.DoesNotExist.
+    """
     order = Order.objects.get(pk=order_id)
-    _send("order_paid", f"Your order {order.number} is paid", order)
+    if order.state in (State.PAID, State.SHIPPED):
+        _send("order_paid", f"Your order {order.number} is paid", order)
 
 
 def send_order_shipped(order_id: int) -> None:
-    """Tell that the order is on its way. Raises Order.DoesNotExist."""
+    """Tell that the order is on its way; nothing if it is closed by now.
+
+    Raises Order.DoesNotExist.
+    """
     order = Order.objects.get(pk=order_id)
-    _send("order_shipped", f"Your order {order.number} is on its way", order)
+    if order.state == State.SHIPPED:
+        _send("order_shipped", f"Your order {order.number} is on its way", order)
 
 
 def send_order_refunded(refund_id: int) -> None:
-    """Tell that money goes back, how much, and why. Raises Refund.DoesNotExist."""
+    """Tell that money goes back, how much, and why; or that the provider has refused it.
+
+    Nothing if the buyer was told before how this refund stands. Raises Refund.DoesNotExist.
+    """
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+    if refund.mailed_state == refund.state:
+        return
     order = refund.payment.order
     _send("order_refunded", f"Refund for your order {order.number}", order, refund=refund)
+    Refund.objects.filter(pk=refund_id).update(mailed_state=refund.state)
+
+
+def send_order_cancelled(order_id: int, by: str) -> None:
+    """Tell that an order for which nothing was paid is cancelled, and why (``CancelledBy``).
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    _send(
+        "order_cancelled",
+        f"Your order {order.number} is cancelled",
+        order,
+        by=CancelledBy(by),
+        may_still_be_charged=order.payments.unanswered().exists(),
+        was_charged=order.paid() > 0,
+    )
 
 
 def _send(template: str, subject: str, order: Order, **more: object) -> None:
-    last = Payment.objects.filter(order=order).last()
-    context = {
-        "order": order,
-        "lines": order.grouped_lines(),
-        "subject": subject,
-        "order_url": last.return_url if last else "",
-        **more,
-    }
+    context = {**_about(order), "subject": subject, **more}
     mail = EmailMultiAlternatives(
         subject,
         render_to_string(f"shop/mail/{template}.txt", context),
@@ -48,3 +83,35 @@ def _send(template: str, subject: str, order: Order, **more: object) -> None:
     )
     mail.attach_alternative(render_to_string(f"shop/mail/{template}.html", context), "text/html")
     mail.send()
+
+
+# To the merchant
+
+
+def send_order_to_managers(order_id: int) -> None:
+    """Tell the managers (setting MANAGERS) of a paid order; nothing if it isn't to be sent by now.
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    if order.state != State.PAID:
+        return
+    context = _about(order)
+    if context["order_url"]:
+        path = reverse("admin:shop_order_change", args=[order.pk])
+        context["admin_url"] = urljoin(context["order_url"], path)
+    mail_managers(
+        f"Order {order.number} is paid: please send it",
+        render_to_string("shop/mail/order_to_managers.txt", context),
+    )
+
+
+def _about(order: Order) -> dict[str, Any]:
+    last = Payment.objects.filter(order=order).last()
+    return {
+        "order": order,
+        "lines": order.grouped_lines(),
+        "order_url": last.return_url if last else "",
+        "shop_name": settings.SHOP_NAME,
+        "shop_address": settings.SHOP_ADDRESS,
+    }

@@ -12,6 +12,7 @@ from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
+from shop import money
 from shop.address import Address
 from shop.order_lines import GroupedLine, grouped_order_lines
 
@@ -102,6 +103,8 @@ class Order(models.Model):
             models.Index(name="order_by_date", fields=["-placed_at"]),
             # The worker: which orders still wait (orders.close_abandoned).
             models.Index(name="order_pending", fields=["placed_at"], condition=Q(state="PENDING")),
+            # What waits to be sent, the oldest first (the dashboard and the list behind it).
+            models.Index(name="order_to_ship", fields=["placed_at"], condition=Q(state="PAID")),
             # A buyer's own orders.
             models.Index(name="order_of_buyer", fields=["buyer", "placed_at"]),
             # What counts against max_per_buyer, across browsers (customer_limits).
@@ -269,7 +272,7 @@ class Payment(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.amount} {self.currency}, {self.get_state_display()}"
+        return f"{money.formatted(self.amount, self.currency)}, {self.get_state_display()}"
 
     def kept(self) -> Decimal:
         """What was charged and not given back."""
@@ -306,6 +309,14 @@ class Refund(models.Model):
     problem = models.CharField(
         max_length=300, blank=True, help_text="Why the provider refused it the last time."
     )
+    mailed_state = models.CharField(
+        max_length=6,
+        choices=State,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the buyer was told last by e-mail. Empty: nothing yet.",
+    )
     decided_at = models.DateTimeField(db_default=Now())
     carried_out_at = models.DateTimeField(null=True, blank=True)
 
@@ -320,7 +331,8 @@ class Refund(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.amount} {self.payment.currency}, {self.get_state_display()}"
+        amount = money.formatted(self.amount, self.payment.currency)
+        return f"{amount}, {self.get_state_display()}"
 
 
 class PaymentEvent(models.Model):
@@ -429,7 +441,7 @@ class DemoBankCharge(models.Model):
     )
 
     def __str__(self) -> str:
-        return f"{self.amount} {self.currency}, {self.get_state_display()}"
+        return f"{money.formatted(self.amount, self.currency)}, {self.get_state_display()}"
 
 
 class DemoBankRefund(models.Model):
@@ -440,7 +452,7 @@ class DemoBankRefund(models.Model):
     amount = models.DecimalField(max_digits=12, decimal_places=2)
 
     def __str__(self) -> str:
-        return f"{self.amount} {self.charge.currency}"
+        return money.formatted(self.amount, self.charge.currency)
 
 
 def _total(amounts: models.QuerySet[Payment] | models.QuerySet[Refund]) -> Decimal:

@@ -8,11 +8,13 @@ are queued in it: no provider is ever waited for with a lock in hand.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Sum
 from django.db.models.functions import Now
@@ -27,7 +29,7 @@ from inventory.reservations import (
     return_written_off,
     write_off,
 )
-from shop import customer_limits, jobs, payments, refunds
+from shop import customer_limits, jobs, money, payments, refunds
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
 from shop.payments.base import Outcome, ProviderUnavailable
@@ -43,6 +45,15 @@ TOO_LATE: dict[type[Exception], Refund.Reason] = {
     LimitPerCustomer: Refund.Reason.OVER_LIMIT,
 }
 CLOSE_AFTER = timedelta(minutes=5)  # from the end of the holds
+
+
+class CancelledBy(enum.StrEnum):
+    """The one who cancelled an order, as its buyer is told."""
+
+    BUYER = "buyer"
+    STAFF = "staff"
+    TIME = "time"
+    """Nobody: its time was over, and it was not paid."""
 
 
 def locked(order_id: int) -> Order:
@@ -124,8 +135,7 @@ def _accept(order: Order, payment: Payment) -> None:
     elif order.state != State.PENDING:
         refunds.owe(payment, payment.amount, Refund.Reason.PAID_AFTER_END)
     elif (too_late := _hand_over(order)) is None:
-        _change(order, State.PAID, paid_at=Now())
-        jobs.queue("send_order_paid", order_id=order.pk)
+        _pay(order)
     else:
         _give_goods_back(order)
         _change(order, State.REFUNDED, closed_at=Now())
@@ -154,6 +164,14 @@ def _hand_over(order: Order) -> Refund.Reason | None:
     return None
 
 
+def _pay(order: Order) -> None:
+    """Note that the order is paid; its buyer and the merchant are told."""
+    _change(order, State.PAID, paid_at=Now())
+    jobs.queue("send_order_paid", order_id=order.pk)
+    if settings.MANAGERS:
+        jobs.queue("send_order_to_managers", order_id=order.pk)
+
+
 def _gone_units(order: Order) -> dict[int, int]:
     """Units by product of holds that were let go or taken back meanwhile."""
     gone = Reservation.objects.filter(
@@ -169,8 +187,7 @@ def settle_free(order_id: int) -> Order:
     with transaction.atomic():
         order = locked(order_id)
         if order.state == State.PENDING and order.total == 0 and _hand_over(order) is None:
-            _change(order, State.PAID, paid_at=Now())
-            jobs.queue("send_order_paid", order_id=order.pk)
+            _pay(order)
     return order
 
 
@@ -187,11 +204,11 @@ def unsettled() -> list[int]:
 # Cancelling
 
 
-def cancel(order_id: int) -> Order:
+def cancel(order_id: int, *, by: CancelledBy = CancelledBy.STAFF) -> Order:
     """Cancel the order for its buyer or the staff, and return it; again, it changes nothing.
 
     Its holds are released; if it was paid, its units go back on sale and what is left of the
-    money is given back.
+    money is given back. The buyer is told, once.
 
     Raises NotInThisState if it has been shipped (see ``refund``), Order.DoesNotExist.
     """
@@ -202,7 +219,7 @@ def cancel(order_id: int) -> Order:
                 f"Order {order.number} has been shipped: it can be refunded, not cancelled."
             )
         if order.can_be_cancelled:
-            _cancel(order)
+            _cancel(order, by)
     return order
 
 
@@ -217,16 +234,19 @@ def cancel_unpaid(order_id: int) -> bool:
         order = locked(order_id)
         if not order.is_open:
             return False
-        _cancel(order)
+        _cancel(order, CancelledBy.STAFF)
     return True
 
 
-def _cancel(order: Order) -> None:
+def _cancel(order: Order, by: CancelledBy) -> None:
     _give_goods_back(order)
+    kept = refunds.kept_payments(order) if order.state == State.PAID else []
     if order.state == State.PAID:
         order.lines.update(refunded=F("quantity"))
-        for payment, left in refunds.kept_payments(order):
-            refunds.owe(payment, left, Refund.Reason.CANCELLED)
+    for payment, left in kept:
+        refunds.owe(payment, left, Refund.Reason.CANCELLED)
+    if not kept:  # else the e-mail about the refund tells of it
+        jobs.queue("send_order_cancelled", order_id=order.pk, by=by)
     _change(order, State.CANCELLED, closed_at=Now())
 
 
@@ -247,7 +267,7 @@ def close_abandoned(order_id: int) -> Order:
     with transaction.atomic():
         order = locked(order_id)
         if order_id in abandoned():
-            _cancel(order)
+            _cancel(order, CancelledBy.TIME)
     return order
 
 
@@ -299,7 +319,8 @@ def refund(
 
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
-        raise _changed(f"{order.refunded()} {order.currency} are refunded by now")
+        back = money.formatted(order.refunded(), order.currency)
+        raise _changed(f"{back} are refunded by now")
     if units not in (None, order.refunded_units()):
         raise _changed(f"{order.refunded_units()} units are refunded by now")
 
@@ -313,7 +334,8 @@ def _checked_amount(order: Order, amount: Decimal) -> Decimal:
     if kept == 0:
         raise InvalidRefund("No money of this order is left to give back.")
     if amount.is_nan() or not 0 < amount <= kept:
-        raise InvalidRefund(f"The amount must be more than 0, and at most the {kept} kept.")
+        most = money.formatted(kept, order.currency)
+        raise InvalidRefund(f"The amount must be more than 0, and at most the {most} kept.")
     if amount != round(amount, 2):
         raise InvalidRefund(f"The amount must be in whole cents, not {amount}.")
     return amount

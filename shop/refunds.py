@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from decimal import Decimal
 
+from django.db import transaction
 from django.db.models.functions import Now
 
 from shop import jobs, payments
@@ -45,17 +46,29 @@ def carry_out(refund_id: int) -> Refund:
 
     Raises Refund.DoesNotExist, ProviderUnavailable: then it is still due.
     """
-    refund = Refund.objects.select_related("payment").get(pk=refund_id)
+    refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
     if refund.state == Refund.State.DONE:
         return refund
-    not_done = Refund.objects.filter(pk=refund_id).exclude(state=Refund.State.DONE)
     try:
         payments.refund(refund)
     except RefundRefused as error:
         log.error("Refund %s was refused: %s", refund.key, error)
-        not_done.update(state=Refund.State.FAILED, problem=str(error)[:300])
-    else:
-        not_done.update(state=Refund.State.DONE, problem="", carried_out_at=Now())
+        return _note(refund_id, Refund.State.FAILED, str(error)[:300])
+    return _note(refund_id, Refund.State.DONE)
+
+
+def _note(refund_id: int, state: Refund.State, problem: str = "") -> Refund:
+    """Put on record how it went; another attempt may have succeeded meanwhile, and stays."""
+    with transaction.atomic():
+        refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
+        if refund.state == Refund.State.DONE:
+            return refund
+        if Refund.State.FAILED in (refund.state, state):  # else the buyer knows already
+            jobs.queue("send_order_refunded", refund_id=refund_id)
+        carried_out_at = Now() if state == Refund.State.DONE else None
+        Refund.objects.filter(pk=refund_id).update(
+            state=state, problem=problem, carried_out_at=carried_out_at
+        )
     refund.refresh_from_db()
     return refund
 

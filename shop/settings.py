@@ -149,6 +149,8 @@ INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
 # The storefront
 
 SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
+# Lines of the postal address, and what else must be told of a shop that sends e-mails.
+SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
 # Where it is sent: ISO codes; the checkout begins with the first.
@@ -197,7 +199,8 @@ HOLD_AT_MOST = timedelta(
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="outbox://" if DEMO else "consolemail://")
 vars().update(EMAIL_CONFIG)
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Shop <shop@localhost>")
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{SHOP_NAME} <shop@localhost>")
+EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
 EMAIL_TIMEOUT = 30  # seconds
 
 # The admin (shop/admin_look.py)
@@ -206,7 +209,7 @@ LOGIN_REDIRECT_URL = "admin:index"  # only staff log in
 UNFOLD = admin_look.UNFOLD
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text in a spreadsheet
 
-# Stock alerts: mailed to the managers, and posted to a webhook as JSON.
+# Orders and alerts are mailed to the managers; alerts are posted to a webhook, too, as JSON.
 
 # In a demo whose e-mails stay here, the managers get theirs, too.
 IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []

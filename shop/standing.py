@@ -93,6 +93,11 @@ class Standing:
         return next((refund for refund in self.refunds if refund.reason in reasons), None)
 
     @property
+    def has_refused_refund(self) -> bool:
+        """Whether the provider has refused to give money back: it isn't on its way then."""
+        return any(refund.state == Refund.State.FAILED for refund in self.refunds)
+
+    @property
     def awaits_answer(self) -> bool:
         """Whether a payment is under way: the page looks again by itself."""
         return any(payment.state == Payment.State.STARTED for payment in self.payments)

@@ -52,6 +52,16 @@ def send_order_refunded(refund_id: int) -> None:
 
 
 @app.task(retry=again_and_again)
+def send_order_cancelled(order_id: int, by: str) -> None:
+    mail.send_order_cancelled(order_id, by)
+
+
+@app.task(retry=again_and_again)
+def send_order_to_managers(order_id: int) -> None:
+    mail.send_order_to_managers(order_id)
+
+
+@app.task(retry=again_and_again)
 def carry_out_refund(refund_id: int) -> None:
     refunds.carry_out(refund_id)
 

@@ -33,7 +33,7 @@ from inventory.admin.base import (
     shortened,
 )
 from inventory.admin.filters import PeriodFilter
-from shop import customer_limits, orders
+from shop import customer_limits, money, orders
 from shop.admin.payments import links_to_refunds
 from shop.exceptions import ShopError
 from shop.models import Order, OrderLine, Payment
@@ -153,6 +153,7 @@ def restock_form(lines: list[OrderLine]) -> type[AskForm]:
 
 
 def _fields_of_units(lines: list[OrderLine], left: dict[int, int]) -> dict[str, Any]:
+    currency = lines[0].order.currency if lines else ""
     return {
         f"line_{line.pk}": UnitsField(
             label=f"{line.name} ({line.sku})",
@@ -160,7 +161,8 @@ def _fields_of_units(lines: list[OrderLine], left: dict[int, int]) -> dict[str, 
             max_value=left[line.pk],
             required=False,
             initial=0,
-            help_text=f"Units, of {left[line.pk]} left, sold at {line.unit_price} each.",
+            help_text=f"Units, of {left[line.pk]} left, sold at "
+            f"{money.formatted(line.unit_price, currency)} each.",
         )
         for line in lines
         if left[line.pk]
@@ -425,7 +427,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
 
         def do(data: dict[str, Any]) -> str:
             was = Order.objects.get(pk=order.pk)
-            now = orders.cancel(order.pk)
+            now = orders.cancel(order.pk, by=orders.CancelledBy.STAFF)
             if was.state == now.state:
                 return NothingChanged(
                     f"Order {now.number} was {now.get_state_display()} already; nothing was done "
@@ -490,4 +492,4 @@ def _refund(order: Order, **how: Any) -> str:
 
 
 def _money(order: Order, amount: Decimal) -> str:
-    return f"{amount:.2f} {order.currency}"
+    return money.formatted(amount, order.currency)

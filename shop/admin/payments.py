@@ -27,13 +27,17 @@ from inventory.admin.filters import PeriodFilter
 from shop import refunds
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
+from shop.money import formatted
 from shop.payments import known as known_providers
 from shop.payments.base import RefundRefused
 
 
 def links_to_refunds(payment: Payment) -> SafeString | str:
     links = [
-        (change_url(refund), f"{refund.amount} {payment.currency}, {refund.get_state_display()}")
+        (
+            change_url(refund),
+            f"{formatted(refund.amount, payment.currency)}, {refund.get_state_display()}",
+        )
         for refund in payment.refunds.all()
     ]
     return format_html_join("; ", '<a class="link" href="{}">{}</a>', links) or "none"
@@ -98,7 +102,7 @@ class PaymentAdmin(FactsAdmin):
 
     @display(description="Amount", ordering="amount")
     def money(self, payment: Payment) -> str:
-        return f"{payment.amount} {payment.currency}"
+        return formatted(payment.amount, payment.currency)
 
     @display(
         description="State", label={"started": "warning", "paid": "success", "declined": "danger"}
@@ -150,7 +154,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
 
     @display(description="Amount", ordering="amount")
     def money(self, refund: Refund) -> str:
-        return f"{refund.amount} {refund.payment.currency}"
+        return formatted(refund.amount, refund.payment.currency)
 
     @display(
         description="State",
@@ -173,7 +177,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             tried = refunds.carry_out(refund.pk)
             if tried.state == Refund.State.FAILED:
                 raise RefundRefused(f"The provider refused it: {tried.problem}")
-            money = f"{tried.amount} {tried.payment.currency}"
+            money = formatted(tried.amount, tried.payment.currency)
             if refund.state == Refund.State.DONE:
                 return NothingChanged(
                     f"{money} were given back before; nothing was done this time."

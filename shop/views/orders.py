@@ -11,6 +11,7 @@ from shop import orders, outbox, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import NotInThisState
 from shop.models import Order
+from shop.orders import CancelledBy
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
 
@@ -69,7 +70,7 @@ def cancellation(request: ShopRequest, token: str) -> HttpResponse:
             return redirect("order", token)
         return render(request, "shop/order_cancellation.html", {"order": found})
     try:
-        orders.cancel(found.pk)
+        orders.cancel(found.pk, by=CancelledBy.BUYER)
     except NotInThisState as refused:
         messages.error(request, str(refused))
     return redirect("order", token)

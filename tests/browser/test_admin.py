@@ -136,7 +136,7 @@ def test_a_refund_in_part(log_in: LogIn, make_product: MakeProduct) -> None:
     page.get_by_label("Lamp").fill("1")
     page.get_by_label("Put the units back on sale").check()
     press(page, "Refund")
-    expect(page.locator("body")).to_contain_text("10.00 EUR of order")
+    expect(page.locator("body")).to_contain_text("€10.00 of order")
     assert stock_of(lamp) == 8
     assert now(order).state == Order.State.PAID
     forget_jobs()

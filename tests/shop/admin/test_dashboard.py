@@ -21,7 +21,7 @@ from inventory.flash_sale.sale import Parameters, run
 from inventory.models import FlashSale, Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks
-from shop.models import Refusal
+from shop.models import Order, Refusal
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
@@ -86,6 +86,7 @@ class TestDashboard:
             "Units held": "3",
             "Units sold today": "3",
             "Holds that lapse soon": "1",
+            "Orders to ship": "0",
             "Orders waiting for payment": "1",
         }
         lengths = {"Units held": 2, "Units sold today": 1, "Holds that lapse soon": 1}
@@ -95,6 +96,22 @@ class TestDashboard:
             if figure.label in lengths:
                 assert len(behind.context["cl"].result_list) == lengths[figure.label]
         assert "14 left, wanted 50" in response.content.decode()
+
+    def test_what_is_to_be_sent_is_counted_and_listed_oldest_first(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(9)
+        placed = [place((lamp, 1), buyer=buyer) for buyer in "ABCDE"]
+        states = ["PAID", "SHIPPED", "PENDING", "PAID", "PAID"]
+        for order, state in zip(placed, states, strict=True):
+            paid_at = None if state == "PENDING" else timezone.now()
+            Order.objects.filter(pk=order.pk).update(state=state, paid_at=paid_at)
+        [first, _, _, second, third] = placed
+        response = admin.get(INDEX)
+        assert figures(response)["Orders to ship"] == "3"
+        [url] = [f.url for f in response.context["figures"] if f.label == "Orders to ship"]
+        assert list(admin.get(url).context["cl"].result_list) == [first, second, third]
+        assert second.number in admin.get(url).content.decode()
 
     def test_sales_and_refusals_of_the_last_day(
         self, admin: Client, make_product: MakeProduct
@@ -126,7 +143,7 @@ class TestDashboard:
         client = staff("auditor")
         Group.objects.get(name="auditor").permissions.set(may)
         response = client.get(INDEX)
-        assert list(figures(response)) == ["Orders waiting for payment"]
+        assert list(figures(response)) == ["Orders to ship", "Orders waiting for payment"]
         html = response.content.decode()
         assert "Every unit is accounted for" in html
         assert "left, wanted" not in html

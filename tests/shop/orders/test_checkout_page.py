@@ -205,7 +205,7 @@ def test_a_basket_that_was_changed_in_another_tab_is_shown_before_it_is_paid(
     )
     answer = ada.check_out(form)
     assert answer.status_code == 409
-    assert "the total is 15.00 EUR now" in alerts(answer)[0]
+    assert "the total is €15.00 now" in alerts(answer)[0]
     assert ada.check_out({**form, "seen_total": "15.00"}).status_code == 302
 
 

@@ -244,7 +244,8 @@ def test_a_refund_that_the_bank_refuses_is_seen_to(
     monkeypatch.setattr(payments, "refund", refuse)
     refunds.carry_out(Refund.objects.get().pk)
     page = ada.look(order)
-    assert "with a delay: we are seeing to it" in page
+    assert "The bank refused to give you all of your money back" in page
+    assert "goes back to you" not in page
     assert "Account closed" not in page
 
 

@@ -7,14 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.conf import LazySettings
-from django.core import mail
 from django.db import connection, transaction
-from django.db.models.functions import Now
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -30,7 +26,6 @@ from tests.shop.orders.steps import (
     at_bank,
     charged_at_bank,
     close_payment_time,
-    do_jobs,
     forget_jobs,
     go_to_bank,
     lapse_all,
@@ -201,46 +196,3 @@ def test_a_broken_law_is_logged(
     with caplog.at_level(logging.ERROR):
         tasks.check_law(timestamp=0)
     assert f"{product.sku}: received 1, available 3" in caplog.text
-
-
-# E-mails
-
-
-@pytest.fixture
-def paid(make_product: MakeProduct, settings: LazySettings) -> Order:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    order = place((make_product(5, name="Lamp <x> & Co"), 2), buyer="A")
-    at_bank(order, APPROVE)
-    return orders.settle(order.pk)
-
-
-def the_mail() -> Any:
-    [message] = mail.outbox
-    return message
-
-
-def test_the_buyer_is_thanked_for_a_paid_order(paid: Order) -> None:
-    do_jobs("send_order_paid")
-    message = the_mail()
-    assert (message.to, message.subject) == ([paid.email], f"Your order {paid.number} is paid")
-    assert "2 x Lamp <x> & Co: 39.80 EUR" in message.body
-    assert "Total: 44.80 EUR" in message.body
-    assert paid.payments.get().return_url in message.body
-    [html] = message.alternatives
-    assert "Lamp &lt;x&gt; &amp; Co" in html.content
-
-
-def test_the_buyer_is_told_of_a_refund_and_its_reason(paid: Order) -> None:
-    orders.cancel(paid.pk)
-    do_jobs("send_order_refunded")
-    message = the_mail()
-    assert "giving you back 44.80 EUR" in message.body
-    assert "Your order is cancelled." in message.body
-    assert "Your order is cancelled." in message.alternatives[0].content
-
-
-def test_the_buyer_is_told_that_it_is_on_its_way(paid: Order) -> None:
-    orders.ship(paid.pk, "TRACK-1")
-    do_jobs("send_order_shipped")
-    assert "The carrier knows it as TRACK-1." in the_mail().body
-    assert Reservation.objects.filter(decided_at__lte=Now()).exists()
