@@ -19,6 +19,7 @@ from django.db.models.lookups import GreaterThan
 
 from inventory import conf
 from inventory.law import Figures
+from inventory.pictures import PictureField
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
@@ -77,7 +78,7 @@ class Product(models.Model):
         validators=[MinValueValidator(0)],
         help_text="Of one unit, tax included, in the shop's currency.",
     )
-    picture = models.ImageField(upload_to="products/", blank=True)
+    picture = PictureField(upload_to="products/", blank=True)
     stock = models.IntegerField(
         default=0, editable=False, help_text="Units that anybody may take now."
     )
