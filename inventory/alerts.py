@@ -3,12 +3,17 @@
 At most one per product and kind is open; its figures are brought up to date meanwhile. Whoever
 raises or resolves one holds the product's row: this module, and the trigger that raises
 NEGATIVE_STOCK in the very transaction that takes the stock below zero (``models``).
+
+Low stock comes and goes with the baskets. When it comes back within a day, with nothing received
+meanwhile, it is the same shortage: its alert is opened again, and nobody is told anew. What breaks
+the law is new damage each time, and a new alert.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -16,7 +21,7 @@ from django.db.models.functions import Now
 
 from inventory import monitor
 from inventory.locking import lock_products
-from inventory.models import StockAlert, StockCheck
+from inventory.models import StockAlert, StockCheck, StockMovement
 from inventory.monitor import StockState
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ log = logging.getLogger(__name__)
 Kind = StockAlert.Kind
 Figures = dict[str, int]
 
+SAME_SHORTAGE = timedelta(days=1)
 AT_ONCE = 100  # products that a transaction locks at the most
 
 
@@ -56,7 +62,7 @@ def refresh(product_ids: Collection[int]) -> None:
             for kind, figures in _wanted(state).items():
                 alert = open_alerts.pop((state.product_id, kind), None)
                 if alert is None:
-                    _raise(state, kind, figures)
+                    _raise_or_open_again(state, kind, figures)
                 elif _figures(alert) != figures:
                     StockAlert.objects.filter(pk=alert.pk).update(**figures)
         for alert in open_alerts.values():
@@ -121,6 +127,27 @@ def _figures(alert: StockAlert) -> Figures:
         "sold": alert.sold,
         "recorded": alert.recorded,
     }
+
+
+def _raise_or_open_again(state: StockState, kind: Kind, figures: Figures) -> None:
+    if kind is Kind.LOW_STOCK and (shortage := _same_shortage(state.product_id)):
+        StockAlert.objects.filter(pk=shortage.pk).update(resolved_at=None, **figures)
+    else:
+        _raise(state, kind, figures)
+
+
+def _same_shortage(product_id: int) -> StockAlert | None:
+    """The low stock of the last day, if it was resolved without units having come in."""
+    lately = StockAlert.objects.filter(
+        product=product_id, kind=Kind.LOW_STOCK, resolved_at__gt=Now() - SAME_SHORTAGE
+    )
+    last = lately.order_by("pk").last()
+    if last is None:
+        return None
+    received = StockMovement.objects.filter(
+        product=product_id, units__gt=0, made_at__gt=last.raised_at
+    )
+    return None if received.exists() else last
 
 
 def _raise(state: StockState, kind: Kind, figures: Figures) -> None:

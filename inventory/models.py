@@ -93,7 +93,9 @@ class Product(models.Model):
         help_text="PostgreSQL itself refuses to take stock below zero.",
     )
     low_stock_threshold = models.PositiveIntegerField(
-        default=0, help_text="Raise an alert when fewer units than this are available."
+        default=0,
+        help_text="Raise an alert when fewer units than this are available. Baskets that come and "
+        "go raise it once a day at most, until units are received.",
     )
     max_per_buyer = models.PositiveIntegerField(
         null=True,

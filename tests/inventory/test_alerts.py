@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils import timezone
 
 from inventory import alerts, monitor, stock
 from inventory.flash_sale.sale import Parameters, run
@@ -139,6 +142,55 @@ def test_the_last_unit_goes_below_the_low_stock_threshold(make_product: MakeProd
     reserve(product, 1, buyer="C")
     alerts.check_all()
     assert StockAlert.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_baskets_that_come_and_go_are_one_shortage(make_product: MakeProduct) -> None:
+    product = make_product(6, low_stock_threshold=3)
+    ada = User.objects.create_user("ada")
+    for units in (4, 5, 6):
+        hold = reserve(product, units, buyer="A")
+        alerts.check_all()
+        alert = StockAlert.objects.get()
+        assert (alert.available, alert.resolved_at) == (6 - units, None)
+        alerts.acknowledge([alert.pk], ada)
+        release(hold.pk)
+        alerts.check_all()
+        assert open_kinds(product) == set()
+    alert = StockAlert.objects.get()
+    assert alert.acknowledged_by == ada
+
+
+@pytest.mark.django_db
+def test_a_shortage_after_a_receipt_or_a_day_is_another_one(make_product: MakeProduct) -> None:
+    product = make_product(6, low_stock_threshold=3)
+
+    def hold_and_release() -> int:
+        hold = reserve(product, 5, buyer="A")
+        alerts.check_all()
+        release(hold.pk)
+        alerts.check_all()
+        return StockAlert.objects.count()
+
+    assert hold_and_release() == 1
+    stock.receive(product, 1)
+    stock.remove(product, 1, reason=stock.Reason.DAMAGE)
+    assert hold_and_release() == 2
+    StockAlert.objects.update(resolved_at=timezone.now() - timedelta(hours=25))
+    assert hold_and_release() == 3
+    assert hold_and_release() == 3
+
+
+@pytest.mark.django_db
+@pytest.mark.breaks_law
+def test_what_breaks_the_law_again_is_told_again(make_product: MakeProduct) -> None:
+    product = make_product(3)
+    for number in (1, 2):
+        Product.objects.filter(pk=product.pk).update(stock=5)
+        alerts.check_all()
+        assert StockAlert.objects.filter(kind=DRIFT).count() == number
+        stock.repair(product)
+        assert open_kinds(product) == set()
 
 
 @pytest.mark.django_db

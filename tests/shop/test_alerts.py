@@ -17,6 +17,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory.models import Product, StockAlert
+from inventory.reservations import release, reserve
 from shop import alerts, tasks
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
@@ -96,6 +97,17 @@ def test_exhibits_are_never_sent(make_product: MakeProduct, webhook: Any) -> Non
     tasks.check_law(0)
     assert StockAlert.objects.count() == 2
     assert do_jobs() == []
+
+
+def test_a_basket_that_comes_and_goes_is_mailed_once(make_product: MakeProduct) -> None:
+    product = make_product(6, low_stock_threshold=3)
+    for _ in range(3):
+        hold = reserve(product, 5, buyer="A")
+        tasks.check_law(0)
+        release(hold.pk)
+        tasks.check_law(0)
+    assert do_jobs() == ["mail_alerts"]
+    assert len(mail.outbox) == 1
 
 
 def test_a_webhook_that_refuses_is_tried_again(make_product: MakeProduct, webhook: Any) -> None:
