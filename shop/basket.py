@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from django.conf import settings
 from django.db.models import F
@@ -85,6 +85,8 @@ class Ended:
 
     product: Product
     quantity: int
+    holds: list[Reservation]
+    """Those that had the units."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,14 @@ def _line(holds: list[Any]) -> Line:
 def _ended(buyer: str, seen: Iterable[UUID]) -> list[Ended]:
     """What of ``seen`` is over in time, and what of the buyer's nobody has taken back yet."""
     lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
-    ended = [now.hold for now in look_up(buyer, {*seen, *lapsed}) if now.fate is Fate.OVER]
+    return ended_among(buyer, {*seen, *lapsed})
+
+
+def ended_among(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
+    """What of these holds of the buyer is over in time."""
+    ended = [now.hold for now in look_up(buyer, hold_ids) if now.fate is Fate.OVER]
     return [
-        Ended(group[0].product, sum(hold.quantity for hold in group))
+        Ended(group[0].product, sum(hold.quantity for hold in group), group)
         for group in grouped(ended, lambda hold: hold.product_id)
     ]
 
@@ -201,6 +208,17 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
         reservations.release(hold.pk)
         raise
     return hold
+
+
+def reserve_again(buyer: str, ended: Ended, *, key: UUID, address: str) -> Reservation:
+    """Reserve as many units as ended once more, at today's price, and return the new hold.
+
+    ``key`` and ``address`` are as in ``reserve``. Raises Refused.
+    """
+    ids = sorted(hold.pk.hex for hold in ended.holds)
+    reservations.expire(UUID(each) for each in ids)  # what is held anew isn't told of as over
+    key = uuid5(key, " ".join(ids))
+    return reserve(ended.product, ended.quantity, buyer=buyer, key=key, address=address)
 
 
 def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:

@@ -50,8 +50,8 @@ def place_order(
 
     The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
     give it wherever the basket may have changed since. A second request with the same
-    ``idempotency_key`` changes nothing, and returns the first one's order. An ``address`` in plain
-    text is taken as it is.
+    ``idempotency_key`` changes nothing, and returns the first one's order: see ``correct_contact``.
+    An ``address`` in plain text is taken as it is.
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
     LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
@@ -69,12 +69,20 @@ def place_order(
     try:
         return _place_once(order, ids, seen_total)
     except LimitPerCustomer:
-        products = Product.objects.filter(reservations__in=ids).distinct()
-        if not customer_limits.take_back_lapsed(
-            products.values_list("pk", flat=True), buyer=buyer, email_key=order.email_key, but=ids
-        ):
+        if not _take_back_lapsed(order, ids):
             raise
     return _place_once(order, ids, seen_total)
+
+
+def _take_back_lapsed(order: Order, ids: set[UUID]) -> int:
+    """Take back what else of these products the order's customer let lapse; return how many."""
+    products = Product.objects.filter(reservations__in=ids).distinct()
+    return customer_limits.take_back_lapsed(
+        products.values_list("pk", flat=True),
+        buyer=order.buyer,
+        email_key=order.email_key,
+        but=ids,
+    )
 
 
 def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
@@ -168,6 +176,42 @@ def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
 
 def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
     return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
+
+
+def correct_contact(order: Order, *, name: str, email: str, address: Address | str) -> bool:
+    """Take over what differs in name, e-mail or address; return whether anything does.
+
+    For a buyer who went back in the browser, corrected the checkout's form and sent it again:
+    ``place_order`` returned the first one's order then. Corrected is only what isn't paid yet.
+
+    Raises ValidationError, NotInThisState or LimitPerCustomer if something differs and can't be
+    taken over; then nothing was changed.
+    """
+    contact = _contact(name, email, address)
+    if all(getattr(order, field) == value for field, value in contact.items()):
+        return False
+    try:
+        _correct(order.pk, contact)
+    except LimitPerCustomer:
+        corrected = Order(buyer=order.buyer, **contact)
+        if not _take_back_lapsed(corrected, set(order.lines.values_list("reservation", flat=True))):
+            raise
+        _correct(order.pk, contact)
+    return True
+
+
+@transaction.atomic
+def _correct(order_id: int, contact: dict[str, str]) -> None:
+    order = orders.locked(order_id)
+    if not order.is_open:
+        raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
+    for field, value in contact.items():
+        setattr(order, field, value)
+    order.clean_fields()
+    products = Product.objects.filter(reservations__order_line__order=order).distinct()
+    customer_limits.queue_customer(products, order.email_key)
+    customer_limits.check_customer(products, buyer=order.buyer, email_key=order.email_key)
+    order.save(update_fields=contact)
 
 
 def unfinished_orders(buyer: str) -> OrderQuerySet:

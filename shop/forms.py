@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 from django import forms
@@ -128,6 +128,14 @@ def uuids(values: list[str]) -> list[UUID]:
     return found
 
 
+class Contact(TypedDict):
+    """Who gets an order and where, as ``shop.checkout`` takes it."""
+
+    name: str
+    email: str
+    address: Address
+
+
 class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
     """Who orders and where it goes, and what the page showed: the holds, and the total.
 
@@ -138,6 +146,7 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
     TYPED = ["name", "email", "address", "postcode", "town", "country"]
 
     hold = IdsField(required=False)
+    ended = IdsField(required=False)  # holds that the page called over in time
     # More digits than an order's total can have: too large a basket is refused by its own name.
     seen_total = forms.DecimalField(max_digits=20, decimal_places=2, error_messages=INCOMPLETE)
     key = forms.UUIDField(error_messages=INCOMPLETE)
@@ -194,10 +203,11 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
             self.fields[wrong].widget.attrs["autofocus"] = True
 
     @property
-    def cleaned_address(self) -> Address:
-        """The address that was typed, if the form is valid."""
+    def contact(self) -> Contact:
+        """Who gets it and where, if the form is valid."""
         sent = self.cleaned_data
-        return Address(sent["address"], sent["postcode"], sent["town"], sent["country"])
+        address = Address(sent["address"], sent["postcode"], sent["town"], sent["country"])
+        return {"name": sent["name"], "email": sent["email"], "address": address}
 
     @property
     def typed_fields(self) -> list[forms.BoundField]:
@@ -217,6 +227,16 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
 
     @property
     def holds_sent(self) -> list[UUID]:
-        """The holds that the page showed when the form was sent."""
-        sent: list[UUID] = self.cleaned_data.get("hold", []) if self.is_bound else []
-        return sent
+        """The holds that the page showed when the form was sent, also as over in time."""
+        sent = self.cleaned_data if self.is_bound else {}
+        return [*sent.get("hold", []), *sent.get("ended", [])]
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """What was typed, right or wrong."""
+        return {name: self.data.get(name, "") for name in self.TYPED if name in self.data}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything has been typed that could get lost."""
+        return any(self.initial.values()) or any(self.typed.values())

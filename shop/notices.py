@@ -70,6 +70,16 @@ def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
     _leave(request, "removed", [str(each) for each in hold_ids])
 
 
+def leave_corrected(request: HttpRequest, order: Order) -> None:
+    """The order had been placed already; a correction of its name, e-mail or address was kept."""
+    _leave(request, "corrected", order.pk)
+
+
+def leave_not_corrected(request: HttpRequest, order: Order) -> None:
+    """The order had been placed and paid, or closed: a correction came too late."""
+    _leave(request, "not corrected", order.pk)
+
+
 def leave_unpayable(request: HttpRequest, order: Order) -> None:
     """The order could not be paid, since its holds can't be kept any longer."""
     _leave(request, "unpayable", order.pk)
@@ -206,6 +216,25 @@ def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     return notices
 
 
+def _corrected(buyer: str, order_id: int) -> list[Notice]:
+    return [
+        Notice("success", f"Order {order.number} was placed before. It has your corrections now.")
+        for order in Order.objects.filter(pk=order_id)
+    ]
+
+
+def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
+    return [
+        Notice(
+            "warning",
+            f"Order {order.number} was placed before, and is {order.get_state_display()} by now. "
+            "Your corrections came too late: it keeps the name, the e-mail and the address that "
+            "it was placed with.",
+        )
+        for order in Order.objects.filter(pk=order_id)
+    ]
+
+
 def _unpayable(buyer: str, order_id: int) -> list[Notice]:
     """Nothing, if it has been paid or closed meanwhile: the order's page says that."""
     words = {
@@ -236,6 +265,8 @@ WORDS: dict[str, Callable[..., list[Notice]]] = {
     "reserved": _reserved,
     "changed": _changed,
     "removed": _removed,
+    "corrected": _corrected,
+    "not corrected": _not_corrected,
     "unpayable": _unpayable,
     "unreachable": _unreachable,
 }

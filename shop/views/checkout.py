@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -10,12 +14,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from inventory.exceptions import ReservationEnded
+from shop import availability, notices, standing
 from shop import basket as baskets
 from shop import checkout as rules
-from shop import notices, standing
+from shop.availability import Availability
 from shop.buyer import ShopRequest
-from shop.exceptions import HoldInOrder, NotInThisState, ShopError
-from shop.forms import CheckoutForm
+from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopError
+from shop.forms import CheckoutForm, uuids
+from shop.limits import client_address
 from shop.models import Order
 from shop.payments import ProviderUnavailable
 from shop.views.basket import CONFLICT, UNPROCESSABLE
@@ -27,12 +33,16 @@ def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 
     POST ``name``, ``email``, the address in its parts, and what the page had: each ``hold``,
-    ``seen_total``, and the form's ``key``. Sent twice, it leads to the first one's order.
+    ``seen_total``, and the form's ``key``. Sent twice, it leads to the first one's order. With
+    ``again``, reserve once more what the page called over in time (each ``ended`` hold).
     """
     if request.method != "POST":
-        return _show(request, CheckoutForm())
+        return _look(request)
     form = CheckoutForm(request.POST)
-    if not form.is_valid():
+    is_valid = form.is_valid()
+    if "again" in request.POST:
+        return _reserve_again(request, form)
+    if not is_valid:
         return _show(request, form, UNPROCESSABLE)
     try:
         order = _place_order(request.buyer, form)
@@ -43,7 +53,7 @@ def checkout(request: ShopRequest) -> HttpResponse:
         return _show(request, form, CONFLICT, problem=str(refused), earlier=refused.order)
     except ShopError as refused:
         return _show(request, form, CONFLICT, problem=str(refused))
-    return go_to_bank(request, order)
+    return _go_on(request, form, order)
 
 
 def _place_order(buyer: str, form: CheckoutForm) -> Order:
@@ -51,27 +61,98 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
     return rules.place_order(
         buyer,
         sent["hold"],
-        name=sent["name"],
-        email=sent["email"],
-        address=form.cleaned_address,
+        **form.contact,
         # The buyer is part of the key: nobody can come upon another's order.
         idempotency_key=f"checkout {buyer} {sent['key']}",
         seen_total=sent["seen_total"],
     )
 
 
+def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpResponse:
+    """Lead to the bank; a form that was sent before with something else in it, to the order."""
+    try:
+        if not rules.correct_contact(order, **form.contact):
+            return go_to_bank(request, order)
+        notices.leave_corrected(request, order)
+    except NotInThisState:
+        notices.leave_not_corrected(request, order)
+    except LimitPerCustomer as refused:
+        problem = f"{refused} Order {order.number} stays as it was placed."
+        return _show(request, form, CONFLICT, problem=problem, earlier=order)
+    return redirect("order", order.token)
+
+
+def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
+    """Reserve what is over in time once more, and show the page with all that was typed."""
+    refused, still_over = [], []
+    for ended in baskets.ended_among(request.buyer, form.holds_sent):
+        try:
+            hold = baskets.reserve_again(
+                request.buyer,
+                ended,
+                key=form.key_to_send,
+                address=client_address(request),
+            )
+        except baskets.Refused as error:
+            refused.append(str(error))
+            still_over += [hold.pk for hold in ended.holds]
+        else:
+            price = ended.holds[-1].unit_price
+            notices.leave_reserved(
+                request, hold.pk, wanted=ended.quantity, seen_price=price, more=False
+            )
+    typed = CheckoutForm(initial=form.typed)
+    status = CONFLICT if refused else 200
+    return _show(request, typed, status, seen=still_over, refused=refused)
+
+
+def _look(request: ShopRequest) -> HttpResponse:
+    """The page; for one that is open, only the parts of it that change by themselves."""
+    if "HX-Request" not in request.headers:
+        return _show(request, CheckoutForm())
+    seen = [*request.GET.getlist("hold"), *request.GET.getlist("ended")][:200]
+    context = {**_basket_now(request, uuids(seen)), "is_part": True}
+    return render(request, "shop/_checkout.html", context)
+
+
 def _show(
-    request: ShopRequest, form: CheckoutForm, status: int = 200, **more: object
+    request: ShopRequest,
+    form: CheckoutForm,
+    status: int = 200,
+    *,
+    seen: Iterable[UUID] | None = None,
+    **more: object,
 ) -> HttpResponse:
     """The page, with the basket as it is now and the form as it was sent."""
-    basket = baskets.of(request.buyer, seen=form.holds_sent)
     context = {
-        "basket": basket,
+        **_basket_now(request, form.holds_sent if seen is None else seen),
         "form": form,
         "unfinished": standing.unfinished(request.buyer),
         **more,
     }
     return render(request, "shop/checkout.html", context, status=status)
+
+
+@dataclass(frozen=True)
+class Over:
+    """What is over in time, and how much there is of it now."""
+
+    ended: baskets.Ended
+    stock: Availability
+
+    @property
+    def can_be_had(self) -> bool:
+        return self.ended.product.is_active and self.stock.available >= self.ended.quantity
+
+
+def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]:
+    basket = baskets.of(request.buyer, seen=seen)
+    over = [Over(ended, availability.now(ended.product, request.buyer)) for ended in basket.ended]
+    return {
+        "basket": basket,
+        "over": over,
+        "can_reserve_again": any(each.can_be_had for each in over),
+    }
 
 
 def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:

@@ -122,6 +122,27 @@ def test_the_countdown_of_an_order_ends_and_the_page_says_so_by_itself(
     expect(page.get_by_role("timer")).to_have_count(0)
 
 
+def test_at_the_end_of_the_countdown_the_checkout_says_so_and_keeps_what_was_typed(
+    page: Page, make_product: MakeProduct
+) -> None:
+    product = make_product(name="Lamp")
+    reserve(page, product)
+    Reservation.objects.update(expires_at=Now() + timedelta(seconds=4))
+    page.get_by_role("link", name="Check out").click()
+    fill_in(page)
+    expect(page.get_by_role("alert")).to_contain_text("The time of your 1 × Lamp is over")
+    expect(page.get_by_role("timer")).to_have_count(0)
+    expect(page.get_by_role("button", name="Order and pay")).to_have_count(0)
+    expect(page.get_by_label("Town")).to_have_value("London")
+    page.get_by_role("button", name="Reserve again").click()
+    expect(page.get_by_text("1 × Lamp reserved for you.")).to_be_visible()
+    expect(page.get_by_label("Street address")).to_have_value("12 St James's Square")
+    expect(page.get_by_label("Country")).to_have_value("GB")
+    page.get_by_role("button", name="Order and pay").click()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+
+
 def test_an_answer_that_says_nothing_new_does_not_disturb_the_reader(
     page: Page, make_product: MakeProduct
 ) -> None:

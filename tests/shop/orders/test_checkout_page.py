@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from html import unescape
 from typing import Any
 
 import pytest
@@ -13,12 +15,12 @@ from django.test import Client
 
 from inventory import reservations
 from inventory.models import Product, Reservation
-from shop import payments
+from shop import orders, payments
 from shop.models import DemoBankCharge, Order, Payment
 from shop.payments import ProviderUnavailable, demo
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
-from tests.shop.orders.pages import Shopper, alerts, offers_to_pay, page_of, text_of
+from tests.shop.orders.pages import Shopper, alerts, hidden, offers_to_pay, page_of, text_of
 from tests.shop.orders.steps import stock_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -185,7 +187,7 @@ def test_a_hold_that_was_taken_back_is_named_and_the_rest_can_be_ordered(
     assert answer.status_code == 409
     assert alerts(answer) == [
         "Nothing was ordered: your basket has changed. Please look at it again.",
-        "The time of your 1 × Radio is over, and others may take it.",
+        "The time of your 1 × Radio is over, and others have it in their baskets now.",
     ]
     page = text_of(answer)
     assert "1 × Lamp" in page
@@ -285,6 +287,267 @@ def test_two_browsers_with_one_address_are_told_of_the_limit_before_paying(
         "Nothing was ordered."
     ]
     assert (Order.objects.count(), Payment.objects.count()) == (1, 1)
+
+
+# After the time is over
+
+
+TYPED = {
+    "name": "Ada <Lovelace>",
+    "email": "ada@example.org",
+    "address": "12 St James's Square\r\nFlat 2",
+    "postcode": "SW1Y 4JH",
+    "town": "London",
+    "country": "GB",
+}
+
+
+def assert_still_there(response: Any, typed: dict[str, str]) -> None:
+    """The page shows all that was typed, in its fields."""
+    page = response.content.decode()
+    shown = {name: unescape(value) for name, value in INPUT.findall(page)}
+    shown |= {name: unescape(text).strip() for name, text in TEXTAREA.findall(page)}
+    shown["country"] = CHOSEN.findall(page)[0]
+    assert {name: shown[name] for name in typed} == typed
+
+
+INPUT = re.compile(r'<input type="(?:text|email)" name="(\w+)" value="([^"]*)"')
+TEXTAREA = re.compile(r'<textarea name="(\w+)"[^>]*>\s*([^<]*)</textarea>')
+CHOSEN = re.compile(r'<option value="(\w\w)" selected>')
+
+
+def let_lapse(ada: Shopper, form: dict[str, Any]) -> None:
+    reservations.expire_lapsed(lapse(Reservation.objects.get()).product_id)
+
+
+def empty_the_basket(ada: Shopper, form: dict[str, Any]) -> None:
+    hold = Reservation.objects.get()
+    ada.tab().client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+
+
+def order_in_another_tab(ada: Shopper, form: dict[str, Any]) -> None:
+    ada.tab().check_out()
+
+
+def see_another_total(ada: Shopper, form: dict[str, Any]) -> None:
+    form["seen_total"] = "1.00"
+
+
+def lose_the_key(ada: Shopper, form: dict[str, Any]) -> None:
+    form["key"] = ""
+
+
+def lose_the_holds(ada: Shopper, form: dict[str, Any]) -> None:
+    form["hold"] = []
+
+
+def have_the_limit_already(ada: Shopper, form: dict[str, Any]) -> None:
+    product = Product.objects.get()
+    Product.objects.update(max_per_buyer=1)
+    Shopper("Ada's other browser", form["email"]).order(product)
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        let_lapse,
+        empty_the_basket,
+        order_in_another_tab,
+        see_another_total,
+        lose_the_key,
+        lose_the_holds,
+        have_the_limit_already,
+    ],
+)
+def test_what_was_typed_survives_whatever_the_refusal(
+    ada: Shopper, make_product: MakeProduct, happens: Callable[..., None]
+) -> None:
+    ada.reserve(make_product(5))
+    form = ada.checkout_form(**TYPED)
+    happens(ada, form)
+    answer = ada.check_out(form)
+    assert answer.status_code in (409, 422)
+    assert alerts(answer)
+    assert_still_there(answer, TYPED)
+
+
+@pytest.mark.parametrize("field", ["name", "email", "address", "postcode", "town"])
+def test_what_was_typed_survives_a_mistake_in_one_field(
+    ada: Shopper, make_product: MakeProduct, field: str
+) -> None:
+    ada.reserve(make_product())
+    answer = ada.check_out(**{**TYPED, field: " "})
+    assert list(errors(answer)) == [field]
+    assert_still_there(answer, {name: TYPED[name] for name in TYPED if name != field})
+
+
+def test_what_is_over_is_reserved_again_in_one_click_and_then_ordered(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5, name="Lamp", price=Decimal("10.00"))
+    ada.reserve(product, 2)
+    form = ada.checkout_form(**TYPED)
+    let_lapse(ada, form)
+    Product.objects.update(price=Decimal("12.00"))
+    refused = ada.check_out(form)
+    assert "Order and pay" not in text_of(refused)
+    assert ">Reserve again<" in text_of(refused)
+    again = {**form, "ended": hidden(text_of(refused), "ended"), "again": "1"}
+    for _ in range(2):  # a double click counts once
+        answer = ada.client.post("/checkout/", again)
+        page = text_of(answer)
+        assert "2 × Lamp reserved for you. The price is now €12.00 each" in page
+        assert "the page showed €10.00" in page
+        assert ">Reserve again<" not in page
+        assert_still_there(answer, TYPED)
+        assert stock_of(product) == 3
+    form |= {"seen_total": hidden(page, "seen_total"), "hold": hidden(page, "hold")}
+    assert ada.check_out(form).status_code == 302
+    assert Order.objects.get().total == Decimal("29.00")
+
+
+def test_what_others_have_taken_is_not_offered_and_only_the_rest_comes_back(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    gone, there = make_product(1, name="Radio"), make_product(1, name="Lamp")
+    ada.reserve(gone)
+    ada.reserve(there)
+    form = ada.checkout_form(**TYPED)
+    for product in (gone, there):
+        reservations.expire_lapsed(lapse(Reservation.objects.get(product=product)).product_id)
+    reservations.reserve(gone, 1, buyer="somebody quicker")
+    answer = ada.client.post("/checkout/", {**form, "again": "1"})
+    assert alerts(answer) == [
+        "All Radio are in baskets at the moment. Try again in a few minutes.",
+        "The time of your 1 × Radio is over, and others have it in their baskets now.",
+    ]
+    page = text_of(answer)
+    assert "1 × Lamp reserved for you" in page
+    assert ">Reserve again<" not in page
+    assert "Order and pay" in page
+    assert_still_there(answer, TYPED)
+
+
+def test_another_buyers_holds_are_not_reserved_again(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    ada.reserve(product)
+    form = ada.checkout_form()
+    let_lapse(ada, form)
+    answer = Shopper("Bob").client.post("/checkout/", {**form, "again": "1"})
+    assert "reserved for you" not in text_of(answer)
+    assert stock_of(product) == 5
+
+
+def test_an_open_page_is_told_at_the_end_of_its_time_and_sends_nothing_that_was_typed(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(5, name="Lamp"))
+    form = ada.checkout_form()
+
+    def look() -> str:
+        sent = {name: form[name] for name in ("hold", "seen_total")}
+        return text_of(ada.client.get("/checkout/", sent, headers={"HX-Request": "true"}))
+
+    assert "Order and pay" in look()
+    assert "Yours for" in look()
+    let_lapse(ada, form)
+    part = look()
+    assert "<html" not in part
+    assert "The time of your 1 × Lamp is over, and others may take it." in part
+    assert ">Reserve again<" in part
+    for words in ("Order and pay", "Yours for", 'name="email"'):
+        assert words not in part
+
+
+# The same form again, with a correction
+
+
+def test_a_corrected_address_in_the_same_form_is_used_and_the_buyer_told(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    form = ada.checkout_form()
+    ada.check_out(form)
+    answer = ada.client.post("/checkout/", {**form, **TYPED}, follow=True)
+    order = Order.objects.get()
+    assert order.address == "12 St James's Square\nFlat 2\nLondon SW1Y 4JH\nUnited Kingdom"
+    assert (order.name, order.email, order.email_key) == (
+        "Ada <Lovelace>",
+        "ada@example.org",
+        "ada@example.org",
+    )
+    page = text_of(answer)
+    assert f"Order {order.number} was placed before. It has your corrections now." in page
+    assert "London SW1Y 4JH<br>United Kingdom" in page
+    assert offers_to_pay(page)
+    assert order.payments.count() == 1
+
+
+def test_a_correction_after_it_was_paid_is_refused_and_the_buyer_told(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    form = ada.checkout_form()
+    ada.choose(ada.check_out(form)["Location"])
+    order = Order.objects.get()
+    ada.look(order)
+    answer = ada.client.post("/checkout/", {**form, "town": "Shelbyville"}, follow=True)
+    assert f"Order {order.number} was placed before, and is paid by now." in alerts(answer)[0]
+    assert "Your corrections came too late" in alerts(answer)[0]
+    assert "Springfield" in Order.objects.get().address
+
+
+def test_a_corrected_e_mail_does_not_get_around_the_limit_per_customer(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5, name="Lamp", max_per_buyer=1)
+    Shopper("Bob", "bob@example.org").order(product)
+    ada.reserve(product)
+    form = ada.checkout_form()
+    ada.check_out(form)
+    order = Order.objects.latest("pk")
+    answer = ada.client.post("/checkout/", {**form, "email": " BOB@example.org"})
+    assert answer.status_code == 409
+    assert alerts(answer) == [
+        "At most 1 of Lamp per customer, in all orders together: this would make it 2. "
+        f"Order {order.number} stays as it was placed."
+    ]
+    order.refresh_from_db()
+    assert (order.email, order.email_key) == ("ada@example.org", "ada@example.org")
+
+
+def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_word(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    form = ada.checkout_form(**TYPED)
+    first = ada.check_out(form)
+    assert ada.check_out(form)["Location"] == first["Location"]
+    assert "placed before" not in ada.get("/basket/")
+
+
+def test_a_correction_and_the_payment_at_once_end_in_one_of_two_ways(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    """The order is paid with the new address, or the buyer hears that it keeps the old one."""
+    ada.reserve(make_product())
+    form = ada.checkout_form()
+    ada.choose(ada.check_out(form)["Location"])
+    order = Order.objects.get()
+    answer, _ = at_once(
+        [
+            lambda: ada.check_out({**form, "town": "Shelbyville"}),
+            lambda: orders.settle(order.pk),
+        ]
+    )
+    assert answer["Location"] == page_of(order)
+    order.refresh_from_db()
+    page = ada.look(order)
+    assert order.state == Order.State.PAID
+    assert ("It has your corrections now" in page) == (order.town == "Shelbyville")
+    assert ("Your corrections came too late" in page) == (order.town == "Springfield")
 
 
 # Once only
