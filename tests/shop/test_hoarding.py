@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Sum
 from django.db.models.functions import Now
 from django.test import Client
@@ -399,6 +399,24 @@ def test_two_buyers_get_past_the_limit_where_claims_do_not_count(
     monkeypatch.setattr(hoarding, "CLAIM", careless)
     with pytest.raises(RaceFound):
         two_at_the_limit(make_product).assert_holds()
+
+
+@commits
+def test_only_claims_do_not_wait_for_the_disk(make_product: MakeProduct) -> None:
+    """Neither what comes after one, nor a transaction in which one is made."""
+    product = make_product(100)
+    take(product)
+    assert synchronous_commit() == "on"
+    with transaction.atomic():
+        claim(1)
+        assert synchronous_commit() == "on"
+
+
+def synchronous_commit() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        value: str = cursor.fetchone()[0]
+        return value
 
 
 # What is left by a crash, and what is kept
