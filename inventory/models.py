@@ -460,6 +460,24 @@ class StockCheck(models.Model):
         return f"{self.checked_at:%Y-%m-%d %H:%M:%S}: {self.broken} broken"
 
 
+class ImportFile(models.Model):
+    """A CSV file that was previewed in the admin, until it is confirmed (import_files)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    model = models.CharField(max_length=100, help_text="Of which rows are in it.")
+    name = models.CharField(max_length=200, help_text="As the user calls it.")
+    content = models.BinaryField()
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+"
+    )
+    uploaded_at = models.DateTimeField(db_default=Now())
+    imported_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=200, blank=True, help_text="What the import did.")
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class FlashSale(models.Model):
     """One run of ``flash_sale``: many buyers at once on little stock, once per strategy."""
 

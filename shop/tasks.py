@@ -17,7 +17,7 @@ from procrastinate.job_context import JobContext
 from procrastinate.jobs import Status
 
 from inventory import alerts as stock_alerts
-from inventory import conf, reservations
+from inventory import conf, import_files, reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
 from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals
@@ -167,6 +167,12 @@ def forget_old_refusals(timestamp: int) -> None:
 @app.task(queueing_lock="forget_old_outbox_mails")
 def forget_old_outbox_mails(timestamp: int) -> None:
     outbox.forget_old()
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="forget_old_import_files")
+def forget_old_import_files(timestamp: int) -> None:
+    import_files.forget_old()
 
 
 @app.periodic(cron=EVERY_NIGHT)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
-from django.test import Client
+from django.db.models.functions import Now
+from django.test import Client, override_settings
 from django.urls import reverse
 
+from inventory import import_files
 from inventory.locking import lock_product
-from inventory.models import Product, StockMovement
-from inventory.reservations import confirm, reserve
+from inventory.models import ImportFile, Product, StockMovement
+from inventory.reservations import confirm, release, reserve
 from tests.concurrency import at_once, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
@@ -114,10 +122,23 @@ class TestStock:
     def test_a_file_is_imported_once(self, admin: Client, make_product: MakeProduct) -> None:
         make_product(1, sku="LAMP")
         preview = upload(admin, STOCK, "sku,units", "LAMP,5")
-        finish(admin, STOCK, preview)
-        again = finish(admin, STOCK, preview)
-        assert words(again) == ["This file has been imported already; choose it again."]
+        [done] = words(finish(admin, STOCK, preview))
+        assert done == "The file was imported: 1 new, 0 changed, 0 as before."
+        [said] = finish(admin, STOCK, preview).context["messages"]
+        assert said.level == messages.WARNING
+        assert "already: 1 new, 0 changed, 0 as before. Nothing was imported this time" in str(said)
         assert stocks() == {"LAMP": 6}
+
+    def test_a_file_that_was_refused_can_be_confirmed_later(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(5, sku="LAMP")
+        preview = upload(admin, STOCK, "sku,units", "LAMP,-4")
+        hold = reserve(lamp, 3, buyer="A")
+        assert "Nothing was imported." in words(finish(admin, STOCK, preview))[0]
+        release(hold.pk)
+        assert "The file was imported" in words(finish(admin, STOCK, preview))[0]
+        assert stocks() == {"LAMP": 1}
 
     @pytest.mark.parametrize(
         "lines",
@@ -160,6 +181,89 @@ class TestStock:
         header, row = csv.splitlines()
         assert header.startswith("sku,units,reason,note,stock_before,stock_after,made_by")
         assert row.startswith("LAMP,10,DELIVERY,,0,10,")
+
+
+class TestBetweenTheTwoRequests:
+    """What the preview leaves for the confirmation is in the database, and nobody else's."""
+
+    def test_previewed_on_one_machine_and_confirmed_on_another(
+        self,
+        admin: Client,
+        make_product: MakeProduct,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The other one has other temporary files, other media, and a cache of its own."""
+        make_product(5, sku="LAMP")
+        form = confirm_form(upload(admin, STOCK, "sku,units", "LAMP,7"))
+        monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        cache.clear()
+        with override_settings(MEDIA_ROOT=tmp_path):
+            response = admin.post(reverse(f"admin:{STOCK}_process_import"), form, follow=True)
+        assert words(response) == ["The file was imported: 1 new, 0 changed, 0 as before."]
+        assert stocks() == {"LAMP": 12}
+
+    @pytest.mark.parametrize(
+        "name",
+        ["", "x", "/etc/passwd", "../../etc/passwd", "0" * 32, "{kept}", "a" * 10_000],
+    )
+    def test_a_name_that_no_preview_gave(self, admin: Client, name: str, tmp_path: Path) -> None:
+        """Nothing is read, and nothing is deleted."""
+        kept = Path(tempfile.gettempdir()) / f"kept-{uuid4()}.csv"
+        kept.write_text("sku,units\nLAMP,5\n")
+        try:
+            for given in {name.format(kept=kept), name.format(kept=kept.name)}:
+                response = admin.post(
+                    reverse(f"admin:{STOCK}_process_import"),
+                    {"import_file_name": given, "format": "0", "resource": "x"},
+                    follow=True,
+                )
+                assert "no file of yours waits here" in words(response)[0]
+                assert response.redirect_chain[0][0] == reverse(f"admin:{STOCK}_import")
+            assert kept.exists()
+        finally:
+            kept.unlink(missing_ok=True)
+
+    def test_somebody_elses_file(self, staff: Staff, make_product: MakeProduct) -> None:
+        make_product(1, sku="LAMP")
+        ada, bob = staff(name="ada"), staff(name="bob")
+        preview = upload(ada, STOCK, "sku,units", "LAMP,5")
+        assert "no file of yours" in words(finish(bob, STOCK, preview))[0]
+        assert stocks() == {"LAMP": 1}
+        finish(ada, STOCK, preview)
+        assert stocks() == {"LAMP": 6}
+
+    def test_a_file_for_another_list(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(1, sku="LAMP")
+        preview = upload(admin, STOCK, "sku,units", "LAMP,5")
+        form = confirm_form(preview)
+        response = admin.post(reverse(f"admin:{PRODUCTS}_process_import"), form, follow=True)
+        assert "no file of yours" in words(response)[0]
+
+    @pytest.mark.parametrize("format", ["", "x", "7", "-1", "9" * 30])
+    def test_other_fields_of_the_form_decide_nothing(
+        self, admin: Client, make_product: MakeProduct, format: str
+    ) -> None:
+        make_product(1, sku="LAMP")
+        form = confirm_form(upload(admin, STOCK, "sku,units", "LAMP,5"))
+        form |= {"format": format, "resource": format, "original_file_name": format}
+        admin.post(reverse(f"admin:{STOCK}_process_import"), form)
+        assert stocks() == {"LAMP": 6}
+
+    def test_a_file_is_kept_for_a_day(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(1, sku="LAMP")
+        preview = upload(admin, STOCK, "sku,units", "LAMP,5")
+        assert import_files.forget_old() == 0
+        ImportFile.objects.update(uploaded_at=Now() - timedelta(hours=24))
+        assert "more than a day ago" in words(finish(admin, STOCK, preview))[0]
+        assert import_files.forget_old() == 1
+        assert stocks() == {"LAMP": 1}
+
+    def test_nothing_is_kept_of_a_file_that_can_not_be_confirmed(self, admin: Client) -> None:
+        upload(admin, STOCK, "sku,units", "NONE,5")
+        upload(admin, STOCK, "sku,stock", "NONE,5")
+        assert not ImportFile.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
