@@ -104,7 +104,10 @@ def pending(request: HttpRequest, buyer: str) -> list[Notice]:
     it is paid.
     """
     notices: dict[Notice, None] = {}  # each once: a form that was sent twice left two
-    for message in messages.get_messages(request):
+    left = messages.get_messages(request)
+    if not len(left):  # to look through nothing would send a cookie, too
+        return []
+    for message in left:
         if _tells_price(message) and not _shows_basket(request):
             messages.info(request, message.message, extra_tags=message.extra_tags)
         else:

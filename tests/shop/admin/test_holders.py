@@ -240,7 +240,7 @@ class TestThePage:
         assert words(done) == [f"0 units of {hoarded} in 0 reservations released."]
         assert LogEntry.objects.count() == 1
 
-    @pytest.mark.parametrize("network", ["", "nonsense", "\0", "' OR 1=1 --"])
+    @pytest.mark.parametrize("network", ["", "nonsense", "' OR 1=1 --"])
     def test_releases_nothing_of_an_address_that_holds_nothing(
         self, admin: Client, hoarded: Product, network: str
     ) -> None:

@@ -98,7 +98,7 @@ def test_a_genuine_message_with_an_odd_id_is_taken(order: Order, id: str) -> Non
         b'{"id": "1", "payment": "\\u0000"}',
         b'{"id": "1", "payment": 1}',
         b'{"id": "1", "payment": {"a": []}}',
-        b"[" * 100_000,
+        b"[" * 50_000,
     ],
 )
 def test_a_genuine_message_that_makes_no_sense_is_refused(body: bytes) -> None:
