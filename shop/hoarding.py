@@ -1,4 +1,4 @@
-"""What one network address may hold at a time, and who holds how much of a product.
+"""What one network address may hold at a time; who holds how much is told by ``holders``.
 
 A buyer is a cookie, and a new one costs nothing: limits per buyer don't stop anybody who takes a
 new cookie each time. A network address costs more. An IPv6 customer has a whole /64 and takes any

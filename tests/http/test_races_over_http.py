@@ -66,6 +66,26 @@ def test_ten_browsers_after_the_last_unit(served: Served, make_product: MakeProd
     assert Reservation.objects.units() == 1
 
 
+def test_forty_new_cookies_from_one_address(make_product: MakeProduct) -> None:
+    """Each of them is a buyer of its own; two processes serve them."""
+    product = make_product(100)
+    shop = Served({"WEB_CONCURRENCY": "2", "MOST_UNITS_PER_ADDRESS": "10"})
+    try:
+        shop.start_web()
+        shoppers = [Shopper(shop.url, number) for number in range(40)]
+        forms = [shopper.get(f"/products/{product.slug}/").form("/holds/") for shopper in shoppers]
+        pages = together(
+            *(
+                lambda shopper=shopper, form=form: shopper.send(form, quantity="2")
+                for shopper, form in zip(shoppers, forms, strict=True)
+            )
+        )
+    finally:
+        shop.stop()
+    assert statuses(pages) == [200] * 5 + [409] * 35
+    assert Reservation.objects.units() == 10
+
+
 def test_one_buyer_takes_the_same_item_in_two_tabs(
     served: Served, make_product: MakeProduct
 ) -> None:

@@ -70,7 +70,14 @@ def test_the_shops_pages_sell_each_unit_once_and_a_direct_worker_hears_of_it(
     through: str, make_product: MakeProduct
 ) -> None:
     product = make_product(UNITS)
-    web = ServedShop({"DATABASE_URL": through, "WEB_CONCURRENCY": "2", "WEB_THREADS": "8"})
+    web = ServedShop(
+        {
+            "DATABASE_URL": through,
+            "WEB_CONCURRENCY": "2",
+            "WEB_THREADS": "8",
+            "MOST_UNITS_PER_ADDRESS": str(BUYERS),  # all of them fit, and are counted
+        }
+    )
     beside = ServedShop()
     try:
         beside.start_worker()
