@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "shop.cache_control.middleware",  # the outermost: also for what the others refuse
     "django.middleware.security.SecurityMiddleware",
     "shop.static_files.StaticFilesMiddleware",
     "shop.content_security.middleware",

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product, Reservation
@@ -22,7 +21,6 @@ CONFLICT = 409
 
 
 @require_safe
-@never_cache
 def basket(request: ShopRequest) -> HttpResponse:
     """What the buyer holds."""
     return show_basket(request)

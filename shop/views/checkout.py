@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from inventory.exceptions import ReservationEnded
@@ -28,7 +27,6 @@ from shop.views.basket import CONFLICT, UNPROCESSABLE
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@never_cache
 def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 

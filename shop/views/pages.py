@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
-from django.views.decorators.cache import never_cache
+from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 from django.views.static import serve
 
@@ -31,6 +31,7 @@ def how_we_take_stock(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@cache_control(public=True)
 def picture(request: HttpRequest, path: str) -> HttpResponseBase:
     """One that staff uploaded. A web server before the shop may serve these few itself."""
     try:
@@ -40,7 +41,6 @@ def picture(request: HttpRequest, path: str) -> HttpResponseBase:
 
 
 @require_safe
-@never_cache
 @not_limited
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 if the shop can serve customers, else 503 with the reason; a header names its kind."""

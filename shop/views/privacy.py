@@ -7,13 +7,13 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpResponse
-from django.views.decorators.cache import never_cache
 
 View = Callable[..., HttpResponse]
 
 
 def private_page(view: View) -> View:
-    """Mark a view whose address nobody else may learn: no search engine, cache or other site.
+    """Mark a view whose address nobody else may learn: no search engine and no other site.
+    (That no cache keeps a copy is ``shop.cache_control``'s.)
 
     Not ``no-referrer``: browsers would send the page's own forms with ``Origin: null``, and the
     check against forged requests would refuse them.
@@ -26,5 +26,4 @@ def private_page(view: View) -> View:
         response["X-Robots-Tag"] = "noindex, nofollow"
         return response
 
-    never_cached: View = never_cache(kept_private)
-    return never_cached
+    return kept_private
