@@ -278,6 +278,8 @@ class World:
             return chance.choice(["&" * 3000, "%", "a=%ff&%ff=%00", "=", "a" * 7000, "\xff=\xfe"])
         known = next((self.names[each] for each in self.names if path.startswith(each)), PARAMETERS)
         names = chance.sample(known, k=min(len(known), chance.randint(1, 4)))
+        if path.startswith("/admin/") and chance.random() < 0.5:
+            names.append(chance.choice(LIST))
         if chance.random() < 0.2:
             names.append(names[0])
         return urlencode([(name, self._value(name, chance)) for name in names])

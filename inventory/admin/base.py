@@ -78,6 +78,12 @@ class GuardedAdmin(ModelAdmin):
             return Paginator(*args, **kwargs)
         return super().get_paginator(request, *args, **kwargs)
 
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """``?_to_field=`` names no field."""
+        return super().get_object(request, object_id, from_field or None)
+
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
         """Objects are named by their primary key alone, and never found by another field."""
         return to_field == self.opts.pk.name
