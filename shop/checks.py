@@ -54,9 +54,9 @@ def customers_have_addresses(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register
-def payment_provider_exists(**kwargs: Any) -> list[CheckMessage]:
+def payment_providers_exist(**kwargs: Any) -> list[CheckMessage]:
     try:
-        payments.current()
+        payments.check_settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="shop.E001")]
     return []

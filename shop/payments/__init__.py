@@ -6,6 +6,8 @@ before: a name below, or the dotted path of a class.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
@@ -31,6 +33,7 @@ __all__ = [
     "ProviderUnavailable",
     "RefundRefused",
     "Started",
+    "check_settings",
     "current",
     "get",
     "known",
@@ -111,8 +114,18 @@ def _refuse_in_transaction() -> None:
 
 
 def _all() -> list[Provider]:
-    names = (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS)
-    return [_load(name) for name in names]
+    """The current one first. A former one that can't be loaded is left out (``check`` names it)."""
+    providers = [current()]
+    for name in settings.FORMER_PAYMENT_PROVIDERS:
+        with suppress(ImproperlyConfigured):
+            providers.append(_load(name))
+    return providers
+
+
+def check_settings() -> None:
+    """Raise ImproperlyConfigured if a provider of the settings can't be loaded."""
+    for name in (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS):
+        _load(name)
 
 
 def _load(name: str) -> Provider:
@@ -120,7 +133,12 @@ def _load(name: str) -> Provider:
         provider: Provider = import_string(BUILT_IN.get(name, name))()
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"PAYMENT_PROVIDER: there is no “{name}”. It must be one of {', '.join(BUILT_IN)}, or "
+            f"{_setting(name)}: there is no “{name}”. It must be one of {', '.join(BUILT_IN)}, or "
             f"the dotted path of a class that fulfils shop.payments.base.Provider ({error})."
         ) from error
     return provider
+
+
+def _setting(name: str) -> str:
+    current = name == settings.PAYMENT_PROVIDER
+    return "PAYMENT_PROVIDER" if current else "FORMER_PAYMENT_PROVIDERS"

@@ -8,7 +8,9 @@ import pytest
 from django.conf import LazySettings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.test import Client
 
+from shop import payments
 from shop.payments.demo import DemoBank
 
 LIVE: dict[str, Any] = {
@@ -72,3 +74,16 @@ def test_a_shop_to_be_tried_out_may_have_the_demo_bank(settings: LazySettings) -
 
 def test_a_proxy_that_is_counted_is_fine(settings: LazySettings) -> None:
     check(settings, SECURE_PROXY_SSL_HEADER=FORWARDED, PROXIES=1)
+
+
+def test_a_former_provider_that_is_not_there_is_named(settings: LazySettings) -> None:
+    with pytest.raises(SystemCheckError, match="FORMER_PAYMENT_PROVIDERS: there is no"):
+        check(settings, FORMER_PAYMENT_PROVIDERS=["gone.Bank"])
+
+
+def test_a_former_provider_that_is_not_there_stops_no_page(
+    settings: LazySettings, client: Client
+) -> None:
+    settings.FORMER_PAYMENT_PROVIDERS = ["gone.Bank"]
+    assert client.get("/nowhere/").status_code == 404
+    assert payments.known() == ["demo"]
