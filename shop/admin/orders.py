@@ -7,11 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
-from django.utils.html import format_html
+from django.template.response import TemplateResponse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
@@ -49,6 +52,7 @@ REFUSED = (*REFUSALS, ShopError)
 State = Order.State
 FITS: dict[str, Callable[[Order], bool]] = {
     "ship": lambda order: order.state == State.PAID,
+    "packing_slip": lambda order: order.state in (State.PAID, State.SHIPPED),
     "refund_units": lambda order: order.state in (State.PAID, State.SHIPPED),
     "refund_amount": lambda order: order.state in (State.PAID, State.SHIPPED) and order.kept() > 0,
     "refund_all": lambda order: order.state in (State.PAID, State.SHIPPED),
@@ -73,11 +77,19 @@ class FactsInline(TabularInline):
 
 class LineInline(FactsInline):
     model = OrderLine
-    fields = ("name", "sku", "unit_price", "quantity", "refunded", "units_are")
-    readonly_fields = ("units_are",)
+    fields = ("name", "sku", "quantity", "each", "sum", "refunded", "units_are")
+    readonly_fields = ("each", "sum", "units_are")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrderLine]:
-        return super().get_queryset(request).select_related("reservation")
+        return super().get_queryset(request).select_related("reservation", "order")
+
+    @display(description="Each")
+    def each(self, line: OrderLine) -> str:
+        return _money(line.order, line.unit_price)
+
+    @display(description="Total")
+    def sum(self, line: OrderLine) -> str:
+        return _money(line.order, line.total)
 
     @display(description="Units are")
     def units_are(self, line: OrderLine) -> str:
@@ -91,8 +103,8 @@ class LineInline(FactsInline):
 
 class PaymentInline(FactsInline):
     model = Payment
-    fields = ("link", "amount", "state", "started_at", "decided_at", "refunds_of_it")
-    readonly_fields = ("link", "refunds_of_it")
+    fields = ("link", "charged", "state", "started_at", "decided_at", "refunds_of_it")
+    readonly_fields = ("link", "charged", "refunds_of_it")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
         return super().get_queryset(request).prefetch_related("refunds")
@@ -104,6 +116,10 @@ class PaymentInline(FactsInline):
             change_url(payment),
             shortened(str(payment.key)),
         )
+
+    @display(description="Amount")
+    def charged(self, payment: Payment) -> str:
+        return money.formatted(payment.amount, payment.currency)
 
     @display(description="Refunds")
     def refunds_of_it(self, payment: Payment) -> str:
@@ -190,8 +206,10 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     search_help_text = "Number, e-mail address, or part of the name"
     ordering = ("-placed_at", "-pk")
     inlines = (LineInline, PaymentInline)
+    actions = ("packing_slips",)
     actions_detail = (
         "ship",
+        "packing_slip",
         "refund_units",
         "refund_amount",
         "refund_all",
@@ -201,7 +219,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     )
     fields = (
         ("number", "shown_state", "placed_at"),
-        ("name", "email", "address"),
+        ("name", "email", "shown_address"),
         ("price", "shipping", "paid", "given_back"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
@@ -223,6 +241,13 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     @display(description="Order", header=True, ordering="number")
     def number_and_name(self, order: Order) -> list[str]:
         return [order.number, f"{order.name}, {order.email}"]
+
+    @display(description="Address")
+    def shown_address(self, order: Order) -> SafeString:
+        """As it is written on a parcel."""
+        return format_html_join(
+            mark_safe("<br>"), "{}", ([line] for line in order.address.splitlines())
+        )
 
     @display(description="Total", ordering="total")
     def price(self, order: Order) -> str:
@@ -288,6 +313,16 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             form_class=ShipForm,
             refusals=REFUSED,
         )
+
+    @action(description="Packing slip", icon="print", permissions=["view"], url_path="packing-slip")
+    def packing_slip(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        order = object_or_404(self, request, object_id)
+        return _packing_slips(request, [order], back=change_url(order))
+
+    @action(description="Packing slips", permissions=["view"])
+    def packing_slips(self, request: HttpRequest, queryset: QuerySet[Order]) -> HttpResponse:
+        """One page each, in the order of the list."""
+        return _packing_slips(request, list(queryset), back=request.get_full_path())
 
     @action(description="Refund units", permissions=["refund"], url_path="refund-units")
     def refund_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -472,6 +507,29 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             do=do,
             refusals=REFUSED,
         )
+
+
+def _packing_slips(request: HttpRequest, chosen: list[Order], *, back: str) -> HttpResponse:
+    prefetch_related_objects(chosen, "lines")
+    for order in chosen:
+        order.not_to_send = _why_not_to_send(order)  # type: ignore[attr-defined]
+    context = {
+        "orders": chosen,
+        "title": f"Packing slip {', '.join(order.number for order in chosen)}",
+        "shop_name": settings.SHOP_NAME,
+        "shop_address": settings.SHOP_ADDRESS,
+        "back": back,
+    }
+    return TemplateResponse(request, "admin/packing_slips.html", context)
+
+
+def _why_not_to_send(order: Order) -> str:
+    """In words; empty if it waits to be sent."""
+    if order.state == State.PAID:
+        return ""
+    if order.state == State.SHIPPED:
+        return f"This order was shipped already, on {order.shipped_at:%Y-%m-%d}."
+    return f"This order is {order.get_state_display()}: send nothing."
 
 
 def _seen(order: Order) -> dict[str, Any]:
