@@ -150,6 +150,7 @@ INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
 # The storefront
 
 SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
+SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
 # Lines of the postal address, and what else must be told of a shop that sends e-mails.
 SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")

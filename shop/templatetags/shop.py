@@ -24,6 +24,13 @@ def shop_name() -> str:
     return name
 
 
+@register.simple_tag
+def shop_headline() -> str:
+    """What stands above all products."""
+    headline: str = settings.SHOP_HEADLINE
+    return headline
+
+
 @register.filter
 def money(amount: Decimal, currency: str = "") -> str:
     """An amount as people write it: €14.50; in the shop's currency, unless it has its own."""

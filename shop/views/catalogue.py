@@ -31,6 +31,9 @@ def product_list(request: ShopRequest) -> HttpResponse:
     context = {
         "form": form,
         "page": page,
+        "page_numbers": page.paginator.get_elided_page_range(
+            page.number, on_each_side=1, on_ends=1
+        ),
         "query": query_without_page(request.GET),
         "search_text": " ".join(form.words),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
@@ -17,7 +19,8 @@ from shop.limits import not_limited
 
 @require_safe
 def how_we_take_stock(request: HttpRequest) -> HttpResponse:
-    """Explain the strategies in use, and warn of those that oversell."""
+    """Explain reserving to shoppers, the strategies in use to the curious, and warn of those that
+    oversell."""
     own = Product.objects.for_sale().order_by().values_list("strategy", flat=True).distinct()
     slugs = {slug or conf.default_strategy() for slug in own} | {conf.default_strategy()}
     used = [strategy for strategy in strategies.all_strategies() if strategy.slug in slugs]
@@ -25,9 +28,15 @@ def how_we_take_stock(request: HttpRequest) -> HttpResponse:
         "strategies": used,
         "unsafe": [strategy for strategy in used if not strategy.is_safe],
         "default": conf.default_strategy(),
-        "minutes": int(conf.hold_for().total_seconds() // 60),
+        "minutes": _minutes(conf.hold_for()),
+        "payment_minutes": _minutes(settings.PAYMENT_TIME),
+        "most_minutes": _minutes(settings.HOLD_AT_MOST),
     }
     return render(request, "shop/how_we_take_stock.html", context)
+
+
+def _minutes(time: timedelta) -> int:
+    return int(time.total_seconds() // 60)
 
 
 @require_safe

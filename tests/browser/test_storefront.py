@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -160,6 +161,76 @@ def test_without_javascript(new_page: NewPage, make_product: MakeProduct) -> Non
     expect(page.get_by_text(re.compile(r"Yours for (10:00|9:\d\d)"))).to_be_visible()
     page.get_by_role("button", name="Remove").click()
     expect(page.get_by_role("heading", name="Nothing reserved")).to_be_visible()
+
+
+LONG = "A lamp with every feature that a lamp can have, in three colours and in four sizes, " * 2
+
+
+@pytest.mark.parametrize(
+    ("width", "text"), [(1280, "100%"), (640, "100%"), (320, "100%"), (1280, "200%"), (390, "200%")]
+)
+def test_zoomed_in_the_header_keeps_together_and_nothing_sticks_out(
+    new_page: NewPage, make_product: MakeProduct, width: int, text: str
+) -> None:
+    page = new_page(viewport={"width": width, "height": 500})
+    reserve(page, make_product(name=LONG))
+    for address in ("/", "/basket/", "/checkout/", "/help/stock/"):
+        page.goto(address)
+        page.evaluate("size => { document.documentElement.style.fontSize = size }", text)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        header = page.locator(".site-header")
+        brand = header.locator(".brand").bounding_box()
+        basket = header.get_by_role("link", name="Basket").bounding_box()
+        search = header.get_by_role("button", name="Search").bounding_box()
+        assert brand
+        assert basket
+        assert search
+        for box in (brand, basket, search):
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width
+        if text == "100%":  # brand and basket stand in one row
+            assert abs(_middle(brand) - _middle(basket)) < 8
+
+
+def _middle(box: Any) -> float:
+    middle: float = box["y"] + box["height"] / 2
+    return middle
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_four_digits_can_be_read_in_a_quantity(
+    new_page: NewPage, make_product: MakeProduct, width: int
+) -> None:
+    page = new_page(viewport={"width": width, "height": 800})
+    product = make_product()
+    page.goto(f"/products/{product.slug}/")
+    _expect_to_fit(page, "9999")
+    reserve(page, product)
+    _expect_to_fit(page, "9999")
+
+
+def _expect_to_fit(page: Page, text: str) -> None:
+    field = page.get_by_label("Quantity")
+    field.fill(text)
+    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")
+
+
+def test_a_long_name_takes_three_lines_of_its_card_and_is_there_in_full(
+    new_page: NewPage, make_product: MakeProduct
+) -> None:
+    page = new_page(viewport={"width": 390, "height": 800})
+    product = make_product(name=LONG)
+    make_product(name="Lamp")
+    page.goto("/")
+    name = page.get_by_role("link", name=LONG.strip())
+    expect(name).to_have_attribute("title", LONG)
+    line = page.get_by_role("heading", name="Lamp", exact=True).bounding_box()
+    clamped = page.locator("h2").filter(has=name).bounding_box()
+    assert line
+    assert clamped
+    assert clamped["height"] < 3.5 * line["height"]
+    name.click()
+    expect(page.get_by_role("heading", name=LONG.strip())).to_be_visible()
+    expect(page).to_have_url(re.compile(product.slug))
 
 
 def test_no_page_is_wider_than_a_phone(new_page: NewPage, make_product: MakeProduct) -> None:

@@ -1,6 +1,8 @@
 """The list, the product's page, and the pages beside."""
 
 import re
+from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -93,6 +95,26 @@ def test_pages_of_a_list_keep_the_search(client: Client, make_product: MakeProdu
     [following] = re.findall(r'rel="next" href="([^"]*)"', first.content.decode())
     assert names(client.get("/" + following.replace("&amp;", "&"))) == ["Cup 12", "Cup 13"]
     assert names(client.get("/", {"page": "99"})) == ["Cup 12", "Cup 13"]
+
+
+def test_a_long_list_leads_to_its_first_its_last_and_the_neighbouring_pages(
+    client: Client, make_product: MakeProduct
+) -> None:
+    for number in range(9 * 12):
+        make_product(name=f"Cup {number:03}")
+    content = client.get("/", {"page": 5, "sort": "-price"}).content.decode()
+    [numbers] = re.findall(r'<ol class="pages__numbers">(.*?)</ol>', content, re.DOTALL)
+    assert re.findall(r"(\d+|…)</(?:a|span)>", numbers) == ["1", "…", "4", "5", "6", "…", "9"]
+    leads_to = [address.replace("&amp;", "&") for address in re.findall(r'href="([^"]*)"', numbers)]
+    assert leads_to == [f"?sort=-price&page={page}" for page in (1, 4, 6, 9)]
+    assert re.search(r'aria-current="page"><span class="hidden">Page </span>5<', numbers)
+    assert names(client.get("/" + leads_to[-1]))[-1] == "Cup 107"
+
+
+def test_the_headline_is_the_merchants(client: Client, settings: Any) -> None:
+    assert "<h1>Good things, some of them few</h1>" in client.get("/").content.decode()
+    settings.SHOP_HEADLINE = "Lamps & more"
+    assert "<h1>Lamps &amp; more</h1>" in client.get("/").content.decode()
 
 
 def test_nothing_found_and_nothing_there_say_what_to_do(client: Client) -> None:
@@ -256,6 +278,20 @@ def test_the_help_page_explains_the_strategies_in_use(
     content = client.get("/help/stock/").content.decode()
     assert "can be oversold" in content
     assert "received = available + held + sold" not in content
+
+
+def test_the_help_page_speaks_to_shoppers_first(
+    client: Client, make_product: MakeProduct, settings: Any
+) -> None:
+    settings.INVENTORY_HOLD_FOR = timedelta(minutes=7)
+    settings.PAYMENT_TIME = timedelta(minutes=13)
+    make_product()
+    shown, curious = client.get("/help/stock/").content.decode().split("<details", 1)
+    assert "they are yours for 7 minutes" in shown
+    assert "you get 13 minutes to pay" in shown
+    for word in ("lock", "commit", "transaction", "database", "row", "received ="):
+        assert not re.search(rf"\b{word}", shown.split("<main", 1)[1]), word
+    assert strategies.get(conf.default_strategy()).how in unescape(curious)
 
 
 @pytest.mark.parametrize("address", ["/", "/basket/", "/help/stock/", "/nope"])
