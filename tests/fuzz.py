@@ -146,7 +146,8 @@ PARAMETERS = re.findall(
     quantity key hold remove choice name email address seen_total confirmed units reason note
     restock amount tracking strategy initial-strategy price slug sku picture format resource
     import_file import_file_name original_file_name export_items username password password1
-    password2 lines-TOTAL_FORMS lines-INITIAL_FORMS _save _continue _saveasnew
+    password2 network cancel_orders postcode town country shown_price
+    lines-TOTAL_FORMS lines-INITIAL_FORMS _save _continue _saveasnew
     """,
 )
 
@@ -384,7 +385,7 @@ def make_things() -> dict[str, list[str]]:
     from inventory import reservations, stock
     from inventory.models import FlashSale, Product, StockAlert
     from shop import orders
-    from shop.models import DemoBankCharge, Order
+    from shop.models import DemoBankCharge, Order, OutboxMail
     from shop.payments.demo import Choice
     from tests.shop.orders.steps import at_bank, go_to_bank, place
 
@@ -404,6 +405,7 @@ def make_things() -> dict[str, list[str]]:
     orders.ship(order.pk, "TRACK-1")
     orders.refund(order.pk, units={order.lines.get().pk: 1}, restock=True)
     hold = reservations.reserve(made[0], 1, buyer=buyer_key())
+    mail = OutboxMail.objects.create(order=order, subject="It is on its way", text="Soon.")
     FlashSale.objects.create(
         stock=1, buyers=1, quantity_min=1, quantity_max=1, processes=1, threads=1, payment_ms=0
     )
@@ -425,6 +427,8 @@ def make_things() -> dict[str, list[str]]:
         "token": list(Order.objects.values_list("token", flat=True)),
         "reference": list(DemoBankCharge.objects.values_list("reference", flat=True)),
         "provider": ["demo"],
+        "pk": [str(mail.pk)],
+        "network": ["127.0.0.1", "unknown"],
         "app_label": ["shop", "inventory", "auth", "admin"],
         "model_name": ["order", "reservation", "user", "logentry"],
         "field_name": ["product", "user", "order"],
@@ -624,6 +628,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     media = os.environ["MEDIA_ROOT"] = tempfile.mkdtemp(prefix="fuzz-media-")
+    os.environ["DEMO"] = "true"
     os.environ["ALLOWED_HOSTS"] = "localhost,127.0.0.1"
     os.environ["PAGES_PER_ADDRESS"] = os.environ["POSTS_PER_ADDRESS"] = "off"
     django.setup()

@@ -83,7 +83,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
     def release_holders(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask, and release what the addresses hold that were ticked (``network`` in the query)."""
         product = object_or_404(self, request, object_id)
-        networks = [each.replace("\0", "") for each in request.GET.getlist("network")]
+        networks = request.GET.getlist("network")
         if not networks:
             messages.error(request, "Nothing was released: choose addresses first.")
             return HttpResponseRedirect(
