@@ -161,19 +161,19 @@ class Shop:
     def post_reservation(self) -> object:
         return self.post("basket-holds", product=self.product.slug, quantity=1, key=self.key)
 
-    def post_checkout(self) -> object:
-        return self.post(
-            "checkout",
-            hold=str(self.hold.pk),
-            seen_total=2 * self.product.price + self.pending.shipping_cost,
-            key=self.key,
-            name="Ada",
-            email="ada@example.org",
-            address="1 Market Street",
-            postcode="10115",
-            town="Springfield",
-            country="DE",
-        )
+    def post_checkout(self, **sent: object) -> object:
+        form = {
+            "hold": str(self.hold.pk),
+            "seen_total": 2 * self.product.price + self.pending.shipping_cost,
+            "key": self.key,
+            "name": "Ada",
+            "email": "ada@example.org",
+            "address": "1 Market Street",
+            "postcode": "10115",
+            "town": "Springfield",
+            "country": "DE",
+        }
+        return self.post("checkout", **{**form, **sent})
 
     def post_event(self) -> object:
         body = json.dumps({"id": "event", "payment": str(self.payment.key)}).encode()
@@ -296,6 +296,36 @@ def test_the_cart_attack_a_basket_is_changed_while_it_is_checked_out(
 ) -> None:
     """Goods and charge agree, in every interleaving."""
     look_at(make_product, change, "POST checkout", max_preemptions=3)
+
+
+@pytest.mark.parametrize("sent", [{"quantity": 1}, {"remove": "1"}])
+def test_a_line_of_two_holds_is_changed_while_it_is_checked_out(
+    make_product: MakeProduct, sent: dict[str, object]
+) -> None:
+    """Both holds are in the order, or none: a line is never torn."""
+    product = make_product(0, strategy="single_statement", price=Decimal("10.00"))
+    shop = Shop(product)
+    line = [str(shop.hold.pk), str(reservations.reserve(product, 1, buyer=BUYER).pk)]
+    total = 3 * product.price + shop.pending.shipping_cost
+    shop.keep()
+
+    def agrees(run: Run) -> None:
+        assert monitor.state_of(product.pk).keeps_law
+        steps.assert_money_and_goods_agree()
+        assert run.raised == {}
+        assert all(getattr(answer, "status_code", 500) < 500 for answer in run.returned.values())
+        ordered = Reservation.objects.filter(pk__in=line).exclude(order_line=None)
+        assert sum(hold.quantity for hold in ordered) in (0, 3)
+
+    explore(
+        [
+            lambda: shop.post("basket-hold", shop.hold.pk, hold=line, seen=3, key=shop.key, **sent),
+            lambda: shop.post_checkout(hold=line, seen_total=total),
+        ],
+        setup=shop.open,
+        invariant=agrees,
+        max_preemptions=1,
+    ).assert_holds()
 
 
 def test_the_cart_attack_succeeds_where_the_basket_does_not_lock_the_hold(

@@ -1,0 +1,355 @@
+"""What a page of the shop says, held against what is in the database at that moment.
+
+Each sentence that a page may say of holds and orders is here with what must be true then. A
+sentence that isn't here fails, so that nothing is said that nobody holds against the facts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+from django.conf import settings
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from inventory.models import Product, Reservation, ReservationQuerySet
+from shop.models import DemoBankCharge, Order
+
+MONEY = r"€([\d,]+\.\d\d)"
+Rule = Callable[..., object]
+
+
+class Facts:
+    """What is true of one buyer, of one product among others, by the database."""
+
+    def __init__(self, buyer: str, product: Product) -> None:
+        self.buyer = buyer
+        self.product = product
+        self.orders_before = 0
+        """How many orders there were before the request."""
+
+    # Holds
+
+    @property
+    def mine(self) -> ReservationQuerySet:
+        return Reservation.objects.filter(buyer=self.buyer)
+
+    @property
+    def held(self) -> ReservationQuerySet:
+        """The basket."""
+        return self.mine.filter(status="HELD", expires_at__gt=Now(), order_line=None)
+
+    def units(self, holds: Iterable[Reservation]) -> int:
+        return sum(hold.quantity for hold in holds)
+
+    def held_exactly(self, units: str, name: str = "") -> bool:
+        return self.held.filter(product=self.product, quantity=int(units)).exists()
+
+    def line_of(self, units: str, name: str = "") -> bool:
+        """Whether the basket has just so many units at one price."""
+        by_price: dict[Decimal, int] = {}
+        for hold in self.held.filter(product=self.product):
+            by_price[hold.unit_price] = by_price.get(hold.unit_price, 0) + hold.quantity
+        return int(units) in by_price.values()
+
+    def in_basket(self, units: str) -> bool:
+        return self.units(self.held.filter(product=self.product)) == int(units)
+
+    def was_reserved(self, units: str, name: str) -> bool:
+        return self.mine.filter(quantity=int(units), product=self.product).exists()
+
+    def over(self, units: str | None, name: str, *others: object) -> bool:
+        """Whether the time of so many units ran out, and none were let go before, or ordered."""
+        over = self.mine.filter(product=self.product, order_line=None).filter(
+            Q(status="EXPIRED")
+            | Q(status="HELD", expires_at__lte=Now())
+            | Q(status="RELEASED", decided_at__gte=F("expires_at"))
+        )
+        return int(units or 1) in (self.units(over), *(hold.quantity for hold in over))
+
+    def over_and_to_be_had(self, units: str, name: str, *others: object) -> bool:
+        return self.over(units, name) and Product.objects.get(pk=self.product.pk).is_active
+
+    def removed(self, units: str, name: str) -> bool:
+        removed = self.mine.filter(
+            status="RELEASED", decided_at__lt=F("expires_at"), order_line=None
+        )
+        return int(units) in (self.units(removed), *(hold.quantity for hold in removed))
+
+    def priced(self, amount: str, *seen: str) -> bool:
+        """Whether something is held at that price."""
+        return self.held.filter(product=self.product, unit_price=_decimal(amount)).exists()
+
+    # Stock
+
+    def left(self) -> int:
+        stock = Product.objects.get(pk=self.product.pk).stock
+        lapsed = Reservation.objects.lapsed().filter(product=self.product)
+        return stock + self.units(lapsed)
+
+    def others_hold(self) -> bool:
+        holds = Reservation.objects.held().filter(product=self.product, expires_at__gt=Now())
+        return holds.exclude(buyer=self.buyer).exists()
+
+    def nothing_left_but_mine(self) -> bool:
+        return self.left() <= 0 and not self.others_hold() and self.mine.held().exists()
+
+    # Orders
+
+    def order(self, number: str) -> Order:
+        return Order.objects.get(number=number)
+
+    def in_order(self, name: str, number: str, closed: str = "") -> bool:
+        order = self.order(number)
+        is_in = order.lines.filter(reservation__product=self.product).exists()
+        if closed:
+            return is_in and order.get_state_display() == closed
+        return is_in and order.state not in (Order.State.CANCELLED, Order.State.REFUNDED)
+
+    def nothing_ordered(self) -> bool:
+        return Order.objects.count() == self.orders_before
+
+    def charged(self, order: Order) -> bool:
+        """Whether the bank has taken money for it."""
+        keys = order.payments.values_list("key", flat=True)
+        approved = Q(state="APPROVED") | Q(approve_at__isnull=False)
+        return DemoBankCharge.objects.filter(approved, key__in=list(keys)).exists()
+
+    def is_kept(self, order: Order) -> bool:
+        """Whether all that was ordered is still held, or sold."""
+        reservations = Reservation.objects.filter(order_line__order=order)
+        return not reservations.exclude(
+            Q(status="HELD", expires_at__gt=Now()) | Q(status="SOLD")
+        ).exists()
+
+    def can_be_paid(self, order: Order) -> bool:
+        """Whether all that was ordered is held, or can be held again for a payment."""
+        outlasted = Q(expires_at__lte=Now(), created_at__lte=Now() - settings.HOLD_AT_MOST)
+        reservations = Reservation.objects.filter(order_line__order=order)
+        return order.is_open and not reservations.exclude(Q(status="HELD") & ~outlasted).exists()
+
+    def waits(self, number: str, *others: str) -> bool:
+        """Whether the order waits for its payment, and what it is of is kept."""
+        return self.order(number).is_open and self.is_kept(self.order(number))
+
+    def declined(self, number: str, *others: str) -> bool:
+        last = self.order(number).payments.order_by("pk").last()
+        return self.waits(number) and last is not None and last.state == "DECLINED"
+
+    def late(self, number: str, *others: str) -> bool:
+        order = self.order(number)
+        return self.can_be_paid(order) and not self.is_kept(order)
+
+    def limited(self, limit: str, *others: str) -> bool:
+        return Product.objects.get(pk=self.product.pk).max_per_buyer == int(limit)
+
+    def limited_and_has(self, limit: str, name: str, units: str) -> bool:
+        has = self.mine.filter(product=self.product, status__in=["HELD", "SOLD"])
+        return self.limited(limit) and self.units(has) == int(units)
+
+
+def _decimal(amount: str) -> Decimal:
+    return Decimal(amount.replace(",", ""))
+
+
+def _says_nothing(*_: object) -> bool:
+    return True
+
+
+def rules(facts: Facts) -> list[tuple[str, Rule]]:
+    """Each sentence, and what must be true when it is said."""
+    return [
+        # Of what was done
+        (r"(\d+) × (\w+) reserved for you\.", facts.held_exactly),
+        (r"(\d+) × (\w+) added, with a time of (?:its|their) own\.", facts.held_exactly),
+        (rf"The price is {MONEY}(?: each)?\.", facts.priced),
+        (rf"The price is now {MONEY}(?: each)?; the page showed {MONEY}\.", facts.priced),
+        (r"If you don't want (?:it|them) at this price, remove (?:it|them)\.", _says_nothing),
+        (
+            r"This form for \w+ was sent before, and counts once: you hold (\d+) × (\w+) from it\.",
+            facts.held_exactly,
+        ),
+        (r"To reserve more, use the form on its page\.", _says_nothing),
+        (r"You reserved (\d+) × (\w+) before\.", facts.was_reserved),
+        (r"You now hold (\d+) × (\w+)\.", facts.line_of),
+        (r"(\d+) × (\w+) (?:(?:was|were) )?removed from your basket\.", facts.removed),
+        (r"You still hold (\d+)\.", facts.in_basket),
+        # Of what has happened meanwhile
+        (r"Your time for (?:(\d+) × )?(\w+) is over\.", facts.over),
+        (
+            r"The time of your (\d+) × (\w+) is over, and others may take (?:it|them)\.",
+            facts.over_and_to_be_had,
+        ),
+        (r"The time of your (\d+) × (\w+) is over\.", facts.over),
+        (r"(\w+) is in your order (\S+) already\.", facts.in_order),
+        (r"(\w+) was in your order (\S+), which is (cancelled|refunded)\.", facts.in_order),
+        (
+            r"Your reservation of \w+ was changed meanwhile, in another tab perhaps\.",
+            _says_nothing,
+        ),
+        (r"You hold (\d+) × (\w+) now\.", facts.line_of),
+        (r"Reserve again", _says_nothing),
+        (r"See order (\S+)", lambda number: facts.order(number)),
+        # Of what is refused
+        (r"Somebody has just let some of \w+ go\. Please try once more\.", lambda: facts.left()),
+        (r"There is only one \w+ left\.", lambda: facts.left() == 1),
+        (r"There are only (\d+) of \w+ left\.", lambda units: facts.left() == int(units)),
+        (
+            r"All \w+ are in baskets at the moment\. Try again in a few minutes\.",
+            lambda: facts.left() <= 0 and facts.others_hold(),
+        ),
+        (r"You hold all of \w+ that are left\.", facts.nothing_left_but_mine),
+        (
+            r"\w+ is sold out\.",
+            lambda: facts.left() <= 0 and not facts.others_hold(),
+        ),
+        (
+            r"\w+ is not for sale at the moment\.",
+            lambda: not Product.objects.get(pk=facts.product.pk).is_active,
+        ),
+        (
+            r"Each customer can have (\d+) of (\w+), and you have (\d+) already\.",
+            facts.limited_and_has,
+        ),
+        (r"Each customer can have (\d+) of \w+\.", facts.limited),
+        (r"At most (\d+) of \w+ per customer, in all orders together: .*?\.", facts.limited),
+        (r"Nothing was ordered(?:: your basket has changed)?\.", facts.nothing_ordered),
+        (r"Please look at (?:it|your basket) again\.", _says_nothing),
+        (
+            r"Your basket has changed: the total is \S+ EUR now\.",
+            lambda: facts.held.exists(),
+        ),
+        # Of orders that wait
+        (
+            rf"Your order (\S+) waits for its payment of {MONEY}\. In it: [^.]*\.",
+            facts.waits,
+        ),
+        (
+            rf"Your order (\S+) is not paid yet: its payment of {MONEY} did not go through\. "
+            r"In it: [^.]*\.",
+            facts.declined,
+        ),
+        (r"Your order (\S+) is not paid yet, and its time is over\. In it: [^.]*\.", facts.late),
+        (
+            r"Your order (\S+) waits for the bank's answer, and its time is over\. In it: [^.]*\.",
+            lambda number: not facts.is_kept(facts.order(number)),
+        ),
+        (r"(?:Go on with it|See it|Cancel it): order (\S+)", lambda number: facts.order(number)),
+        (
+            r"Your time for this order is over: it can't be paid any more, and nothing was "
+            r"charged\.",
+            lambda: (
+                not any(
+                    facts.charged(order) or facts.can_be_paid(order)
+                    for order in Order.objects.pending()
+                )
+            ),
+        ),
+        (
+            r"Your time for this order is over: no other payment can be begun\.",
+            lambda: not any(facts.can_be_paid(order) for order in Order.objects.pending()),
+        ),
+    ]
+
+
+def hold_against_facts(page: str, facts: Facts) -> None:
+    """Fail if any message or error on the page is not true, or unknown."""
+    for text in messages_of(page):
+        while text:
+            said = _first_sentence(text, facts)
+            text = text.removeprefix(said).strip()
+
+
+def _first_sentence(text: str, facts: Facts) -> str:
+    for pattern, is_true in rules(facts):
+        found = re.match(pattern, text)
+        if found:
+            assert is_true(*found.groups()), f"said, and not true: {found[0]}"
+            return found[0]
+    raise AssertionError(f"nobody has said when this is true: {text}")
+
+
+def messages_of(page: str) -> list[str]:
+    """The texts of all messages and errors."""
+    found = re.findall(
+        r'<(p|div) class="(?:message|error|note)\b[^"]*"[^>]*>(.*?)</\1>', page, re.DOTALL
+    )
+    plain = [" ".join(re.sub(r"<[^>]*>", "", text).split()) for _, text in found]
+    return [text for text in plain if text and not text.startswith(("You hold ", "Times "))]
+
+
+def lines_of(page: str) -> list[tuple[int, Decimal]]:
+    """The lines of the basket: units, and the price of one."""
+    found = re.findall(rf'hold__price">(\d+) × {MONEY} =', page)
+    return [(int(units), _decimal(price)) for units, price in found]
+
+
+def hold_basket_against_facts(page: str, facts: Facts) -> None:
+    """Fail if the basket's page shows another basket than the database has."""
+    hold_against_facts(page, facts)
+    held: dict[tuple[int, Decimal], int] = {}
+    for hold in facts.held:
+        key = hold.product_id, hold.unit_price
+        held[key] = held.get(key, 0) + hold.quantity
+    shown = sorted(lines_of(page))
+    assert shown == sorted((units, price) for (_, price), units in held.items())
+    assert ("Nothing reserved" in page) == (not held)
+    [count] = re.findall(r'id="basket-count"[^>]*>(\d+)<', page)
+    assert int(count) == sum(held.values())
+
+
+def hold_product_against_facts(page: str, facts: Facts) -> None:
+    """Fail if the product's page shows other numbers than the database has."""
+    hold_against_facts(page, facts)
+    available = int(re.findall(r'data-available="(-?\d+)"', page)[0])
+    is_active = Product.objects.get(pk=facts.product.pk).is_active
+    assert available == (max(0, facts.left()) if is_active else 0)
+    if "try again in a few minutes" in page:
+        assert facts.others_hold()
+    said = re.findall(r"You hold (\d+) of these", page)
+    held = facts.units(facts.held.filter(product=facts.product))
+    assert [int(units) for units in said] == ([held] if held else [])
+
+
+SHORT: dict[str, Callable[[Facts, Order], bool]] = {
+    "waiting for payment": lambda facts, order: order.is_open and facts.is_kept(order),
+    "waiting for the bank's answer": lambda facts, order: order.is_open and facts.is_kept(order),
+    "payment declined, you can try again": lambda facts, order: facts.declined(order.number),
+    "not paid in its time, you can still try": lambda facts, order: facts.late(order.number),
+    "not paid in its time": lambda facts, order: order.is_open and not facts.is_kept(order),
+    "its time is over, waiting for the bank's answer": lambda facts, order: (
+        not facts.is_kept(order)
+    ),
+    "paid": lambda facts, order: order.state == "PAID",
+    "cancelled": lambda facts, order: order.state == "CANCELLED",
+    "paid too late, refunded": lambda facts, order: order.state == "REFUNDED",
+    "refunded": lambda facts, order: order.state == "REFUNDED",
+}
+
+
+def hold_orders_against_facts(page: str, facts: Facts) -> None:
+    """Fail if the list of orders says of one what isn't so."""
+    said = re.findall(r"Order (\S+)</a></h2>.*?<strong>([^<]*)</strong></p>", page, re.DOTALL)
+    assert len(said) == Order.objects.filter(buyer=facts.buyer).count()
+    for number, words in said:
+        assert SHORT[words](facts, facts.order(number)), f"said, and not true: {words}"
+
+
+def hold_order_against_facts(page: str, facts: Facts, order: Order) -> None:
+    """Fail if the order's page says what isn't so."""
+    hold_against_facts(page, facts)
+    order.refresh_from_db()
+    if "othing was charged" in page:
+        assert not facts.charged(order)
+    if "Kept for you for" in page or "still kept for you" in page or "is kept for you." in page:
+        assert facts.is_kept(order)
+    if "/payment/" in page:
+        assert facts.can_be_paid(order)
+    if "/cancellation/" in page:
+        assert order.can_be_cancelled
+    if "It is yours" in page:
+        assert order.state == "PAID"
+    if "goes back to you" in page:
+        assert order.state in (Order.State.CANCELLED, Order.State.REFUNDED)

@@ -1,0 +1,292 @@
+"""What is said is true when it is said.
+
+Each form of the storefront is opened, and sent after each thing that can happen in between; sent
+again after it; and sent without its answer being read until after it. Whatever page is then read:
+its words agree with the database at that moment.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.conf import settings as conf
+from django.db.models import F
+from django.db.models.functions import Now
+
+from inventory import reservations
+from inventory.models import Product, Reservation
+from shop import orders
+from shop.models import Order
+from shop.payments.demo import Choice
+from tests.conftest import MakeProduct
+from tests.shop.orders import facts as truth
+from tests.shop.orders.pages import Shopper, hidden, page_of, text_of
+from tests.shop.orders.steps import lapse_all
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Tabs:
+    """Ada, who holds 2 + 3 lamps of ten at €10, has a form open in one tab, and others beside."""
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        self.ada = Shopper("Ada")
+        self.ada.get(f"/products/{product.slug}/")
+        for units in (2, 3):
+            self.ada.reserve(product, units)
+        self.ada.get("/basket/")  # what was said of it is read
+        buyer = Reservation.objects.latest("created_at").buyer
+        self.facts = truth.Facts(buyer, product)
+        self.order: Order | None = None
+        self.address = ""
+        self.form: dict[str, Any] = {}
+
+    @property
+    def holds(self) -> Any:
+        return Reservation.objects.filter(buyer=self.facts.buyer)
+
+    # The forms, each as its page has it
+
+    def open_reserve(self) -> None:
+        page = self.ada.get(f"/products/{self.product.slug}/")
+        self.address = "/basket/holds/"
+        self.form = {
+            "quantity": "1",
+            **{name: hidden(page, name)[0] for name in ("product", "key", "seen_price")},
+        }
+
+    def open_line(self, **filled_in: str) -> None:
+        page = self.ada.get("/basket/")
+        [self.address] = re.findall(r'action="(/basket/holds/[^"]+)"', page)
+        self.form = {name: hidden(page, name) for name in ("seen", "key", "hold")}
+        self.form.update(filled_in)
+
+    def open_checkout(self) -> None:
+        self.address, self.form = "/checkout/", self.ada.checkout_form()
+
+    def open_order(self, button: str) -> None:
+        self.place()
+        self.address, self.form = f"{page_of(self.the_order)}{button}/", {}
+
+    @property
+    def the_order(self) -> Order:
+        assert self.order is not None
+        return self.order
+
+    # What happens in other tabs
+
+    def place(self) -> None:
+        """Order what is in the basket, and come to the bank."""
+        if self.order is None and self.facts.held.exists():
+            self.bank = self.ada.tab().check_out()["Location"]
+            self.order = Order.objects.latest("pk")
+
+    # Sending
+
+    def send(self, *, follow: bool = True) -> None:
+        self.facts.orders_before = Order.objects.count()
+        answer = self.ada.client.post(self.address, self.form)
+        assert answer.status_code in (200, 302, 409, 422), text_of(answer)
+        if answer.status_code != 302:
+            truth.hold_against_facts(text_of(answer), self.facts)
+        elif follow and not answer["Location"].startswith("/demo-bank/"):
+            self.read(answer["Location"])
+
+    def read(self, address: str) -> None:
+        """Hold a page against the facts."""
+        page = self.ada.get(address.removeprefix("http://testserver"))
+        if address.endswith("/basket/"):
+            truth.hold_basket_against_facts(page, self.facts)
+        elif "/products/" in address:
+            truth.hold_product_against_facts(page, self.facts)
+        elif address.endswith("/orders/"):
+            truth.hold_orders_against_facts(page, self.facts)
+        elif "/orders/" in address:
+            order = Order.objects.get(token=address.rstrip("/").split("/")[-1])
+            truth.hold_order_against_facts(page, self.facts, order)
+        else:
+            truth.hold_against_facts(page, self.facts)
+
+    def read_all(self, first: str = "/basket/") -> None:
+        pages = [first, "/basket/", "/checkout/", "/orders/"]
+        pages += [page_of(order) for order in Order.objects.all()]
+        if Product.objects.get(pk=self.product.pk).is_active:  # else it has no page, or an own one
+            pages.append(f"/products/{self.product.slug}/")
+        for page in dict.fromkeys(pages):
+            self.read(page)
+
+
+FORMS: dict[str, Callable[[Tabs], object]] = {
+    "reserve": lambda tabs: tabs.open_reserve(),
+    "fewer": lambda tabs: tabs.open_line(quantity="4"),
+    "far fewer": lambda tabs: tabs.open_line(quantity="1"),
+    "more": lambda tabs: tabs.open_line(quantity="6"),
+    "remove": lambda tabs: tabs.open_line(quantity="5", remove="1"),
+    "checkout": lambda tabs: tabs.open_checkout(),
+    "pay": lambda tabs: tabs.open_order("payment"),
+    "cancel": lambda tabs: tabs.open_order("cancellation"),
+}
+
+
+def lapse_first(tabs: Tabs) -> None:
+    first = tabs.holds.order_by("created_at").first()
+    Reservation.objects.filter(pk=first.pk, status="HELD").update(expires_at=Now())
+
+
+def lapse(tabs: Tabs) -> None:
+    tabs.holds.held().update(expires_at=Now())
+
+
+def take_back(tabs: Tabs) -> None:
+    lapse(tabs)
+    reservations.expire_lapsed()
+
+
+def outlast(tabs: Tabs) -> None:
+    """An hour has gone by."""
+    lapse(tabs)
+    tabs.holds.update(created_at=F("created_at") - conf.HOLD_AT_MOST - timedelta(minutes=1))
+
+
+def remove(tabs: Tabs) -> None:
+    for hold in tabs.facts.held:
+        tabs.ada.tab().client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+
+
+def remove_and_reserve(tabs: Tabs) -> None:
+    remove(tabs)
+    tabs.ada.tab().reserve(tabs.product, 5)
+
+
+def change(tabs: Tabs, units: int) -> None:
+    held = tabs.facts.held
+    if held.exists():
+        seen = tabs.facts.units(held)
+        form = {"quantity": units, "seen": seen, "key": uuid.uuid4()}
+        tabs.ada.tab().client.post(f"/basket/holds/{held.first().pk}/", form)
+
+
+def order_and_cancel(tabs: Tabs) -> None:
+    tabs.place()
+    if tabs.order:
+        orders.cancel(tabs.order.pk)
+
+
+def order_and_choose(tabs: Tabs, choice: Choice) -> None:
+    tabs.place()
+    if tabs.order:
+        tabs.ada.choose(tabs.bank, choice)
+        orders.settle(tabs.order.pk)
+
+
+def order_and_be_late(tabs: Tabs) -> None:
+    """The bank has said nothing, and the units went back."""
+    tabs.place()
+    if tabs.order:
+        lapse_all(tabs.order)
+        reservations.expire_lapsed()
+
+
+def decline_and_lapse(tabs: Tabs) -> None:
+    order_and_choose(tabs, Choice.DECLINE)
+    lapse(tabs)
+
+
+def sell_the_rest(tabs: Tabs) -> None:
+    left = Product.objects.get(pk=tabs.product.pk).stock
+    if left:
+        hold = reservations.reserve(tabs.product, left, buyer="somebody")
+        reservations.confirm(hold.pk)
+
+
+def hold_the_rest(tabs: Tabs) -> None:
+    left = Product.objects.get(pk=tabs.product.pk).stock
+    if left:
+        reservations.reserve(tabs.product, left, buyer="somebody")
+
+
+def lapse_and_sell_all(tabs: Tabs) -> None:
+    take_back(tabs)
+    sell_the_rest(tabs)
+
+
+def set_product(**fields: object) -> Callable[[Tabs], object]:
+    return lambda tabs: Product.objects.filter(pk=tabs.product.pk).update(**fields)
+
+
+EVENTS: dict[str, Callable[[Tabs], object]] = {
+    "nothing": lambda tabs: None,
+    "the time of a part is over": lapse_first,
+    "the time is over": lapse,
+    "the units were taken back": take_back,
+    "an hour has gone by": outlast,
+    "removed in another tab": remove,
+    "fewer in another tab": lambda tabs: change(tabs, 2),
+    "more in another tab": lambda tabs: change(tabs, 7),
+    "reserved in another tab": lambda tabs: tabs.ada.tab().reserve(tabs.product, 1),
+    "removed and reserved again": remove_and_reserve,
+    "staff lets it go": lambda tabs: [reservations.release(hold.pk) for hold in tabs.facts.held],
+    "ordered": lambda tabs: tabs.place(),
+    "ordered and cancelled": order_and_cancel,
+    "ordered and paid": lambda tabs: order_and_choose(tabs, Choice.APPROVE),
+    "ordered and declined": lambda tabs: order_and_choose(tabs, Choice.DECLINE),
+    "declined, and the time is over": decline_and_lapse,
+    "ordered and late": order_and_be_late,
+    "switched off": set_product(is_active=False),
+    "dearer": set_product(price=Decimal("12.00")),
+    "cheaper": set_product(price=Decimal("8.00")),
+    "limit lowered": set_product(max_per_buyer=3),
+    "the rest was sold": sell_the_rest,
+    "the rest is in another's basket": hold_the_rest,
+    "all was sold to others": lapse_and_sell_all,
+}
+everything = pytest.mark.parametrize("event", EVENTS)
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@pytest.fixture
+def tabs(make_product: MakeProduct) -> Tabs:
+    return Tabs(make_product(10, name="Lamp", price=Decimal("10.00")))
+
+
+@everything
+@every_form
+def test_a_form_that_was_open_while_something_happened(tabs: Tabs, form: str, event: str) -> None:
+    FORMS[form](tabs)
+    EVENTS[event](tabs)
+    tabs.send()
+    tabs.read_all()
+
+
+@pytest.mark.slow
+@everything
+@every_form
+def test_a_form_sent_again_after_something_happened(tabs: Tabs, form: str, event: str) -> None:
+    FORMS[form](tabs)
+    tabs.send()
+    EVENTS[event](tabs)
+    tabs.send()
+    tabs.read_all()
+
+
+@pytest.mark.slow
+@everything
+@every_form
+@pytest.mark.parametrize("page", ["/basket/", "product"])
+def test_an_answer_that_is_read_after_something_happened(
+    tabs: Tabs, form: str, event: str, page: str
+) -> None:
+    FORMS[form](tabs)
+    tabs.send(follow=False)
+    EVENTS[event](tabs)
+    if page != "product":
+        tabs.read_all(page)
+    elif Product.objects.get(pk=tabs.product.pk).is_active:
+        tabs.read_all(f"/products/{tabs.product.slug}/")
