@@ -30,6 +30,7 @@ from inventory.exceptions import (
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
 from shop import availability, hoarding, money, refusals
+from shop.availability import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
 from shop.hold_fates import Fate, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
@@ -87,6 +88,18 @@ class Ended:
     quantity: int
     holds: list[Reservation]
     """Those that had the units."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """What is over in time, and how much there is of it now."""
+
+    ended: Ended
+    stock: Availability
+
+    @property
+    def can_be_had(self) -> bool:
+        return self.ended.product.is_active and self.stock.available >= self.ended.quantity
 
 
 @dataclass(frozen=True)
@@ -159,6 +172,11 @@ def ended_among(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
         Ended(group[0].product, sum(hold.quantity for hold in group), group)
         for group in grouped(ended, lambda hold: hold.product_id)
     ]
+
+
+def look_at_ended(buyer: str, ended: Iterable[Ended]) -> list[Over]:
+    """How much the buyer could have now of what is over in time."""
+    return [Over(each, availability.now(each.product, buyer)) for each in ended]
 
 
 def units(buyer: str, product: Product | None = None) -> int:

@@ -123,6 +123,7 @@ def show_basket(
     context = {
         "basket": basket,
         "rows": rows,
+        "over": baskets.look_at_ended(request.buyer, basket.ended),
         "is_part": part,
         "notices": [notice for notice in said if not notice.ended],
         # A line that is there no more has no field to show it beside.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -13,10 +12,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from inventory.exceptions import ReservationEnded
-from shop import availability, notices, standing
 from shop import basket as baskets
 from shop import checkout as rules
-from shop.availability import Availability
+from shop import notices, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopError
 from shop.forms import CheckoutForm, uuids
@@ -131,21 +129,9 @@ def _show(
     return render(request, "shop/checkout.html", context, status=status)
 
 
-@dataclass(frozen=True)
-class Over:
-    """What is over in time, and how much there is of it now."""
-
-    ended: baskets.Ended
-    stock: Availability
-
-    @property
-    def can_be_had(self) -> bool:
-        return self.ended.product.is_active and self.stock.available >= self.ended.quantity
-
-
 def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]:
     basket = baskets.of(request.buyer, seen=seen)
-    over = [Over(ended, availability.now(ended.product, request.buyer)) for ended in basket.ended]
+    over = baskets.look_at_ended(request.buyer, basket.ended)
     return {
         "basket": basket,
         "over": over,

@@ -69,8 +69,20 @@ class Facts:
         )
         return int(units or 1) in (self.units(over), *(hold.quantity for hold in over))
 
-    def over_and_to_be_had(self, units: str, name: str, *others: object) -> bool:
-        return self.over(units, name) and Product.objects.get(pk=self.product.pk).is_active
+    def over_and_to_be_had(self, units: str, name: str) -> bool:
+        return self.over(units, name) and self.is_active() and self.left() >= int(units)
+
+    def over_and_some_left(self, units: str, name: str, left: str | None) -> bool:
+        return self.over(units, name) and self.is_active() and self.left() == int(left or 1)
+
+    def over_and_with_others(self, units: str, name: str) -> bool:
+        return self.over(units, name) and self.left() <= 0 and self.others_hold()
+
+    def over_and_sold_out(self, units: str, name: str) -> bool:
+        return self.over(units, name) and self.left() <= 0 and not self.others_hold()
+
+    def over_and_not_for_sale(self, units: str, name: str) -> bool:
+        return self.over(units, name) and not self.is_active()
 
     def removed(self, units: str, name: str) -> bool:
         removed = self.mine.filter(
@@ -83,6 +95,9 @@ class Facts:
         return self.held.filter(product=self.product, unit_price=_decimal(amount)).exists()
 
     # Stock
+
+    def is_active(self) -> bool:
+        return Product.objects.get(pk=self.product.pk).is_active
 
     def left(self) -> int:
         stock = Product.objects.get(pk=self.product.pk).stock
@@ -182,7 +197,26 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             r"The time of your (\d+) × (\w+) is over, and others may take (?:it|them)\.",
             facts.over_and_to_be_had,
         ),
+        (
+            r"The time of your (\d+) × (\w+) is over, and there "
+            r"(?:is only one|are only (\d+)) left\.",
+            facts.over_and_some_left,
+        ),
+        (
+            r"The time of your (\d+) × (\w+) is over, and others have (?:it|them) in their "
+            r"baskets now\.",
+            facts.over_and_with_others,
+        ),
+        (
+            r"The time of your (\d+) × (\w+) is over, and it is sold out now\.",
+            facts.over_and_sold_out,
+        ),
+        (
+            r"The time of your (\d+) × (\w+) is over, and it is not for sale any more\.",
+            facts.over_and_not_for_sale,
+        ),
         (r"The time of your (\d+) × (\w+) is over\.", facts.over),
+        (r"You hold all that are left\.", facts.nothing_left_but_mine),
         (r"(\w+) is in your order (\S+) already\.", facts.in_order),
         (r"(\w+) was in your order (\S+), which is (cancelled|refunded)\.", facts.in_order),
         (
@@ -190,7 +224,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             _says_nothing,
         ),
         (r"You hold (\d+) × (\w+) now\.", facts.line_of),
-        (r"Reserve again", _says_nothing),
+        (r"Reserve again|Reserve what is left|See if some come back", facts.is_active),
         (r"See order (\S+)", lambda number: facts.order(number)),
         # Of what is refused
         (r"Somebody has just let some of \w+ go\. Please try once more\.", lambda: facts.left()),
@@ -207,7 +241,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         ),
         (
             r"\w+ is not for sale at the moment\.",
-            lambda: not Product.objects.get(pk=facts.product.pk).is_active,
+            lambda: not facts.is_active(),
         ),
         (
             r"Each customer can have (\d+) of (\w+), and you have (\d+) already\.",
@@ -221,7 +255,23 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             r"Your basket has changed: the total is \S+ EUR now\.",
             lambda: facts.held.exists(),
         ),
-        # Of orders that wait
+        # Of orders
+        (
+            r"Order (\S+) stays as it was placed\.",
+            lambda number: facts.order(number).town != "Elsewhere",
+        ),
+        (
+            r"Order (\S+) was placed before\. It has your corrections now\.",
+            lambda number: facts.order(number).town == "Elsewhere",
+        ),
+        (
+            r"Order (\S+) was placed before, and is ([a-z ]+) by now\. Your corrections came too "
+            r"late: it keeps the name, the e-mail and the address that it was placed with\.",
+            lambda number, state: (
+                facts.order(number).get_state_display() == state
+                and facts.order(number).town != "Elsewhere"
+            ),
+        ),
         (
             rf"Your order (\S+) waits for its payment of {MONEY}\. In it: [^.]*\.",
             facts.waits,
@@ -304,8 +354,7 @@ def hold_product_against_facts(page: str, facts: Facts) -> None:
     """Fail if the product's page shows other numbers than the database has."""
     hold_against_facts(page, facts)
     available = int(re.findall(r'data-available="(-?\d+)"', page)[0])
-    is_active = Product.objects.get(pk=facts.product.pk).is_active
-    assert available == (max(0, facts.left()) if is_active else 0)
+    assert available == (max(0, facts.left()) if facts.is_active() else 0)
     if "try again in a few minutes" in page:
         assert facts.others_hold()
     said = re.findall(r"You hold (\d+) of these", page)

@@ -71,6 +71,29 @@ class Tabs:
     def open_checkout(self) -> None:
         self.address, self.form = "/checkout/", self.ada.checkout_form()
 
+    def open_again(self) -> None:
+        """The checkout, on which the time has come to 0:00."""
+        page = self.ada.get("/checkout/")
+        lapse(self)
+        seen = {"hold": hidden(page, "hold")}
+        part = text_of(self.ada.client.get("/checkout/", seen, headers={"HX-Request": "true"}))
+        truth.hold_against_facts(part, self.facts)
+        self.address = "/checkout/"
+        self.form = {
+            "key": hidden(page, "key")[0],
+            "ended": hidden(part, "ended"),
+            "town": "Springfield",
+            "again": "1",
+        }
+
+    def correct(self) -> None:
+        """Send the checkout, and have it open again, to be sent with another town."""
+        self.open_checkout()
+        if self.order is None:
+            self.bank = self.ada.client.post(self.address, self.form)["Location"]
+            self.order = Order.objects.latest("pk")
+        self.form["town"] = "Elsewhere"
+
     def open_order(self, button: str) -> None:
         self.place()
         self.address, self.form = f"{page_of(self.the_order)}{button}/", {}
@@ -130,13 +153,15 @@ FORMS: dict[str, Callable[[Tabs], object]] = {
     "more": lambda tabs: tabs.open_line(quantity="6"),
     "remove": lambda tabs: tabs.open_line(quantity="5", remove="1"),
     "checkout": lambda tabs: tabs.open_checkout(),
+    "reserve again": lambda tabs: tabs.open_again(),
+    "correct the checkout": lambda tabs: tabs.correct(),
     "pay": lambda tabs: tabs.open_order("payment"),
     "cancel": lambda tabs: tabs.open_order("cancellation"),
 }
 
 
 def lapse_first(tabs: Tabs) -> None:
-    first = tabs.holds.order_by("created_at").first()
+    first = tabs.holds.order_by("created_at")[0]
     Reservation.objects.filter(pk=first.pk, status="HELD").update(expires_at=Now())
 
 
