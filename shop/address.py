@@ -8,7 +8,7 @@ from babel import Locale
 
 # What Unicode counts among the territories, and the post doesn't.
 NO_COUNTRIES = {"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"}
-COUNTRY_NAMES = {
+COUNTRY_NAMES: dict[str, str] = {
     code: name
     for code, name in Locale("en").territories.items()
     if len(code) == 2 and code.isalpha() and code not in NO_COUNTRIES

@@ -181,7 +181,7 @@ def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
 def correct_contact(order: Order, *, name: str, email: str, address: Address | str) -> bool:
     """Take over what differs in name, e-mail or address; return whether anything does.
 
-    For a buyer who went back in the browser, corrected the checkout's form and sent it again:
+    Also for a buyer who went back in the browser, corrected the checkout's form and sent it again:
     ``place_order`` returned the first one's order then. Corrected is only what isn't paid yet.
 
     Raises ValidationError, NotInThisState or LimitPerCustomer if something differs and can't be

@@ -136,20 +136,11 @@ class Contact(TypedDict):
     address: Address
 
 
-class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """Who orders and where it goes, and what the page showed: the holds, and the total.
+class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
+    """Who gets an order, and where it goes."""
 
-    ``key`` marks one filling-in of the form: sent twice, it makes one order.
-    """
-
-    INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
     TYPED = ["name", "email", "address", "postcode", "town", "country"]
 
-    hold = IdsField(required=False)
-    ended = IdsField(required=False)  # holds that the page called over in time
-    # More digits than an order's total can have: too large a basket is refused by its own name.
-    seen_total = forms.DecimalField(max_digits=20, decimal_places=2, error_messages=INCOMPLETE)
-    key = forms.UUIDField(error_messages=INCOMPLETE)
     address = forms.CharField(
         label="Street address",
         max_length=1000,
@@ -187,7 +178,8 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, label_suffix="", **kwargs)
+        super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         countries: list[str] = settings.SHIP_TO_COUNTRIES
         country = self.fields["country"]
         assert isinstance(country, forms.ChoiceField)
@@ -215,6 +207,31 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
         return [self[name] for name in self.TYPED]
 
     @property
+    def typed(self) -> dict[str, str]:
+        """What was typed, right or wrong."""
+        return {name: self.data.get(name, "") for name in self.TYPED if name in self.data}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything has been typed that could get lost."""
+        return any(self.initial.values()) or any(self.typed.values())
+
+
+class CheckoutForm(ContactForm):
+    """Besides who gets it and where, what the page showed: the holds, and the total.
+
+    ``key`` marks one filling-in of the form: sent twice, it makes one order.
+    """
+
+    INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
+
+    hold = IdsField(required=False)
+    ended = IdsField(required=False)  # holds that the page called over in time
+    # More digits than an order's total can have: too large a basket is refused by its own name.
+    seen_total = forms.DecimalField(max_digits=20, decimal_places=2, error_messages=INCOMPLETE)
+    key = forms.UUIDField(error_messages=INCOMPLETE)
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether something is missing that the page itself should have sent."""
         return bool(self.errors.keys() & {"hold", "seen_total", "key"})
@@ -230,13 +247,3 @@ class CheckoutForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at 
         """The holds that the page showed when the form was sent, also as over in time."""
         sent = self.cleaned_data if self.is_bound else {}
         return [*sent.get("hold", []), *sent.get("ended", [])]
-
-    @property
-    def typed(self) -> dict[str, str]:
-        """What was typed, right or wrong."""
-        return {name: self.data.get(name, "") for name in self.TYPED if name in self.data}
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything has been typed that could get lost."""
-        return any(self.initial.values()) or any(self.typed.values())

@@ -71,12 +71,12 @@ def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
 
 
 def leave_corrected(request: HttpRequest, order: Order) -> None:
-    """The order had been placed already; a correction of its name, e-mail or address was kept."""
+    """A correction of the order's name, e-mail or address was taken over."""
     _leave(request, "corrected", order.pk)
 
 
 def leave_not_corrected(request: HttpRequest, order: Order) -> None:
-    """The order had been placed and paid, or closed: a correction came too late."""
+    """The order had been paid or closed already: a correction came too late."""
     _leave(request, "not corrected", order.pk)
 
 
@@ -221,7 +221,7 @@ def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
 
 def _corrected(buyer: str, order_id: int) -> list[Notice]:
     return [
-        Notice("success", f"Order {order.number} was placed before. It has your corrections now.")
+        Notice("success", f"Order {order.number} has your corrections now.")
         for order in Order.objects.filter(pk=order_id)
     ]
 
@@ -230,7 +230,7 @@ def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice(
             "warning",
-            f"Order {order.number} was placed before, and is {order.get_state_display()} by now. "
+            f"Order {order.number} is {order.get_state_display()} by now. "
             "Your corrections came too late: it keeps the name, the e-mail and the address that "
             "it was placed with.",
         )

@@ -23,6 +23,7 @@ urlpatterns = [
     path("orders/", orders.order_list, name="orders"),
     path("orders/<slug:token>/", orders.order, name="order"),
     path("orders/<slug:token>/payment/", orders.payment, name="order-payment"),
+    path("orders/<slug:token>/contact/", orders.contact, name="order-contact"),
     path("orders/<slug:token>/cancellation/", orders.cancellation, name="order-cancellation"),
     path("help/stock/", pages.how_we_take_stock, name="help-stock"),
     path("healthz", pages.healthz, name="healthz"),

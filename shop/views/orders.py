@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from shop import orders, outbox, standing
+from shop import checkout, notices, orders, outbox, standing
 from shop.buyer import ShopRequest
-from shop.exceptions import NotInThisState
+from shop.exceptions import LimitPerCustomer, NotInThisState
+from shop.forms import ContactForm
 from shop.models import Order
 from shop.orders import CancelledBy
+from shop.views.basket import CONFLICT, UNPROCESSABLE
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
 
@@ -41,7 +44,12 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
         stands = standing.look_up(token)
     except Order.DoesNotExist:
         raise Http404 from None
-    context = {"standing": stands, "order": stands.order, "has_outbox": outbox.is_shown()}
+    context = {
+        "standing": stands,
+        "order": stands.order,
+        "can_be_corrected": can_be_corrected(request, stands.order),
+        "has_outbox": outbox.is_shown(),
+    }
     if "HX-Request" not in request.headers:
         return render(request, "shop/order.html", context)
     if request.GET.get("seen") == stands.fingerprint:
@@ -58,6 +66,52 @@ def payment(request: ShopRequest, token: str) -> HttpResponse:
     if request.method != "POST":
         return redirect("order", token)
     return go_to_bank(request, found)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@private_page
+def contact(request: ShopRequest, token: str) -> HttpResponse:
+    """POST the parts of the checkout's form that say who gets the order and where: correct it.
+
+    For the browser that placed it alone: whoever else has the order's address could send the
+    parcel to their own.
+    """
+    found = get_object_or_404(Order, token=token)
+    if not can_be_corrected(request, found) and request.method != "POST":
+        return redirect("order", token)
+    if found.buyer != request.buyer:
+        raise PermissionDenied
+    if request.method != "POST":
+        return _show_contact(request, found, ContactForm(initial=_contact_now(found)))
+    form = ContactForm(request.POST)
+    if not form.is_valid():
+        return _show_contact(request, found, form, UNPROCESSABLE)
+    try:
+        checkout.correct_contact(found, **form.contact)
+        notices.leave_corrected(request, found)
+    except NotInThisState:
+        notices.leave_not_corrected(request, found)
+    except LimitPerCustomer as refused:
+        form.add_error("email", str(refused))
+        return _show_contact(request, found, form, CONFLICT)
+    return redirect("order", token)
+
+
+def can_be_corrected(request: ShopRequest, order: Order) -> bool:
+    """Whether this visitor may still change who gets the order and where."""
+    return order.is_open and order.buyer == request.buyer
+
+
+def _contact_now(order: Order) -> dict[str, str]:
+    fields = {name: getattr(order, name) for name in ContactForm.Meta.fields}
+    return {**fields, "address": order.street}
+
+
+def _show_contact(
+    request: ShopRequest, order: Order, form: ContactForm, status: int = 200
+) -> HttpResponse:
+    context = {"order": order, "form": form}
+    return render(request, "shop/order_contact.html", context, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -108,7 +108,14 @@ def walk(page: Page, look: Callable[[str], None]) -> None:
     look("bank")
     order = Order.objects.get()
     address = f"/orders/{order.token}/"
-    for name in ("/basket/", "/orders/", "/products/plenty/", f"{address}cancellation/", address):
+    for name in (
+        "/basket/",
+        "/orders/",
+        "/products/plenty/",
+        f"{address}contact/",
+        f"{address}cancellation/",
+        address,
+    ):
         page.goto(name)
         look(f"{name} while an order waits")
     page.goto(bank)

@@ -293,6 +293,84 @@ def test_an_open_page_hears_only_what_is_new_and_stops_asking_at_the_end(
     assert "<html" not in text_of(last)
 
 
+# Correcting
+
+
+CORRECTED = {
+    "name": "Ada Lovelace",
+    "email": "lovelace@example.org",
+    "address": "12 St James's Square",
+    "postcode": "SW1Y 4JH",
+    "town": "London",
+    "country": "GB",
+}
+
+
+def contact_of(order: Order) -> str:
+    return f"{page_of(order)}contact/"
+
+
+def test_until_it_is_paid_its_buyer_corrects_the_name_the_e_mail_and_the_address(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    assert f'href="{contact_of(order)}"' in ada.look(order)
+    asked = ada.get(contact_of(order))
+    for shown in ('value="Ada"', 'value="10115"', '<option value="DE" selected>', "1 Main Street"):
+        assert shown in asked
+    answer = ada.client.post(contact_of(order), CORRECTED, follow=True)
+    page = text_of(answer)
+    assert f"Order {order.number} has your corrections now." in page
+    written = "Ada Lovelace<br>12 St James's Square<br>London SW1Y 4JH<br>United Kingdom"
+    assert written in page
+    assert now(order).email_key == "lovelace@example.org"
+    assert offers_to_pay(page)
+
+
+def test_a_correction_that_makes_no_sense_is_told_beside_its_field(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    answer = ada.client.post(contact_of(order), {**CORRECTED, "town": " "})
+    assert answer.status_code == 422
+    assert '<p class="error" id="id_town_error">Enter the town.' in text_of(answer)
+    assert 'value="SW1Y 4JH"' in text_of(answer)
+    assert now(order).town == "Springfield"
+
+
+def test_a_correction_does_not_get_around_the_limit_per_customer(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5, name="Lamp", max_per_buyer=1)
+    Shopper("Bob", "bob@example.org").order(product)
+    order, _ = ada.order(product)
+    answer = ada.client.post(contact_of(order), {**CORRECTED, "email": "Bob@example.org"})
+    assert answer.status_code == 409
+    assert "At most 1 of Lamp per customer" in text_of(answer)
+    assert now(order).email == "ada@example.org"
+
+
+def test_what_is_paid_is_corrected_no_more(ada: Shopper, make_product: MakeProduct) -> None:
+    order, bank = ada.order(make_product())
+    ada.choose(bank)
+    assert contact_of(order) not in ada.look(order)
+    assert ada.client.get(contact_of(order))["Location"] == page_of(order)
+    answer = ada.client.post(contact_of(order), CORRECTED, follow=True)
+    assert "Your corrections came too late" in alerts(answer)[0]
+    assert now(order).town == "Springfield"
+
+
+def test_another_browser_that_knows_the_address_corrects_nothing(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    bob = Shopper("Bob")
+    assert contact_of(order) not in bob.look(order)
+    assert bob.client.get(contact_of(order))["Location"] == page_of(order)
+    assert bob.client.post(contact_of(order), CORRECTED).status_code == 403
+    assert now(order).town == "Springfield"
+
+
 # Cancelling
 
 
