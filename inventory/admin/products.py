@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, count
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import IntegrityError
 from django.db.models import F, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import slugify
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
-from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldBooleanWidget
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from inventory import conf, monitor, stock, strategies, timeline
 from inventory.admin.base import (
@@ -44,6 +47,8 @@ from inventory.resources import ProductResource
 
 Reason = StockMovement.Reason
 PICTURE = "picture"
+NO_FIELDS_OF_IT = ("initial_stock", "confirm_unsafe")
+NOT_COMPARED = (PICTURE, *NO_FIELDS_OF_IT)  # with what the form showed
 ENTRIES = 50  # of the stock history on a page
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
@@ -94,6 +99,12 @@ class ProductsForm(CsvForm):
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
     """Knows what it showed when it was opened, and so writes only what was changed since."""
 
+    initial_stock = UnitsField(
+        label="Units in stock",
+        min_value=0,
+        required=False,
+        help_text="How many you have. They are on sale at once; empty: none yet.",
+    )
     confirm_unsafe = forms.BooleanField(
         label="Use it all the same", required=False, widget=UnfoldBooleanWidget()
     )
@@ -113,15 +124,57 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             "strategy",
             "backstop",
         ]
+        help_texts: ClassVar[dict[str, str]] = {
+            "slug": "The end of it, in small letters and hyphens. Empty: made from the name.",
+            "low_stock_threshold": "You are told when fewer units than this are available. "
+            "0: never.",
+            "strategy": "How stock is taken. The default is right for every product of a shop.",
+        }
+        labels: ClassVar[dict[str, str]] = {"slug": "Address of its page"}
+        error_messages: ClassVar[dict[str, dict[str, str]]] = {
+            "price": {"invalid": "Enter an amount such as 19.90, with a point before the cents."},
+            "slug": {"unique": "Another product’s page has this address already."},
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, field in self.fields.items():
-            field.show_hidden_initial = name not in (PICTURE, "confirm_unsafe")
+            field.show_hidden_initial = name not in NOT_COMPARED
+        if self.instance.pk:
+            del self.fields["initial_stock"]
+        if "slug" in self.fields:
+            self.fields["slug"].required = False
+        if "price" in self.fields:  # of "19,90" a field for numbers alone would send nothing
+            self.fields["price"].widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
         if "strategy" in self.fields:
             self.fields["strategy"].choices = strategy_choices()  # type: ignore[attr-defined]
         if "confirm_unsafe" in self.fields and not self._chooses_unsafe():
             self.fields["confirm_unsafe"].widget = forms.HiddenInput()
+
+    def clean_sku(self) -> str:
+        sku: str = self.cleaned_data["sku"]
+        other = Product.objects.exclude(pk=self.instance.pk).filter(sku=sku).first()
+        if other is not None:
+            raise ValidationError(
+                format_html(
+                    '<a class="link" href="{}">{}</a> has this SKU already.',
+                    change_url(other),
+                    other,
+                )
+            )
+        return sku
+
+    def clean_slug(self) -> str:
+        """As it was typed, else made from the name; of two such products one gets a number."""
+        typed: str = self.cleaned_data["slug"]
+        if typed:
+            return typed
+        made_from = (self.cleaned_data.get(name, "") for name in ("name", "sku"))
+        start = next(filter(None, map(slugify, made_from)), "product")[:90]
+        others = Product.objects.exclude(pk=self.instance.pk).filter(slug__startswith=start)
+        taken = set(others.values_list("slug", flat=True))
+        numbered = (f"{start}-{number}" for number in count(2))
+        return next(slug for slug in chain([start], numbered) if slug not in taken)
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -132,7 +185,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def changed_fields(self) -> list[str]:
         """The product's fields that were changed in this form."""
-        return [name for name in self.changed_data if name != "confirm_unsafe"]
+        return [name for name in self.changed_data if name not in NO_FIELDS_OF_IT]
 
     def _check_what_is_there_now(self) -> None:
         """Somebody else may have saved the product since this form was opened, or sold of it.
@@ -173,9 +226,9 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             return
         chosen = strategies.get(data["strategy"])
         self.add_error(
-            "confirm_unsafe",
+            "strategy",
             f"{chosen.label} is here to be seen failing: with it this product will be sold more "
-            f"often than there are units. {chosen.how} Tick this box if you mean it.",
+            f"often than there are units. {chosen.how} Tick “Use it all the same” if you mean it.",
         )
 
     def _chooses_unsafe(self) -> bool:
@@ -184,36 +237,39 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             return False
         slug = self.data.get(self.add_prefix("strategy"), "")
         known = {strategy.slug: strategy for strategy in strategies.all_strategies()}
-        return slug in known and not known[slug].is_safe and "strategy" in self.changed_data
+        if slug not in known or known[slug].is_safe:
+            return False
+        return not self.instance.pk or "strategy" in self.changed_data
 
 
-def strategy_choices() -> list[tuple[str, str | SafeString]]:
-    """The strategies, each with what it says of itself."""
+def strategy_choices() -> list[tuple[str, Any]]:
+    """The strategies by name, those that oversell apart."""
     default = strategies.get(conf.default_strategy())
-    choices: list[tuple[str, str | SafeString]] = [
-        (
-            "",
-            format_html(
-                '<strong>The shop’s default</strong><span class="how">At present: {}</span>',
-                default.label,
-            ),
-        )
-    ]
+    named: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for each in reversed(strategies.all_strategies()):
-        mark = "" if each.is_safe else OVERSELLS
-        choices.append(
-            (
-                each.slug,
-                format_html(
-                    '<strong>{}</strong>{}<span class="how">{} <em>{}</em></span>',
-                    each.label,
-                    mark,
-                    each.how,
-                    each.when,
-                ),
-            )
-        )
-    return choices
+        named[each.is_safe].append((each.slug, each.label))
+    return [
+        ("", f"The shop’s default ({default.label})"),
+        ("Safe", named[True]),
+        ("Oversell, and are here to be seen failing", named[False]),
+    ]
+
+
+def strategies_explained() -> SafeString:
+    """What each strategy says of itself, to be unfolded."""
+    each_one = format_html_join(
+        "",
+        "<dt>{}{}</dt><dd>{} <em>{}</em></dd>",
+        (
+            (each.label, "" if each.is_safe else OVERSELLS, each.how, each.when)
+            for each in reversed(strategies.all_strategies())
+        ),
+    )
+    return format_html(
+        '<details class="explained"><summary>How stock is taken, in each strategy</summary>'
+        "<dl>{}</dl></details>",
+        each_one,
+    )
 
 
 class ShelfFilter(RadioFilter):
@@ -264,7 +320,6 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
     search_help_text = "Name or SKU"
     ordering = ("name", "pk")
     prepopulated_fields = {"slug": ["name"]}
-    radio_fields = {"strategy": admin.VERTICAL}
     readonly_fields = ("stock_now",)
     actions = ("delete_or_refuse", "switch_off_ticked")
     actions_detail: tuple[str, ...] = (
@@ -279,10 +334,16 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
     export_form_class = ExportForm
     import_export_change_list_template = "admin/import_export/change_list_import_export.html"
     fieldsets = (
-        (None, {"fields": (("name", "sku"), "slug", "description", "picture")}),
+        (None, {"fields": (("name", "sku"), "description", "picture")}),
         ("Sale", {"fields": (("price", "max_per_buyer"), "is_active")}),
-        ("Stock", {"fields": ("stock_now", "low_stock_threshold")}),
-        ("How stock is taken", {"fields": ("strategy", "confirm_unsafe", "backstop")}),
+        ("Stock", {"fields": ("stock_now", "initial_stock", "low_stock_threshold")}),
+        (
+            "Advanced",
+            {
+                "fields": ("slug", "strategy", "confirm_unsafe", "backstop"),
+                "classes": ("collapse",),
+            },
+        ),
     )
 
     # The list
@@ -330,31 +391,55 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
         )
 
     def get_fieldsets(self, request: HttpRequest, obj: Product | None = None) -> Any:
-        if obj is not None:
-            return super().get_fieldsets(request, obj)
-        return [
-            (name, {"fields": tuple(f for f in options["fields"] if f not in self.readonly_fields)})
+        left_out = {"initial_stock"} if obj else {"stock_now"}
+        if not self.has_move_permission(request):
+            left_out.add("initial_stock")
+        fieldsets: list[tuple[str | None, dict[str, Any]]] = [
+            (name, {**options, "fields": tuple(f for f in options["fields"] if f not in left_out)})
             for name, options in self.fieldsets
         ]
+        fieldsets[-1][1]["description"] = strategies_explained()
+        return fieldsets
 
-    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        if db_field.name == "strategy":
-            kwargs["widget"] = UnfoldAdminRadioSelectWidget(radio_style=admin.VERTICAL)
-        return super().formfield_for_choice_field(db_field, request, **kwargs)
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            # Somebody else has taken the SKU or the address since the form was checked: checked
+            # again, it says so.
+            return super().changeform_view(request, *args, **kwargs)
 
     def save_model(
         self, request: HttpRequest, obj: Product, form: ProductForm, change: bool
     ) -> None:
-        """Write what was changed in the form, and nothing else: stock moves on meanwhile."""
+        """Write what was changed in the form, and nothing else: stock moves on meanwhile.
+
+        A new product comes with its first units, or not at all: both are in one transaction.
+        """
         if change:
             obj.save(update_fields=form.changed_fields())
-        else:
-            obj.save()
+            return
+        obj.save()
+        units = form.cleaned_data.get("initial_stock")
+        if units and self.has_move_permission(request):
+            stock.receive(obj, units, reason=Reason.DELIVERY, by=who(request))
 
     def response_add(
         self, request: HttpRequest, obj: Product, post_url_continue: str | None = None
     ) -> HttpResponse:
-        messages.info(request, f"{obj} has no stock yet: receive units to put it on sale.")
+        first = obj.movements.first()
+        if first is not None:
+            messages.success(request, moved(first))
+        else:
+            messages.info(
+                request,
+                format_html(
+                    '{} has no stock yet: <a class="link" href="{}">receive units</a> to put it on '
+                    "sale.",
+                    obj,
+                    reverse("admin:inventory_product_receive_units", args=[obj.pk]),
+                ),
+            )
         return super().response_add(request, obj, post_url_continue)
 
     def fits(self, action: str, obj: Product) -> bool:

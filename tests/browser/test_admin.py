@@ -142,13 +142,29 @@ def test_a_refund_in_part(log_in: LogIn, make_product: MakeProduct) -> None:
     forget_jobs()
 
 
+def test_adding_a_mug(log_in: LogIn) -> None:
+    page = log_in()
+    go(page, "Products")
+    page.goto("/admin/inventory/product/add/")
+    page.get_by_label("Name").press_sequentially("Enamel mug")
+    page.get_by_label("SKU").fill("MUG-1")
+    page.get_by_label("Price").fill("14.50")
+    page.get_by_label("Units in stock").fill("12")
+    press(page, "Save")
+    expect(page.locator("body")).to_contain_text("MUG-1: stock 0 → 12 (delivery).")
+    mug = Product.objects.get()
+    assert (mug.slug, mug.stock) == ("enamel-mug", 12)
+
+
 def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: MakeProduct) -> None:
     lamp = make_product(10, name="Lamp")
     page = log_in()
     page.goto(f"/admin/inventory/product/{lamp.pk}/change/")
-    page.get_by_label("Naive read and save").check()
+    expect(page.get_by_label("Strategy")).to_be_hidden()
+    page.get_by_text("Advanced", exact=True).click()
+    page.get_by_label("Strategy").select_option("Naive read and save")
     press(page, "Save")
-    expect(page.locator("body")).to_contain_text("Tick this box if you mean it")
+    expect(page.locator("body")).to_contain_text("Tick “Use it all the same” if you mean it")
     page.get_by_label("Use it all the same").check()
     press(page, "Save")
     expect(page.locator("body")).to_contain_text("was changed successfully")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 
+import html5lib
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -15,7 +19,7 @@ from inventory.admin.products import ProductForm
 from inventory.exceptions import NotForSale
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve
-from tests.concurrency import at_once
+from tests.concurrency import at_once, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 
@@ -86,16 +90,64 @@ class TestSavingTheForm:
     def test_asks_once_more_before_an_unsafe_strategy(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
+        """With the reason at the field, and the box to tick beside it."""
         product = make_product(1)
         form = opened(admin, product)
         response = admin.post(page(product), {**form, "strategy": "naive"})
-        assert "Tick this box if you mean it" in response.content.decode()
+        errors = response.context["adminform"].form.errors
+        assert "sold more often than there are units" in errors["strategy"][0]
+        assert set(errors) == {"strategy"}
+        html = response.content.decode()
+        assert "Tick “Use it all the same” if you mean it" in html
+        assert '<a href="#id_strategy">Strategy</a>' in html.split("<fieldset")[0]  # at the top
+        assert folded(html) == []
         product.refresh_from_db()
         assert product.strategy == ""
-        again = fields_of(response.content.decode(), "name")
+        again = fields_of(html, "name")
         admin.post(page(product), {**again, "confirm_unsafe": "on"})
         product.refresh_from_db()
         assert product.strategy == "naive"
+
+    def test_what_few_need_is_folded_until_something_is_wrong_in_it(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1)
+        assert folded(admin.get(page(product)).content.decode()) == ["Advanced"]
+        form = {**opened(admin, product), "price": "x"}
+        assert folded(admin.post(page(product), form).content.decode()) == ["Advanced"]
+        form = {**opened(admin, product), "slug": "no slug"}
+        assert folded(admin.post(page(product), form).content.decode()) == []
+
+    @pytest.mark.parametrize(
+        "left_out_or_forged",
+        [
+            {"strategy": None},
+            {"initial-strategy": "naive"},
+            {"initial-strategy": "naive", "strategy": "naive"},
+            {"initial-strategy": "nonsense", "strategy": "naive"},
+            {"initial-strategy": "single_statement", "strategy": "process_mutex"},
+            {"initial-strategy": None, "strategy": None},
+            {"strategy": "nonsense"},
+            {"initial-price": "x", "price": "y"},
+            {"initial-max_per_buyer": "-1"},
+            {"initial-name": None, "initial-slug": None},
+            {"sku": None, "name": None, "slug": None},
+            {"backstop": "x", "initial-backstop": None},
+        ],
+    )
+    def test_a_form_that_no_page_of_ours_would_send(
+        self, admin: Client, make_product: MakeProduct, left_out_or_forged: dict[str, str | None]
+    ) -> None:
+        """It is answered, and switches nothing on that oversells."""
+        product = make_product(1)
+        add = reverse("admin:inventory_product_add")
+        new = {"name": "Kite", "sku": "KITE", "slug": "kite", "price": "12.50"}
+        blank = fields_of(admin.get(add).content.decode(), "name")
+        for url, whole in ((page(product), opened(admin, product)), (add, {**blank, **new})):
+            form = {**whole, **left_out_or_forged}
+            sent = {name: value for name, value in form.items() if value is not None}
+            assert admin.post(url, sent).status_code in (200, 302)
+        assert set(Product.objects.values_list("strategy", flat=True)) == {""}
 
     def test_explains_every_strategy(self, admin: Client, make_product: MakeProduct) -> None:
         html = admin.get(page(make_product(1))).content.decode()
@@ -113,13 +165,109 @@ class TestSavingTheForm:
         product.refresh_from_db()
         assert not product.backstop
 
-    def test_a_new_product_has_no_stock(self, admin: Client) -> None:
-        add = reverse("admin:inventory_product_add")
-        form = fields_of(admin.get(add).content.decode(), "name")
-        new = {"name": "Kite", "sku": "KITE", "slug": "kite", "price": "12.50"}
-        response = admin.post(add, {**form, **new}, follow=True)
+
+def folded(html: str) -> list[str]:
+    """The names of the sections that are folded."""
+    document = html5lib.parse(html, namespaceHTMLElements=False)
+    summaries = document.findall(".//fieldset/details/summary")
+    return ["".join(each.itertext()).split()[0] for each in summaries]
+
+
+ADD = "/admin/inventory/product/add/"
+KITE = {"name": "Kite", "sku": "KITE", "price": "12.50"}
+
+
+def filled_in(client: Client, **fields: str) -> dict[str, str]:
+    """What the form for a new product posts."""
+    return {**fields_of(client.get(ADD).content.decode(), "name"), **KITE, **fields}
+
+
+class TestAddingAProduct:
+    def test_without_stock(self, admin: Client) -> None:
+        response = admin.post(ADD, filled_in(admin), follow=True)
         assert any("has no stock yet" in line for line in words(response))
+        product = Product.objects.get()
+        assert (product.stock, product.slug, product.strategy) == (0, "kite", "")
+        assert page(product, "receive_units") in response.content.decode()
+
+    def test_with_its_first_units(self, admin: Client) -> None:
+        response = admin.post(ADD, filled_in(admin, initial_stock="12"), follow=True)
+        assert "KITE: stock 0 → 12 (delivery)." in words(response)
+        product = Product.objects.get()
+        assert (product.stock, product.units_received) == (12, 12)
+        movement = product.movements.get()
+        assert (movement.units, movement.reason) == (12, "DELIVERY")
+        assert str(movement.made_by) == "staff"
+
+    @pytest.mark.parametrize("units", ["-1", "abc", "1.5", "1e3", "87893287498"])
+    def test_a_number_of_units_that_makes_no_sense(self, admin: Client, units: str) -> None:
+        response = admin.post(ADD, filled_in(admin, initial_stock=units))
+        assert response.context["adminform"].form.errors["initial_stock"]
+        assert not Product.objects.exists()
+
+    def test_sent_twice(self, admin: Client) -> None:
+        form = filled_in(admin, initial_stock="12")
+        admin.post(ADD, form)
+        again = admin.post(ADD, form).content.decode()
+        product = Product.objects.get()
+        assert "Kite</a> has this SKU already." in again
+        assert page(product) in again
+        assert (product.stock, product.movements.count()) == (12, 1)
+
+    def test_units_need_the_right_to_move_stock(self, client: Client) -> None:
+        clerk = User.objects.create_user("clerk", is_staff=True)
+        clerk.user_permissions.set(
+            Permission.objects.filter(codename__in=["add_product", "view_product"])
+        )
+        client.force_login(clerk)
+        assert "initial_stock" not in fields_of(client.get(ADD).content.decode(), "name")
+        client.post(ADD, filled_in(client, initial_stock="12"))
         assert Product.objects.get().stock == 0
+
+    def test_the_address_of_its_page_is_made_from_its_name(self, admin: Client) -> None:
+        for sku in ("1", "2", "3"):
+            admin.post(ADD, filled_in(admin, sku=sku, slug=""))
+        admin.post(ADD, filled_in(admin, sku="Ä 4", name="Чашка", slug=""))
+        admin.post(ADD, filled_in(admin, sku="Ж", name="Чашка", slug=""))
+        admin.post(ADD, filled_in(admin, sku="6", name="x" * 200, slug=""))
+        slugs = list(Product.objects.order_by("pk").values_list("slug", flat=True))
+        assert slugs == ["kite", "kite-2", "kite-3", "a-4", "product", "x" * 90]
+
+    def test_an_address_that_is_taken(self, admin: Client, make_product: MakeProduct) -> None:
+        make_product(1, slug="kite")
+        html = admin.post(ADD, filled_in(admin, slug="kite")).content.decode()
+        assert "Another product’s page has this address already." in html
+
+    def test_a_price_with_a_comma(self, admin: Client) -> None:
+        html = admin.post(ADD, filled_in(admin, price="19,90")).content.decode()
+        assert "Enter an amount such as 19.90" in html
+        assert 'value="19,90"' in html
+
+    def test_an_unsafe_strategy_is_asked_for_twice(self, admin: Client) -> None:
+        response = admin.post(ADD, filled_in(admin, strategy="naive", initial_stock="5"))
+        assert not Product.objects.exists()
+        again = fields_of(response.content.decode(), "name")
+        admin.post(ADD, {**again, "confirm_unsafe": "on"})
+        assert (Product.objects.get().strategy, Product.objects.get().stock) == ("naive", 5)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fields", [{}, {"sku": "OTHER", "slug": "kite"}])
+def test_two_products_of_one_sku_or_address_at_once(staff: Staff, fields: dict[str, str]) -> None:
+    """The one that comes second is told so at the field, whenever it comes."""
+    first, second = staff(name="ada"), staff(name="bob")
+    kite = filled_in(first, slug="kite", initial_stock="3")
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():  # is there, and not to be seen yet
+            Product.objects.create(**{**KITE, "slug": "kite"})
+            late = partial(second.post, ADD, {**kite, **fields})
+            answers = pool.submit(at_once, [late])
+            wait_until_somebody_waits_for_a_lock()
+        [answer] = answers.result()
+    html = answer.content.decode()
+    assert "already." in html
+    assert Product.objects.count() == 1
+    assert Product.objects.get().stock == 0
 
 
 @pytest.mark.django_db(transaction=True)
