@@ -80,8 +80,7 @@ def refresh_open(product_id: int) -> None:
 
 def acknowledge(alert_ids: Collection[int], by: AbstractBaseUser) -> int:
     """Note that ``by`` has seen these open alerts; return of how many nobody had before."""
-    unseen = StockAlert.objects.unacknowledged().filter(pk__in=alert_ids)
-    return unseen.update(acknowledged_at=Now(), acknowledged_by_id=by.pk)
+    return StockAlert.objects.filter(pk__in=alert_ids).acknowledge(by)
 
 
 def _wanted(state: StockState) -> dict[Kind, Figures]:

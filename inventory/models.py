@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pgtrigger
 from django.conf import settings
@@ -20,6 +20,9 @@ from django.db.models.lookups import GreaterThan
 from inventory import conf
 from inventory.law import Figures
 from inventory.pictures import PictureField
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
@@ -373,20 +376,47 @@ class StockMovement(models.Model):
         raise TypeError("Stock movements are append-only: make another one that mends it.")
 
 
-class StockAlertQuerySet(models.QuerySet["StockAlert"]):
-    def open(self) -> StockAlertQuerySet:
+class AlertQuerySet(models.QuerySet["Any"]):
+    def open(self) -> Self:
         return self.filter(resolved_at=None)
 
-    def unacknowledged(self) -> StockAlertQuerySet:
+    def unacknowledged(self) -> Self:
         """Open ones that nobody has taken note of."""
         return self.open().filter(acknowledged_at=None)
 
-    def unsent(self) -> StockAlertQuerySet:
+    def acknowledge(self, by: AbstractBaseUser) -> int:
+        """Note that ``by`` has seen these; return of how many nobody had before."""
+        return self.unacknowledged().update(acknowledged_at=Now(), acknowledged_by_id=by.pk)
+
+
+class Alert(models.Model):
+    """Something that a person must know: told once, and open until it is right again."""
+
+    raised_at = models.DateTimeField(db_default=Now())
+    notified_at = models.DateTimeField(
+        null=True, blank=True, help_text="Empty: still to be sent by the worker."
+    )
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class StockAlertQuerySet(AlertQuerySet):
+    def unsent(self) -> Self:
         """Those that the managers are still to be told of; exhibits are nobody's worry."""
         return self.filter(notified_at=None, product__is_exhibit=False)
 
 
-class StockAlert(Figures, models.Model):
+class StockAlert(Figures, Alert):
     """Something about a product's stock that a merchant must know; at most one open per kind."""
 
     class Kind(models.TextChoices):
@@ -403,19 +433,6 @@ class StockAlert(Figures, models.Model):
     held = models.IntegerField()
     sold = models.IntegerField()
     recorded = models.IntegerField(help_text="The sum of the stock movements.")
-    raised_at = models.DateTimeField(db_default=Now())
-    notified_at = models.DateTimeField(
-        null=True, blank=True, help_text="Empty: still to be sent by the worker."
-    )
-    acknowledged_at = models.DateTimeField(null=True, blank=True)
-    acknowledged_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.PROTECT,
-        null=True,
-        blank=True,
-        related_name="+",
-    )
-    resolved_at = models.DateTimeField(null=True, blank=True)
 
     objects = StockAlertQuerySet.as_manager()
 

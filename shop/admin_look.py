@@ -92,6 +92,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Orders", "receipt_long", "shop.order"),
                     _item("Payments", "payments", "shop.payment"),
                     _item("Refunds", "undo", "shop.refund"),
+                    _item("Alerts of orders and jobs", "notification_important", "shop.shopalert"),
                     _item("Refusals", "production_quantity_limits", "shop.refusal"),
                     {
                         "title": "E-mails of this demo",

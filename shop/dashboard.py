@@ -14,11 +14,13 @@ from django.core.paginator import InvalidPage
 from django.db import connection
 from django.db.models import Case, Count, F, Q, When, Window
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from inventory import alerts
+from inventory.admin.base import change_url
 from inventory.flash_sale import charts
 from inventory.flash_sale.report import is_broken
 from inventory.models import (
@@ -28,13 +30,13 @@ from inventory.models import (
     Reservation,
     StockAlert,
 )
-from shop.alerts import send_new
-from shop.models import Order, Refusal
+from shop import watch
+from shop.alerts import send_new, tell_of_worker
+from shop.models import Order, Refusal, ShopAlert
 
 SOON = timedelta(minutes=5)
 LATE = 300  # seconds since the last check, which the worker does every minute
 LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
-OLDEST_FIRST = "o=1"  # the second column of the list of orders: placed at
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
 MOST_ALERTS = 100
@@ -50,22 +52,50 @@ def staff(request: HttpRequest) -> User:
 
 
 def banner(request: HttpRequest) -> dict[str, Any]:
-    """What ``admin/alert_banner.html`` shows."""
+    """What ``admin/alert_banner.html`` shows: of stock, and of all else."""
     user = request.user
-    if not (user.is_active and user.is_staff and user.has_perm("inventory.view_stockalert")):
+    if not (user.is_active and user.is_staff):
         return {}
+    parts = []
+    if user.has_perm("shop.view_shopalert"):
+        parts.append(_shop_banner(request))
+    if user.has_perm("inventory.view_stockalert"):
+        parts.append(_stock_banner(request))
+    return {"banners": list(filter(None, parts))}
+
+
+def _shop_banner(request: HttpRequest) -> dict[str, Any] | None:
+    unseen = [alert for alert in open_shop_alerts(request) if alert.acknowledged_at is None]
+    if not unseen:
+        return None
+    number = len(unseen)
+    return {
+        "label": "Alerts of orders and jobs",
+        "heading": f"{number} thing{pluralize(number, ' needs,s need')} a person",
+        "alerts": [
+            (change_url(alert), alert.get_kind_display().capitalize(), alert.text)
+            for alert in unseen[:IN_BANNER]
+        ],
+        "more": number > IN_BANNER,
+        "url": _list(ShopAlert, "state=unseen"),
+    }
+
+
+def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
     opened = open_alerts(request)
     number = opened[0].unseen_in_all if opened else 0
     if not number:
-        return {}
+        return None
     unseen = [alert for alert in opened if alert.acknowledged_at is None]
     return {
-        "banner": {
-            "alerts": unseen[:IN_BANNER],
-            "heading": _heading(number, opened[0].unseen_of_exhibits),
-            "more": number > len(unseen[:IN_BANNER]),
-            "url": _list(StockAlert, "state=unseen"),
-        }
+        "label": "Stock alerts",
+        "heading": _heading(number, opened[0].unseen_of_exhibits),
+        "alerts": [
+            (change_url(alert), f"{alert.product.name}: {alert.get_kind_display()}", alert.figures)
+            for alert in unseen[:IN_BANNER]
+        ],
+        "more": number > len(unseen[:IN_BANNER]),
+        "url": _list(StockAlert, "state=unseen"),
     }
 
 
@@ -90,6 +120,17 @@ def open_alerts(request: HttpRequest) -> list[Any]:
             )[:MOST_ALERTS]
         )
     found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
+    return found
+
+
+def open_shop_alerts(request: HttpRequest) -> list[ShopAlert]:
+    """The latest first, those that nobody has seen before the others; once per request."""
+    if not hasattr(request, "open_shop_alerts"):
+        opened = ShopAlert.objects.open().select_related("order")
+        request.open_shop_alerts = list(  # type: ignore[attr-defined]
+            opened.order_by(F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
+        )
+    found: list[ShopAlert] = request.open_shop_alerts  # type: ignore[attr-defined]
     return found
 
 
@@ -120,7 +161,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one snapshot shows; units, but orders and times from ``pending`` on."""
+    """What one snapshot shows; units, but orders and all else from ``pending`` on."""
 
     available: int
     held: int
@@ -130,12 +171,15 @@ class Numbers:
     to_ship: int
     checked_at: datetime | None
     seconds_ago: int | None
+    worker_is_missing: bool
+    low_stock: list[dict[str, Any]]
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Fill the index page's context; what a user may not see is left out."""
     may = staff(request).has_perm
     numbers = _numbers(_midnight())
+    _keep_watch(request, numbers)
     context["figures"] = [figure for right, figure in _figures(numbers) if may(right)]
     if may("inventory.view_stockalert"):
         opened = open_alerts(request)
@@ -144,14 +188,30 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "open_alerts": opened[:SHOWN],
             "open_alerts_url": _list(StockAlert),
         }
+    if may("shop.view_shopalert"):
+        context |= {
+            "shop_alerts": open_shop_alerts(request)[:SHOWN],
+            "shop_alerts_url": _list(ShopAlert),
+        }
     if may("inventory.view_reservation"):
         context |= {"hours": _hours_chart(), "hours_links": _behind_the_hours(request)}
     if may("inventory.view_product"):
-        context |= {"low_stock": _low_stock(), "low_stock_url": _list(Product, "stock_is=low")}
+        context |= {
+            "low_stock": [Product(**fields) for fields in numbers.low_stock],
+            "low_stock_url": _list(Product, "stock_is=low"),
+        }
     if may("inventory.view_flashsale"):
         context |= _last_flash_sale()
     context["title"] = "Dashboard"
     return context
+
+
+def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
+    """Whoever looks finds out whether a worker runs, and people are told if none does."""
+    known = any(each.kind == ShopAlert.Kind.WORKER_GONE for each in open_shop_alerts(request))
+    if known or numbers.worker_is_missing:
+        tell_of_worker(is_missing=numbers.worker_is_missing)
+        del request.open_shop_alerts  # type: ignore[attr-defined]
 
 
 def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
@@ -184,7 +244,7 @@ def _numbers(midnight: datetime) -> Numbers:
     """All of it in one statement, and so of one snapshot."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT
                 (SELECT coalesce(sum(stock), 0) FROM inventory_product WHERE NOT is_exhibit),
                 coalesce(sum(units) FILTER (WHERE status = 'HELD'), 0),
@@ -195,7 +255,12 @@ def _numbers(midnight: datetime) -> Numbers:
                 (SELECT count(*) FROM shop_order WHERE state = 'PAID'),
                 (SELECT max(checked_at) FROM inventory_stockcheck),
                 (SELECT extract(epoch FROM statement_timestamp() - max(checked_at))::int
-                    FROM inventory_stockcheck)
+                    FROM inventory_stockcheck),
+                {watch.MISSING_WORKER},
+                (SELECT coalesce(json_agg(low), '[]') FROM (
+                    SELECT id, name, sku, stock, low_stock_threshold FROM inventory_product
+                    WHERE stock < low_stock_threshold AND is_active AND NOT is_exhibit
+                    ORDER BY stock, id LIMIT %(shown)s) AS low)
             FROM (
                 SELECT status, expires_at, product_id, quantity AS units
                 FROM inventory_reservation WHERE status = 'HELD'
@@ -207,7 +272,7 @@ def _numbers(midnight: datetime) -> Numbers:
             JOIN inventory_product AS product
                 ON product.id = reservation.product_id AND NOT product.is_exhibit
             """,
-            {"soon": str(SOON), "midnight": midnight},
+            {"soon": str(SOON), "midnight": midnight, "shown": SHOWN},
         )
         return Numbers(*cursor.fetchone())
 
@@ -244,7 +309,7 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
             Figure(
                 "Orders to ship",
                 f"{numbers.to_ship:,}",
-                _list(Order, f"state__exact=PAID&{OLDEST_FIRST}"),
+                _list(Order, "state__exact=PAID"),
                 "paid, the oldest first",
             ),
         ),
@@ -270,13 +335,6 @@ def _sold_since(since: datetime) -> str:
 
 def _from(field: str, since: datetime) -> str:
     return f"{field}_from_0={since:%Y-%m-%d}&{field}_from_1={since:%H:%M:%S}"
-
-
-def _low_stock() -> list[Product]:
-    low = Product.objects.for_sale().filter(stock__lt=F("low_stock_threshold"))
-    return list(
-        low.only("name", "sku", "stock", "low_stock_threshold").order_by("stock", "pk")[:SHOWN]
-    )
 
 
 def _hours_chart() -> charts.Chart:
@@ -359,6 +417,7 @@ def check_now(request: HttpRequest) -> HttpResponse:
     if not staff(request).has_perm("inventory.view_stockalert"):
         raise PermissionDenied
     broken = alerts.check_all()
+    watch.check_all()
     send_new()
     if broken:
         whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"

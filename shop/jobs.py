@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
 
@@ -29,6 +33,22 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
         queueing_lock=known.queueing_lock,
         priority=known.priority,
     ).defer(**arguments)
+
+
+def try_failed_again(task_name: str) -> int:
+    """Queue all failed jobs of a task once more; return how many.
+
+    ``task_name`` in full, as ``shop.tasks.send_order_paid``.
+    """
+    manager = JobManager(DjangoConnector())
+    failed = ProcrastinateJob.objects.filter(task_name=task_name, status="failed")
+    ids = list(failed.order_by("id").values_list("id", flat=True))
+    tried = 0
+    for job_id in ids:
+        with suppress(ConnectorException):  # somebody else was first
+            manager.retry_job_by_id(job_id, retry_at=timezone.now())
+            tried += 1
+    return tried
 
 
 def queue_flash_sale(flash_sale_id: int) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from datetime import timedelta
 from decimal import Decimal
+from typing import Self
 
 from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
-from inventory.models import Product, Reservation
+from inventory.models import Alert, AlertQuerySet, Product, Reservation
 from shop import money
 from shop.address import Address
 from shop.order_lines import GroupedLine, grouped_order_lines
 
 no_nul = ProhibitNullCharactersValidator()
+TRY_AGAIN_AFTER = timedelta(minutes=5)
 NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
 
 
@@ -391,6 +394,59 @@ class Refusal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} × product {self.product_id}"
+
+
+class ShopAlertQuerySet(AlertQuerySet):
+    def unsent(self) -> Self:
+        """Those that the managers are still to be told of, and nobody is just telling them of."""
+        trying = Q(tried_at__gt=Now() - TRY_AGAIN_AFTER)
+        return self.filter(notified_at=None).exclude(trying)
+
+
+class ShopAlert(Alert):
+    """Something other than stock that a person must know; at most one open per kind and subject."""
+
+    class Kind(models.TextChoices):
+        REFUND_REFUSED = "REFUND_REFUSED", "refund refused"
+        REFUND_LATE = "REFUND_LATE", "refund not carried out"
+        PAYMENT_UNSETTLED = "PAYMENT_UNSETTLED", "payment not settled"
+        PAYMENT_DISPUTED = "PAYMENT_DISPUTED", "payment disputed"  # for providers that tell so
+        MAIL_FAILED = "MAIL_FAILED", "e-mail not sent"
+        JOB_FAILED = "JOB_FAILED", "background job failed"
+        WORKER_GONE = "WORKER_GONE", "no worker runs"
+
+    kind = models.CharField(max_length=17, choices=Kind)
+    subject = models.CharField(
+        max_length=128, blank=True, help_text="What it is about, as the program names it."
+    )
+    order = models.ForeignKey(
+        Order, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts"
+    )
+    text = models.TextField(help_text="For people; brought up to date while it is open.")
+    tried_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a web process began to send it, with no worker."
+    )
+
+    objects = ShopAlertQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-raised_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                name="shop_alert_one_open_per_kind_and_subject",
+                fields=["kind", "subject"],
+                condition=Q(resolved_at=None),
+            ),
+        ]
+        indexes = [
+            # The worker: what is still to be sent (shop.alerts).
+            models.Index(name="shop_alert_unsent", fields=["id"], condition=Q(notified_at=None)),
+            # One that comes back soon after (shop.watch).
+            models.Index(name="shop_alert_of_subject", fields=["kind", "subject", "resolved_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.text}"
 
 
 class OutboxMail(models.Model):

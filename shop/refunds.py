@@ -8,7 +8,7 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models.functions import Now
 
-from shop import jobs, payments
+from shop import jobs, payments, watch
 from shop.models import Order, Payment, Refund
 from shop.payments.base import RefundRefused
 
@@ -69,7 +69,8 @@ def _note(refund_id: int, state: Refund.State, problem: str = "") -> Refund:
         Refund.objects.filter(pk=refund_id).update(
             state=state, problem=problem, carried_out_at=carried_out_at
         )
-    refund.refresh_from_db()
+        refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+        watch.keep_in_line(refund)
     return refund
 
 

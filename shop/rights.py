@@ -29,6 +29,8 @@ GROUPS = {
         "shop.view_refund",
         "shop.add_refund",
         "shop.view_refusal",
+        "shop.view_shopalert",
+        "shop.change_shopalert",
     ],
     # Reads everything, changes nothing.
     "auditor": [
@@ -43,6 +45,7 @@ GROUPS = {
         "shop.view_payment",
         "shop.view_refund",
         "shop.view_refusal",
+        "shop.view_shopalert",
         "auth.view_user",
         "auth.view_group",
         "admin.view_logentry",

@@ -20,7 +20,7 @@ from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
 from inventory.flash_sale import sale
 from inventory.models import FlashSale
-from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals
+from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals, watch
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -75,13 +75,18 @@ def send_demo_bank_event(charge_id: int) -> None:
 
 
 @app.task(retry=again_and_again)
-def mail_alerts(alert_ids: list[int]) -> None:
-    alerts.mail(alert_ids)
+def mail_alerts(alert_ids: list[int], shop_alert_ids: list[int] | None = None) -> None:
+    alerts.mail(alert_ids, shop_alert_ids or [])
 
 
 @app.task(retry=again_and_again)
 def post_alert(alert_id: int) -> None:
     alerts.post(alert_id)
+
+
+@app.task(retry=again_and_again)
+def post_shop_alert(alert_id: int) -> None:
+    alerts.post_shop_alert(alert_id)
 
 
 @app.task(lock="flash_sale")  # one after the other: each takes what the machine has
@@ -124,6 +129,14 @@ def carry_out_refunds(timestamp: int) -> None:
 def check_law(timestamp: int) -> None:
     """Check every product, keep the alerts in line, and tell the managers of new ones."""
     stock_alerts.check_all()
+    alerts.send_new()
+
+
+@app.periodic(cron=EVERY_MINUTE)
+@app.task(queueing_lock="watch")
+def watch_for_trouble(timestamp: int) -> None:
+    """Look for all else that needs a person, and tell the managers of what is new."""
+    watch.check_all()
     alerts.send_new()
 
 

@@ -225,6 +225,11 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     )
     readonly_fields = ("shown_state", "address", "price", "shipping", "paid", "given_back")
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """The newest first; of those that wait to be sent, the oldest."""
+        to_ship = request.GET.get("state__exact") == State.PAID
+        return ("placed_at", "pk") if to_ship else self.ordering
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Order], search_term: str
     ) -> tuple[QuerySet[Order], bool]:

@@ -1,10 +1,50 @@
 from django.db import migrations
 
-from shop.rights import make_groups
+from shop.migrations._groups import grant
+
+GROUPS = {
+    "merchant": [
+        "inventory.view_product",
+        "inventory.add_product",
+        "inventory.change_product",
+        "inventory.delete_product",
+        "inventory.view_stockmovement",
+        "inventory.add_stockmovement",
+        "inventory.view_reservation",
+        "inventory.change_reservation",
+        "inventory.view_stockalert",
+        "inventory.change_stockalert",
+        "inventory.view_flashsale",
+        "inventory.view_flashsaleresult",
+        "shop.view_order",
+        "shop.change_order",
+        "shop.view_orderline",
+        "shop.view_payment",
+        "shop.view_refund",
+        "shop.add_refund",
+        "shop.view_refusal",
+    ],
+    "auditor": [
+        "inventory.view_product",
+        "inventory.view_stockmovement",
+        "inventory.view_reservation",
+        "inventory.view_stockalert",
+        "inventory.view_flashsale",
+        "inventory.view_flashsaleresult",
+        "shop.view_order",
+        "shop.view_orderline",
+        "shop.view_payment",
+        "shop.view_refund",
+        "shop.view_refusal",
+        "auth.view_user",
+        "auth.view_group",
+        "admin.view_logentry",
+    ],
+}
 
 
 def make(apps, schema_editor):
-    make_groups(apps)
+    grant(apps, GROUPS)
 
 
 class Migration(migrations.Migration):

@@ -1,10 +1,10 @@
 from django.db import migrations
 
-from shop.rights import make_groups
+from shop.migrations._groups import grant
 
 
 def let_see_refusals(apps, schema_editor):
-    make_groups(apps, only=["shop.view_refusal"])
+    grant(apps, {"merchant": ["shop.view_refusal"], "auditor": ["shop.view_refusal"]})
 
 
 class Migration(migrations.Migration):

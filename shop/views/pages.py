@@ -13,7 +13,7 @@ from django.views.static import serve
 
 from inventory import conf, strategies
 from inventory.models import Product
-from shop import health, kind
+from shop import alerts, health, kind, watch
 from shop.limits import not_limited
 
 
@@ -52,8 +52,13 @@ def picture(request: HttpRequest, path: str) -> HttpResponseBase:
 @require_safe
 @not_limited
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 if the shop can serve customers, else 503 with the reason; a header names its kind."""
+    """200 if the shop can serve customers, else 503 with the reason; a header names its kind.
+
+    Whoever asks keeps watch, too: where jobs wait and no worker runs, people are told (once).
+    """
     problem = health.problem()
+    if problem is None:
+        alerts.tell_of_worker(is_missing=watch.worker_is_missing())
     return HttpResponse(
         f"{problem or 'ok'}\n",
         content_type="text/plain",

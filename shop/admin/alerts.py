@@ -1,0 +1,93 @@
+"""Alerts of what isn't stock: what needs a person, what did, and who has seen it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import ChoicesRadioFilter
+from unfold.decorators import action, display
+
+from inventory.admin.alerts import AlertAdmin, StateFilter
+from inventory.admin.base import NothingChanged, ask, change_url, object_or_404
+from shop import jobs
+from shop.models import Order, ShopAlert
+
+Kind = ShopAlert.Kind
+KIND = dict.fromkeys([label for _, label in Kind.choices], "danger")
+
+
+@admin.register(ShopAlert)
+class ShopAlertAdmin(AlertAdmin):
+    list_display = ("shown_kind", "order_link", "text", "raised_at", "state")
+    list_display_links = ("shown_kind", "raised_at")
+    list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
+    search_fields = ("order__number",)
+    search_help_text = "The order’s number, in full"
+    actions_detail = ("acknowledge", "try_again")
+    fields = (
+        ("shown_kind", "order_link", "state"),
+        "text",
+        ("raised_at", "told", "resolved_at"),
+        ("acknowledged_at", "acknowledged_by"),
+    )
+    readonly_fields = ("shown_kind", "order_link", "state", "told")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).select_related("order")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip().replace("\0", "")
+        if not term:
+            return queryset, False
+        return queryset.filter(order__in=Order.objects.filter(number=term.upper())), False
+
+    def name_of(self, alert: ShopAlert) -> str:
+        kind = alert.get_kind_display()
+        return f"“{kind}” of order {alert.order.number}" if alert.order else f"“{kind}”"
+
+    @display(description="Alert", label=KIND)
+    def shown_kind(self, alert: ShopAlert) -> str:
+        return alert.get_kind_display()
+
+    @display(description="Order")
+    def order_link(self, alert: ShopAlert) -> str | None:
+        if alert.order is None:
+            return None
+        return format_html(
+            '<a class="link" href="{}">{}</a>', change_url(alert.order), alert.order.number
+        )
+
+    def fits(self, action: str, obj: Any) -> bool:
+        if action == "try_again":
+            return obj.resolved_at is None and obj.kind in (Kind.MAIL_FAILED, Kind.JOB_FAILED)
+        return super().fits(action, obj)
+
+    @action(description="Try again", permissions=["acknowledge"], url_path="try-again")
+    def try_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        alert = object_or_404(self, request, object_id)
+
+        def do(data: dict[str, Any]) -> str:
+            number = jobs.try_failed_again(alert.subject)
+            if not number:
+                return NothingChanged("No job of this kind has failed by now: nothing was done.")
+            return f"{number} job{pluralize(number)} will be tried once more."
+
+        return ask(
+            self,
+            request,
+            alert,
+            title="Try the failed jobs again",
+            will=[
+                "The worker tries each of them once more. An e-mail that is out of date by now "
+                "isn’t sent."
+            ],
+            button="Try again",
+            do=do,
+        )

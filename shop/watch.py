@@ -1,0 +1,242 @@
+"""What needs a person and isn't stock: found, and kept as an alert until it is right again.
+
+The worker looks every minute (``check_all``). A refused refund is noted in the transaction that
+records it (``refunds``). That no worker runs no worker can tell: a web process does, whenever
+somebody opens the dashboard or a machine asks ``/healthz`` (``note_worker``).
+
+What comes back within an hour is the same trouble: its alert is opened again, and nobody is told
+anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
+
+from shop.models import Payment, Refund, ShopAlert
+from shop.money import formatted
+
+log = logging.getLogger(__name__)
+
+Kind = ShopAlert.Kind
+
+SAME_TROUBLE = timedelta(hours=1)
+PAYMENT_LATE = timedelta(minutes=15)  # after the provider may charge no more
+REFUND_LATE = timedelta(hours=1)  # after it was decided
+MAIL_TASKS = {
+    "send_order_paid",
+    "send_order_shipped",
+    "send_order_refunded",
+    "send_order_cancelled",
+    "send_order_to_managers",
+    "mail_alerts",
+}
+DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
+SHOWN_NUMBERS = 5
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A state that needs a person."""
+
+    kind: ShopAlert.Kind
+    subject: str
+    """With ``kind`` what tells it from others."""
+    text: str
+    order_id: int | None = None
+
+
+# A job waits for three minutes, and no worker has shown for two; one that runs shows every 10 s.
+MISSING_WORKER = """
+    EXISTS (SELECT FROM procrastinate_jobs AS job
+        WHERE job.status = 'todo'
+            AND coalesce(job.scheduled_at, '-infinity') < statement_timestamp() - interval '3 min'
+            AND EXISTS (SELECT FROM procrastinate_events AS event WHERE event.job_id = job.id
+                AND event.at < statement_timestamp() - interval '3 min')
+    ) AND NOT EXISTS (SELECT FROM procrastinate_workers
+        WHERE last_heartbeat > statement_timestamp() - interval '2 min')
+"""
+NO_WORKER = Trouble(
+    Kind.WORKER_GONE,
+    "worker",
+    "Background jobs wait, and no worker runs: no e-mail is sent, no refund is carried out, and "
+    "late payments are not looked after. Start it: manage.py procrastinate worker.",
+)
+
+
+def check_all() -> list[Trouble]:
+    """Look for everything that needs a person, and bring the alerts in line; return what is there.
+
+    Any number of processes may look at once: each alert is raised by one of them.
+    """
+    # First the alerts, then the states: one that is raised meanwhile isn't resolved.
+    opened = ShopAlert.objects.open().exclude(kind=Kind.PAYMENT_DISPUTED)
+    before = {(alert.kind, alert.subject): alert.pk for alert in opened}
+    troubles = [
+        *_refused_refunds(),
+        *_late_refunds(),
+        *_unsettled_payments(),
+        *_failed_jobs(),
+        *([NO_WORKER] if worker_is_missing() else []),
+    ]
+    for trouble in troubles:
+        note(trouble)
+        before.pop((trouble.kind, trouble.subject), None)
+    _resolve(list(before.values()))
+    return troubles
+
+
+def worker_is_missing() -> bool:
+    """Whether jobs wait, and no worker has shown for a while; one cheap query."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {MISSING_WORKER}")
+        return bool(cursor.fetchone()[0])
+
+
+def note_worker(*, is_missing: bool) -> ShopAlert | None:
+    """Raise or resolve the alert that no worker runs; return the open one."""
+    opened = ShopAlert.objects.open().filter(kind=Kind.WORKER_GONE)
+    if is_missing:
+        note(NO_WORKER)
+        return opened.first()
+    _resolve(list(opened.values_list("pk", flat=True)))
+    return None
+
+
+def note(trouble: Trouble) -> None:
+    """Raise the alert, or bring the open one's text up to date; in the transaction under way."""
+    alerts = ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject)
+    if alerts.open().exists():
+        alerts.open().exclude(text=trouble.text).update(text=trouble.text)
+        return
+    lately = alerts.filter(resolved_at__gt=Now() - SAME_TROUBLE).order_by("-pk").values("pk")[:1]
+    # Somebody else may raise the same one now: the database keeps one.
+    with suppress(IntegrityError), transaction.atomic():
+        if ShopAlert.objects.filter(pk__in=lately).update(resolved_at=None, text=trouble.text):
+            return
+    ShopAlert.objects.bulk_create(
+        [
+            ShopAlert(
+                kind=trouble.kind,
+                subject=trouble.subject,
+                text=trouble.text,
+                order_id=trouble.order_id,
+            )
+        ],
+        ignore_conflicts=True,
+    )
+    log.error("%s: %s", trouble.kind.label, trouble.text)
+
+
+def _resolve(alert_ids: list[int]) -> None:
+    if alert_ids:
+        ShopAlert.objects.open().filter(pk__in=alert_ids).update(resolved_at=Now())
+        log.info("Right again: shop alerts %s", alert_ids)
+
+
+# Money
+
+
+def keep_in_line(refund: Refund) -> None:
+    """Raise or resolve the alerts of a refund that was just tried, in the transaction under way."""
+    opened = ShopAlert.objects.open().filter(subject=_subject(refund))
+    if refund.state == Refund.State.FAILED:
+        opened = opened.exclude(kind=Kind.REFUND_REFUSED)
+        note(_refused(refund))
+    _resolve(list(opened.values_list("pk", flat=True)))
+
+
+def _subject(refund: Refund) -> str:
+    return f"refund {refund.pk}"
+
+
+def _refused(refund: Refund) -> Trouble:
+    payment = refund.payment
+    return Trouble(
+        Kind.REFUND_REFUSED,
+        _subject(refund),
+        f"The refund of {formatted(refund.amount, payment.currency)} for order "
+        f"{payment.order.number} was refused by the provider: {refund.problem} Try it again, or "
+        "give the money back another way.",
+        payment.order_id,
+    )
+
+
+def _refused_refunds() -> Iterator[Trouble]:
+    failed = Refund.objects.filter(state=Refund.State.FAILED).select_related("payment__order")
+    return (_refused(refund) for refund in failed)
+
+
+def _late_refunds() -> Iterator[Trouble]:
+    late = Refund.objects.filter(
+        state=Refund.State.DUE, decided_at__lt=Now() - REFUND_LATE
+    ).select_related("payment__order")
+    for refund in late:
+        payment = refund.payment
+        yield Trouble(
+            Kind.REFUND_LATE,
+            _subject(refund),
+            f"The refund of {formatted(refund.amount, payment.currency)} for order "
+            f"{payment.order.number} is due for more than an hour: the provider "
+            f"{payment.provider} could not be reached, or no worker runs.",
+            payment.order_id,
+        )
+
+
+def _unsettled_payments() -> Iterator[Trouble]:
+    late = Payment.objects.unanswered().filter(expires_at__lt=Now() - PAYMENT_LATE)
+    for payment in late.select_related("order"):
+        yield Trouble(
+            Kind.PAYMENT_UNSETTLED,
+            f"payment {payment.pk}",
+            f"The provider {payment.provider} has not said how the payment of "
+            f"{formatted(payment.amount, payment.currency)} for order {payment.order.number} "
+            "ended, though its time is over. Look it up there.",
+            payment.order_id,
+        )
+
+
+# Background work
+
+
+def _failed_jobs() -> Iterator[Trouble]:
+    """Jobs that were given up, one trouble for each task.
+
+    Left out are those that are queued again and again, and what such a job does, too.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT job.task_name, count(*),
+                (array_agg(o.number ORDER BY job.id DESC) FILTER (WHERE o.id IS NOT NULL))[1:%s]
+            FROM procrastinate_jobs AS job
+            LEFT JOIN shop_refund AS refund ON refund.id = (job.args ->> 'refund_id')::bigint
+            LEFT JOIN shop_payment AS payment ON payment.id = refund.payment_id
+            LEFT JOIN shop_order AS o
+                ON o.id = coalesce((job.args ->> 'order_id')::bigint, payment.order_id)
+            WHERE job.status = 'failed' AND job.queueing_lock IS NULL
+                AND job.task_name <> ALL(%s)
+            GROUP BY job.task_name ORDER BY job.task_name
+            """,
+            [SHOWN_NUMBERS, DONE_EVERY_MINUTE_TOO],
+        )
+        rows = cursor.fetchall()
+    return (_given_up(*row) for row in rows)
+
+
+def _given_up(task_name: str, number: int, order_numbers: list[str] | None) -> Trouble:
+    name = task_name.rpartition(".")[2]
+    is_mail = name in MAIL_TASKS
+    what = "e-mail" if is_mail else "background job"
+    whats = f"1 {what}" if number == 1 else f"{number} {what}s"
+    words = f"{whats} of the kind {name} failed, after a day of trying."
+    if order_numbers:
+        words += f" Orders: {', '.join(order_numbers)}{' …' if number > SHOWN_NUMBERS else ''}."
+    words += " Mend the cause (the worker's log has it), then try again."
+    return Trouble(Kind.MAIL_FAILED if is_mail else Kind.JOB_FAILED, task_name, words)
