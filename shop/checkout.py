@@ -49,9 +49,9 @@ def place_order(
     """Make an order of these holds of the buyer, prolonged for the payment, and return it.
 
     The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
-    give it wherever the basket may have changed since. A second request with the same
-    ``idempotency_key`` changes nothing, and returns the first one's order: see ``correct_contact``.
-    An ``address`` in plain text is taken as it is.
+    give it wherever the basket may have changed since. An ``address`` in plain text is taken as it
+    is. A second request with the same ``idempotency_key`` changes nothing, and returns the first
+    one's order, whatever else it asks for: see ``is_order_of`` and ``correct_contact``.
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
     LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
@@ -176,6 +176,11 @@ def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
 
 def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
     return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
+
+
+def is_order_of(order: Order, reservation_ids: Collection[UUID]) -> bool:
+    """Whether the order has these holds, and no others."""
+    return set(order.lines.values_list("reservation_id", flat=True)) == set(reservation_ids)
 
 
 def correct_contact(order: Order, *, name: str, email: str, address: Address | str) -> bool:

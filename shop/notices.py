@@ -70,6 +70,11 @@ def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
     _leave(request, "removed", [str(each) for each in hold_ids])
 
 
+def leave_placed_before(request: HttpRequest, order: Order) -> None:
+    """The form that made the order was sent again, for other goods."""
+    _leave(request, "placed before", order.pk)
+
+
 def leave_corrected(request: HttpRequest, order: Order) -> None:
     """A correction of the order's name, e-mail or address was taken over."""
     _leave(request, "corrected", order.pk)
@@ -219,6 +224,19 @@ def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     return notices
 
 
+def _placed_before(buyer: str, order_id: int) -> list[Notice]:
+    return [
+        Notice(
+            "warning",
+            "This form was sent before, and counts once. It has made order "
+            f"{order.number}, with nothing but what that order's page shows.",
+            reverse("order", args=[order.token]),
+            f"See order {order.number}",
+        )
+        for order in Order.objects.filter(pk=order_id)
+    ]
+
+
 def _corrected(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice("success", f"Order {order.number} has your corrections now.")
@@ -268,6 +286,7 @@ WORDS: dict[str, Callable[..., list[Notice]]] = {
     "reserved": _reserved,
     "changed": _changed,
     "removed": _removed,
+    "placed before": _placed_before,
     "corrected": _corrected,
     "not corrected": _not_corrected,
     "unpayable": _unpayable,

@@ -65,17 +65,23 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
 
 
 def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpResponse:
-    """Lead to the bank; a form that was sent before with something else in it, to the order."""
+    """Lead to the bank; or to the order, if the form was sent before with something else in it."""
     try:
-        if not rules.correct_contact(order, **form.contact):
-            return go_to_bank(request, order)
-        notices.leave_corrected(request, order)
+        is_corrected = rules.correct_contact(order, **form.contact)
     except NotInThisState:
         notices.leave_not_corrected(request, order)
+        return redirect("order", order.token)
     except LimitPerCustomer as refused:
         problem = f"{refused} Order {order.number} stays as it was placed."
         return _show(request, form, CONFLICT, problem=problem, earlier=order)
-    return redirect("order", order.token)
+    is_same = rules.is_order_of(order, form.cleaned_data["hold"])
+    if is_corrected:
+        notices.leave_corrected(request, order)
+    if not is_same:
+        notices.leave_placed_before(request, order)
+    if is_corrected or not is_same:
+        return redirect("order", order.token)
+    return go_to_bank(request, order)
 
 
 def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:

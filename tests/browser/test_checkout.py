@@ -191,6 +191,23 @@ def test_a_double_click_and_the_back_button_make_one_order(
     assert (Order.objects.count(), DemoBankCharge.objects.count()) == (1, 1)
 
 
+def test_back_from_a_page_that_refuses_the_form_shows_what_was_typed(
+    page: Page, make_product: MakeProduct
+) -> None:
+    reserve(page, make_product())
+    page.get_by_role("link", name="Check out").click()
+    fill_in(page)
+    page.context.clear_cookies(name="csrftoken")
+    page.get_by_role("button", name="Order and pay").click()
+    expect(page.get_by_role("heading", name="Please send that once more")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("Street address")).to_have_value("12 St James's Square")
+    expect(page.get_by_label("Country")).to_have_value("GB")
+    page.get_by_role("button", name="Order and pay").click()
+    choose(page, "Approve")
+    expect_standing(page, "Paid. Thank you!")
+
+
 def test_who_left_the_bank_is_led_back_from_the_basket_or_cancels(
     page: Page, make_product: MakeProduct
 ) -> None:

@@ -528,6 +528,26 @@ def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_word(
     assert "corrections" not in ada.get("/basket/")
 
 
+def test_the_same_form_for_other_goods_counts_once_and_the_buyer_is_told(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    """Such as an older page, after one that was refused since another tab had changed the sum."""
+    ada.reserve(make_product(name="Lamp"))
+    form = ada.checkout_form()
+    ada.check_out(form)
+    ada.reserve(make_product(name="Cup"))
+    second = {name: ada.checkout_form()[name] for name in ("hold", "seen_total")}
+    answer = ada.client.post("/checkout/", {**form, **second}, follow=True)
+    order = Order.objects.get()
+    assert answer.redirect_chain[-1][0] == page_of(order)
+    assert (
+        f"This form was sent before, and counts once. It has made order {order.number}"
+        in (alerts(answer)[0])
+    )
+    assert [line.name for line in order.lines.all()] == ["Lamp"]
+    assert "1 × Cup" in ada.get("/checkout/")
+
+
 def test_a_correction_and_the_payment_at_once_end_in_one_of_two_ways(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
