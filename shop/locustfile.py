@@ -46,7 +46,12 @@ BANK_FORM = r'<form method="post">(.*?)</form>'
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
 PRODUCT_LINK = re.compile(r'href="/products/([-\w]+)/"')
 PROBLEM = re.compile(r'<p class="(?:error|message)\b[^>]*>\s*(.*?)\s*</p>', re.DOTALL)
-SOLD_OUT = ("is sold out", "are in baskets at the moment", "has just let some of")
+SOLD_OUT = (
+    "is sold out",
+    "are in baskets at the moment",
+    "has just let some of",
+    "You hold all of",
+)
 TOO_MANY = "the shop limits how often one address may ask (PAGES_PER_ADDRESS, POSTS_PER_ADDRESS)"
 
 

@@ -103,7 +103,16 @@ def show_product(
 
 @require_safe
 def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
-    """How much there is of a product, and what the buyer holds, for a page that is open."""
-    product = find_product(request, slug)
+    """How much there is of a product, and what the buyer holds, for a page that is open.
+
+    A page that was opened while the product was for sale hears that it isn't any more; what it
+    hears is the same where there never was one.
+    """
+    try:
+        product = find_product(request, slug)
+    except Http404:
+        if "HX-Request" not in request.headers:
+            raise
+        return render(request, "shop/_product_stock.html")
     context = {"product": product, "held_by_you": basket.units(request.buyer, product)}
     return render(request, "shop/_product_stock.html", context)

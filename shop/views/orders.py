@@ -55,7 +55,7 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
     if request.GET.get("seen") == stands.fingerprint:
         return HttpResponse(status=NOTHING_NEW)
     status = 200 if stands.awaits_answer else LAST_LOOK
-    return render(request, "shop/_order.html", context, status=status)
+    return render(request, "shop/_order.html", {**context, "is_part": True}, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -11,8 +11,9 @@ from django.db.models.functions import Now
 from playwright.sync_api import Page, expect
 
 from inventory.models import Product, Reservation
+from shop import payments
 from shop.models import DemoBankCharge, Order, Payment
-from shop.payments import demo
+from shop.payments import ProviderUnavailable, demo
 from tests.browser.conftest import NewPage
 from tests.browser.test_storefront import reserve
 from tests.conftest import MakeProduct
@@ -104,6 +105,23 @@ def test_approved_late_the_page_says_so_by_itself(
     page.get_by_role("link", name="Cancel this order").focus()
     expect_standing(page, "Paid. Thank you!", seconds=20)
     assert Payment.objects.get().state == Payment.State.PAID
+
+
+def test_what_was_said_of_a_payment_goes_when_the_page_has_news(
+    page: Page, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(payment: Payment) -> None:
+        raise ProviderUnavailable("No network.")
+
+    go_to_bank(page, make_product())
+    page.get_by_role("link", name="Back to the shop without paying").click()
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "start", unreachable)
+        page.get_by_role("button", name="Go on with the payment").click()
+        expect(page.get_by_text("Your order is kept for you")).to_be_visible()
+    demo.choose(Payment.objects.get().reference, demo.Choice.APPROVE)
+    expect_standing(page, "Paid. Thank you!", seconds=20)
+    expect(page.get_by_text("Your order is kept for you")).to_have_count(0)
 
 
 # Time

@@ -230,6 +230,21 @@ def test_a_product_switched_off_is_seen_by_staff_and_who_holds_it(
     assert staff.get(address).status_code == 200
 
 
+def test_an_open_page_hears_that_a_product_is_not_for_sale_any_more(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    address = f"/products/{product.slug}/stock/"
+    Product.objects.filter(pk=product.pk).update(is_active=False)
+    assert client.get(address).status_code == 404
+    open_page = {"HX-Request": "true"}
+    heard = client.get(address, headers=open_page)
+    assert b"Not for sale at the moment" in heard.content
+    assert b'data-available="0"' in heard.content
+    nothing = client.get("/products/nothing/stock/", headers=open_page)
+    assert (nothing.status_code, nothing.content) == (heard.status_code, heard.content)
+
+
 def test_exhibits_of_flash_sales_have_no_page(client: Client, make_product: MakeProduct) -> None:
     product = make_product(is_exhibit=True)
     assert client.get(f"/products/{product.slug}/").status_code == 404

@@ -195,7 +195,7 @@ def change(tabs: Tabs, units: int) -> None:
     if held.exists():
         seen = tabs.facts.units(held)
         form = {"quantity": units, "seen": seen, "key": uuid.uuid4()}
-        tabs.ada.tab().client.post(f"/basket/holds/{held.first().pk}/", form)
+        tabs.ada.tab().client.post(f"/basket/holds/{held[0].pk}/", form)
 
 
 def order_and_cancel(tabs: Tabs) -> None:
