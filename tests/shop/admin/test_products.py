@@ -475,3 +475,22 @@ def test_a_merchant_does_all_of_it(staff: Staff, make_product: MakeProduct) -> N
     assert merchant.get(reverse("admin:auth_user_changelist")).status_code == 403
     run = reverse("admin:inventory_flashsale_run_flash_sale")
     assert merchant.get(run).status_code == 403
+
+
+@pytest.mark.parametrize("strategy", [None, "", "naive", "combined", "nonsense"])
+@pytest.mark.parametrize("shown", [None, "naive", "combined", "nonsense"])
+def test_a_form_that_shows_another_strategy_than_was_saved(
+    admin: Client, make_product: MakeProduct, strategy: str | None, shown: str | None
+) -> None:
+    """It is an old one, or no browser's: what was saved since then stays."""
+    product = make_product(3, strategy="single_statement")
+    address = page(product)
+    form = {
+        **fields_of(admin.get(address).content.decode(), "sku"),
+        "initial-strategy": shown,
+        "strategy": strategy,
+    }
+    answer = admin.post(address, {name: value for name, value in form.items() if value is not None})
+    assert answer.status_code in (200, 302)
+    product.refresh_from_db()
+    assert product.strategy in ("single_statement", "combined", "")
