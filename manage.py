@@ -2,17 +2,23 @@
 """Django's command line for the shop."""
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-    from django.core.management import execute_from_command_line
+    try:
+        from django.core.management import execute_from_command_line
 
-    from shop.problems import explained
+        from shop.problems import explained
 
-    with explained():
-        execute_from_command_line(sys.argv)
+        with explained():
+            execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is the end
 
 
 if __name__ == "__main__":

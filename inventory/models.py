@@ -542,6 +542,10 @@ class FlashSale(models.Model):
     def is_over(self) -> bool:
         return self.state in (self.State.FINISHED, self.State.BROKEN_OFF)
 
+    @property
+    def is_broken_off(self) -> bool:
+        return self.state == self.State.BROKEN_OFF
+
 
 class FlashSaleResult(models.Model):
     """What one strategy did in one round of a flash sale."""

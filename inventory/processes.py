@@ -18,6 +18,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, ClassVar
@@ -68,7 +69,13 @@ class Processes:
 
     def __init__(self, number: int, application_name: str) -> None:
         self.application_name = application_name
-        self._processes = [self._start() for _ in range(number)]
+        self._processes: list[Process] = []
+        try:
+            for _ in range(number):
+                self._processes.append(self._start())
+        except BaseException:
+            self.close()
+            raise
 
     def __len__(self) -> int:
         return len(self._processes)
@@ -157,7 +164,8 @@ class Process:
             theirs,
         )
         self.process: SpawnProcess = context.Process(target=main, args=arguments, daemon=True)
-        self.process.start()
+        with _born_deaf():
+            self.process.start()
         theirs.close()
 
     def is_alive(self) -> bool:
@@ -180,6 +188,42 @@ class Process:
         self.pipe.close()
         self.process.terminate()
         self.process.join()
+
+
+@contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Let processes start that don't hear Ctrl-C, not even while they import what they need.
+
+    It is the parent's, which ends them. The parent itself hears it, and SIGTERM, after the block:
+    a process that is half started would complain of the half that it didn't get.
+    """
+    with _heard_later(signal.SIGINT, signal.SIGTERM):
+        resource_tracker.ensure_running()  # multiprocessing's own process; starting it unblocks
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield  # a new process inherits what is blocked
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+@contextmanager
+def _heard_later(*numbers: signal.Signals) -> Iterator[None]:
+    """Keep what handlers of these signals would do until the block is over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers never run in this one
+        return
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: heard.append(number))
+        for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for each in heard:
+            signal.raise_signal(each)
 
 
 @contextmanager

@@ -71,11 +71,13 @@ def race(
     budget: int = 5000,
     seed: int = 0,
     reduce: bool = False,
+    watch: Callable[[StrategyRace], object] = lambda race: None,
 ) -> StrategyRace:
     """Let ``buyers`` take a unit each of ``units`` in stock, in every order of their statements.
 
-    ``strategy`` is a slug, or what makes an instance. The rest is as in ``races.explore``. Writes
-    to the current database, to a product of its own (SKU “RACE”).
+    ``strategy`` is a slug, or what makes an instance. ``watch`` gets the race before its first
+    schedule. The rest is as in ``races.explore``. Writes to the current database, to a product of
+    its own (SKU “RACE”).
 
     Raises UnknownStrategy.
     """
@@ -93,6 +95,7 @@ def race(
         budget=budget,
         seed=seed,
         reduce=reduce,
+        watch=lambda result: watch(StrategyRace(exemplar, buyers, units, result)),
     )
     return StrategyRace(exemplar, buyers, units, result)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError, OperationalError, ProgrammingError
 
+from inventory.management.folding import folded
 from shop.embedded_postgres import EmbeddedPostgresError
 
 UNDEFINED_TABLE = "42P01"
@@ -20,19 +21,21 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (EmbeddedPostgresError, ImproperlyConfigured) as error:
-        sys.exit(str(error))
+        sys.exit(folded(str(error)))
     except NotSupportedError as error:
         if error.__cause__ is not None:  # not Django's own look at the server's version
             raise
-        sys.exit(f"{error}\nDATABASE_URL must name a newer server.")
+        sys.exit(folded(f"{error}\nDATABASE_URL must name a newer server."))
     except OperationalError as error:
         if sqlstate(error) is not None:  # the server answered: not a matter of reaching it
             raise
-        sys.exit(f"The database can't be reached: {error}\nIs DATABASE_URL right, and is it up?")
+        sys.exit(
+            folded(f"The database can't be reached: {error}\nIs DATABASE_URL right, and is it up?")
+        )
     except ProgrammingError as error:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
-        sys.exit(f"A table is missing: {error}\nRun: python manage.py migrate")
+        sys.exit(folded(f"A table is missing: {error}\nRun: python manage.py migrate"))
 
 
 def sqlstate(error: Exception) -> str | None:

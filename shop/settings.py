@@ -146,6 +146,8 @@ INVENTORY_KEEP_ENDED_FOR = timedelta(
 )
 
 INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
+# The checkout's own database is nobody else's: commands make the tables that it lacks.
+INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
 
 # The storefront
 

@@ -34,7 +34,8 @@ def start(*arguments: str, database: str | None = None, **options: Any) -> subpr
 
 def environment(database: str | None = None) -> dict[str, str]:
     """That of a program that shall work on the database of that URL, by default the test's."""
-    return {**os.environ, "DATABASE_URL": database or database_url()}
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**inherited, "DATABASE_URL": database or database_url()}
 
 
 def psql(sql: str) -> None:

@@ -19,7 +19,13 @@ HOW_TO_READ_IT = (
 
 
 def show(parameters: Parameters, results: Sequence[Result], console: Console) -> None:
-    """Print a table for each load, and how to read them."""
+    """Print a table for each load, and how to read them; of one broken off, what there is."""
+    done = sum(len(result.rounds) for result in results)
+    if done < parameters.turns():
+        words = f"Broken off: {done} of {_count(parameters.turns(), 'turn')} done."
+        console.print(Text(words, style="bold yellow"))
+    if not results:
+        return
     ceilings = parameters.course.ceilings
     for (shape, load), group in groupby(results, lambda result: (result.shape, result.load)):
         who = f"{load.rate:,} buyers a second" if load.rate else _count(load.buyers, "buyer")
@@ -90,6 +96,7 @@ def as_json(parameters: Parameters, results: Sequence[Result]) -> dict[str, Any]
         "rounds": parameters.rounds,
         "seconds": parameters.seconds,
         "warm_up": parameters.warm_up,
+        "broken_off": sum(len(result.rounds) for result in results) < parameters.turns(),
         "results": [_result_as_json(result, parameters.course.ceilings) for result in results],
     }
 

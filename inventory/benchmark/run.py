@@ -174,19 +174,27 @@ class Progress(Protocol):
     def __call__(self, result: Result, round_: int) -> object: ...
 
 
-def run(
-    parameters: Parameters, *, progress: Progress = lambda result, round_: None
-) -> list[Result]:
-    """Measure every row under every load, round after round; return what came of it.
-
-    The products are made for it, and removed again. Raises BenchmarkError.
-    """
-    results = [
+def planned(parameters: Parameters) -> list[Result]:
+    """A result for every row under every load, without anything measured yet."""
+    return [
         Result(shape.name, row, load, guards=parameters.course.row(row).guards)
         for shape in parameters.chosen_shapes()
         for load in parameters.loads(shape)
         for row in parameters.chosen_rows()
     ]
+
+
+def run(
+    parameters: Parameters,
+    results: list[Result],
+    *,
+    progress: Progress = lambda result, round_: None,
+) -> None:
+    """Measure every row under every load, round after round, into the ``planned`` results.
+
+    Broken off, it leaves in them what was measured until then. The products are made for it, and
+    removed again. Raises BenchmarkError.
+    """
     run_name = secrets.token_hex(4)
     try:
         with processes(parameters.processes, f"benchmark {run_name}") as started:
@@ -199,8 +207,8 @@ def run(
                     )
     except NotReady as error:
         raise BenchmarkError(str(error)) from error
-    _compare(results, parameters.course.ceilings)
-    return results
+    finally:
+        _compare(results, parameters.course.ceilings)
 
 
 def _round(
@@ -228,8 +236,8 @@ def _round(
                 result.load,
                 is_sold_out=shape.is_sold_out,
             )
-            result.rounds.append(measured)
             result.law_held.append(keeps_law(stock_of))
+            result.rounds.append(measured)
 
 
 def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
@@ -240,7 +248,7 @@ def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
             ceiling = found[result.shape, result.load, name]
             ratios = [
                 ours.per_second / theirs.per_second
-                for ours, theirs in zip(result.rounds, ceiling.rounds, strict=True)
+                for ours, theirs in zip(result.rounds, ceiling.rounds, strict=False)
                 if theirs.per_second
             ]
             if ratios:

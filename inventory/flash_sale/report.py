@@ -84,6 +84,7 @@ def as_json(sale: FlashSale) -> dict[str, Any]:
         "payment_ms": sale.payment_ms,
         "rounds": sale.rounds,
         "backstop": sale.backstop,
+        "broken_off": sale.is_broken_off,
         "results": [result_as_json(result) for result in sale.results.all()],
     }
 
@@ -113,9 +114,22 @@ def _rounded(milliseconds: float | None) -> float | None:
 
 
 def show(sale: FlashSale, console: Console) -> None:
-    """Print the table, the verdicts, and how to read them."""
-    console.print(as_table(sale, console.width))
-    for line in HOW_TO_READ_IT:
+    """Print the table, the verdicts, and how to read them; of a sale broken off, what there is."""
+    done = sale.results.count()
+    if sale.is_broken_off:
+        show_broken_off(done, sale.turns, console)
+    if done:
+        show_table(as_table(sale, console.width), HOW_TO_READ_IT, console)
+
+
+def show_broken_off(done: int, turns: int, console: Console) -> None:
+    """Print how much of a sale has been done, of ``turns`` of a strategy each."""
+    console.print(Text(f"Broken off: {done} of {count(turns, 'turn')} done.", style="bold yellow"))
+
+
+def show_table(table: RenderableType, how_to_read_it: Sequence[str], console: Console) -> None:
+    console.print(table)
+    for line in how_to_read_it:
         console.print(line, style="dim", highlight=False)
 
 
@@ -141,8 +155,7 @@ def table(
 ) -> RenderableType:
     """The rows under these headings, ``first`` that of their names; verdicts as in ``as_table``."""
     is_wide = width >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=Text(title, style="bold"))
-    table.title_justify = "left"
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(first, no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -153,7 +166,8 @@ def table(
         cells = [row.name, *(cell(row.rounds) for cell in HEADINGS.values())]
         table.add_row(*cells, *([row.verdict] if is_wide else []))
         verdicts.add_row(row.name, row.verdict)
-    return table if is_wide else Group(table, "", verdicts)
+    below: list[RenderableType] = [] if is_wide else ["", verdicts]
+    return Group(Text(title, style="bold"), table, *below)
 
 
 def _title(sale: FlashSale) -> str:

@@ -174,11 +174,12 @@ def hold(sale: FlashSale, *, progress: Progress = lambda strategy, round_, serve
             state = FlashSale.State.BROKEN_OFF if problem else FlashSale.State.FINISHED
             finished_at = None if problem else Now()
             of_sale.update(state=state, problem=problem, finished_at=finished_at)
+            sale.refresh_from_db()
     else:
         of_sale.filter(state=FlashSale.State.RUNNING).update(
             state=FlashSale.State.BROKEN_OFF, problem="Its process was ended in the middle."
         )
-    sale.refresh_from_db()
+        sale.refresh_from_db()
 
 
 def _parameters(sale: FlashSale) -> Parameters:

@@ -9,26 +9,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from inventory.benchmark import picture, report, rows
-from inventory.benchmark.run import BenchmarkError, InvalidParameters, Parameters, Result, run
+from inventory.benchmark.run import (
+    BenchmarkError,
+    InvalidParameters,
+    Parameters,
+    Result,
+    planned,
+    run,
+)
 from inventory.benchmark.run import Progress as Tell
 from inventory.exceptions import UnknownStrategy
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
 from inventory.management.output import (
-    INTERRUPTED,
     USAGE_ERROR,
     add_output_options,
+    breakable,
     check_writable,
     console_for,
-    ended_by_sigterm,
     write_json,
 )
 
 
-class BenchmarkCommand(BaseCommand):
+class BenchmarkCommand(FoldingCommand):
     """A command that measures rows in rounds; ``default`` are its parameters."""
 
     default: Parameters
@@ -83,25 +91,35 @@ class BenchmarkCommand(BaseCommand):
             "Fewer rows, shapes, buyers or rounds are sooner done.",
             highlight=False,
         )
+        results: list[Result] = []
         try:
             with (
-                ended_by_sigterm(),
+                breakable() as ending,
                 self.ready(parameters, **options) as parameters,
                 progress(console, parameters) as tell,
             ):
-                results = run(parameters, progress=tell)
+                results = planned(parameters)
+                run(parameters, results, progress=tell)
         except BenchmarkError as error:
+            self.report(parameters, results, console, **options)
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self.stderr.write("Broken off; its products are removed.")
-            sys.exit(INTERRUPTED)
-        report.show(parameters, results, console)
-        if options["json"]:
-            write_json(options["json"], report.as_json(parameters, results), self.stdout)
-        if options["picture"]:
-            Path(options["picture"]).write_text(picture.draw(results))
+        self.report(parameters, results, console, **options)
+        if ending.code:
+            self.stderr.write("Broken off; what was made for it is removed.")
+            sys.exit(ending.code)
         if any(report.is_wrong(result) for result in results):
             sys.exit(1)
+
+    def report(
+        self, parameters: Parameters, results: list[Result], console: Console, **options: Any
+    ) -> None:
+        """Show and write what was measured: all of it, or as much as there is."""
+        measured = [result for result in results if result.rounds]
+        report.show(parameters, measured, console)
+        if options["json"]:
+            write_json(options["json"], report.as_json(parameters, measured), self.stdout)
+        if options["picture"]:
+            Path(options["picture"]).write_text(picture.draw(measured))
 
     def checked(self, **options: Any) -> Parameters:
         try:
@@ -125,7 +143,11 @@ class BenchmarkCommand(BaseCommand):
 
     @contextmanager
     def ready(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
-        """Make ready what is to be measured, for the length of a block. Raises BenchmarkError."""
+        """Make ready what is to be measured, for the length of a block.
+
+        Raises BenchmarkError, CommandError.
+        """
+        tables.ensure(self.stderr.write)
         yield parameters
 
 

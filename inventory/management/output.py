@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, progress, ending, and files that results go to."""
+"""What the commands share: exit codes, progress, being broken off, and files for results."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from django.core.management.base import CommandError, OutputWrapper
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from inventory.management.folding import terminal_width
+
 USAGE_ERROR = 2
-INTERRUPTED = 130
+OF_A_SIGNAL = 128  # what shells add to its number
+BREAKING_OFF = (signal.SIGINT, signal.SIGTERM)
 
 Tell = Callable[[str, int], object]
 """Called with whose turn it is, and the number of buyers just served."""
@@ -53,7 +57,13 @@ def add_output_options(parser: ArgumentParser) -> None:
 
 def console_for(standard_output: OutputWrapper, *, json: str | None, quiet: bool) -> Console:
     """Where people read: standard output, unless the JSON goes there."""
-    return Console(file=sys.stderr if json == "-" else standard_output, quiet=quiet)  # type: ignore[arg-type]
+    return console_on(sys.stderr if json == "-" else standard_output, quiet=quiet)
+
+
+def console_on(stream: OutputWrapper | TextIO, *, quiet: bool = False) -> Console:
+    """A console as wide as the terminal, or as ``terminal_width`` says where there is none."""
+    width = None if stream.isatty() else terminal_width()
+    return Console(file=stream, width=width, quiet=quiet, highlight=False)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -79,15 +89,34 @@ def _lines(console: Console, buyers: int) -> Tell:
     return tell
 
 
+@dataclass
+class Ending:
+    """How a block ended that may be broken off."""
+
+    code: int | None = None
+    """The exit code that says so: 130 after Ctrl-C, 143 after SIGTERM. None: it wasn't."""
+
+
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the command like an exception, so that what it made is removed."""
+def breakable() -> Iterator[Ending]:
+    """Let Ctrl-C and SIGTERM break the block off, and then go on with what comes after it.
 
-    def end(number: int, frame: object) -> NoReturn:
-        sys.exit(128 + number)
+    So a command can still show what it has found. While the block tidies up behind itself
+    (processes, databases), more of these signals change nothing.
+    """
+    ending = Ending()
 
-    before = signal.signal(signal.SIGTERM, end)
+    def break_off(number: int, frame: object) -> NoReturn:
+        for each in BREAKING_OFF:
+            signal.signal(each, signal.SIG_IGN)
+        ending.code = OF_A_SIGNAL + number
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, break_off) for each in BREAKING_OFF}
     try:
-        yield
+        yield ending
+    except KeyboardInterrupt:
+        ending.code = ending.code or OF_A_SIGNAL + signal.SIGINT
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

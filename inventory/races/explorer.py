@@ -54,6 +54,7 @@ def explore(
     using: str = "default",
     step_timeout: float = 10.0,
     max_steps: int = 100,
+    watch: Callable[[Result], object] = lambda result: None,
 ) -> Result:
     """Run ``sessions`` in every order of their SQL statements, and return what came of each.
 
@@ -75,6 +76,8 @@ def explore(
     ``using``: the database, by alias.
     ``step_timeout``: seconds for a step, after which its session is ended and named.
     ``max_steps``: of one session in one schedule; whoever needs more is cut off.
+    ``watch``: gets the Result before the first schedule. It fills up, and is there for whoever
+    breaks this off.
 
     The database is left as the last schedule left it. Raises RacesError if the sessions can't
     be explored; what the sessions raise is a result.
@@ -96,6 +99,7 @@ def explore(
         samples=samples,
         seed=seed,
         reduce=reduce,
+        watch=watch,
     )
 
 
@@ -170,6 +174,7 @@ class Explorer:
         samples: int,
         seed: int,
         reduce: bool,
+        watch: Callable[[Result], object] = lambda result: None,
     ) -> Result:
         check_bounds(max_preemptions, budget, samples, reduce)
         self.seed = seed
@@ -178,7 +183,8 @@ class Explorer:
         with self._ready() as stage:
             if reduce:
                 stage.check_read_committed()
-            result = Result(self, stage.server.version, stage.isolation)
+            result = Result(self, stage.server.version, stage.isolation, broken_off=True)
+            watch(result)
             stage.warm_up()
             result.upper_bound = self.learned.upper_bound
             while not search.is_over and len(result.runs) < budget:
@@ -186,11 +192,13 @@ class Explorer:
                 performance = stage.perform_branch(walk)
                 walk.note_branches(performance)
                 result.add(stage.judge(performance), performance.cut)
+                result.seconds = time.monotonic() - began
             result.exhaustive = search.is_over and not (search.has_left_out or result.given_up)
             result.complete_up_to = search.complete_up_to
             if not search.is_over:
                 stage.sample(result, samples, random.Random(seed), max_preemptions)
             result.retried = stage.retried
+        result.broken_off = False
         result.reduced = reduce
         result.seconds = time.monotonic() - began
         return result

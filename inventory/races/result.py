@@ -124,6 +124,8 @@ class Result:
     retried: int = 0
     """Performances that went another way than the one they branched from, and were repeated."""
     seconds: float = 0.0
+    broken_off: bool = False
+    """Whether it is not at its end: under way, or ended before (Ctrl-C, an error)."""
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)
 
     def add(self, run: Run | None, cut: str | None) -> None:
@@ -185,6 +187,8 @@ class Result:
     @property
     def coverage(self) -> str:
         """How much of the space was seen, in words."""
+        if self.broken_off:
+            return "broken off"
         if self.exhaustive:
             return "exhaustive" + (", equal ones left out" if self.reduced else "")
         if self.complete_up_to is None:
@@ -239,6 +243,7 @@ class Result:
             "waits": self.waits,
             "deadlocks": self.deadlocks,
             "exhaustive": self.exhaustive,
+            "broken_off": self.broken_off,
             "complete_up_to_preemptions": self.complete_up_to,
             "coverage": self.coverage,
             "retried": self.retried,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from . import story
@@ -17,6 +19,8 @@ from .statements import Kind, in_short
 
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
 LANE_WIDTH = 6
+INDENT = 2
+LEAST_STATEMENT = 20  # characters of it that are shown beside what came of it
 FEW_COLUMNS = 3
 LONGEST_RESULT = 60  # characters
 
@@ -88,7 +92,10 @@ def as_text(run: Run, *, width: int = 160) -> str:
 
 
 class Rendered:
-    """A run for a rich console: statements are cut to fit, never what came of them."""
+    """A run for a rich console: statements are cut to fit, never what came of them.
+
+    What came of them stands in a column of its own where nothing has to be cut for that.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -97,17 +104,23 @@ class Rendered:
         run, found = self.run, lines(self.run)
         yield heading(run)
         if run.before:
-            yield Text(f"  before: {run.before}", style="dim")
-        results = max((min(len(each.result), LONGEST_RESULT) for each in found), default=0)
+            yield indented(Text(f"before: {run.before}", style="dim"))
         names = max((len(name) for name in run.sessions), default=0)
-        longest = max((len(each.text) + LANE_WIDTH * each.lane for each in found), default=0)
-        room = min(longest, options.max_width - len("   1  │   → ") - names - results)
+        room = options.max_width - len("   1  │ ") - names
+        column = max((LANE_WIDTH * each.lane + len(each.text) for each in found), default=0)
+        if column + max((len(arrow_and_result(each)) for each in found), default=0) > room:
+            column = 0
         for each in found:
-            yield rendered_line(each, max(20, room - LANE_WIDTH * each.lane), names)
+            yield from rendered_line(each, room - LANE_WIDTH * each.lane, names, column)
         if run.after:
-            yield Text(f"  after:  {run.after}", style="bold red" if run.broken else "dim")
-        yield Text("  " + results_in_words(run))
-        yield Text("  " + story.told(run), style="bold")
+            style = "bold red" if run.broken else "dim"
+            yield indented(Text(f"after:  {run.after}", style=style))
+        yield indented(Text(results_in_words(run)))
+        yield indented(Text(story.told(run), style="bold"))
+
+
+def indented(text: Text) -> Padding:
+    return Padding(text, (0, 0, 0, INDENT))
 
 
 def heading(run: Run) -> Text:
@@ -120,22 +133,35 @@ def heading(run: Run) -> Text:
     return text
 
 
-def rendered_line(each: Line, room: int, names: int) -> Text:
+def rendered_line(each: Line, room: int, names: int, column: int) -> Iterator[Text]:
+    """The line, with ``room`` for its statement and what came of it; in two if it is too little.
+
+    ``column``: where what came of it begins, counted as ``room`` is; 0: behind the statement.
+    """
     colour = LANE_COLOURS[each.lane % len(LANE_COLOURS)]
+    result = arrow_and_result(each)
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"{each.label:>4} ", style="dim")
     text.append(" " * LANE_WIDTH * each.lane)
     text.append(f"{each.session:<{names}} │ ", style=f"bold {colour}")
-    statement = shortened(each.text, room)
-    text.append(
-        statement.ljust(room) if each.result else statement,
-        style=f"dim {colour}" if each.tone == "wait" else colour,
-    )
-    if each.result:
-        style = {"wait": "yellow", "error": "bold red"}.get(each.tone, "")
-        arrow = "  " if each.tone == "wait" else "  → "
-        text.append(arrow + shortened(each.result, LONGEST_RESULT), style=style)
-    return text
+    before = len(text)
+    is_split = room - len(result) < min(LEAST_STATEMENT, len(each.text))
+    statement = shortened(each.text, room if is_split else room - len(result))
+    if result and not is_split:
+        statement = statement.ljust(column - LANE_WIDTH * each.lane)
+    text.append(statement, style=f"dim {colour}" if each.tone == "wait" else colour)
+    result_style = {"wait": "yellow", "error": "bold red"}.get(each.tone, "")
+    if is_split:
+        yield text
+        yield Text(" " * before + shortened(result, room), style=result_style)
+    else:
+        yield text.append(result, style=result_style)
+
+
+def arrow_and_result(each: Line) -> str:
+    if not each.result:
+        return ""
+    return ("  " if each.tone == "wait" else "  → ") + shortened(each.result, LONGEST_RESULT)
 
 
 def results_in_words(run: Run) -> str:

@@ -28,11 +28,13 @@ def send(
     think: float,
     own: bool = False,
     served: Callable[[int], object] = lambda number: None,
+    outcomes: list[Outcome] | None = None,
 ) -> list[Outcome]:
     """Let ``buyers`` come to ``host`` at once, each for one unit of ``product``; tell how it went.
 
     Whoever is not done after ten minutes has failed. ``served`` is called with the number of buyers
-    served since the last call. Raises FlashSaleError if the buyers can't be sent.
+    served since the last call. ``outcomes``, if given, is the list that is filled and returned: it
+    is there for who breaks this off. Raises FlashSaleError if the buyers can't be sent.
     """
     command = [
         *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary"),
@@ -40,7 +42,7 @@ def send(
         *("--run-time", f"{SECONDS}s", "--product", product, "--think", str(think), "--once"),
         *(["--i-own-this-shop"] if own else []),
     ]
-    outcomes: list[Outcome] = []
+    outcomes = [] if outcomes is None else outcomes
     with tempfile.TemporaryFile() as log:
         with _locust(command, log) as (locust, lines):
             for line in lines:
@@ -54,7 +56,8 @@ def send(
     if missing := [Buyer(number, 1) for number in range(len(outcomes), buyers)]:
         served(len(missing))
     error = f"no answer within {SECONDS} seconds" if code in (0, 1) else f"Locust ended ({code})"
-    return outcomes + [Outcome(buyer, Ending.FAILED, error=error) for buyer in missing]
+    outcomes += [Outcome(buyer, Ending.FAILED, error=error) for buyer in missing]
+    return outcomes
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inventory.flash_sale.buyers import Outcome
 from inventory.flash_sale.report import count
 from inventory.flash_sale.sale import told_by, units_bought
 from inventory.models import FlashSaleResult
-from shop.http_flash_sale import buyers, target
+from shop.http_flash_sale import target
 from shop.http_flash_sale.sale import Crowd
 
 WHAT_COULD_BE_CHECKED = (
@@ -30,6 +31,8 @@ class Visit:
     """Units that the product's page had said anybody may take."""
     result: FlashSaleResult
     """Not stored: it isn't about a product of ours."""
+    served: int
+    """Buyers of whom it is known how it went for them; the others were called back."""
 
     @property
     def is_bad(self) -> bool:
@@ -37,22 +40,25 @@ class Visit:
         result = self.result
         return bool(result.oversold or result.failed or result.falsely_refused)
 
+    @property
+    def is_broken_off(self) -> bool:
+        return self.served < self.crowd.buyers
 
-def run(
-    host: str,
-    product: str,
-    crowd: Crowd,
-    *,
-    own: bool,
-    served: Callable[[int], object] = lambda number: None,
-) -> Visit:
-    """Send buyers to the shop at ``host``, and look at the product's page before and after.
 
-    Raises WrongTarget, FlashSaleError.
+def units_before(host: str, product: str, *, own: bool) -> int:
+    """Units that the product's page says there are, at a shop that may be driven.
+
+    Raises WrongTarget.
     """
     target.check(host, own=own)
-    before = target.units_shown(host, product)
-    outcomes = buyers.send(host, product, crowd.buyers, think=crowd.think, own=own, served=served)
+    return target.units_shown(host, product)
+
+
+def judge(host: str, product: str, crowd: Crowd, before: int, outcomes: Sequence[Outcome]) -> Visit:
+    """Compare what buyers were told with the product's page, which had shown ``before`` units.
+
+    Raises WrongTarget.
+    """
     after = target.units_shown(host, product)
     sold = units_bought(outcomes)
     result = FlashSaleResult(
@@ -64,7 +70,7 @@ def run(
         drift=after + sold - before,
         **told_by(outcomes, left=after),
     )
-    visit = Visit(host, product, crowd, before, result)
+    visit = Visit(host, product, crowd, before, result, len(outcomes))
     result.verdict = _verdict(visit)
     return visit
 

@@ -13,6 +13,8 @@ from inventory.flash_sale.report import (
     Row,
     count,
     result_as_json,
+    show_broken_off,
+    show_table,
     table,
     verdict_of,
 )
@@ -24,14 +26,19 @@ LATENCY = "Latency is that of the request that reserves, as the buyer waits for 
 
 
 def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Console) -> None:
-    """Print the table, the verdicts, and how to read them."""
+    """Print the table, the verdicts, and how to read them; of a sale broken off, what there is."""
+    turns = len(parameters.chosen())
+    if len(results) < turns:
+        show_broken_off(len(results), turns, console)
+    if not results:
+        return
     title = (
         f"{_who(parameters.crowd)} after {count(parameters.stock, 'unit')} over HTTP; "
         f"{count(parameters.workers, 'web worker')} × {count(parameters.threads, 'thread')}, "
         f"{_think(parameters.crowd)}"
     )
     rows = [Row(result.strategy, [result], verdict_of([result])) for result in results]
-    _print(console, table(rows, title, console.width), OVERSOLD_AND_DRIFT, LATENCY)
+    show_table(table(rows, title, console.width), (OVERSOLD_AND_DRIFT, LATENCY), console)
 
 
 def show_visit(visit: Visit, console: Console) -> None:
@@ -39,10 +46,13 @@ def show_visit(visit: Visit, console: Console) -> None:
         f"{_who(visit.crowd)} after {visit.product} at {visit.host}, whose page had shown "
         f"{count(visit.shown_before, 'unit')}; {_think(visit.crowd)}"
     )
-    words = Text(visit.result.verdict, style="red" if visit.is_bad else "green")
-    rows = [Row(visit.product, [visit.result], words)]
+    if visit.is_broken_off:
+        words = f"Broken off: {visit.served} of {_who(visit.crowd)} served."
+        console.print(Text(words, style="bold yellow"))
+    verdict = Text(visit.result.verdict, style="red" if visit.is_bad else "green")
+    rows = [Row(visit.product, [visit.result], verdict)]
     by_width = table(rows, title, console.width, first="product")
-    _print(console, by_width, WHAT_COULD_BE_CHECKED, LATENCY)
+    show_table(by_width, (WHAT_COULD_BE_CHECKED, LATENCY), console)
 
 
 def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[str, Any]:
@@ -52,6 +62,7 @@ def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[
         **_crowd_as_json(parameters.crowd),
         "workers": parameters.workers,
         "threads": parameters.threads,
+        "broken_off": len(results) < len(parameters.chosen()),
         "results": [result_as_json(result) for result in results],
     }
 
@@ -64,15 +75,10 @@ def visit_as_json(visit: Visit) -> dict[str, Any]:
     return {
         "host": visit.host,
         **_crowd_as_json(visit.crowd),
+        "broken_off": visit.is_broken_off,
         "checked": WHAT_COULD_BE_CHECKED,
         "results": [{"product": visit.product, "shown_before": visit.shown_before, **result}],
     }
-
-
-def _print(console: Console, table: Any, *how_to_read_it: str) -> None:
-    console.print(table)
-    for line in how_to_read_it:
-        console.print(line, style="dim", highlight=False)
 
 
 def _who(crowd: Crowd) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
-
-from django.db.models.functions import Now
 
 from inventory import strategies
 from inventory.flash_sale.buyers import FlashSaleError
@@ -77,8 +75,8 @@ class Parameters:
 
 def run(
     parameters: Parameters, log: IO[bytes], *, tell: Tell = lambda strategy, served: None
-) -> list[FlashSaleResult]:
-    """Hold the sale, each strategy in turn with a product of its own; return what came of it.
+) -> Generator[FlashSaleResult, None, None]:
+    """Hold the sale, each strategy in turn with a product of its own; yield what came of each.
 
     The database is a new one on the same server, and the shop that is served on it sends no
     mails: nothing of the project's own shop is touched. Its log goes to the file ``log``.
@@ -89,12 +87,8 @@ def run(
     try:
         with scratch_database(), _served(parameters, log) as shop:
             sale = _plan(parameters)
-            results = [
-                _hold(sale, parameters.crowd, strategy, shop, tell)
-                for strategy in parameters.chosen()
-            ]
-            FlashSale.objects.filter(pk=sale.pk).update(finished_at=Now())
-            return results
+            for strategy in parameters.chosen():
+                yield _hold(sale, parameters.crowd, strategy, shop, tell)
     except (Misuse, NotServed) as error:
         raise FlashSaleError(str(error)) from error
 

@@ -27,6 +27,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for all columns side by side; what is done with less is in tests/test_width.py."""
+    monkeypatch.setenv("COLUMNS", "140")
+
+
 def races(*options: str) -> tuple[int, str]:
     out = StringIO()
     try:

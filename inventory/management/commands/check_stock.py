@@ -6,13 +6,14 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from inventory import alerts, monitor, stock
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
+from inventory.management.folding import folded
 from inventory.models import Product
 
 
-class Command(BaseCommand):
+class Command(FoldingCommand):
     help = (
         "Check the law of stock, received = available + held + sold, for every product, "
         "and raise alerts for what is wrong. Exits 1 if it is broken anywhere."
@@ -30,12 +31,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, exhibits: bool, repair: bool, **options: Any) -> None:
+        tables.ensure(self.stderr.write)
         broken = alerts.check_all(exhibits=exhibits)
         if repair and broken:
             self.repair(broken)
             broken = alerts.check_all(exhibits=exhibits)
         for state in broken:
-            self.stdout.write(str(state))
+            self.stdout.write(folded(str(state)))
         if broken:
             self.stdout.write(self.style.ERROR(f"{count(broken)} the law of stock."))
             sys.exit(1)

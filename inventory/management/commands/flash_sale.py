@@ -6,25 +6,29 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
+from rich.console import Console
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.flash_sale import report
 from inventory.flash_sale.buyers import FlashSaleError
-from inventory.flash_sale.sale import InvalidParameters, Parameters, run
+from inventory.flash_sale.sale import InvalidParameters, Parameters, hold, plan
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
 from inventory.management.output import (
-    INTERRUPTED,
     USAGE_ERROR,
     add_output_options,
+    breakable,
     check_writable,
     console_for,
     progress,
     write_json,
 )
+from inventory.models import FlashSale
 
 
-class Command(BaseCommand):
+class Command(FoldingCommand):
     help = (
         "Let many buyers, in processes and threads of their own, buy the same few units at the "
         "same instant, once per strategy, on products made for it. Exits 1 if a strategy that "
@@ -79,26 +83,37 @@ class Command(BaseCommand):
         parameters = self.parameters(**options)
         check_writable("json", options["json"])
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
+        sale = None
         try:
-            with progress(console, turns(parameters), parameters.buyers) as tell:
-                sale = run(
-                    parameters,
-                    progress=lambda strategy, round_, served: tell(
-                        turn(strategy, round_, parameters), served
-                    ),
-                )
+            with breakable() as ending:
+                tables.ensure(self.stderr.write)
+                sale = plan(parameters)
+                self.run(sale, parameters, console)
         except InvalidParameters as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         except FlashSaleError as error:
+            if sale is not None:
+                report.show(sale, console)
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self.stderr.write("Broken off. What was finished is stored.")
-            sys.exit(INTERRUPTED)
-        report.show(sale, console)
-        if options["json"]:
-            write_json(options["json"], report.as_json(sale), self.stdout)
-        if any(report.is_surprising(result) for result in sale.results.all()):
+        if sale is not None:
+            report.show(sale, console)
+            if options["json"]:
+                write_json(options["json"], report.as_json(sale), self.stdout)
+        if ending.code:
+            self.stderr.write("Broken off. The strategies that were finished are stored.")
+            sys.exit(ending.code)
+        if sale is not None and any(map(report.is_surprising, sale.results.all())):
             sys.exit(1)
+
+    def run(self, sale: FlashSale, parameters: Parameters, console: Console) -> None:
+        """Run the sale, and show how far it is."""
+        with progress(console, turns(parameters), parameters.buyers) as tell:
+            hold(
+                sale,
+                progress=lambda strategy, round_, served: tell(
+                    turn(strategy, round_, parameters), served
+                ),
+            )
 
     def parameters(self, **options: Any) -> Parameters:
         try:

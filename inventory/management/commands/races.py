@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
+from collections.abc import Iterable
+from io import StringIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.management.output import ended_by_sigterm
+from inventory.management.base import FoldingCommand
+from inventory.management.folding import folded
+from inventory.management.output import USAGE_ERROR, breakable, console_on
 from inventory.races import RacesError, report, transcript
 from inventory.races.explorer import ISOLATION_LEVELS
 from inventory.races.scratch import scratch_database
 from inventory.strategy_races import StrategyRace, race
 
-USAGE_ERROR = 2
 COLUMNS = (
     "strategy", "safe", "buyers", "schedules", "broken", "waits", "deadlocks", "seen", "seconds",
     "what went wrong",
 )  # fmt: skip
+NUMBERS = ("buyers", "schedules", "broken", "waits", "deadlocks", "seconds")
+NARROW = {
+    "strategy": "strategy",
+    "safe": "safe",
+    "schedules": "schedules",
+    "broken": "broken",
+    "waits": "waits",
+    "deadlocks": "dead-\nlocks",
+    "seconds": "sec",
+    "what went wrong": "what went wrong",
+}
+"""Where there is little room: these columns, and what stands above them."""
+WIDEST = 1000  # columns: more than any table has
 MOST_BUYERS = 6
-WIDTH = 160  # of what is printed into a file or a pipe, in characters
 # Without --buyers: two in every order, and three with a bound that keeps it short.
 USUAL: tuple[tuple[int, int | None], ...] = ((2, None), (3, 1))
 
 
-class Command(BaseCommand):
+class Command(FoldingCommand):
     help = (
         "Let buyers race for the last unit: every strategy, in every order of their SQL "
         "statements, on a database of its own. Exits 1 if a strategy that calls itself safe has "
@@ -87,15 +102,17 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         chosen = self.chosen(options["strategies"], options["show"])
         check_writable(options["html"], options["json"])
+        races: list[StrategyRace] = []
         try:
-            with ended_by_sigterm(), scratch_database():
-                races = list(self.races(chosen, options))
-                self.report(races, options)
-        except KeyboardInterrupt:
-            self.stderr.write("Interrupted; the races' database is dropped.")
-            sys.exit(128 + signal.SIGINT)
+            with breakable() as ending, scratch_database():
+                self.race(chosen, races, options)
         except RacesError as error:
+            self.report(races, options)
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
+        self.report(races, options)
+        if ending.code:
+            self.stderr.write("Broken off. The races' database is dropped.")
+            sys.exit(ending.code)
         if any(each.breaks_promise for each in races):
             sys.exit(1)
 
@@ -109,7 +126,8 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         return list(dict.fromkeys(slugs)) or [s.slug for s in strategies.all_strategies()]
 
-    def races(self, slugs: list[str], options: dict[str, Any]) -> Iterator[StrategyRace]:
+    def race(self, slugs: list[str], races: list[StrategyRace], options: dict[str, Any]) -> None:
+        """Explore, and add to ``races`` each one that has begun."""
         bound = options["max_preemptions"]
         if options["buyers"] is not None:
             fields: tuple[tuple[int, int | None], ...] = ((options["buyers"], bound),)
@@ -118,11 +136,10 @@ class Command(BaseCommand):
         else:
             fields = tuple((buyers, usual if bound is None else bound) for buyers, usual in USUAL)
         todo = [(slug, buyers, most) for buyers, most in fields for slug in slugs]
-        progress = Console(stderr=True)
-        with progress.status("Racing …") as status:
+        with console_on(sys.stderr).status("Racing …") as status:
             for slug, buyers, most in todo:
                 status.update(f"{slug}, {buyers} buyers …")
-                yield race(
+                race(
                     slug,
                     buyers=buyers,
                     units=options["stock"],
@@ -130,14 +147,18 @@ class Command(BaseCommand):
                     isolation=options["isolation"],
                     budget=options["budget"],
                     seed=options["seed"],
+                    watch=races.append,
                 )
 
-    def report(self, races: list[StrategyRace], options: dict[str, Any]) -> None:
-        self.print(table_of(races))
-        if options["show"]:
-            [shown] = [each for each in races if each.strategy.slug == options["show"]][:1]
-            self.print("")
-            self.print(transcript.Rendered(shown.result.most_instructive))
+    def report(self, begun: list[StrategyRace], options: dict[str, Any]) -> None:
+        """Show and write what was found: all of it, or as much as there is."""
+        races = [each for each in begun if each.result.runs]
+        if not races:
+            return
+        self.print(*tables_of(races, console_on(self.stdout).width))
+        shown = [each for each in races if each.strategy.slug == options["show"]]
+        if shown:
+            self.print("", transcript.Rendered(shown[0].result.most_instructive))
         if options["json"]:
             results = {"results": [each.as_dict() for each in races]}
             options["json"].write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -147,23 +168,26 @@ class Command(BaseCommand):
             if each.breaks_promise:
                 self.stdout.write(
                     self.style.ERROR(
-                        f"{each.strategy.slug} calls itself safe, and is broken in "
-                        f"{len(each.result.broken)} of {each.result.schedules} schedules:"
+                        folded(
+                            f"{each.strategy.slug} calls itself safe, and is broken in "
+                            f"{len(each.result.broken)} of {each.result.schedules} schedules:"
+                        )
                     )
                 )
                 assert each.result.shortest is not None
                 self.print(transcript.Rendered(each.result.shortest))
 
-    def print(self, what: RenderableType) -> None:
+    def print(self, *what: RenderableType) -> None:
         """In colour on a terminal, else as plain text."""
-        on_terminal = self.stdout.isatty()
+        text = StringIO()
         console = Console(
-            force_terminal=on_terminal, width=None if on_terminal else WIDTH, highlight=False
+            file=text,
+            width=console_on(self.stdout).width,
+            force_terminal=self.stdout.isatty(),
+            highlight=False,
         )
-        with console.capture() as captured:
-            console.print(what)
-        lines = [line.rstrip() for line in captured.get().splitlines()]
-        self.stdout.write("\n".join(lines))
+        console.print(*what, sep="\n")
+        self.stdout.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def whole_number(least: int, most: int) -> Any:
@@ -201,14 +225,34 @@ def check_writable(*files: Path | None) -> None:
                 ) from error
 
 
-def table_of(races: list[StrategyRace]) -> Table:
-    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
-    for place, column in enumerate(COLUMNS):
-        if column in ("buyers", "schedules", "broken", "waits", "deadlocks", "seconds"):
-            table.columns[place].justify = "right"
+def tables_of(races: list[StrategyRace], width: int) -> list[RenderableType]:
+    """One table of all; where it is too wide, one for each number of buyers."""
+    wide = table_of(races, COLUMNS)
+    if Console(width=WIDEST).measure(wide).maximum <= width:
+        return [wide]
+    tables: list[RenderableType] = []
+    for (buyers, seen), group in groupby(races, lambda each: (each.buyers, each.result.coverage)):
+        tables += [
+            Text(f"{buyers} buyers, {seen}", style="bold"),
+            table_of(list(group), NARROW),
+            "",
+        ]
+    return tables[:-1]
+
+
+def table_of(races: list[StrategyRace], columns: Iterable[str]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        is_number = name in NUMBERS
+        table.add_column(
+            name if columns is COLUMNS else NARROW[name],
+            justify="right" if is_number else "left",
+            no_wrap=is_number or name == "strategy",
+        )
     for each in races:
+        cells = dict(zip(COLUMNS, row_of(each), strict=True))
         style = "bold red" if each.breaks_promise else ""
-        table.add_row(*(str(cell) for cell in row_of(each)), style=style)
+        table.add_row(*(str(cells[name]) for name in columns), style=style)
     return table
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
 from shop import catalogue, serving, staff
 
 USAGE_ERROR = 2
@@ -23,7 +25,7 @@ LINES_OF_LOG = 20  # that are repeated when the shop ends by itself
 DEMO = {"DEMO": "true"}
 
 
-class Command(BaseCommand):
+class Command(FoldingCommand):
     help = (
         "Set the shop up with a small catalogue, run a flash sale with every strategy, and serve "
         "the shop on this machine, with a worker beside it. Running it again changes nothing "
@@ -66,7 +68,7 @@ class Command(BaseCommand):
                 sys.exit(self.serve(port, log_file, staff_made))
 
     def renew_password(self) -> None:
-        call_command("migrate", verbosity=0)
+        tables.ensure(self.stderr.write, "shop")
         name, password = staff.renew_password()
         self.say(("Staff user", f"{name}, password {password}"))
 
@@ -87,7 +89,7 @@ class Command(BaseCommand):
 
     def set_up(self) -> tuple[str, str] | None:
         """Migrate and fill the shop; return name and password of a member of staff, if made."""
-        call_command("migrate", verbosity=0)
+        tables.make()
         made = catalogue.load()
         self.stdout.write(f"{len(made)} products added." if made else "The catalogue is there.")
         return staff.ensure_somebody()

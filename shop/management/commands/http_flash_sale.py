@@ -5,27 +5,29 @@ from __future__ import annotations
 import sys
 import tempfile
 from argparse import ArgumentParser
+from contextlib import closing
 from typing import IO, Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from rich.console import Console
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.flash_sale.buyers import FlashSaleError
+from inventory.flash_sale.buyers import FlashSaleError, Outcome
 from inventory.flash_sale.report import is_surprising
 from inventory.flash_sale.sale import InvalidParameters
+from inventory.management.base import FoldingCommand
 from inventory.management.output import (
-    INTERRUPTED,
     USAGE_ERROR,
     add_output_options,
+    breakable,
     check_writable,
     console_for,
-    ended_by_sigterm,
     progress,
     write_json,
 )
-from shop.http_flash_sale import outside, report, sale
+from inventory.models import FlashSaleResult
+from shop.http_flash_sale import buyers, outside, report, sale
 from shop.http_flash_sale.sale import Crowd, Parameters
 from shop.http_flash_sale.target import WrongTarget
 
@@ -34,7 +36,7 @@ OF_A_HOST = ("product", "i_own_this_shop")
 MOST_LINES = 30  # of the web server's log
 
 
-class Command(BaseCommand):
+class Command(FoldingCommand):
     help = (
         "Let many buyers walk through the shop's pages at once, over HTTP: product, reserve, "
         "checkout, the demo bank. Without --host the shop is served for it by gunicorn on a "
@@ -88,18 +90,14 @@ class Command(BaseCommand):
         check_writable("json", options["json"])
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         try:
-            with ended_by_sigterm():
-                if options["host"]:
-                    self.visit(console, **options)
-                else:
-                    self.serve(console, **options)
+            if options["host"]:
+                self.visit(console, **options)
+            else:
+                self.serve(console, **options)
         except (InvalidParameters, UnknownStrategy, WrongTarget) as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         except FlashSaleError as error:
             raise CommandError(str(error)) from error
-        except KeyboardInterrupt:
-            self.stderr.write("Broken off; what was made for it is removed.")
-            sys.exit(INTERRUPTED)
 
     def serve(self, console: Console, **options: Any) -> None:
         """Hold the sale on a shop of our own."""
@@ -107,12 +105,18 @@ class Command(BaseCommand):
         numbers = {name: options[name] for name in ("stock", "workers", "threads")}
         given = {name: number for name, number in numbers.items() if number is not None}
         parameters = Parameters(crowd_of(options), options["strategy"] or (), **given)
-        turns, buyers = len(parameters.chosen()), parameters.crowd.buyers
+        turns, crowd = len(parameters.chosen()), parameters.crowd
+        results: list[FlashSaleResult] = []
         with tempfile.TemporaryFile() as log:
             try:
-                with progress(console, turns, buyers) as tell:
-                    results = sale.run(parameters, log, tell=tell)
+                with (
+                    breakable() as ending,
+                    progress(console, turns, crowd.buyers) as tell,
+                    closing(sale.run(parameters, log, tell=tell)) as finished,
+                ):
+                    results.extend(finished)
             except FlashSaleError:
+                report.show(parameters, results, console)
                 self.complain(lines_of(log)[-MOST_LINES:])
                 raise
             report.show(parameters, results, console)
@@ -120,6 +124,9 @@ class Command(BaseCommand):
                 self.complain(last_traceback(lines_of(log)))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
+        if ending.code:
+            self.stderr.write("Broken off; what was made for it is removed.")
+            sys.exit(ending.code)
         if any(is_surprising(result) for result in results):
             sys.exit(1)
 
@@ -136,17 +143,26 @@ class Command(BaseCommand):
             raise WrongTarget(
                 "product: with --host it must be named, as in its page's address: --product SLUG"
             )
-        with progress(console, 1, crowd.buyers) as tell:
-            visit = outside.run(
+        own = bool(options["i_own_this_shop"])
+        before = outside.units_before(host, product, own=own)
+        outcomes: list[Outcome] = []
+        with breakable() as ending, progress(console, 1, crowd.buyers) as tell:
+            buyers.send(
                 host,
                 product,
-                crowd,
-                own=bool(options["i_own_this_shop"]),
+                crowd.buyers,
+                think=crowd.think,
+                own=own,
                 served=lambda number: tell(product, number),
+                outcomes=outcomes,
             )
+        visit = outside.judge(host, product, crowd, before, outcomes)
         report.show_visit(visit, console)
         if options["json"]:
             write_json(options["json"], report.visit_as_json(visit), self.stdout)
+        if ending.code:
+            self.stderr.write("Broken off. What buyers were doing meanwhile is left as it was.")
+            sys.exit(ending.code)
         if visit.is_bad:
             sys.exit(1)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 from procrastinate.contrib.django.management.commands import procrastinate
 
+from inventory.management import tables
 from inventory.races.server import goes_through_pooler
 
 BEHIND_POOLER = (
@@ -22,6 +24,8 @@ class Command(procrastinate.Command):
         if options.get("command") == "worker":
             with suppress(DatabaseError):  # the worker itself waits for a database, and tells
                 self.warn_behind_pooler()
+            if not settings.DATABASE_URL:
+                tables.ensure(self.stderr.write, "shop")
         super().handle(*args, **options)
 
     def warn_behind_pooler(self) -> None:

@@ -1,0 +1,45 @@
+"""What our commands have in common, whatever they do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser, OutputWrapper
+
+from inventory.management.folding import folded
+
+
+class FoldedOutput(OutputWrapper):
+    """Folds what is written to the width of the terminal."""
+
+    def write(  # type: ignore[override]  # as Django's own
+        self,
+        msg: str = "",
+        style_func: Callable[[str], str] | None = None,
+        ending: str | None = None,
+    ) -> None:
+        super().write(folded(msg), style_func, ending)
+
+
+class FoldingParser(CommandParser):
+    """Folds its errors; argparse folds the help already."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        super().exit(status, message and folded(message))
+
+
+class FoldingCommand(BaseCommand):
+    """A command whose errors fit the terminal."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        style = self.stderr.style_func
+        self.stderr = FoldedOutput(options.get("stderr") or sys.stderr)
+        self.stderr.style_func = style
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **options)
+        parser.__class__ = FoldingParser  # Django has no way to choose it
+        return parser

@@ -1,0 +1,113 @@
+"""Commands in a fresh checkout, whose database has no tables; and on somebody's server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.management import CommandError
+
+from inventory.management import tables
+from shop.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres
+from tests.shop.programs import PACKAGES, clean_up, copy_checkout
+
+SALE = ["flash_sale", "--strategy", "mutex", "--payment-ms", "0"]
+SHORT = ["--shape", "hot", "--rounds", "1", "--seconds", "0.1", "--buyers", "2", "--row", "mutex"]
+COMMANDS = [SALE, ["benchmark", *SHORT], ["check_stock"], ["demo", "--password"]]
+NOTICE = "The database has no tables yet. They are made now, as by manage.py migrate."
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:
+        Path(directory).chmod(0o755)
+        place = copy_checkout(Path(directory).resolve() / "checkout")
+        yield place
+        clean_up(place / ".postgres")
+
+
+@pytest.fixture
+def server(checkout: Path) -> EmbeddedPostgres:
+    """The checkout's server, its database without a table."""
+    server = EmbeddedPostgres(checkout / ".postgres")
+    server.hold()
+    with psycopg.connect(url(server), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return server
+
+
+def url(server: EmbeddedPostgres) -> str:
+    return f"postgresql:///{DATABASE}?host={server.socket_dir}&port={PORT}&user={USER}"
+
+
+def start(checkout: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=checkout,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": PACKAGES, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_fresh_checkout_needs_no_migrate(
+    checkout: Path, server: EmbeddedPostgres, command: list[str]
+) -> None:
+    first = start(checkout, *command)
+    _, errors = first.communicate(timeout=120)
+    assert (first.returncode, errors.strip()) == (0, NOTICE)
+    second = start(checkout, *command)
+    _, errors = second.communicate(timeout=120)
+    assert (second.returncode, errors) == (0, "")
+
+
+def test_two_that_start_at_the_same_time_do_not_get_into_each_others_way(
+    checkout: Path, server: EmbeddedPostgres
+) -> None:
+    both = [start(checkout, "check_stock") for _ in range(2)]
+    for each in both:
+        _, errors = each.communicate(timeout=120)
+        assert each.returncode == 0, errors
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_on_a_server_of_ones_own_it_asks_for_migrate(
+    checkout: Path, server: EmbeddedPostgres, command: list[str]
+) -> None:
+    process = start(checkout, *command, DATABASE_URL=url(server), COLUMNS="200")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    told = "The database has no tables yet. Run this first: python manage.py migrate"
+    assert errors.strip() == f"CommandError: {told}"
+    with psycopg.connect(url(server)) as connection:
+        [number] = connection.execute(  # type: ignore[misc]
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchone()
+    assert number == 0
+
+
+def test_a_usage_error_comes_before_anything_is_made(
+    checkout: Path, server: EmbeddedPostgres
+) -> None:
+    process = start(checkout, "flash_sale", "--buyers", "0")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert NOTICE not in errors
+
+
+@pytest.mark.django_db
+def test_where_nothing_is_missing_nothing_is_said() -> None:
+    def fail(line: str) -> None:
+        raise CommandError(line)
+
+    tables.ensure(fail)
+    tables.ensure(fail, "shop")

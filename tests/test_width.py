@@ -1,0 +1,119 @@
+"""What commands print fits 80 columns, and uses the room where there is more."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from inventory.management.folding import folded
+from tests import command_line
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OURS = [
+    "flash_sale", "http_flash_sale", "races", "benchmark", "http_benchmark", "check_stock", "demo",
+]  # fmt: skip
+SHORT = ["--rounds", "1", "--seconds", "0.1", "--warm-up", "0", "--buyers", "2"]
+RUNS: dict[str, Sequence[str]] = {
+    "a sale": ["flash_sale", "--backstop", "--rounds", "2", "--payment-ms", "0"],
+    "races": ["races"],
+    "a story": ["races", "--show", "naive"],
+    "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
+    "a benchmark": ["benchmark", *SHORT],
+    "a benchmark of pages": ["http_benchmark", *SHORT],
+    "a sale over HTTP": ["http_flash_sale", "--buyers", "3", "--stock", "2", "--think", "0"],
+    "a check": ["check_stock"],
+    "a demo": ["demo", "--no-serve"],
+    "a password": ["demo", "--password"],
+}
+ERRORS: dict[str, Sequence[str]] = {
+    "a level that isn't": ["races", "--isolation=chaos"],
+    "a strategy that isn't": ["races", "xyzzy"],
+    "no such strategy": ["flash_sale", "--strategy", "xyzzy"],
+    "too many connections": ["flash_sale", "--buyers", "3000", "--threads", "1500"],
+    "a bad quantity": ["flash_sale", "--quantity", "many"],
+    "a bad row": ["benchmark", "--row", "xyzzy"],
+    "a bad shape": ["benchmark", "--shape", "xyzzy"],
+    "a host without a product": ["http_flash_sale", "--host", "http://localhost:1"],
+    "a bad port": ["demo", "--port", "99999"],
+}
+
+
+def run(arguments: Sequence[str], columns: int) -> tuple[int, list[str]]:
+    """The exit code, and all lines that it printed."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=command_line.ROOT,
+        env={**command_line.environment(), "COLUMNS": str(columns)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return done.returncode, [line.rstrip() for line in done.stdout.splitlines()]
+
+
+def too_wide(lines: list[str], columns: int) -> list[str]:
+    return [line for line in lines if len(line) > columns]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS)
+def test_results_fit_80_columns(arguments: Sequence[str]) -> None:
+    code, lines = run(arguments, 80)
+    assert code == 0, lines
+    assert lines
+    assert too_wide(lines, 80) == []
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_help_fits_80_columns(command: str) -> None:
+    code, lines = run([command, "--help"], 80)
+    assert code == 0
+    assert too_wide(lines, 80) == []
+
+
+@pytest.mark.parametrize("arguments", ERRORS.values(), ids=ERRORS)
+def test_errors_fit_80_columns(arguments: Sequence[str]) -> None:
+    code, lines = run(arguments, 80)
+    assert code == 2, lines
+    assert too_wide(lines, 80) == []
+
+
+def test_without_a_terminal_and_without_being_told_it_is_80(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    output, _ = command_line.start("races", "naive", "--show", "naive").communicate(timeout=60)
+    lines = output.splitlines()
+    assert too_wide(lines, 80) == []
+    assert max(map(len, lines)) > 70
+
+
+def test_a_wide_terminal_is_made_use_of() -> None:
+    _, lines = run(["races", "--show", "naive"], 140)
+    [update] = [line for line in lines if re.match(r" +3 ", line)]
+    assert "WHERE id = 1  → 1 row" in update  # not cut
+    assert any("seconds" in line and "what went wrong" in line for line in lines)
+    _, lines = run(["flash_sale", "--strategy", "naive", "--payment-ms", "20"], 140)
+    assert any(re.match(r"naive .*sold \d+ of 10", line) for line in lines)
+
+
+def test_a_message_that_only_programs_read_stays_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, errors = command_line.start("races", "--isolation=chaos").communicate(timeout=60)
+    assert "must be one of read committed, repeatable read, serializable, not 'chaos'" in errors
+
+
+def test_lines_are_folded_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    path = "/somewhere/far/away/in/a/directory.json"
+    assert folded(f"short\n  This one is longer than thirty columns: {path}") == (
+        f"short\n  This one is longer than\n  thirty columns:\n  {path}"
+    )
