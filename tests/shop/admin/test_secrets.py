@@ -224,6 +224,23 @@ def test_a_search_finds_no_part_of_a_secret(staff: Staff, order: Order) -> None:
         for secret in (order.token, order.buyer, payment.reference, str(payment.key)):
             answer = client.get(changelist(model), {"q": secret[:20]})
             assert list(answer.context["cl"].result_list) == [], (model, secret)
+    long = [secret for secret in secrets_in_the_database() if len(secret) > 20]
+    for relation in relations():
+        for secret in long:
+            answer = client.get("/admin/autocomplete/", {**relation, "term": secret[:20]})
+            assert answer.status_code in (403, 404) or answer.json()["results"] == [], relation
+
+
+def relations() -> Iterator[dict[str, str]]:
+    """Each foreign key, as the admin's fields that complete what is typed name it."""
+    for model in apps.get_models():
+        for field in model._meta.get_fields():
+            if field.is_relation and field.concrete:
+                yield {
+                    "app_label": model._meta.app_label,
+                    "model_name": str(model._meta.model_name),
+                    "field_name": field.name,
+                }
 
 
 @pytest.mark.django_db
