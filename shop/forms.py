@@ -83,7 +83,10 @@ class IdsField(forms.Field):
 class ChangeHoldForm(ReserveForm):
     """``seen`` is the quantity that the page showed, and ``hold`` the holds that it was of."""
 
-    seen = forms.IntegerField(min_value=1)
+    seen = forms.IntegerField(
+        min_value=1,
+        error_messages=dict.fromkeys(("required", "invalid", "min_value"), ReserveForm.INCOMPLETE),
+    )
     hold = IdsField(required=False)
 
 

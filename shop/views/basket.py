@@ -114,8 +114,10 @@ def show_basket(
     A page that is open asks for the part of it that changes.
     """
     said = notices.pending(request, request.buyer)
-    ended = [notice.ended for notice in said if notice.ended]
-    basket = baskets.of(request.buyer, seen=[*uuids(request.GET.getlist("seen")[:100]), *ended])
+    seen = uuids(request.GET.getlist("seen")[:100])
+    seen += [notice.ended for notice in said if notice.ended] + ([changed.pk] if changed else [])
+    basket = baskets.of(request.buyer, seen=seen)
+    told_of = [*basket.holds, *(hold for ended in basket.ended for hold in ended.holds)]
     rows = [
         (line, form if form and changed in line.holds else _form(line)) for line in basket.lines
     ]
@@ -126,8 +128,8 @@ def show_basket(
         "over": baskets.look_at_ended(request.buyer, basket.ended),
         "is_part": part,
         "notices": [notice for notice in said if not notice.ended],
-        # A line that is there no more has no field to show it beside.
-        "refused": form if form and changed not in basket.holds else None,
+        # Of a line that is there no more, the page has no field to say it beside.
+        "refused": form if form and changed not in told_of else None,
         "unfinished": standing.unfinished(request.buyer),
     }
     return render(

@@ -485,6 +485,40 @@ def test_a_change_to_no_quantity_is_refused_beside_the_field(
     assert quantities(hold.product) == [3]
 
 
+@pytest.mark.parametrize("sent", [{"seen": ""}, {"seen": "x"}, {"seen": "0"}, {"key": "x"}])
+def test_a_change_without_what_the_page_should_send_is_to_be_sent_once_more(
+    client: Client, hold: Reservation, sent: dict[str, str]
+) -> None:
+    form = {"quantity": "2", "seen": "3", "key": str(uuid.uuid4()), **sent}
+    response = client.post(f"/basket/holds/{hold.pk}/", form)
+    assert response.status_code == 422
+    assert error(response) == "This form was incomplete. Please send it once more."
+    assert quantities(hold.product) == [3]
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_change_of_what_is_over_is_told_so_once(
+    client: Client, hold: Reservation, taken_back: bool
+) -> None:
+    lapse(hold)
+    if taken_back:
+        reservations.expire_lapsed()
+    page = unescape(change(client, hold, 1, seen=3).content.decode())
+    words = ["The time of your 3 × Lamp is over, and others may take them."]
+    assert [each for each in said(page) if "reserved for you" not in each] == words
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_a_change_of_what_was_removed_in_another_tab_says_so(
+    client: Client, hold: Reservation, wanted: int
+) -> None:
+    client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
+    client.get("/basket/")
+    response = change(client, hold, wanted, seen=3)
+    assert response.status_code == 409
+    assert said(unescape(response.content.decode())) == ["3 × Lamp were removed from your basket."]
+
+
 @pytest.mark.parametrize("wanted", [1, 4])
 def test_a_change_of_what_another_tab_has_changed_is_refused(
     client: Client, hold: Reservation, wanted: int
