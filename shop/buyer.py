@@ -57,7 +57,8 @@ def middleware(
     """Set ``request.buyer``; whoever posts something has a key from then on."""
 
     def handle(request: ShopRequest) -> HttpResponse:
-        known = request.buyer = key_of(request)
+        known = key_of(request)
+        request.buyer = getattr(request, "buyer", "") or known  # handled again: the same buyer
         if request.method == "POST":
             ensure(request)
         response = get_response(request)

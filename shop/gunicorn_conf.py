@@ -3,12 +3,16 @@
 Each thread keeps a connection to the database: workers × threads of them, per machine.
 """
 
-import os
+from pathlib import Path
 
-bind = os.environ.get("BIND", "127.0.0.1:8000")
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+from shop.environment import Environment, whole_number
+
+env = Environment(Path(__file__).resolve().parent.parent / ".env")
+
+bind = env.str("BIND", default="127.0.0.1:8000")
+workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
 worker_class = "gthread"
-threads = int(os.environ.get("WEB_THREADS", "8"))
+threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
 
 timeout = 30  # seconds without a sign of life, then a worker is replaced
 graceful_timeout = 20  # seconds that requests under way have when the shop is told to end

@@ -60,6 +60,7 @@ MIDDLEWARE = [
     "shop.static_files.StaticFilesMiddleware",
     "shop.content_security.middleware",
     "shop.request_checks.RequestChecksMiddleware",
+    "shop.outages.OutageMiddleware",  # outside of all that uses the database
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -92,6 +93,15 @@ TEMPLATES = [
 
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
+# How long a web request's statement, lock or idle transaction may take (shop/timeouts.py).
+LOCK_TIMEOUT = timedelta(seconds=env("LOCK_TIMEOUT", cast=whole_number(1, 600), default=5))
+STATEMENT_TIMEOUT = timedelta(
+    seconds=env("STATEMENT_TIMEOUT", cast=whole_number(1, 3600), default=20)
+)
+IDLE_TRANSACTION_TIMEOUT = timedelta(
+    seconds=env("IDLE_TRANSACTION_TIMEOUT", cast=whole_number(1, 3600), default=20)
+)
+WEB_THREADS = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)  # gunicorn's, of a process
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -12,6 +12,8 @@ handler403 = errors.forbidden
 handler404 = errors.not_found
 handler500 = errors.server_error
 
+handler500 = "shop.outages.server_error"
+
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),
     path("products/<slug:slug>/", catalogue.product_detail, name="product"),

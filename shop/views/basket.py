@@ -14,7 +14,9 @@ from shop import notices, standing
 from shop.buyer import ShopRequest
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
 from shop.limits import client_address
+from shop.outages import repeatable
 from shop.views.catalogue import show_product
+from shop.waiting_rooms import place_at
 
 UNPROCESSABLE = 422
 CONFLICT = 409
@@ -27,6 +29,7 @@ def basket(request: ShopRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@repeatable  # the key finds what the first time has reserved
 def holds(request: ShopRequest) -> HttpResponse:
     """Reserve: POST ``product`` (its slug), ``quantity`` and the form's ``key``."""
     if request.method != "POST":
@@ -38,13 +41,14 @@ def holds(request: ShopRequest) -> HttpResponse:
         return show_product(request, product, form, UNPROCESSABLE)
     wanted = form.cleaned_data["quantity"]
     try:
-        hold = baskets.reserve(
-            product,
-            wanted,
-            buyer=request.buyer,
-            key=form.cleaned_data["key"],
-            address=client_address(request),
-        )
+        with place_at(product):
+            hold = baskets.reserve(
+                product,
+                wanted,
+                buyer=request.buyer,
+                key=form.cleaned_data["key"],
+                address=client_address(request),
+            )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
         return show_product(request, product, form, CONFLICT)
@@ -67,7 +71,8 @@ def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
     except Reservation.DoesNotExist:
         raise Http404 from None
     if "remove" in request.POST:
-        removed = baskets.remove(found, shown=uuids(request.POST.getlist("hold")))
+        with place_at(found.product):
+            removed = baskets.remove(found, shown=uuids(request.POST.getlist("hold")))
         notices.leave_removed(request, removed)
         return redirect("basket")
     return _change(request, found)
@@ -79,14 +84,15 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
         return show_basket(request, hold, form, UNPROCESSABLE)
     sent = form.cleaned_data
     try:
-        added = baskets.change(
-            hold,
-            sent["quantity"],
-            seen=sent["seen"],
-            key=sent["key"],
-            address=client_address(request),
-            shown=sent["hold"],
-        )
+        with place_at(hold.product):
+            added = baskets.change(
+                hold,
+                sent["quantity"],
+                seen=sent["seen"],
+                key=sent["key"],
+                address=client_address(request),
+                shown=sent["hold"],
+            )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
         return show_basket(request, hold, form, CONFLICT)

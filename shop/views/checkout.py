@@ -20,11 +20,13 @@ from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopE
 from shop.forms import CheckoutForm, uuids
 from shop.limits import client_address
 from shop.models import Order
+from shop.outages import repeatable
 from shop.payments import ProviderUnavailable
 from shop.views.basket import CONFLICT, UNPROCESSABLE
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@repeatable  # the key finds the first one's order
 def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 

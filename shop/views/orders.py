@@ -8,15 +8,18 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from inventory.models import Product
 from shop import checkout, notices, orders, outbox, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import LimitPerCustomer, NotInThisState
 from shop.forms import ContactForm
 from shop.models import Order
 from shop.orders import CancelledBy
+from shop.outages import repeatable
 from shop.views.basket import CONFLICT, UNPROCESSABLE
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
+from shop.waiting_rooms import place_at
 
 NOTHING_NEW = 204
 LAST_LOOK = 286  # tells htmx to stop asking
@@ -60,6 +63,7 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
+@repeatable  # as long as a payment may end well, it is gone on with
 def payment(request: ShopRequest, token: str) -> HttpResponse:
     """POST: pay for the order, or go on with the payment under way."""
     found = get_object_or_404(Order, token=token)
@@ -116,6 +120,7 @@ def _show_contact(
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
+@repeatable
 def cancellation(request: ShopRequest, token: str) -> HttpResponse:
     """Ask whether to cancel the order; POST: do it. Again, it changes nothing."""
     found = get_object_or_404(Order, token=token)
@@ -124,7 +129,8 @@ def cancellation(request: ShopRequest, token: str) -> HttpResponse:
             return redirect("order", token)
         return render(request, "shop/order_cancellation.html", {"order": found})
     try:
-        orders.cancel(found.pk, by=CancelledBy.BUYER)
+        with place_at(*Product.objects.filter(reservations__order_line__order=found)):
+            orders.cancel(found.pk, by=CancelledBy.BUYER)
     except NotInThisState as refused:
         messages.error(request, str(refused))
     return redirect("order", token)

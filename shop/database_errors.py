@@ -1,0 +1,42 @@
+"""What an error of the database means for whoever asked: it is away, or it took too long."""
+
+from __future__ import annotations
+
+import psycopg
+from django.db import Error, InterfaceError, OperationalError, connection
+
+# PostgreSQL's codes of errors, or how they begin. PgBouncer uses 08, too.
+LOST = ("08", "57P01", "57P02", "57P03", "57P05")  # connection lost; server starts or stops
+FULL = ("53",)  # too many connections, disk or memory full
+READ_ONLY = ("25006",)  # a standby: the one to write to is another by now
+TOO_SLOW = ("55P03", "57014", "25P03", "25P04")  # a timeout: of a lock, statement, transaction
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether the error says that the database can't be reached or used at the moment.
+
+    Takes errors of Django and of psycopg.
+    """
+    if not isinstance(error, Error | psycopg.Error):
+        return False
+    code = _sqlstate(error)
+    if code is not None:
+        return code.startswith(LOST + FULL + READ_ONLY)
+    if isinstance(error, OperationalError | psycopg.OperationalError):
+        return True  # not from the server: libpq could not reach it
+    return isinstance(error, InterfaceError) and _is_disconnected()
+
+
+def is_timeout(error: BaseException | None) -> bool:
+    """Whether the database gave up waiting: for a lock, a statement or an idle transaction."""
+    code = _sqlstate(error)
+    return code is not None and code.startswith(TOO_SLOW)
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    code: str | None = getattr(error, "sqlstate", None)
+    return code or getattr(getattr(error, "__cause__", None), "sqlstate", None)
+
+
+def _is_disconnected() -> bool:
+    return connection.connection is None or bool(connection.connection.closed)

@@ -1,0 +1,161 @@
+"""A database that is away or too slow: ask once more where that is safe, else say so with a 503.
+
+A request is handled a second time only if the first time can't have changed anything, or if the
+view says that doing it twice does it once (``repeatable``).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.db import Error, connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.views.defaults import server_error as internal_server_error
+
+from shop.database_errors import is_outage, is_timeout
+from shop.waiting_rooms import ProductBusy
+
+log = logging.getLogger(__name__)
+
+SECONDS_TO_WAIT = 3.0  # for the database to come back, within a request
+SECONDS_BETWEEN_TRIES = 0.1
+RETRY_AFTER = 5  # seconds
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+READS = re.compile(r"\s*SELECT\b(?!.*\bprocrastinate_)", re.DOTALL | re.IGNORECASE)
+
+View = Callable[..., HttpResponseBase]
+
+
+def repeatable(view: View) -> View:
+    """Mark a view that may handle one request twice: what happens, happens once."""
+
+    @wraps(view)
+    def handled_again(*args: Any, **kwargs: Any) -> HttpResponseBase:
+        return view(*args, **kwargs)
+
+    handled_again.repeatable = True  # type: ignore[attr-defined]
+    return handled_again
+
+
+class OutageMiddleware:
+    """Answer 503 where the database can't be used, after a second try if that is safe.
+
+    Stands outside of all middleware that uses the database.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        # One thread stays free to answer those who don't need the database.
+        self._may_wait = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        sent = Statements()
+        with connection.execute_wrapper(sent):
+            response = self.get_response(request)
+        if not isinstance(response, Failed):
+            return response
+        if is_outage(response.error) and may_repeat(request, sent) and self._is_back():
+            log.warning("%s %s is handled again.", request.method, request.path)
+            response = self.get_response(request)
+            if not isinstance(response, Failed):
+                return response
+        return unavailable(request, response.error)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> Failed | None:
+        """Take an error of a view, or of its template, before Django makes a 500 page of it."""
+        return failed(request, error)
+
+    def _is_back(self) -> bool:
+        """Wait for the database, if not too many wait for it; tell whether it answers."""
+        if not self._may_wait.acquire(blocking=False):
+            return False
+        try:
+            return wait_for_database()
+        finally:
+            self._may_wait.release()
+
+
+class Statements:
+    """What a request has sent to the database: an execute wrapper."""
+
+    def __init__(self) -> None:
+        self.may_have_written = False
+
+    def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if not isinstance(sql, str) or not READS.match(sql):
+            self.may_have_written = True
+        return execute(sql, params, many, context)
+
+
+class Failed(HttpResponse):
+    """Stands for an error on its way to ``OutageMiddleware``; nobody else ever sees it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(status=500)  # with which no middleware saves anything
+        self.error = error
+
+
+def failed(request: HttpRequest, error: BaseException | None) -> Failed | None:
+    """The answer to ``error`` if that is for us, else None."""
+    if error is None or not (
+        is_outage(error) or is_timeout(error) or isinstance(error, ProductBusy)
+    ):
+        return None
+    words = str(error).strip().splitlines() or [type(error).__name__]
+    log.warning("%s %s: %s", request.method, request.path, words[0])
+    return Failed(error)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """``handler500``: for errors of middleware, which ``process_exception`` isn't told of."""
+    return failed(request, sys.exc_info()[1]) or internal_server_error(request)
+
+
+def may_repeat(request: HttpRequest, sent: Statements) -> bool:
+    """Whether the request may be handled again, after ``sent`` and a lost connection."""
+    if connection.in_atomic_block:  # somebody round the request has more to lose than it
+        return False
+    if request.method in SAFE_METHODS:
+        return True
+    if request.FILES:  # they have been read to their end
+        return False
+    match = request.resolver_match
+    return not sent.may_have_written or getattr(match and match.func, "repeatable", False)
+
+
+def wait_for_database(seconds: float = SECONDS_TO_WAIT) -> bool:
+    """Connect anew, and return whether the database answers within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(Error):
+            connection.close()
+            connection.ensure_connection()
+            if connection.is_usable():
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
+    """A page that says in plain words that the shop can't do it now, and when to come back."""
+    context = {
+        "product": error.product_name if isinstance(error, ProductBusy) else "",
+        "is_busy": not is_outage(error),
+        "seconds": RETRY_AFTER,
+    }
+    response = render(request, "503.html", context, status=503)
+    response["Retry-After"] = str(RETRY_AFTER)
+    response["Cache-Control"] = "no-store"
+    return response

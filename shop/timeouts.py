@@ -1,0 +1,71 @@
+"""How long the database may keep a web request waiting: for a lock, a statement, a transaction.
+
+Only processes that serve the web have these limits. The worker, commands and flash sales may
+take their time.
+
+A session's settings don't hold behind a pooler of transactions, and would reach other programs.
+There the pooler sets them, by its ``connect_query`` (see the README).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+log = logging.getLogger(__name__)
+
+# One statement for each new connection. Behind a pooler the server's process isn't the one that
+# was named when we connected: then this sets nothing.
+SET_TIMEOUTS = """
+    SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
+        set_config('idle_in_transaction_session_timeout', %s, false)
+    WHERE pg_backend_pid() = %s
+"""
+MISSING = (
+    "The connections to the database go through a pooler, and no lock_timeout is set: a row that "
+    "somebody keeps locked can stop the shop. Set the timeouts in the pooler, by connect_query."
+)
+
+
+def limit_new_connections() -> None:
+    """Set the timeouts on each connection that this process opens from now on."""
+    connection_created.connect(_set_timeouts, dispatch_uid="shop.timeouts")
+
+
+def lock_timeout_is_missing(connection: BaseDatabaseWrapper) -> bool:
+    """Whether nothing limits how long this connection waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        [(timeout,)] = cursor.fetchall()
+    return bool(timeout == "0")
+
+
+def _set_timeouts(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            SET_TIMEOUTS,
+            [
+                _milliseconds(settings.LOCK_TIMEOUT),
+                _milliseconds(settings.STATEMENT_TIMEOUT),
+                _milliseconds(settings.IDLE_TRANSACTION_TIMEOUT),
+                connection.connection.info.backend_pid,
+            ],
+        )
+        is_direct = cursor.fetchone() is not None
+    if not is_direct and lock_timeout_is_missing(connection):
+        _warn_once()
+
+
+@functools.cache
+def _warn_once() -> None:
+    log.warning(MISSING)
+
+
+def _milliseconds(time: timedelta) -> str:
+    return str(time // timedelta(milliseconds=1))

@@ -1,0 +1,108 @@
+"""How many threads of this process may wait for one product: never all of them.
+
+A row that somebody keeps locked stops those who want that product. Without a limit they would
+soon have all threads, and stop the rest of the shop. In a healthy rush nobody notices the limit:
+the threads over it wait at the door for the few milliseconds that somebody inside needs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from django.conf import settings
+
+from inventory.models import Product
+from shop.database_errors import is_timeout
+
+THREADS_FOR_OTHERS = 2
+SECONDS_WITHOUT_MOVEMENT = 2.0  # at the door, while nobody inside gets done
+
+
+class ProductBusy(Exception):
+    """Too many wait for the product already, and nobody is getting done. Nothing was changed."""
+
+    def __init__(self, product_name: str) -> None:
+        self.product_name = product_name
+        super().__init__(f"Too many wait for {product_name or 'a product'} already.")
+
+
+class Room:
+    """Those who are busy with one product."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.at_the_door = 0
+        self.done = 0
+        """How many have got done, whatever became of them."""
+        self.is_stuck = False
+        """Whether the last who had to wait, inside or at the door, waited in vain."""
+
+
+class WaitingRooms:
+    """The rooms of one process, by product."""
+
+    def __init__(self, places: int) -> None:
+        """``places`` are in each room."""
+        self.places = max(1, places)
+        self._rooms: dict[int, Room] = {}
+        self._changed = threading.Condition()  # guards all of the above
+
+    @contextmanager
+    def enter(self, product_id: int, name: str = "") -> Iterator[None]:
+        """Have a place in the product's room for as long as this lasts.
+
+        Raises ProductBusy if there is none: at once if the product is known to be stuck, else
+        when nobody inside has got done for a while. Where it is stuck, one at a time tries
+        whether it still is.
+        """
+        with self._changed:
+            room = self._rooms.setdefault(product_id, Room())
+            self._wait_for_place(room, name)
+            room.inside += 1
+        in_vain = False
+        try:
+            yield
+        except Exception as error:
+            in_vain = is_timeout(error)
+            raise
+        finally:
+            with self._changed:
+                room.inside -= 1
+                room.done += 1
+                room.is_stuck = in_vain
+                if not (room.inside or room.at_the_door or room.is_stuck):
+                    self._rooms.pop(product_id, None)
+                self._changed.notify_all()
+
+    def _wait_for_place(self, room: Room, name: str) -> None:
+        room.at_the_door += 1
+        try:
+            while not self._has_place(room):
+                done = room.done
+                if room.is_stuck:
+                    raise ProductBusy(name)
+                self._changed.wait_for(
+                    lambda: self._has_place(room) or room.is_stuck, SECONDS_WITHOUT_MOVEMENT
+                )
+                if not self._has_place(room) and room.done == done:
+                    room.is_stuck = True
+                    raise ProductBusy(name)
+        finally:
+            room.at_the_door -= 1
+
+    def _has_place(self, room: Room) -> bool:
+        return room.inside < (1 if room.is_stuck else self.places)
+
+
+_rooms = WaitingRooms(settings.WEB_THREADS - THREADS_FOR_OTHERS)
+
+
+@contextmanager
+def place_at(*products: Product) -> Iterator[None]:
+    """Have a place in the room of each of these products. Raises ProductBusy."""
+    with ExitStack() as places:
+        for product_id, name in sorted({(product.pk, product.name) for product in products}):
+            places.enter_context(_rooms.enter(product_id, name))
+        yield
