@@ -22,6 +22,7 @@ from shop.database import url_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 90
+SECONDS_TO_BE_STABLE = 15  # a program that ends sooner would only end again
 SECONDS_TO_END = 30  # gracefully; then they are killed
 
 GUNICORN_CONF = "shop.gunicorn_conf"
@@ -52,7 +53,9 @@ def run_together(
     url: str,
     answers: Callable[[], object],
 ) -> int:
-    """Run programs until one ends by itself, or we are told to; end the others gracefully.
+    """Run programs until we are told to end, or one can't be kept running; end them gracefully.
+
+    One that ends by itself is started again, unless it has only just been started.
 
     ``variables`` of the environment go before our own. The programs write into ``log`` (None:
     where we write to). ``answers`` is called once, when the shop at ``url`` can serve customers.
@@ -60,29 +63,58 @@ def run_together(
     Returns 0 if we were told to (Ctrl-C, SIGTERM), else the exit code of the first that ended.
     """
     with _told_to_end() as told:
-        programs: list[subprocess.Popen[bytes]] = []
+        running: list[_Running] = []
         try:
             for command in commands:
-                programs.append(
-                    subprocess.Popen(
-                        command,
-                        cwd=ROOT,
-                        env={**os.environ, **variables},
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,  # Ctrl-C reaches it through us, once
-                    )
-                )
+                running.append(_Running(command, variables, log))
             has_answered = False
-            while not told and all(program.poll() is None for program in programs):
+            while not told:
                 if not has_answered and is_served(url):
                     has_answered = True
                     answers()
+                for each in running:
+                    if (code := each.program.poll()) is not None and not each.start_again():
+                        return code or 1
                 time.sleep(0.1)
-            ended = [code for program in programs if (code := program.poll()) is not None]
-            return 0 if told else ended[0] or 1
+            return 0
         finally:
-            end(programs)
+            end([each.program for each in running])
+
+
+class _Running:
+    """A program that is kept running."""
+
+    def __init__(
+        self, command: Command, variables: Mapping[str, str], log: IO[bytes] | None
+    ) -> None:
+        self._command = command
+        self._variables = variables
+        self._log = log
+        self._start()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        self.program = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env={**os.environ, **self._variables},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C reaches it through us, once
+        )
+
+    def start_again(self) -> bool:
+        """Start the program again that has ended; False if it didn't last."""
+        if time.monotonic() - self._started < SECONDS_TO_BE_STABLE:
+            return False
+        print(
+            f"{' '.join(self._command[1:])} has ended with exit code {self.program.returncode}. "
+            "It is started again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._start()
+        return True
 
 
 class ServedShop:

@@ -1,4 +1,4 @@
-"""procrastinate's command, which also says so where its worker would hear nothing."""
+"""procrastinate's command. Its worker outlives the database, and says so where it hears nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
 from inventory.races.server import goes_through_pooler
+from shop.worker import work_until_told_to_end
 
 BEHIND_POOLER = (
     "The worker's connection goes through a pooler. If that pools transactions, the worker is not "
@@ -26,6 +27,7 @@ class Command(procrastinate.Command):
                 self.warn_behind_pooler()
             if not settings.DATABASE_URL:
                 tables.ensure(self.stderr.write, "shop")
+            options["func"] = work_until_told_to_end
         super().handle(*args, **options)
 
     def warn_behind_pooler(self) -> None:

@@ -1,0 +1,152 @@
+"""A real worker whose database goes away: it waits, and does what is queued afterwards."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+import pytest
+from django.db import connection
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from shop import jobs
+from shop.embedded_postgres import DATABASE, USER, EmbeddedPostgres
+from tests.command_line import ROOT, database_url, environment, psql, start
+from tests.shop.programs import ServerUser, clean_up, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECONDS_TO_A_HEARTBEAT = 11.0  # which notices the loss, if nothing else has
+PROCESSES = "SELECT max(pid) FROM pg_stat_activity"
+LISTENS = f"{PROCESSES} WHERE query ILIKE 'LISTEN%'"
+CHECKPOINTER = f"{PROCESSES} WHERE backend_type = 'checkpointer'"
+AT_0 = '{"timestamp": 0}'
+JOBS_DONE = f"""
+    SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded' AND args @> '{AT_0}'
+"""
+OURS = "datname = current_database() AND application_name = 'shop-worker'"
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    url = f"{database_url()}&application_name=shop-worker"
+    process = start("procrastinate", "worker", database=url)
+    try:
+        wait_until(lambda: backends() >= 2, "the worker listens")
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def backends() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}")
+        [(number,)] = cursor.fetchall()
+    return int(number)
+
+
+def kill_backends() -> None:
+    psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+
+
+def queue_job() -> int:
+    """Queue a job; return its primary key."""
+    jobs.queue("expire_lapsed", timestamp=0)
+    return ProcrastinateJob.objects.latest("pk").pk
+
+
+def wait_until_done(job: int) -> None:
+    done = ProcrastinateJob.objects.filter(pk=job, status="succeeded")
+    wait_until(done.exists, f"job {job} is done")
+
+
+def test_it_goes_on_after_its_connections_were_killed(worker: subprocess.Popen[str]) -> None:
+    for _ in range(3):
+        kill_backends()
+        wait_until_done(queue_job())
+        wait_until(lambda: backends() >= 2, "the worker listens again")
+        assert worker.poll() is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_it_is_told_to(worker: subprocess.Popen[str], how: int) -> None:
+    worker.send_signal(how)
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_it_ends_when_it_is_told_to_after_a_loss(worker: subprocess.Popen[str]) -> None:
+    kill_backends()
+    wait_until_done(queue_job())
+    worker.terminate()
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0, errors
+
+
+@pytest.mark.slow
+def test_it_goes_on_after_the_server_has_crashed() -> None:
+    """On a server of the test's own: a backend that is killed takes all others with it."""
+    with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:
+        Path(directory).chmod(0o755)
+        home = Path(directory).resolve() / ".postgres"
+        user = ServerUser(home).ready()
+        url = f"postgres:///{DATABASE}?host={quote(str(EmbeddedPostgres(home).socket_dir))}&user={USER}"
+        try:
+            outlives_a_crash(url)
+        finally:
+            user.kill()
+            clean_up(home)
+
+
+def outlives_a_crash(url: str) -> None:
+    run(url, "migrate", "--verbosity=0")
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "procrastinate", "worker"],
+        cwd=ROOT,
+        env=environment(url),
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            for number in range(1, 3):
+                wait_until(lambda: number_in(url, LISTENS), "the worker listens")
+                before = number_in(url, CHECKPOINTER)
+                psutil.Process(number_in(url, LISTENS)).kill()
+                wait_until(lambda: number_in(url, CHECKPOINTER) not in (0, before), "it is back")
+                run(url, "procrastinate", "defer", "shop.tasks.forget_old_refusals", AT_0)
+                wait_until(lambda: number_in(url, JOBS_DONE) == number, "the job is done")
+                time.sleep(SECONDS_TO_A_HEARTBEAT)
+                assert worker.poll() is None
+        finally:
+            worker.kill()
+
+
+def number_in(url: str, sql: str) -> int:
+    """The one value of the result; 0 also while the server can't be reached."""
+    try:
+        with psycopg.connect(url.replace("postgres:", "postgresql:")) as other:
+            row = other.execute(sql).fetchone()
+    except psycopg.OperationalError:
+        return 0
+    return int(row[0] or 0) if row else 0
+
+
+def run(url: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=environment(url),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
