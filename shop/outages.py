@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.db import Error, connection
@@ -34,7 +34,7 @@ RETRY_AFTER = 5  # seconds
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 READS = re.compile(r"\s*SELECT\b(?!.*\bprocrastinate_)", re.DOTALL | re.IGNORECASE)
 
-View = Callable[..., HttpResponseBase]
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def repeatable(view: View) -> View:
@@ -45,7 +45,7 @@ def repeatable(view: View) -> View:
         return view(*args, **kwargs)
 
     handled_again.repeatable = True  # type: ignore[attr-defined]
-    return handled_again
+    return cast(View, handled_again)
 
 
 class OutageMiddleware:
@@ -117,7 +117,7 @@ def failed(request: HttpRequest, error: BaseException | None) -> Failed | None:
     return Failed(error)
 
 
-def server_error(request: HttpRequest) -> HttpResponseBase:
+def server_error(request: HttpRequest) -> HttpResponse:
     """``handler500``: for errors of middleware, which ``process_exception`` isn't told of."""
     return failed(request, sys.exc_info()[1]) or internal_server_error(request)
 

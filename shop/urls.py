@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import path
 
-from shop import dashboard
+from shop import dashboard, outages
 from shop.views import basket, catalogue, checkout, errors, orders, outbox, pages, payments
 
 handler400 = errors.bad_request
@@ -12,7 +12,7 @@ handler403 = errors.forbidden
 handler404 = errors.not_found
 handler500 = errors.server_error
 
-handler500 = "shop.outages.server_error"
+handler500 = outages.server_error
 
 urlpatterns = [
     path("", catalogue.product_list, name="product-list"),

@@ -61,7 +61,7 @@ def kill_backends() -> None:
 def queue_job() -> int:
     """Queue a job; return its primary key."""
     jobs.queue("expire_lapsed", timestamp=0)
-    return ProcrastinateJob.objects.latest("pk").pk
+    return int(ProcrastinateJob.objects.latest("pk").pk)
 
 
 def wait_until_done(job: int) -> None:

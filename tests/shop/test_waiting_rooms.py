@@ -1,0 +1,109 @@
+"""Who wants a product that is stuck can't take all threads; a rush that moves is let in."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from django.db import OperationalError
+
+from shop import waiting_rooms
+from shop.waiting_rooms import ProductBusy, WaitingRooms
+
+ANVIL, LAMP = 1, 2
+
+
+def time_out() -> OperationalError:
+    """What a statement raises that has waited too long for a lock."""
+    error = OperationalError("canceling statement due to lock timeout")
+    error.__cause__ = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+    return error
+
+
+class Crowd:
+    """Threads that stay inside until they are let go."""
+
+    def __init__(self, rooms: WaitingRooms, product_id: int, size: int) -> None:
+        self.may_go = threading.Event()
+        self._pool = ThreadPoolExecutor(size)
+        all_inside = threading.Barrier(size + 1)
+        self._stays = [
+            self._pool.submit(self._stay, rooms, product_id, all_inside) for _ in range(size)
+        ]
+        all_inside.wait(10)
+
+    def _stay(self, rooms: WaitingRooms, product_id: int, all_inside: threading.Barrier) -> None:
+        with rooms.enter(product_id):
+            all_inside.wait(10)
+            self.may_go.wait(10)
+
+    def let_go(self) -> None:
+        self.may_go.set()
+        for each in self._stays:
+            each.result(10)
+
+
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch) -> WaitingRooms:
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 0.2)
+    return WaitingRooms(3)
+
+
+def test_one_too_many_is_refused_where_nobody_gets_done(rooms: WaitingRooms) -> None:
+    crowd = Crowd(rooms, ANVIL, 3)
+    with pytest.raises(ProductBusy, match="Anvil"), rooms.enter(ANVIL, "Anvil"):
+        pass
+    with rooms.enter(LAMP):
+        pass  # another product has a room of its own
+    crowd.let_go()
+    with rooms.enter(ANVIL):
+        pass
+
+
+def test_who_comes_after_a_refusal_is_refused_at_once(
+    rooms: WaitingRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd = Crowd(rooms, ANVIL, 3)
+    with pytest.raises(ProductBusy), rooms.enter(ANVIL):
+        pass
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 600)
+    with pytest.raises(ProductBusy), rooms.enter(ANVIL):
+        pass
+    crowd.let_go()
+
+
+def test_after_a_wait_in_vain_one_at_a_time_tries(
+    rooms: WaitingRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 600)
+    with pytest.raises(OperationalError), rooms.enter(ANVIL):
+        raise time_out()
+    with rooms.enter(ANVIL), pytest.raises(ProductBusy), rooms.enter(ANVIL):
+        pass
+    Crowd(rooms, ANVIL, 3).let_go()  # that one got done: all places are there again
+
+
+def test_a_refusal_is_no_wait_in_vain(rooms: WaitingRooms) -> None:
+    with pytest.raises(LookupError), rooms.enter(ANVIL):
+        raise LookupError
+    Crowd(rooms, ANVIL, 3).let_go()
+
+
+def test_a_rush_that_moves_is_served_whatever_its_size(rooms: WaitingRooms) -> None:
+    inside: list[int] = []
+    most = []
+
+    def buy() -> None:
+        with rooms.enter(ANVIL):
+            inside.append(1)
+            most.append(len(inside))
+            threading.Event().wait(0.02)
+            inside.pop()
+
+    with ThreadPoolExecutor(30) as buyers:
+        for each in [buyers.submit(buy) for _ in range(90)]:
+            each.result(30)
+    assert max(most) == 3
+    assert rooms._rooms == {}
