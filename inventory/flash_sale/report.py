@@ -164,7 +164,8 @@ def table(
         table.add_column("verdict")
     for row in rows:
         cells = [row.name, *(cell(row.rounds) for cell in HEADINGS.values())]
-        table.add_row(*cells, *([row.verdict] if is_wide else []))
+        is_red = any(map(is_broken, row.rounds))
+        table.add_row(*cells, *([row.verdict] if is_wide else []), style="red" if is_red else "")
         verdicts.add_row(row.name, row.verdict)
     below: list[RenderableType] = [] if is_wide else ["", verdicts]
     return Group(Text(title, style="bold"), table, *below)
