@@ -320,6 +320,14 @@ class Refund(models.Model):
         db_default="",
         help_text="What the buyer was told last by e-mail. Empty: nothing yet.",
     )
+    by_hand = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        validators=[no_nul],
+        help_text="How staff gave it back, where the provider refused. Empty: they didn’t.",
+    )
     decided_at = models.DateTimeField(db_default=Now())
     carried_out_at = models.DateTimeField(null=True, blank=True)
 

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from shop import jobs, payments, watch
+from shop.exceptions import NotInThisState
 from shop.models import Order, Payment, Refund
 from shop.payments.base import RefundRefused
 
@@ -55,6 +56,30 @@ def carry_out(refund_id: int) -> Refund:
         log.error("Refund %s was refused: %s", refund.key, error)
         return _note(refund_id, Refund.State.FAILED, str(error)[:300])
     return _note(refund_id, Refund.State.DONE)
+
+
+def note_by_hand(refund_id: int, how: str) -> Refund:
+    """Put on record that staff gave the money back by another way, and return the refund.
+
+    For what the provider refuses for good; ``how`` is for the record, such as "bank transfer of
+    1 May". Again, it changes nothing.
+
+    Raises NotInThisState unless the provider has refused it: it would give the money back, too;
+    ValidationError, Refund.DoesNotExist.
+    """
+    Refund(by_hand=how).clean_fields(exclude={"payment", "key", "amount", "reason"})
+    by_hand = Refund.objects.filter(pk=refund_id, state=Refund.State.FAILED)
+    with transaction.atomic():
+        # One conditional statement: the provider may be asked once more at this moment.
+        noted = by_hand.update(by_hand=how)
+        if noted:
+            return _note(refund_id, Refund.State.DONE)
+    refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+    if not refund.by_hand:
+        raise NotInThisState(
+            f"The provider has not refused it: it is {refund.get_state_display()}."
+        )
+    return refund
 
 
 def _note(refund_id: int, state: Refund.State, problem: str = "") -> Refund:

@@ -15,7 +15,9 @@ from unfold.decorators import action, display
 
 from inventory.admin.base import (
     REFUSALS,
+    AskForm,
     FactsAdmin,
+    LineField,
     NothingChanged,
     OffersWhatFits,
     ask,
@@ -111,6 +113,10 @@ class PaymentAdmin(FactsAdmin):
         return payment.get_state_display()
 
 
+class ByHandForm(AskForm):
+    how = LineField(label="How", help_text="Such as: bank transfer of 1 May. For the record.")
+
+
 @admin.register(Refund)
 class RefundAdmin(OffersWhatFits, FactsAdmin):
     list_display = ("key_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
@@ -120,11 +126,12 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     search_fields = ("payment__order__number",)
     search_help_text = "The order’s number, in full"
     ordering = ("-pk",)
-    actions_detail = ("carry_out",)
+    actions_detail = ("carry_out", "note_by_hand")
     fields = (
         ("order_link", "payment_link", "shown_state", "money"),
         ("reason", "note"),
         "problem",
+        "by_hand",
         ("decided_at", "carried_out_at"),
     )
     readonly_fields = ("order_link", "payment_link", "shown_state", "money")
@@ -164,6 +171,8 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
         return refund.get_state_display()
 
     def fits(self, action: str, obj: Refund) -> bool:
+        if action == "note_by_hand":
+            return obj.state == Refund.State.FAILED
         return obj.state != Refund.State.DONE
 
     def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -195,5 +204,33 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             ],
             button="Try now",
             do=do,
+            refusals=(*REFUSALS, ShopError),
+        )
+
+    @action(description="Given back by hand", permissions=["refund"], url_path="by-hand")
+    def note_by_hand(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        refund = object_or_404(self, request, object_id)
+        money = formatted(refund.amount, refund.payment.currency)
+
+        def do(data: dict[str, Any]) -> str:
+            noted = refunds.note_by_hand(refund.pk, data["how"])
+            if refund.by_hand:
+                return NothingChanged(
+                    f"It was noted before that {money} were given back by hand: {noted.by_hand}."
+                )
+            return f"{money} were given back by hand: {noted.by_hand}."
+
+        return ask(
+            self,
+            request,
+            refund,
+            title=f"Note that {money} were given back by hand",
+            will=[
+                "No money moves by this: give it back first, by bank transfer for instance.",
+                "The provider isn’t asked again, and the buyer is told by e-mail.",
+            ],
+            button="Note it",
+            do=do,
+            form_class=ByHandForm,
             refusals=(*REFUSALS, ShopError),
         )

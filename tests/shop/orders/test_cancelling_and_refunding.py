@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.exceptions import ValidationError
 from django.db.models.functions import Now
+from django.test import Client
 
 from inventory.exceptions import BuyerLimitExceeded
 from shop import orders, payments, refunds
@@ -338,6 +340,32 @@ def test_a_refund_that_the_provider_refuses_is_on_record_and_can_be_tried_again(
     assert (failed.state, failed.problem) == (Refund.State.FAILED, "The card has expired.")
     assert refunds.carry_out(refund.pk).state == Refund.State.DONE
     assert charged_at_bank(ten_sold) == Decimal("85.00")
+
+
+def test_what_the_provider_refuses_for_good_can_be_given_back_by_hand(
+    ten_sold: Order, monkeypatch: pytest.MonkeyPatch, admin_client: Client
+) -> None:
+    orders.refund(ten_sold.pk, amount=Decimal("20.00"), note="Scratched")
+    refund = Refund.objects.get()
+    with pytest.raises(NotInThisState, match="has not refused it"):
+        refunds.note_by_hand(refund.pk, "transfer")
+
+    def refuse(refund: Refund) -> None:
+        raise payments.RefundRefused("The card has expired.")
+
+    monkeypatch.setattr(payments, "refund", refuse)
+    refunds.carry_out(refund.pk)
+    with pytest.raises(ValidationError):
+        refunds.note_by_hand(refund.pk, "x" * 201)
+    page = f"/admin/shop/refund/{refund.pk}/by-hand/"
+    for _ in range(2):
+        answer = admin_client.post(page, {"how": "transfer of 1 May"}, follow=True)
+        assert "€20.00 were given back by hand: transfer of 1 May." in answer.content.decode()
+    refund.refresh_from_db()
+    assert (refund.state, refund.by_hand) == (Refund.State.DONE, "transfer of 1 May")
+    assert refunds.carry_out(refund.pk).state == Refund.State.DONE  # and nobody was asked
+    do_jobs("send_order_refunded")
+    assert "by another way than you paid" in str(mail.outbox[-1].body)
 
 
 def test_a_provider_that_is_down_leaves_the_refund_due(
