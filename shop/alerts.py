@@ -1,7 +1,7 @@
 """Telling people of alerts: an e-mail to the managers, and JSON to a webhook, once each.
 
 ``inventory.alerts`` raises those of stock, ``shop.watch`` all others; a job looks every minute for
-those that nobody was told of. Alerts of exhibits are shown in the admin, never sent.
+those that nobody was told of. Alerts of exhibits are shown with their flash sale, never sent.
 
 That no worker runs can be told by no job. There the web process that has found it tells, in a
 thread of its own: nobody who asked for a page waits for a mail server (``tell_of_worker``).

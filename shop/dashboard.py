@@ -89,7 +89,7 @@ def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
     unseen = [alert for alert in opened if alert.acknowledged_at is None]
     return {
         "label": "Stock alerts",
-        "heading": _heading(number, opened[0].unseen_of_exhibits),
+        "heading": _heading(number),
         "alerts": [
             (change_url(alert), f"{alert.product.name}: {alert.get_kind_display()}", alert.figures)
             for alert in unseen[:IN_BANNER]
@@ -99,25 +99,21 @@ def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
     }
 
 
-def _heading(number: int, of_exhibits: int) -> str:
-    words = "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
-    if of_exhibits == number:
-        return f"{words}, of exhibits only"
-    return f"{words}, {of_exhibits} of exhibits" if of_exhibits else words
+def _heading(number: int) -> str:
+    return "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
-    """The worst first: of the shop's own products, and what breaks the law; once per request."""
+    """Those of the shop's own products, and first what breaks the law; once per request.
+
+    Exhibits of flash sales are made to be broken: the sale's page tells of them.
+    """
     if not hasattr(request, "open_alerts"):
-        opened = StockAlert.objects.open().select_related("product")
-        unseen = Q(acknowledged_at=None)
+        opened = StockAlert.objects.open().filter(product__is_exhibit=False)
         request.open_alerts = list(  # type: ignore[attr-defined]
-            opened.annotate(
-                unseen_in_all=Window(Count("pk", filter=unseen)),
-                unseen_of_exhibits=Window(Count("pk", filter=unseen & Q(product__is_exhibit=True))),
-            ).order_by(
-                "product__is_exhibit", LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk"
-            )[:MOST_ALERTS]
+            opened.select_related("product")
+            .annotate(unseen_in_all=Window(Count("pk", filter=Q(acknowledged_at=None))))
+            .order_by(LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
         )
     found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
     return found
@@ -215,9 +211,8 @@ def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
 
 
 def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
-    """The law's state in a line; exhibits are made to break it, and left out."""
-    broken = [each for each in opened if each.kind in LAW and not each.product.is_exhibit]
-    exhibits = any(each.kind in LAW and each.product.is_exhibit for each in opened)
+    """The law's state in a line."""
+    broken = [each for each in opened if each.kind in LAW]
     if numbers.seconds_ago is None:
         words = "not checked yet"
     else:
@@ -228,7 +223,6 @@ def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
         "kept": not broken and numbers.seconds_ago is not None,
         "broken": broken[:SHOWN],
         "checked": words,
-        "exhibits": exhibits,
     }
 
 
@@ -325,8 +319,7 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
 
 
 def _reservations(query: str) -> str:
-    """Without the exhibits, as in the figures."""
-    return _list(Reservation, f"{query}&shelf=catalogue")
+    return _list(Reservation, query)
 
 
 def _sold_since(since: datetime) -> str:

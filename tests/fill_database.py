@@ -137,7 +137,7 @@ PAGES = {
     "reservations, held": "/admin/inventory/reservation/?status__exact=HELD",
     "reservations, released": "/admin/inventory/reservation/?status__exact=RELEASED",
     "reservations, lapse soon": "/admin/inventory/reservation/?lapse=soon",
-    "reservations, catalogue": "/admin/inventory/reservation/?status__exact=HELD&shelf=catalogue",
+    "reservations, catalogue": "/admin/inventory/reservation/?status__exact=HELD",
     "reservations, exhibits": "/admin/inventory/reservation/?shelf=exhibits",
     "reservations of a buyer": "/admin/inventory/reservation/?q=buyer-4711",
     "reservations of a SKU": "/admin/inventory/reservation/?q=SKU-4711",

@@ -13,18 +13,28 @@ from unfold.utils import parse_datetime_str
 
 
 class ShelfFilter(RadioFilter):
-    """What is of the catalogue's products, or of the exhibits of flash sales."""
+    """The shop's own, unless the exhibits of flash sales are asked for, or a thing by its name."""
 
     title = "shelf"
     parameter_name = "shelf"
+    all_option = ("", "The shop’s own")
+    is_exhibit = "product__is_exhibit"  # from the list's model
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("catalogue", "Catalogue"), ("exhibits", "Exhibits of flash sales")]
+        self.asks_by_name = bool(request.GET.get("q") or request.GET.get("product__id__exact"))
+        return [("exhibits", "Exhibits of flash sales"), ("all", "Both")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() in ("catalogue", "exhibits"):
-            return queryset.filter(product__is_exhibit=self.value() == "exhibits")
-        return queryset
+        chosen = self.value()
+        if chosen == "exhibits":
+            return queryset.filter(**{self.is_exhibit: True})
+        if chosen == "all" or self.asks_by_name:
+            return queryset
+        return queryset.filter(**{self.is_exhibit: False})
+
+
+class ProductShelfFilter(ShelfFilter):
+    is_exhibit = "is_exhibit"
 
 
 class PeriodFilter(RangeDateTimeFilter):

@@ -26,7 +26,7 @@ from inventory.admin.base import (
 )
 from inventory.flash_sale import charts, report, running
 from inventory.flash_sale.sale import InvalidParameters, Parameters
-from inventory.models import FlashSale
+from inventory.models import FlashSale, FlashSaleResult, StockAlert
 
 STATE = {
     "waiting for a worker": "warning",
@@ -129,6 +129,8 @@ class FlashSaleAdmin(FactsAdmin):
             "results": [(result, report.is_broken(result)) for result in results],
             "done": len(results),
             "percent": round(100 * len(results) / sale.turns) if sale and sale.turns else 0,
+            "alerts": self._open_alerts(request, results),
+            "alerts_url": list_url(StockAlert, "shelf=exhibits"),
             "charts": charts.of(results) if results else [],
             "how_to_read_it": report.HOW_TO_READ_IT,
             "title": f"Flash sale #{object_id}",
@@ -136,6 +138,13 @@ class FlashSaleAdmin(FactsAdmin):
         return super().change_view(
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
+
+    def _open_alerts(self, request: HttpRequest, results: list[FlashSaleResult]) -> int:
+        """How many alerts of its exhibits are open; nobody is told of them anywhere else."""
+        if not request.user.has_perm("inventory.view_stockalert"):
+            return 0
+        exhibits = {result.product_id for result in results}
+        return StockAlert.objects.open().filter(product__in=exhibits).count()
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return running.is_possible() and request.user.has_perm("inventory.run_flashsale")

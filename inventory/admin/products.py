@@ -41,6 +41,7 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
+from inventory.admin.filters import ProductShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.models import Product, Reservation, StockMovement
 from inventory.resources import ProductResource
@@ -272,22 +273,6 @@ def strategies_explained() -> SafeString:
     )
 
 
-class ShelfFilter(RadioFilter):
-    """The catalogue, unless the exhibits of flash sales are asked for."""
-
-    title = "shelf"
-    parameter_name = "shelf"
-    all_option = ("", "Catalogue")
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("exhibits", "Exhibits of flash sales"), ("all", "Both")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(is_exhibit=self.value() == "exhibits")
-
-
 class StockFilter(RadioFilter):
     title = "stock"
     parameter_name = "stock_is"
@@ -315,7 +300,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
     list_filter_submit = True
     list_display = ("name_and_sku", "price", "stock", "state", "strategy_in_use")
     list_display_links = ("name_and_sku",)
-    list_filter = (ShelfFilter, StockFilter, ("is_active", admin.BooleanFieldListFilter))
+    list_filter = (ProductShelfFilter, StockFilter, ("is_active", admin.BooleanFieldListFilter))
     search_fields = ("name", "sku")
     search_help_text = "Name or SKU"
     ordering = ("name", "pk")

@@ -61,14 +61,15 @@ class TestDashboard:
         assert "drift +2, oversold 0" in html
 
     @pytest.mark.breaks_law
-    def test_exhibits_are_left_out_and_it_says_so(
-        self, admin: Client, make_product: MakeProduct
-    ) -> None:
-        product = make_product(10, is_exhibit=True)
+    def test_exhibits_are_left_out(self, admin: Client, make_product: MakeProduct) -> None:
+        product = make_product(10, is_exhibit=True, name="Broken on purpose")
         Product.objects.filter(pk=product.pk).update(stock=12)
         html = admin.post("/admin/check-stock/", follow=True).content.decode()
+        assert StockAlert.objects.open().count() == 1
         assert "Every unit is accounted for" in html
-        assert "Exhibits of flash sales are made to break it" in html
+        assert "None: all is well." in html
+        assert "Broken on purpose" not in html
+        assert "exhibit" not in html.lower()
 
     def test_the_figures_and_the_lists_behind_them(
         self, admin: Client, make_product: MakeProduct
@@ -205,15 +206,49 @@ class TestAlerts:
         assert not StockAlert.objects.open().exists()
 
     @pytest.mark.breaks_law
-    def test_the_banner_tells_exhibits_from_the_shops_own(
-        self, admin: Client, make_product: MakeProduct
-    ) -> None:
-        Product.objects.filter(pk=make_product(1, is_exhibit=True).pk).update(units_received=2)
+    def test_exhibits_are_quiet(self, admin: Client, make_product: MakeProduct) -> None:
+        """Neither counted nor shown in the banner, wherever it is, nor in the list by itself."""
+        for _ in range(3):
+            exhibit = make_product(1, is_exhibit=True, low_stock_threshold=5)
+            Product.objects.filter(pk=exhibit.pk).update(units_received=2)
         alerts.check_all()
-        assert "1 stock alert is open, of exhibits only" in admin.get(INDEX).content.decode()
+        assert StockAlert.objects.open().count() >= 3
+        pages = [INDEX, "/admin/inventory/product/", "/admin/shop/order/", change_url(exhibit)]
+        for page in pages:
+            assert 'class="banner"' not in admin.get(page).content.decode()
         make_product(0, low_stock_threshold=1)
         alerts.check_all()
-        assert "2 stock alerts are open, 1 of exhibits" in admin.get(INDEX).content.decode()
+        for page in pages:
+            html = admin.get(page).content.decode()
+            assert "<strong>1 stock alert is open</strong>" in html
+
+    @pytest.mark.breaks_law
+    def test_the_lists_show_the_shops_own_unless_exhibits_are_asked_for(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        own = make_product(3, low_stock_threshold=9)
+        exhibit = make_product(3, is_exhibit=True, sku="SALE-1-naive")
+        Product.objects.filter(pk=exhibit.pk).update(units_received=4)
+        alerts.check_all()
+        for product in (own, exhibit):
+            reserve(product, 1, buyer="B")
+        for name in ("product", "stockalert", "reservation", "stockmovement"):
+            url = reverse(f"admin:inventory_{name}_changelist")
+
+            def shown(**query: str) -> set[str]:
+                rows = admin.get(url, query).context["cl"].result_list
+                return {getattr(row, "product", row).sku for row in rows}
+
+            assert shown() == {own.sku}
+            assert shown(shelf="exhibits") == {exhibit.sku}
+            assert shown(shelf="all") == {own.sku, exhibit.sku}
+            assert shown(q=exhibit.sku) == {exhibit.sku}
+            assert shown(q=own.sku) == {own.sku}
+            assert shown(q=exhibit.sku, shelf="exhibits") == {exhibit.sku}
+        held = (
+            f"{reverse('admin:inventory_reservation_changelist')}?product__id__exact={exhibit.pk}"
+        )
+        assert len(admin.get(held).context["cl"].result_list) == 1  # from the exhibit's own page
 
     def test_many_at_once(self, staff: Staff, make_product: MakeProduct) -> None:
         for _ in range(8):
@@ -274,8 +309,17 @@ class TestFlashSales:
         html = admin.get(response.request["PATH_INFO"]).content.decode()
         assert "sold 15 of 10: 5 buyers will be disappointed" in html
         assert 'http-equiv="refresh"' not in html
+        exhibits = StockAlert.objects.open().filter(product__is_exhibit=True)
+        alerts.check_all()
+        number = exhibits.count()
+        assert number >= 2
+        html = admin.get(response.request["PATH_INFO"]).content.decode()
+        assert f"{number} stock alerts of its exhibits are open" in html
+        [url] = re.findall(r'href="([^"]*stockalert[^"]*shelf=exhibits)"', html)
+        assert len(admin.get(url).context["cl"].result_list) == number
         html = admin.get(INDEX).content.decode()
         assert "Broken by naive." in html
+        assert 'class="banner"' not in html
 
     def test_a_sale_whose_worker_was_killed_counts_as_broken_off(self, admin: Client) -> None:
         admin.post(self.RUN, self.FORM)
