@@ -299,6 +299,7 @@ class Refund(models.Model):
         PAID_AFTER_END = "PAID_AFTER_END", "paid after the order was closed"
         CANCELLED = "CANCELLED", "order cancelled"
         RETURNED = "RETURNED", "goods returned or not sent"
+        OVERSOLD = "OVERSOLD", "more was sold than there was"
         GOODWILL = "GOODWILL", "part of the price given back"
 
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")

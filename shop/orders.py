@@ -283,6 +283,7 @@ def refund(
     seen: Decimal | None = None,
     seen_units: int | None = None,
     note: str = "",
+    reason: Refund.Reason = Refund.Reason.RETURNED,
 ) -> Order:
     """Take units of a paid order back, give money back for them, and return the order.
 
@@ -294,7 +295,8 @@ def refund(
 
     ``seen`` is the sum refunded so far that the caller saw (``Order.refunded``), ``seen_units``
     the number of units (``Order.refunded_units``). Give both wherever a request may be repeated:
-    the second one finds other numbers, and changes nothing.
+    the second one finds other numbers, and changes nothing. ``reason`` is told to the buyer; it is
+    for units, since an amount is always GOODWILL.
 
     Raises InvalidRefund, OrderChanged, NotInThisState, Order.DoesNotExist.
     """
@@ -311,7 +313,7 @@ def refund(
             _refund_money(order, _checked_amount(order, amount), Refund.Reason.GOODWILL, note)
         else:
             value = _take_units_back(order, units, restock=restock)
-            _refund_money(order, min(value, order.kept()), Refund.Reason.RETURNED, note)
+            _refund_money(order, min(value, order.kept()), reason, note)
         if order.kept() == 0 and not any(line.left for line in order.lines.all()):
             _change(order, State.REFUNDED, closed_at=Now())
     return order

@@ -359,13 +359,13 @@ def ask_for_many(
         else:
             model_admin.log_change(request, obj, done)
             said.append(done)
-    _say(request, messages.SUCCESS, said)
-    _say(request, messages.WARNING, unchanged)
-    _say(request, messages.ERROR, refused)
+    say(request, messages.SUCCESS, said)
+    say(request, messages.WARNING, unchanged)
+    say(request, messages.ERROR, refused)
     return None
 
 
-def _say(request: HttpRequest, level: int, lines: list[str]) -> None:
+def say(request: HttpRequest, level: int, lines: list[str]) -> None:
     """The first few in full: messages travel in a cookie."""
     for line in lines[:MOST_MESSAGES]:
         messages.add_message(request, level, line)

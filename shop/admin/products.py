@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -12,21 +14,33 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import action, display
+from unfold.enums import ActionVariant
 
+from inventory import monitor
 from inventory.admin.base import (
+    REFUSALS,
     AskForm,
     NothingChanged,
     YesField,
     ask,
     change_url,
     object_or_404,
+    say,
 )
 from inventory.admin.products import ProductAdmin
-from inventory.models import Product
-from shop import holders
+from inventory.models import Product, Reservation
+from shop import holders, rescue
+from shop.exceptions import ShopError
 from shop.holders import Holder, Released
+from shop.payments.base import ProviderUnavailable
 
 MOST_HOLDERS = 100  # on a page
+NOT_TAKEN_BACK: tuple[type[Exception], ...] = (
+    *REFUSALS,
+    ShopError,
+    ProviderUnavailable,
+    Reservation.DoesNotExist,
+)
 HAVE_NO_BUTTON = ("holders", "release_holders")  # a link beside the stock leads there
 
 admin.site.unregister(Product)
@@ -41,9 +55,11 @@ class ReleaseForm(AskForm):
 
 @admin.register(Product)
 class ProductWithHoldersAdmin(ProductAdmin):
-    actions_detail = (*ProductAdmin.actions_detail, "holders", "release_holders")
+    actions_detail = (*ProductAdmin.actions_detail, "holders", "release_holders", "rescue")
 
     def fits(self, action: str, obj: Product) -> bool:
+        if action == "rescue":
+            return monitor.state_of(obj.pk).oversold > 0
         return action not in HAVE_NO_BUTTON and super().fits(action, obj)
 
     @display(description="Units")
@@ -111,6 +127,61 @@ class ProductWithHoldersAdmin(ProductAdmin):
             form_class=ReleaseForm if any(each.units_in_orders for each in chosen) else AskForm,
             danger=True,
         )
+
+    def has_rescue_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perms(
+            ["inventory.change_reservation", "shop.change_order", "shop.add_refund"]
+        )
+
+    @action(
+        description="Oversold: choose whom to tell",
+        icon="emergency",
+        permissions=["rescue"],
+        url_path="rescue",
+        variant=ActionVariant.DANGER,
+    )
+    def rescue(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """List the promises that can be taken back; POST: take the ticked ones back."""
+        product = object_or_404(self, request, object_id)
+        if request.method == "POST":
+            self._take_back(request, product)
+            return HttpResponseRedirect(request.path)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Promises of {product} that can’t be kept",
+            "original": product,
+            "oversell": rescue.promised_beyond_stock(product),
+            "most": rescue.MOST,
+            "back": change_url(product),
+        }
+        return TemplateResponse(request, "admin/rescue.html", context)
+
+    def _take_back(self, request: HttpRequest, product: Product) -> None:
+        """Each by itself: what is done is said and logged, and what is refused is said, too."""
+        ticked = _ticked(request)
+        if not ticked:
+            messages.error(request, "Nothing was done: tick the promises to take back first.")
+        done, refused = [], []
+        for reservation_id, seen in ticked:
+            try:
+                done.append(rescue.take_back(reservation_id, seen=seen))
+            except NOT_TAKEN_BACK as error:
+                refused.append(f"{str(reservation_id)[:8]}: {error}")
+                continue
+            self.log_change(request, product, done[-1])
+        say(request, messages.SUCCESS, done)
+        say(request, messages.ERROR, refused)
+
+
+def _ticked(request: HttpRequest) -> list[tuple[UUID, int]]:
+    """The ticked promises of the form, each with the units that it showed; the last ones first."""
+    ticked = []
+    for value in request.POST.getlist("promise"):
+        with suppress(ValueError):
+            reservation_id, _, seen = value.partition(":")
+            ticked.append((UUID(reservation_id), int(seen)))
+    return ticked
 
 
 def said_before(holder: Holder) -> str:
