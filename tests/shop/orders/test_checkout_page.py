@@ -518,6 +518,17 @@ def test_a_corrected_e_mail_does_not_get_around_the_limit_per_customer(
     assert (order.email, order.email_key) == ("ada@example.org", "ada@example.org")
 
 
+def test_a_limit_that_was_lowered_since_keeps_nobody_from_correcting_the_street(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product(), 2)
+    form = ada.checkout_form()
+    ada.check_out(form)
+    Product.objects.update(max_per_buyer=1)
+    ada.check_out({**form, "address": "2 Side Street"})
+    assert Order.objects.get().street == "2 Side Street"
+
+
 def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_word(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
