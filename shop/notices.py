@@ -21,7 +21,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from shop import money
-from shop.basket import units, units_of_line
+from shop.basket import line_in_words, units, units_of_line
 from shop.hold_fates import Fate, HoldNow, look_up
 from shop.models import Order
 from shop.standing import Situation, Standing, as_recorded
@@ -203,10 +203,9 @@ def _to_product(now: HoldNow) -> tuple[str, str]:
 
 def _changed(buyer: str, hold_id: str) -> list[Notice]:
     for now in look_up(buyer, [UUID(hold_id)]):
-        line = units_of_line(now.hold)
-        if not line:
+        if not units_of_line(now.hold):
             return [_where(now)]
-        return [Notice("success", f"You now hold {line} × {now.hold.product.name}.")]
+        return [Notice("success", f"You now hold {line_in_words(now.hold)}.")]
     return []
 
 
@@ -265,7 +264,10 @@ def _unpayable(buyer: str, order_id: int) -> list[Notice]:
     found = _standing(order_id)
     if found is None or found.situation not in words:
         return []
-    return [Notice("error", f"Your time for this order is over: {words[found.situation]}")]
+    why = "Your time for this order is over"
+    if found.was_let_go:
+        why = "This order is no longer kept for you"
+    return [Notice("error", f"{why}: {words[found.situation]}")]
 
 
 def _unreachable(buyer: str, order_id: int) -> list[Notice]:

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Sum
 from django.db.models.functions import Now
+from django.template.defaultfilters import pluralize
 
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSale
 from inventory.locking import lock_products
@@ -267,8 +268,19 @@ def close_abandoned(order_id: int) -> Order:
     with transaction.atomic():
         order = locked(order_id)
         if order_id in abandoned():
-            _cancel(order, CancelledBy.TIME)
+            _cancel(order, CancelledBy.STAFF if was_let_go(order) else CancelledBy.TIME)
     return order
+
+
+def was_let_go(order: Order) -> bool:
+    """Whether units of the order were put back on sale while its time wasn't over.
+
+    Its buyer can't do that without cancelling it.
+    """
+    return order.lines.filter(
+        reservation__status=Reservation.Status.RELEASED,
+        reservation__decided_at__lt=F("reservation__expires_at"),
+    ).exists()
 
 
 # Refunding and shipping
@@ -324,7 +336,11 @@ def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> No
         back = money.formatted(order.refunded(), order.currency)
         raise _changed(f"{back} are refunded by now")
     if units not in (None, order.refunded_units()):
-        raise _changed(f"{order.refunded_units()} units are refunded by now")
+        raise _changed(f"{_units_are(order.refunded_units())} refunded by now")
+
+
+def _units_are(number: int) -> str:
+    return f"{number} unit{pluralize(number, ' is,s are')}"
 
 
 def _changed(by_now: str) -> OrderChanged:
@@ -392,7 +408,7 @@ def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None =
     with transaction.atomic():
         order = locked(order_id)
         if seen_units not in (None, order.returned_units()):
-            raise _changed(f"{order.returned_units()} units are back on sale by now")
+            raise _changed(f"{_units_are(order.returned_units())} back on sale by now")
         lines = {line.pk: line for line in order.lines.select_related("reservation")}
         _check_units(lines, units, {pk: line.off_sale for pk, line in lines.items()})
         lock_products(lines[pk].reservation.product_id for pk in units)

@@ -60,6 +60,10 @@ IN_SHORT = {
     Situation.GOODS_GONE: "paid too late, refunded",
     Situation.REFUNDED: "refunded",
 }
+LET_GO_IN_SHORT = {
+    Situation.GONE: "not paid, and no longer kept for you",
+    Situation.PAYING_TOO_LATE: "no longer kept for you, waiting for the bank's answer",
+}
 PAYABLE = {Situation.UNPAID, Situation.PAYING, Situation.DECLINED, Situation.LATE}
 
 
@@ -75,6 +79,8 @@ class Standing:
     refunds: list[Refund]
     provider_is_silent: bool
     """Whether we could not ask how the payment stands."""
+    was_let_go: bool = False
+    """Whether the units of an open order went back on sale before its time was over."""
 
     @property
     def can_be_paid(self) -> bool:
@@ -84,7 +90,8 @@ class Standing:
     @property
     def in_short(self) -> str:
         """The situation in a few words, for a list."""
-        return IN_SHORT[self.situation]
+        by_words = IN_SHORT | LET_GO_IN_SHORT if self.was_let_go else IN_SHORT
+        return by_words[self.situation]
 
     @property
     def refund_for_lateness(self) -> Refund | None:
@@ -149,6 +156,7 @@ def as_recorded(order: Order, *, provider_is_silent: bool = False) -> Standing:
         payments=payments,
         refunds=refunds,
         provider_is_silent=provider_is_silent,
+        was_let_go=has_lost_a_hold and orders.was_let_go(order),
     )
 
 

@@ -15,6 +15,7 @@ from unfold.decorators import action, display
 
 from inventory import reservations
 from inventory.admin.base import (
+    REFUSALS,
     NothingChanged,
     OffersWhatFits,
     OfProductAdmin,
@@ -68,6 +69,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     search_fields = ("id",)
     search_help_text = "SKU, buyer’s key or id, in full"
     ordering = ("-created_at",)
+    refusals = REFUSALS  # what ``release`` may raise
     actions = ("release_ticked",)
     actions_detail = ("release_hold",)
     fields: tuple[Any, ...] = (
@@ -132,8 +134,9 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
                 "A hold that was sold or has lapsed stays as it is.",
             ],
             button="Release",
-            do=lambda data: _release(hold),
+            do=lambda data: self.release(hold),
             danger=True,
+            refusals=self.refusals,
         )
 
     @action(description="Release the holds", permissions=["release"])
@@ -148,17 +151,18 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
             title="Release holds",
             will=["Their units go back on sale, and the buyers lose them."],
             button="Release",
-            do=_release,
+            do=self.release,
             danger=True,
+            refusals=self.refusals,
         )
 
-
-def _release(hold: Reservation) -> str:
-    released = reservations.release(hold.pk)
-    words = "is back on sale" if released.quantity == 1 else "are back on sale"
-    if released.status == Reservation.Status.EXPIRED:
-        words = "went back on sale when the hold lapsed"
-    said = f"{released.quantity} of {hold.product} {words}."
-    if hold.status == Reservation.Status.HELD:
-        return said
-    return NothingChanged(f"{said} Nothing was released this time.")
+    def release(self, hold: Reservation) -> str:
+        """Let the hold go, and say what became of it."""
+        released = reservations.release(hold.pk)
+        words = "is back on sale" if released.quantity == 1 else "are back on sale"
+        if released.status == Reservation.Status.EXPIRED:
+            words = "went back on sale when the hold lapsed"
+        said = f"{released.quantity} of {hold.product} {words}."
+        if hold.status == Reservation.Status.HELD:
+            return said
+        return NothingChanged(f"{said} Nothing was released this time.")

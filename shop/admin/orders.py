@@ -474,6 +474,8 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                     "this time."
                 )
             back = now.refunded() - was.refunded()
+            if not back:
+                return f"Order {now.number} is cancelled."
             return f"Order {now.number} is cancelled; {_money(now, back)} go back."
 
         return ask(

@@ -10,9 +10,11 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from inventory.admin.base import change_url
+from inventory.admin.base import REFUSALS, change_url
 from inventory.admin.reservations import ReservationAdmin
 from inventory.models import Reservation
+from shop.exceptions import HoldInOrder
+from shop.holds import release_hold
 
 admin.site.unregister(Reservation)
 
@@ -22,6 +24,7 @@ class ReservationWithOrderAdmin(ReservationAdmin):
     list_display = (*ReservationAdmin.list_display, "order_link")
     fields = (*ReservationAdmin.fields, "order_link")
     readonly_fields = (*ReservationAdmin.readonly_fields, "order_link")
+    refusals = (*REFUSALS, HoldInOrder)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
         return super().get_queryset(request).select_related("order_line__order")
@@ -32,3 +35,19 @@ class ReservationWithOrderAdmin(ReservationAdmin):
             return None
         order = reservation.order_line.order
         return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)
+
+    def fits(self, action: str, obj: Any) -> bool:
+        return super().fits(action, obj) and not hasattr(obj, "order_line")
+
+    def release(self, hold: Reservation) -> str:
+        """An order keeps its holds: without them it would be an order of nothing."""
+        try:
+            release_hold(hold.buyer, hold.pk)
+        except HoldInOrder as error:
+            if error.order.is_open:
+                raise HoldInOrder(
+                    f"It is in order {error.order.number}, which waits for its payment. Cancel "
+                    "the order: that puts its units back on sale, and its buyer is told.",
+                    order=error.order,
+                ) from error
+        return super().release(hold)

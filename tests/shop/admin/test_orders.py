@@ -299,13 +299,18 @@ def test_searching_for_nonsense(admin: Client, name: str, term: str) -> None:
     assert response.status_code == 200
 
 
+def test_cancelling_what_was_never_paid_speaks_of_no_money(admin: Client, lamp: Product) -> None:
+    order = place((lamp, 1))
+    answer = admin.post(page(order, "cancel"), {"confirmed": "yes"}, follow=True)
+    assert words(answer) == [f"Order {order.number} is cancelled."]
+
+
 # Reservations
 
 
 def test_a_hold_is_released_once(admin: Client, lamp: Product) -> None:
     """Scenario 14, by staff."""
-    place((lamp, 3))
-    hold = Reservation.objects.get()
+    hold = reserve(lamp, 3, buyer="A")
     url = reverse("admin:inventory_reservation_release_hold", args=[hold.pk])
     back = "3 of Lamp are back on sale."
     for said in (back, f"{back} Nothing was released this time."):
@@ -332,6 +337,33 @@ def test_a_hold_that_has_lapsed_is_not_logged_as_released(admin: Client, lamp: P
     url = reverse("admin:inventory_reservation_changelist")
     assert "when the hold lapsed" in words(admin.post(url, ticked, follow=True))[0]
     assert not LogEntry.objects.exists()
+
+
+def test_a_hold_in_an_open_order_stays_there_and_staff_are_told_what_to_do(
+    admin: Client, lamp: Product
+) -> None:
+    order = place((lamp, 3))
+    in_order = order.lines.get().reservation
+    in_basket = reserve(lamp, 2, buyer="B")
+    url = reverse("admin:inventory_reservation_release_hold", args=[in_order.pk])
+    answer = admin.post(url, {"confirmed": "yes"})
+    assert f"It is in order {order.number}, which waits for its payment." in (
+        answer.content.decode()
+    )
+    assert url not in admin.get(change_url(in_order)).content.decode()
+    answer = admin.post(
+        reverse("admin:inventory_reservation_changelist"),
+        {
+            "_selected_action": [str(in_order.pk), str(in_basket.pk)],
+            "action": "release_ticked",
+            "confirmed": "yes",
+        },
+        follow=True,
+    )
+    done, refused = words(answer)
+    assert done == "2 of Lamp are back on sale."
+    assert order.number in refused
+    assert stock_of(lamp) == 17
 
 
 # Rights

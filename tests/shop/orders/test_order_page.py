@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings, settings
+from django.core import mail
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -141,6 +142,30 @@ def test_at_the_bank_while_the_units_were_taken_back(
     assert heading(page) == "Your time is over"
     assert "or all of your money back, without asking" in page
     assert not offers_to_pay(page)
+
+
+@pytest.mark.parametrize("is_at_bank", [True, False])
+def test_what_was_put_back_on_sale_before_its_time_is_not_called_over_in_time(
+    ada: Shopper, make_product: MakeProduct, is_at_bank: bool
+) -> None:
+    """No page of ours does so to an order; code of somebody's own may."""
+    product = make_product(2)
+    order, bank = ada.order(product)
+    if not is_at_bank:
+        ada.choose(bank, Choice.DECLINE)
+        ada.look(order)
+    reservations.release(order.lines.get().reservation_id)
+    page = ada.look(order)
+    assert (heading(page), offers_to_pay(page)) == ("No longer kept for you", False)
+    answer = text_of(ada.client.post(f"{page_of(order)}payment/", follow=True))
+    assert "This order is no longer kept for you: " in answer
+    for shown in (page, answer, ada.get("/orders/"), ada.get("/basket/")):
+        assert "time is over" not in shown
+        assert "not paid in its time" not in shown
+    if not is_at_bank:
+        orders.close_abandoned(order.pk)
+        do_jobs("send_order_cancelled")
+        assert "We have cancelled your order." in mail.outbox[-1].body
 
 
 def hold_as_long_as_is_allowed(order: Order, *, seconds_left: int = 0) -> None:
