@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
+from django.template.defaultfilters import pluralize
 
 from inventory import reservations
 from inventory.exceptions import (
@@ -192,6 +193,16 @@ def units_of_line(hold: Reservation) -> int:
     return sum(_line_of(hold).values())
 
 
+def line_in_words(hold: Reservation) -> str:
+    """The line that the hold is of, such as ``2 × Lamp``; the price too, if there are others."""
+    line, in_all = units_of_line(hold), units(hold.buyer, hold.product)
+    words = f"{line} × {hold.product.name}"
+    if line == in_all:
+        return words
+    price = money.formatted(hold.unit_price, settings.SHOP_CURRENCY)
+    return f"{words} at {price} ({in_all} in all)"
+
+
 def find(buyer: str, hold_id: UUID) -> Reservation:
     """One of the buyer's reservations. Raises Reservation.DoesNotExist, also for another's."""
     return Reservation.objects.of_buyer(buyer).select_related("product").get(pk=hold_id)
@@ -244,12 +255,15 @@ def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
     most, units = settings.MOST_UNITS_PER_BUYER, sum(opened)
     if units + sum(wanted) > most:
         if units:
-            raise Refused(f"A basket can hold {most} units at a time, and yours has {units}.")
-        raise Refused(f"A basket can hold {most} units at a time.")
-    if len(opened) + len(wanted) > settings.MOST_HOLDS_PER_BUYER:
+            raise Refused(
+                f"A basket can hold {most} unit{pluralize(most)} at a time, and yours has {units}."
+            )
+        raise Refused(f"A basket can hold {most} unit{pluralize(most)} at a time.")
+    most = settings.MOST_HOLDS_PER_BUYER
+    if len(opened) + len(wanted) > most:
         raise Refused(
-            f"Your basket is full: it can hold {settings.MOST_HOLDS_PER_BUYER} reservations at a "
-            "time. Check out, or remove one."
+            f"Your basket is full: it can hold {most} reservation{pluralize(most)} at a time. "
+            "Check out, or remove one."
         )
 
 
@@ -316,7 +330,7 @@ def _what_changed(hold: Reservation, line: dict[UUID, int], shown: Collection[UU
     if gone and not line:
         return " ".join(map(str, gone))
     words = " ".join(map(str, gone)) or _changed(hold.product)
-    return f"{words} You hold {sum(line.values())} × {hold.product.name} now."
+    return f"{words} You hold {line_in_words(hold)} now."
 
 
 def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:

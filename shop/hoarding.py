@@ -25,6 +25,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
+from django.template.defaultfilters import pluralize
 
 from inventory import reservations
 from inventory.models import Product, Reservation
@@ -174,11 +175,14 @@ def _alone(statements: str) -> str:
 
 def _too_many(alive: int, most: int) -> str:
     if not alive:
-        return f"At most {most} units can be reserved from one internet connection at a time."
+        return (
+            f"At most {most} unit{pluralize(most)} can be reserved from one internet connection at "
+            "a time."
+        )
     return (
-        f"{alive} units are reserved from your internet connection already, and at most {most} "
-        "can be at a time. Other people may share it with you. Buy or remove some, or try again "
-        "in a few minutes."
+        f"{alive} unit{pluralize(alive, ' is,s are')} reserved from your internet connection "
+        f"already, and at most {most} can be at a time. Other people may share it with you. Buy or "
+        "remove some, or try again in a few minutes."
     )
 
 

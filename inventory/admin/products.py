@@ -13,6 +13,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import IntegrityError
 from django.db.models import F, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -490,7 +491,8 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
             will = ["Received = available + held + sold: there is nothing to repair."]
         elif right < 0:
             will.append(
-                f"{-right} units are promised that don’t exist: it stays oversold until units are "
+                f"{-right} unit{pluralize(-right, ' is,s are')} promised that "
+                f"{pluralize(-right, 'doesn’t,don’t')} exist: it stays oversold until units are "
                 "received or orders cancelled."
             )
 

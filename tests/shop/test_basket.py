@@ -11,6 +11,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.db.models.functions import Now
 from django.test import Client
 from django.utils.html import escape
@@ -609,6 +610,36 @@ def test_another_price_is_another_line_and_so_is_another_product(
         "1 × €12.00 = €12.00",
         "1 × €12.00 = €12.00",
     ]
+
+
+def test_words_about_a_line_say_of_which_price_if_there_are_two(
+    client: Client, reserve: Reserve, two_holds: list[Reservation]
+) -> None:
+    Product.objects.filter(pk=two_holds[0].product_id).update(price=Decimal("12.00"))
+    reserve(two_holds[0].product, 1)
+    line, _ = lines(client)
+    answer = client.post(line["action"], {**line["form"], "quantity": 4}, follow=True)
+    assert said(unescape(answer.content.decode())) == [
+        "You now hold 4 × Lamp at €10.00 (5 in all)."
+    ]
+    refused = client.post(line["action"], {**line["form"], "quantity": 3})
+    assert "You hold 4 × Lamp at €10.00 (5 in all) now." in unescape(error(refused))
+
+
+def test_limits_of_one_are_said_in_the_singular(
+    make_product: MakeProduct, reserve: Reserve, settings: LazySettings
+) -> None:
+    product = make_product()
+    settings.MOST_UNITS_PER_ADDRESS = 1
+    assert "At most 1 unit can be" in error(reserve(product, 2))
+    settings.MOST_UNITS_PER_BUYER = 1
+    assert error(reserve(product, 2)) == "A basket can hold 1 unit at a time."
+    reserve(product, 1)
+    assert error(reserve(product, 1)).endswith("1 unit at a time, and yours has 1.")
+    settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 9, 1
+    assert "it can hold 1 reservation at a time" in error(reserve(product, 1))
+    settings.MOST_HOLDS_PER_BUYER = 9
+    assert error(reserve(product, 1)).startswith("1 unit is reserved from your internet")
 
 
 @pytest.mark.parametrize(

@@ -407,7 +407,7 @@ def test_units_refunded_without_restocking_go_on_sale_later(admin: Client, lamp:
     response = admin.post(page(order, "restock"), sent, follow=True)
     assert words(response) == [f"1 unit of order {order.number} is on sale again."]
     again = admin.post(page(order, "restock"), sent)  # the form of before, from another tab
-    assert "1 units are back on sale by now" in again.content.decode()
+    assert "1 unit is back on sale by now" in again.content.decode()
     assert stock_of(lamp) == 19
     assert "Put units back on sale" in admin.get(page(order)).content.decode()
 
