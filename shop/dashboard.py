@@ -161,6 +161,8 @@ class Numbers:
 
     available: int
     held: int
+    lapsed: int
+    """Held by the books, and free for anybody who wants them."""
     sold_today: int
     lapsing: int
     pending: int
@@ -242,8 +244,10 @@ def _numbers(midnight: datetime) -> Numbers:
             SELECT
                 (SELECT coalesce(sum(stock), 0) FROM inventory_product WHERE NOT is_exhibit),
                 coalesce(sum(units) FILTER (WHERE status = 'HELD'), 0),
+                coalesce(sum(units) FILTER (WHERE status = 'HELD'
+                    AND expires_at <= statement_timestamp()), 0),
                 coalesce(sum(units) FILTER (WHERE status = 'SOLD'), 0),
-                count(*) FILTER (WHERE status = 'HELD'
+                count(*) FILTER (WHERE status = 'HELD' AND expires_at > statement_timestamp()
                     AND expires_at <= statement_timestamp() + %(soon)s::interval),
                 (SELECT count(*) FROM shop_order WHERE state = 'PENDING'),
                 (SELECT count(*) FROM shop_order WHERE state = 'PAID'),
@@ -283,7 +287,14 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
         (product, Figure("Units available", f"{numbers.available:,}", _list(Product))),
         (
             reservation,
-            Figure("Units held", f"{numbers.held:,}", _reservations("status__exact=HELD")),
+            Figure(
+                "Units held",
+                f"{numbers.held:,}",
+                _reservations("status__exact=HELD"),
+                f"{numbers.lapsed:,} of them lapsed, and free for anybody"
+                if numbers.lapsed
+                else "",
+            ),
         ),
         (
             reservation,

@@ -41,7 +41,8 @@ class LapseFilter(RadioFilter):
         self, request: HttpRequest, queryset: QuerySet[Reservation]
     ) -> QuerySet[Reservation]:
         if self.value() == "soon":
-            return queryset.filter(status="HELD", expires_at__lte=Now() + timedelta(minutes=5))
+            soon = Now() + timedelta(minutes=5)
+            return queryset.filter(status="HELD", expires_at__gt=Now(), expires_at__lte=soon)
         if self.value() == "over":
             return queryset.filter(status="HELD", expires_at__lte=Now())
         return queryset

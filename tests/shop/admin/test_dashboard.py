@@ -80,7 +80,7 @@ class TestDashboard:
         confirm(reserve(exhibit, 1, buyer="A").pk)
         place((lamp, 2))
         confirm(reserve(lamp, 3, buyer="B").pk)
-        lapse(reserve(lamp, 1, buyer="C"))
+        reserve(lamp, 1, buyer="C", hold_for=timedelta(minutes=1))
         response = admin.get(INDEX)
         assert figures(response) == {
             "Units available": "14",
@@ -97,6 +97,18 @@ class TestDashboard:
             if figure.label in lengths:
                 assert len(behind.context["cl"].result_list) == lengths[figure.label]
         assert "14 left, wanted 50" in response.content.decode()
+
+    def test_what_has_lapsed_is_told_apart_and_lapses_no_more(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        """While no worker runs, lapsed holds are held by the books for long."""
+        lamp = make_product(9)
+        lapse(reserve(lamp, 2, buyer="A"))
+        reserve(lamp, 1, buyer="B")
+        response = admin.get(INDEX)
+        assert figures(response)["Units held"] == "3"
+        assert figures(response)["Holds that lapse soon"] == "0"
+        assert "2 of them lapsed, free for anybody" in response.content.decode()
 
     def test_what_is_to_be_sent_is_counted_and_listed_oldest_first(
         self, admin: Client, make_product: MakeProduct
