@@ -332,6 +332,9 @@ def ask_for_many(
     ``do`` gets an object and returns what it did, None if it has said so itself.
     """
     rows = list(queryset)
+    if not rows:
+        messages.warning(request, "Nothing was done: what you have ticked isn’t there any more.")
+        return None
     if "confirmed" not in request.POST:
         context = {
             **model_admin.admin_site.each_context(request),

@@ -199,7 +199,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             if name == PICTURE or name not in self.cleaned_data:
                 continue
             was, is_now = self._shown(name), getattr(now, name)
-            if was != is_now:
+            if is_now not in (was, self.cleaned_data[name]):  # it may be this form, sent again
                 self.add_error(
                     name,
                     f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "

@@ -79,6 +79,16 @@ class TestSavingTheForm:
         product.refresh_from_db()
         assert product.price == Decimal("12.00")
 
+    def test_sent_twice_it_is_no_conflict_with_itself(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(1, price=Decimal("10.00"))
+        form = {**opened(admin, product), "price": "11.00", "name": "Better"}
+        for _ in range(2):
+            assert admin.post(page(product), form).status_code == 302
+        product.refresh_from_db()
+        assert (product.price, product.name) == (Decimal("11.00"), "Better")
+
     def test_stock_can_not_be_typed(self, admin: Client, make_product: MakeProduct) -> None:
         product = make_product(3)
         form = opened(admin, product)

@@ -135,6 +135,16 @@ def test_rows_that_were_ticked_before(
     assert "already" in words
 
 
+def test_products_that_were_deleted_before(admin: Client, make_product: MakeProduct) -> None:
+    product = make_product(0)
+    form = {"action": "delete_or_refuse", "_selected_action": product.pk, "confirmed": "yes"}
+    url = reverse("admin:inventory_product_changelist")
+    assert send(admin, url, form)[0] == messages.SUCCESS
+    level, words = send(admin, url, form)
+    assert level == messages.WARNING
+    assert "isn’t there any more" in words
+
+
 def test_holds_that_were_ticked_before(admin: Client, make_product: MakeProduct) -> None:
     hold = reserve(make_product(1), 1, buyer="B")
     form = {"action": "release_ticked", "_selected_action": str(hold.pk), "confirmed": "yes"}
