@@ -174,6 +174,34 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
     assert lamp.strategy == "naive"
 
 
+def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
+    """On paper there is neither menu nor alert, and a slip has no buttons."""
+    page = log_in()
+    lamp = make_product(3, name="Lamp", low_stock_threshold=5)
+    order = place((lamp, 1))
+    at_bank(order, APPROVE)
+    orders.settle(order.pk)
+    tasks.check_law(0)
+    page.goto(f"/admin/shop/order/{order.pk}/change/")
+    banner = page.get_by_role("complementary", name="Stock alerts")
+    menu, steps = page.locator("#nav-sidebar"), page.get_by_role("link", name="Refund all")
+    for part in (banner, menu, steps):
+        expect(part).to_be_visible()
+    page.emulate_media(media="print")
+    for part in (banner, menu, steps):
+        expect(part).to_be_hidden()
+    expect(page.get_by_text("1 Main Street")).to_be_visible()
+    page.emulate_media(media="screen")
+    page.get_by_role("link", name="Packing slip").click()
+    page.evaluate("window.print = () => { document.title = 'printed' }")
+    press(page, "Print")
+    expect(page).to_have_title("printed")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+    expect(page.get_by_text(order.number, exact=True).first).to_be_visible()
+    forget_jobs()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     log_in: LogIn, make_product: MakeProduct, scheme: str, width: int
@@ -193,9 +221,12 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         f"inventory/flashsale/{sale.pk}/change/",
         "inventory/flashsale/run/",
         f"shop/order/{order.pk}/refund-units/",
+        f"shop/order/{order.pk}/packing-slip/",
+        f"inventory/product/{lamp.pk}/history/",
     ]
     unfolds = [
         "inventory/product/",
+        "inventory/product/add/",
         f"inventory/product/{lamp.pk}/change/",
         "inventory/stockalert/",
         f"inventory/stockalert/{alert.pk}/change/",
