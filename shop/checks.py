@@ -10,9 +10,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from shop import limits, payments
-
-THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
+from shop import limits, payments, timeouts
+from shop.links import THIS_MACHINE
 
 
 @register(Tags.database)
@@ -102,3 +101,28 @@ def hosts_are_named(**kwargs: Any) -> list[CheckMessage]:
     else:
         return []
     return [Error(problem, hint="ALLOWED_HOSTS=shop.example.org", id="shop.E004")]
+
+
+@register(Tags.security, deploy=True)
+def base_url_is_set(**kwargs: Any) -> list[CheckMessage]:
+    if settings.BASE_URL:
+        return []
+    return [
+        Error(
+            "BASE_URL is not set: links in the shop's e-mails would be guessed from a request.",
+            hint="BASE_URL=https://shop.example.org",
+            id="shop.E010",
+        )
+    ]
+
+
+@register(Tags.database)
+def locks_are_waited_for_briefly(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Warn of a pooler that doesn't set what the shop can't set through it."""
+    return [
+        Warning(timeouts.MISSING, hint=timeouts.HOW_TO_SET, id="shop.W011")
+        for alias in databases or ()
+        if timeouts.pooler_lacks_them(connections[alias])
+    ]

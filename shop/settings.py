@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import address, admin_look, database, limits, money, secret_key
+from shop import address, admin_look, database, limits, links, money, secret_key
 from shop.environment import Environment, time_zone, whole_number, whole_number_or_off
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -18,6 +18,8 @@ env = Environment(BASE_DIR / ".env")
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+# What links in e-mails begin with (shop/links.py).
+BASE_URL = env("BASE_URL", cast=links.base_url, default="")
 
 # HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
 HTTPS = env.bool("HTTPS", default=False)

@@ -29,8 +29,9 @@ SET_TIMEOUTS = """
 """
 MISSING = (
     "The connections to the database go through a pooler, and no lock_timeout is set: a row that "
-    "somebody keeps locked can stop the shop. Set the timeouts in the pooler, by connect_query."
+    "somebody keeps locked can stop the shop."
 )
+HOW_TO_SET = "Give the pooler a connect_query that sets them, as in the README."
 
 
 def limit_new_connections() -> None:
@@ -38,12 +39,15 @@ def limit_new_connections() -> None:
     connection_created.connect(_set_timeouts, dispatch_uid="shop.timeouts")
 
 
-def lock_timeout_is_missing(connection: BaseDatabaseWrapper) -> bool:
-    """Whether nothing limits how long this connection waits for a lock."""
+def pooler_lacks_them(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a pooler is in between, and nothing limits how long we wait for a lock."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('lock_timeout')")
-        [(timeout,)] = cursor.fetchall()
-    return bool(timeout == "0")
+        cursor.execute(
+            "SELECT pg_backend_pid() != %s AND current_setting('lock_timeout') = '0'",
+            [connection.connection.info.backend_pid],
+        )
+        [(lacks,)] = cursor.fetchall()
+    return bool(lacks)
 
 
 def _set_timeouts(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
@@ -58,13 +62,13 @@ def _set_timeouts(connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
             ],
         )
         is_direct = cursor.fetchone() is not None
-    if not is_direct and lock_timeout_is_missing(connection):
+    if not is_direct and pooler_lacks_them(connection):
         _warn_once()
 
 
 @functools.cache
 def _warn_once() -> None:
-    log.warning(MISSING)
+    log.warning("%s %s", MISSING, HOW_TO_SET)
 
 
 def _milliseconds(time: timedelta) -> str:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 from inventory.exceptions import ReservationEnded
 from shop import basket as baskets
 from shop import checkout as rules
-from shop import notices, standing
+from shop import links, notices, standing
 from shop.buyer import ShopRequest
 from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopError
 from shop.forms import CheckoutForm, uuids
@@ -151,7 +151,7 @@ def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:
     """Lead to where the order is paid; or to its page, which says why that can't be."""
     page = reverse("order", args=[order.token])
     try:
-        return redirect(rules.start_payment(order.pk, return_url=request.build_absolute_uri(page)))
+        return redirect(rules.start_payment(order.pk, return_url=links.absolute(request, page)))
     except NotInThisState:
         pass  # paid or closed by now, as its page says
     except ReservationEnded:

@@ -15,6 +15,7 @@ from shop.payments.demo import DemoBank
 
 LIVE: dict[str, Any] = {
     "ALLOWED_HOSTS": ["shop.example.org"],
+    "BASE_URL": "https://shop.example.org",
     "DATABASE_URL": "postgres://shop@db.example.org/shop",
     "PAYMENT_PROVIDER": "tests.shop.test_checks.RealBank",
     "INVENTORY_STRATEGY": "single_statement",
@@ -56,6 +57,7 @@ def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
         ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
         ({"ALLOWED_HOSTS": ["localhost", "127.0.0.1", "[::1]"]}, "names only this machine"),
         ({"ALLOWED_HOSTS": []}, "ALLOWED_HOSTS"),
+        ({"BASE_URL": ""}, "BASE_URL is not set"),
         ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has *"),
         ({"SECURE_PROXY_SSL_HEADER": FORWARDED, "PROXIES": 0}, "PROXIES is 0"),
     ],

@@ -22,6 +22,7 @@ PRODUCTION = {
     "SECRET_KEY": "$oh=w3lk2jq9v!4mz8r7x0c5n1b6t(y#u@i&p_f-d*s)g+h^a%",
     "HTTPS": "true",
     "ALLOWED_HOSTS": "shop.example.org, www.shop.example.org",
+    "BASE_URL": "https://shop.example.org/",
     "HSTS_SECONDS": "31536000",
     "CACHE_URL": "dbcache://shop_cache",
     "DEMO": "true",  # test_checks has a shop with a real payment provider

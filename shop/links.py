@@ -1,0 +1,42 @@
+"""Addresses of the shop in full, as e-mails and payment providers need them.
+
+They come from the setting BASE_URL, never from the port that a request claims to have been sent
+to: a request may claim any, and the link in the e-mail would lead there.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.http.request import split_domain_port
+
+THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
+
+
+def base_url(value: str) -> str:
+    """A ``cast`` of settings: where the shop is, without a path."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("it must be an address such as https://shop.example.org.")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("it must end after the host, as in https://shop.example.org.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def absolute(request: HttpRequest, path: str) -> str:
+    """The shop's address of ``path`` in full.
+
+    Without BASE_URL it is made of the name that the request came by, which is one of
+    ALLOWED_HOSTS, and, on this machine, of the port that the web server listens on.
+    """
+    return (settings.BASE_URL or _guessed(request)) + path
+
+
+def _guessed(request: HttpRequest) -> str:
+    name, _ = split_domain_port(request.get_host())
+    port = str(request.META.get("SERVER_PORT", ""))
+    usual = {"http": "80", "https": "443"}[request.scheme or "http"]
+    has_port = name in THIS_MACHINE and port.isdecimal() and port != usual
+    return f"{request.scheme}://{name}:{port}" if has_port else f"{request.scheme}://{name}"
