@@ -27,8 +27,10 @@ SERVER_CONNECTIONS = 4
 
 
 @contextmanager
-def pgbouncer() -> Iterator[str]:
+def pgbouncer(connect_query: str | None = None) -> Iterator[str]:
     """The DATABASE_URL that leads to the test's database through PgBouncer, for as long as that.
+
+    ``connect_query``: instead of the README's.
 
     It has fewer connections to the server than any test has buyers. Without the program the test
     is skipped; with REQUIRE_PGBOUNCER=1 it fails.
@@ -44,7 +46,7 @@ def pgbouncer() -> Iterator[str]:
     port = free_port()
     settings = directory / "pgbouncer.ini"
     with settings.open("w") as file:
-        _configuration(port).write(file)
+        _configuration(port, connect_query).write(file)
     if user is not None:
         for path in (directory, settings):
             os.chown(path, *user)
@@ -64,7 +66,7 @@ def pgbouncer() -> Iterator[str]:
         shutil.rmtree(directory)
 
 
-def _configuration(port: int) -> ConfigParser:
+def _configuration(port: int, connect_query: str | None) -> ConfigParser:
     """What the README says, save for where things are and who comes in."""
     found = re.search(r"```ini\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
     assert found is not None
@@ -72,9 +74,12 @@ def _configuration(port: int) -> ConfigParser:
     configuration.read_string(found[1])
     names = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password"}
     server: dict[str, Any] = connection.settings_dict
-    configuration["databases"] = {
-        "*": " ".join(f"{name}='{server[key]}'" for key, name in names.items() if server[key])
-    }
+    if connect_query is None:
+        timeouts = re.search(r"connect_query='.*?'", configuration["databases"]["shop"])
+        assert timeouts is not None
+        connect_query = timeouts[0]
+    where = [f"{name}='{server[key]}'" for key, name in names.items() if server[key]]
+    configuration["databases"] = {"*": " ".join([*where, connect_query])}
     configuration["pgbouncer"].update(
         {
             "listen_addr": "127.0.0.1",

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory import monitor, strategies
+from inventory.models import Product
 from shop.models import Order
 from shop.serving import ServedShop
 from tests.command_line import start
@@ -127,3 +128,29 @@ def finish(program: subprocess.Popen[str]) -> tuple[str, str]:
         return program.communicate(timeout=SECONDS)
     finally:
         program.kill()
+
+
+def test_who_waits_for_a_locked_row_is_told_in_time(
+    through: str, make_product: MakeProduct
+) -> None:
+    """The pooler sets the timeouts, which the shop can't set through it."""
+    product = make_product(1)
+    shop = ServedShop({"DATABASE_URL": through})
+    try:
+        shop.start_web()
+        shopper = Shopper(shop.url, 1)
+        with transaction.atomic():
+            Product.objects.select_for_update().get(pk=product.pk)
+            page = shopper.reserve(product.slug)
+        assert page.status == 503
+        assert shopper.reserve(product.slug).status == 200
+    finally:
+        shop.stop()
+
+
+def test_a_pooler_that_sets_no_timeouts_is_named(through: str) -> None:
+    assert "no issues" in "".join(finish(start("check", "--database=default", database=through)))
+    with pgbouncer(connect_query="") as without:
+        said = "".join(finish(start("check", "--database=default", database=without)))
+    assert "no lock_timeout is set" in said
+    assert "connect_query" in said
