@@ -291,9 +291,7 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
                 "Units held",
                 f"{numbers.held:,}",
                 _reservations("status__exact=HELD"),
-                f"{numbers.lapsed:,} of them lapsed, and free for anybody"
-                if numbers.lapsed
-                else "",
+                f"{numbers.lapsed:,} of them lapsed, free for anybody" if numbers.lapsed else "",
             ),
         ),
         (
