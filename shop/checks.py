@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
@@ -50,6 +50,38 @@ def customers_have_addresses(**kwargs: Any) -> list[CheckMessage]:
             id="shop.W002",
         )
     ]
+
+
+@register(Tags.security, deploy=True)
+def people_are_told(**kwargs: Any) -> list[CheckMessage]:
+    """Whether e-mails leave this machine, reach the merchant, and say who sent them."""
+    found: list[CheckMessage] = []
+    if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
+        found.append(
+            Warning(
+                "E-mails are printed, not sent: buyers and managers get none.",
+                hint="EMAIL_URL=smtp+tls://user:password@host:587",
+                id="shop.W003",
+            )
+        )
+    if not settings.MANAGERS:
+        found.append(
+            Info(
+                "MANAGERS is empty: nobody gets an e-mail when an order comes in, a refund is "
+                "refused or stock is wrong.",
+                hint="MANAGERS=me@shop.example.org",
+                id="shop.I001",
+            )
+        )
+    if not settings.SHOP_ADDRESS and not settings.DEMO:
+        found.append(
+            Info(
+                "SHOP_ADDRESS is empty: e-mails to buyers don't say whom they come from.",
+                hint="SHOP_ADDRESS=Name,Street,Postcode and town",
+                id="shop.I002",
+            )
+        )
+    return found
 
 
 @register

@@ -39,6 +39,7 @@ MAIL_TASKS = {
 }
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
 SHOWN_NUMBERS = 5
+FAILED_OFTEN = 5  # times, which takes some six minutes
 
 
 @dataclass(frozen=True)
@@ -206,37 +207,43 @@ def _unsettled_payments() -> Iterator[Trouble]:
 
 
 def _failed_jobs() -> Iterator[Trouble]:
-    """Jobs that were given up, one trouble for each task.
+    """Jobs that fail again and again, or were given up; one trouble for each task.
 
-    Left out are those that are queued again and again, and what such a job does, too.
+    A mail server that is down must not be noticed only when its e-mails are given up, a day later.
+    Left out are the jobs that are queued every minute, and what those do, too.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT job.task_name, count(*),
+            SELECT job.task_name, count(*), count(*) FILTER (WHERE job.status = 'failed'),
                 (array_agg(o.number ORDER BY job.id DESC) FILTER (WHERE o.id IS NOT NULL))[1:%s]
             FROM procrastinate_jobs AS job
             LEFT JOIN shop_refund AS refund ON refund.id = (job.args ->> 'refund_id')::bigint
             LEFT JOIN shop_payment AS payment ON payment.id = refund.payment_id
             LEFT JOIN shop_order AS o
                 ON o.id = coalesce((job.args ->> 'order_id')::bigint, payment.order_id)
-            WHERE job.status = 'failed' AND job.queueing_lock IS NULL
-                AND job.task_name <> ALL(%s)
+            WHERE (job.status = 'failed' OR job.status = 'todo' AND job.attempts >= %s)
+                AND job.queueing_lock IS NULL AND job.task_name <> ALL(%s)
             GROUP BY job.task_name ORDER BY job.task_name
             """,
-            [SHOWN_NUMBERS, DONE_EVERY_MINUTE_TOO],
+            [SHOWN_NUMBERS, FAILED_OFTEN, DONE_EVERY_MINUTE_TOO],
         )
         rows = cursor.fetchall()
-    return (_given_up(*row) for row in rows)
+    return (_failing(*row) for row in rows)
 
 
-def _given_up(task_name: str, number: int, order_numbers: list[str] | None) -> Trouble:
+def _failing(
+    task_name: str, number: int, given_up: int, order_numbers: list[str] | None
+) -> Trouble:
     name = task_name.rpartition(".")[2]
     is_mail = name in MAIL_TASKS
     what = "e-mail" if is_mail else "background job"
-    whats = f"1 {what}" if number == 1 else f"{number} {what}s"
-    words = f"{whats} of the kind {name} failed, after a day of trying."
+    words = f"{number} {what}{'' if number == 1 else 's'} of the kind {name} failed."
     if order_numbers:
         words += f" Orders: {', '.join(order_numbers)}{' …' if number > SHOWN_NUMBERS else ''}."
-    words += " Mend the cause (the worker's log has it), then try again."
+    words += " Mend the cause: the worker's log has it."
+    if given_up:
+        words += f" {given_up} of them will not be tried again unless you ask for it."
+    else:
+        words += " The worker goes on trying for about a day."
     return Trouble(Kind.MAIL_FAILED if is_mail else Kind.JOB_FAILED, task_name, words)

@@ -77,7 +77,7 @@ def test_the_check_raises_and_tells(make_product: MakeProduct, webhook: Any) -> 
     assert do_jobs() == ["mail_alerts", "post_alert", "post_alert"]
     [letter] = mail.outbox
     assert letter.to == ["boss@example.org"]
-    assert "2 stock alerts" in letter.subject
+    assert letter.subject == "[Stockwell] 2 stock alerts"
     assert "Lamp (LAMP): stock below zero" in letter.body
     assert "available -2" in letter.body
     assert [(alert["kind"], alert["drift"]) for alert in webhook.posted] == [

@@ -60,6 +60,10 @@ def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
         ({"BASE_URL": ""}, "BASE_URL is not set"),
         ({"ALLOWED_HOSTS": ["*"]}, "ALLOWED_HOSTS has *"),
         ({"SECURE_PROXY_SSL_HEADER": FORWARDED, "PROXIES": 0}, "PROXIES is 0"),
+        (
+            {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"},
+            "E-mails are printed, not sent",
+        ),
     ],
 )
 def test_what_must_not_go_live_is_named(
@@ -68,6 +72,17 @@ def test_what_must_not_go_live_is_named(
     with pytest.raises(SystemCheckError) as refused:
         check(settings, **changes)
     assert message in str(refused.value)
+
+
+def test_a_shop_that_tells_its_merchant_nothing_hears_of_it(
+    settings: LazySettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(settings, MANAGERS=[], SHOP_ADDRESS=[])
+    said = capsys.readouterr().err
+    assert "MANAGERS is empty" in said
+    assert "SHOP_ADDRESS is empty" in said
+    check(settings, MANAGERS=[("", "boss@example.org")], SHOP_ADDRESS=["1 Main Street"])
+    assert "empty" not in capsys.readouterr().err
 
 
 def test_a_shop_to_be_tried_out_may_have_the_demo_bank(settings: LazySettings) -> None:

@@ -198,6 +198,20 @@ def test_e_mails_that_could_not_be_sent_are_told_and_tried_again(paid: Order) ->
     assert [each.to for each in mail.outbox] == [[paid.email]] * 2
 
 
+def test_e_mails_that_fail_again_and_again_are_told_before_they_are_given_up(paid: Order) -> None:
+    a_job("send_order_paid", "todo", order_id=paid.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = 4")
+    look()
+    assert opened() == []
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = 5")
+    assert_told("1 e-mail of the kind send_order_paid failed.")
+    do_jobs("send_order_paid")
+    look()
+    assert opened() == []
+
+
 def test_the_e_mail_about_a_refund_that_could_not_be_sent_names_its_order(paid: Order) -> None:
     orders.refund(paid.pk)
     a_job("send_order_refunded", "failed", refund_id=Refund.objects.get().pk)

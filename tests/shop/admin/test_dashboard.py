@@ -438,6 +438,7 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
         "shop_payment",
         "shop_refund",
         "shop_refusal",
+        "shop_shopalert",
         "admin_logentry",
     ):
         with django_assert_max_num_queries(5) as seen:  # type: ignore[operator]
@@ -454,6 +455,7 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
         ("inventory_product", "switch_off_ticked"),
         ("inventory_product", "delete_or_refuse"),
         ("inventory_stockalert", "acknowledge_ticked"),
+        ("shop_shopalert", "acknowledge_ticked"),
         ("inventory_reservation", "release_ticked"),
         ("auth_user", "delete_selected"),
         ("auth_group", "delete_selected"),
