@@ -525,6 +525,9 @@ class FlashSale(models.Model):
     )
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True, blank=True)
+    idempotency_key = models.CharField(max_length=100, null=True, blank=True, unique=True)
+
+    is_repeated = False  # true of what a request gets that was made before
 
     class Meta:
         ordering = ["-started_at", "-pk"]

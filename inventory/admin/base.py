@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
+from uuid import uuid4
 
 from django import forms
 from django.contrib import messages
@@ -227,6 +228,16 @@ def clock(instant: datetime) -> str:
 
 class AskForm(forms.Form):
     """What is asked before something is done; without fields, only whether to do it."""
+
+
+def new_key() -> str:
+    return str(uuid4())
+
+
+class OnceForm(AskForm):
+    """Sent twice, by a double click or from an old page, it is done once."""
+
+    key = forms.CharField(initial=new_key, max_length=100, widget=forms.HiddenInput())
 
 
 class UnitsField(forms.IntegerField):

@@ -16,11 +16,12 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from inventory import strategies
 from inventory.admin.base import (
-    AskForm,
     FactsAdmin,
+    OnceForm,
     UnitsField,
     YesField,
     change_url,
+    clock,
     list_url,
     who,
 )
@@ -40,7 +41,7 @@ MOST_PAYMENT_MS = 1000
 MOST_ROUNDS = 5
 
 
-class RunForm(AskForm):
+class RunForm(OnceForm):
     strategies = forms.MultipleChoiceField(widget=UnfoldAdminCheckboxSelectMultipleWidget())
     stock = UnitsField(
         label="Units on sale", max_value=MOST_UNITS, initial=10, help_text=f"At most {MOST_UNITS}."
@@ -162,12 +163,15 @@ class FlashSaleAdmin(FactsAdmin):
         form = RunForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                sale = running.queue(form.parameters(), started_by=who(request))
+                sale = running.queue(
+                    form.parameters(),
+                    started_by=who(request),
+                    idempotency_key=form.cleaned_data["key"],
+                )
             except InvalidParameters as error:
                 form.add_error(None, str(error))
             else:
-                self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")
-                messages.success(request, "The sale is held as soon as a worker is free.")
+                self._say_what_was_queued(request, sale)
                 return HttpResponseRedirect(change_url(sale))
         context = {
             **self.admin_site.each_context(request),
@@ -184,3 +188,14 @@ class FlashSaleAdmin(FactsAdmin):
             "back": list_url(FlashSale),
         }
         return TemplateResponse(request, "admin/inventory/ask.html", context)
+
+    def _say_what_was_queued(self, request: HttpRequest, sale: FlashSale) -> None:
+        if sale.is_repeated:
+            messages.warning(
+                request,
+                f"This form was sent before, and started this sale at {clock(sale.started_at)}. No "
+                "other one was queued this time; for another one, open the form again.",
+            )
+            return
+        self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")
+        messages.success(request, "The sale is held as soon as a worker is free.")

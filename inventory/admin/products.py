@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain, count
 from typing import Any, ClassVar
-from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
@@ -32,6 +31,7 @@ from inventory.admin.base import (
     LineField,
     NothingChanged,
     OffersWhatFits,
+    OnceForm,
     OneOfField,
     UnitsField,
     ask,
@@ -53,16 +53,6 @@ NO_FIELDS_OF_IT = ("initial_stock", "confirm_unsafe")
 NOT_COMPARED = (PICTURE, *NO_FIELDS_OF_IT)  # with what the form showed
 ENTRIES = 50  # of the stock history on a page
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
-
-
-def new_key() -> str:
-    return str(uuid4())
-
-
-class OnceForm(AskForm):
-    """Sent twice, by a double click or from an old page, it is done once."""
-
-    key = forms.CharField(initial=new_key, max_length=100, widget=forms.HiddenInput())
 
 
 class ReceiveForm(OnceForm):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
 from inventory.flash_sale.sale import Parameters, plan
@@ -24,13 +24,28 @@ def is_possible() -> bool:
     return bool(getattr(settings, "INVENTORY_QUEUE_FLASH_SALE", ""))
 
 
-def queue(parameters: Parameters, *, started_by: AbstractBaseUser | None = None) -> FlashSale:
+def queue(
+    parameters: Parameters,
+    *,
+    started_by: AbstractBaseUser | None = None,
+    idempotency_key: str | None = None,
+) -> FlashSale:
     """Put the sale on record and queue it, in one transaction; return it.
+
+    Again with the same ``idempotency_key``, it queues nothing and returns the first sale
+    (``is_repeated``).
 
     Raises InvalidParameters.
     """
     queue_sale = import_string(settings.INVENTORY_QUEUE_FLASH_SALE)
-    with transaction.atomic():
-        sale = plan(parameters, started_by=started_by)
-        queue_sale(sale.pk)
+    try:
+        with transaction.atomic():
+            sale = plan(parameters, started_by=started_by, idempotency_key=idempotency_key)
+            queue_sale(sale.pk)
+    except IntegrityError:
+        earlier = FlashSale.objects.filter(idempotency_key=idempotency_key).first()
+        if idempotency_key is None or earlier is None:
+            raise
+        earlier.is_repeated = True
+        return earlier
     return sale

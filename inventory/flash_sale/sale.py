@@ -132,7 +132,12 @@ def run(
     return sale
 
 
-def plan(parameters: Parameters, *, started_by: AbstractBaseUser | None = None) -> FlashSale:
+def plan(
+    parameters: Parameters,
+    *,
+    started_by: AbstractBaseUser | None = None,
+    idempotency_key: str | None = None,
+) -> FlashSale:
     """Put the sale on record, to be held by whoever calls ``hold``, and return it.
 
     Raises InvalidParameters if the server has too few connections for it.
@@ -151,6 +156,7 @@ def plan(parameters: Parameters, *, started_by: AbstractBaseUser | None = None) 
         rounds=parameters.rounds,
         backstop=parameters.backstop,
         started_by_id=started_by.pk if started_by else None,
+        idempotency_key=idempotency_key,
     )
 
 

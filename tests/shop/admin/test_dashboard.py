@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
@@ -22,7 +24,7 @@ from inventory.models import FlashSale, Product, Reservation, StockAlert, StockC
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks
 from shop.models import Order, Refusal
-from tests.concurrency import lapse
+from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
 from tests.shop.orders.steps import place, queued
@@ -299,6 +301,7 @@ class TestAlerts:
 @pytest.mark.breaks_law
 class TestFlashSales:
     FORM = {
+        "key": "a form of its own",
         "strategies": ["naive", "single_statement"],
         "stock": "10",
         "buyers": "15",
@@ -332,6 +335,19 @@ class TestFlashSales:
         html = admin.get(INDEX).content.decode()
         assert "Broken by naive." in html
         assert 'class="banner"' not in html
+
+    def test_a_form_that_is_sent_again_queues_one_sale(self, admin: Client) -> None:
+        """Twice at once, and then from an old page."""
+        clients = [Client(), Client()]
+        for client in clients:
+            client.cookies = admin.cookies
+        at_once([partial(client.post, self.RUN, self.FORM) for client in clients])
+        *_, said = admin.post(self.RUN, self.FORM, follow=True).context["messages"]
+        assert said.level == messages.WARNING
+        assert "This form was sent before" in str(said)
+        assert FlashSale.objects.count() == len(queued("run_flash_sale")) == 1
+        admin.post(self.RUN, {**self.FORM, "key": "another"})
+        assert FlashSale.objects.count() == 2
 
     def test_a_sale_whose_worker_was_killed_counts_as_broken_off(self, admin: Client) -> None:
         admin.post(self.RUN, self.FORM)
