@@ -19,14 +19,13 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     from inventory.races.scratch import scratch_database
+    from tests.browser.conftest import ARGS
     from tests.pictures import drawing
 
     with scratch_database():
         race, sale = drawing.run_race(), drawing.run_sale()
         with drawing.served_shop() as address, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=drawing.chromium(), args=drawing.ARGS
-            )
+            browser = playwright.chromium.launch(executable_path=drawing.chromium(), args=ARGS)
             for look in drawing.LOOKS:
                 shop = drawing.of_shop(browser, address, look)
                 lanes = drawing.of_race(browser, race, look)

@@ -22,6 +22,7 @@ from inventory.strategy_races import StrategyRace
 from inventory.strategy_races import race as explore
 from shop import catalogue
 from shop.serving import ServedShop
+from tests.browser.conftest import CHROMIUM
 
 Look = Literal["light", "dark"]
 LOOKS: tuple[Look, ...] = ("light", "dark")
@@ -31,8 +32,6 @@ STRATEGIES = ("naive", "unguarded_decrement", "mutex", "select_for_update", "com
 COLUMNS = 80
 SHOP_SIZE, RACE_SIZE = (1000, 640), (820, 700)  # of the windows, in pixels
 COLOURS = 128  # of a picture in PNG
-ARGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 # Background, foreground, and the eight colours of a terminal.
 THEMES = {
@@ -143,10 +142,10 @@ def of_race(browser: Browser, race: StrategyRace, look: Look) -> bytes:
 
 def chromium() -> str:
     """The path of the browser. Raises FileNotFoundError."""
-    for name in BROWSERS:
+    for name in CHROMIUM:
         if program := shutil.which(name):
             return program
-    raise FileNotFoundError(f"No Chromium is installed: none of {', '.join(BROWSERS)}.")
+    raise FileNotFoundError(f"No Chromium is installed: none of {', '.join(CHROMIUM)}.")
 
 
 @contextmanager
