@@ -406,6 +406,20 @@ def test_what_is_over_is_reserved_again_in_one_click_and_then_ordered(
     assert Order.objects.get().total == Decimal("29.00")
 
 
+def test_what_is_reserved_again_is_not_told_of_as_over_while_no_worker_runs(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    product = make_product(5, name="Lamp")
+    ada.reserve(product, 2)
+    form = ada.checkout_form()
+    lapse(Reservation.objects.get())
+    page = text_of(ada.client.post("/checkout/", {**form, "again": "1"}))
+    assert "2 × Lamp reserved for you" in page
+    assert "Lamp is over" not in page
+    assert "Lamp is over" not in ada.get("/basket/")
+    assert stock_of(product) == 3
+
+
 def test_what_others_have_taken_is_not_offered_and_only_the_rest_comes_back(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
