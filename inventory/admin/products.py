@@ -119,7 +119,8 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         help_texts: ClassVar[dict[str, str]] = {
             "slug": "The end of it, in small letters and hyphens. Empty: made from the name.",
             "low_stock_threshold": "You are told when fewer units than this are available. "
-            "0: never.",
+            "0: never. Baskets that come and go tell it once a day at most, until units are "
+            "received.",
             "strategy": "How stock is taken. The default is right for every product of a shop.",
         }
         labels: ClassVar[dict[str, str]] = {"slug": "Address of its page"}

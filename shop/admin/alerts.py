@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
@@ -17,13 +18,14 @@ from inventory.admin.base import NothingChanged, ask, change_url, object_or_404
 from shop import jobs
 from shop.models import Order, ShopAlert
 
+IN_SHORT = 50  # characters: two lines on a phone
 Kind = ShopAlert.Kind
 KIND = dict.fromkeys([label for _, label in Kind.choices], "danger")
 
 
 @admin.register(ShopAlert)
 class ShopAlertAdmin(AlertAdmin):
-    list_display = ("shown_kind", "order_link", "text", "raised_at", "state")
+    list_display = ("shown_kind", "order_link", "in_short", "raised_at", "state")
     list_display_links = ("shown_kind", "raised_at")
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
     search_fields = ("order__number",)
@@ -55,6 +57,10 @@ class ShopAlertAdmin(AlertAdmin):
     @display(description="Alert", label=KIND)
     def shown_kind(self, alert: ShopAlert) -> str:
         return alert.get_kind_display()
+
+    @display(description="In short")
+    def in_short(self, alert: ShopAlert) -> str:
+        return Truncator(alert.text).chars(IN_SHORT)
 
     @display(description="Order")
     def order_link(self, alert: ShopAlert) -> str | None:

@@ -12,10 +12,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, expect
 
+from inventory import reservations
 from inventory.flash_sale.sale import Parameters, run
 from inventory.models import FlashSale, Product, StockAlert
-from shop import orders, tasks
-from shop.models import Order
+from shop import orders, tasks, watch
+from shop.models import Order, ShopAlert
 from tests.browser.conftest import NewPage
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import APPROVE, at_bank, forget_jobs, now, place, stock_of
@@ -203,6 +204,7 @@ def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.breaks_law
 def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     log_in: LogIn, make_product: MakeProduct, scheme: str, width: int
 ) -> None:
@@ -210,8 +212,16 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     lamp = make_product(3, name="Lamp", low_stock_threshold=5)
     order = place((lamp, 1))
     sale = run(Parameters(strategies=["single_statement"], stock=1, buyers=2))
+    mug = make_product(3, name="Mug", backstop=False)
+    for units in (1, 2):  # a basket and an order of units that get lost then
+        reservations.reserve(mug, units, buyer=f"B{units}")
+    Product.objects.filter(pk=mug.pk).update(stock=-2, units_received=1)
+    trouble = watch.Trouble(
+        ShopAlert.Kind.REFUND_REFUSED, "refund 1", "It was refused. " * 9, order.pk
+    )
+    watch.note(trouble)
     tasks.check_law(0)
-    alert = StockAlert.objects.get()
+    alert = StockAlert.objects.get(product=lamp)
     ours = [
         "",
         f"inventory/product/{lamp.pk}/receive/",
@@ -224,7 +234,10 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         f"shop/order/{order.pk}/packing-slip/",
         f"inventory/product/{lamp.pk}/history/",
     ]
+    ours.append(f"inventory/product/{mug.pk}/rescue/")
     unfolds = [
+        "shop/shopalert/",
+        f"shop/shopalert/{ShopAlert.objects.get().pk}/change/",
         "inventory/product/",
         "inventory/product/add/",
         f"inventory/product/{lamp.pk}/change/",
