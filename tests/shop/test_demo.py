@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from django.contrib.auth.models import User
 from inventory import monitor
 from inventory.models import FlashSale, Product
 from shop import serving, staff
+from shop.management.commands import demo as demo_command
 from tests import command_line
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,6 +117,19 @@ def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float 
         except urllib.error.URLError:
             time.sleep(0.2)
     raise AssertionError("the shop isn't served")
+
+
+def test_e_mails_that_would_be_printed_are_kept_and_those_to_be_sent_are_sent(
+    settings: Any,
+) -> None:
+    for printed_or_kept in (
+        "django.core.mail.backends.console.EmailBackend",
+        "shop.outbox.EmailBackend",
+    ):
+        settings.EMAIL_BACKEND = printed_or_kept
+        assert demo_command.variables() == {"DEMO": "true", "EMAIL_URL": "outbox://"}
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    assert demo_command.variables() == {"DEMO": "true"}
 
 
 def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:

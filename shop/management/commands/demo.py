@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
@@ -22,7 +23,6 @@ USAGE_ERROR = 2
 LOG = "demo-{port}.log"  # in the checkout
 ON_THE_TERMINAL = "-"
 LINES_OF_LOG = 20  # that are repeated when the shop ends by itself
-DEMO = {"DEMO": "true"}
 
 
 class Command(FoldingCommand):
@@ -99,14 +99,17 @@ class Command(FoldingCommand):
         shop = f"http://localhost:{port}"
         code = serving.run_together(
             [serving.web_server(f"127.0.0.1:{port}"), serving.worker()],
-            variables=DEMO,
+            variables=variables(),
             log=log,
             url=f"http://127.0.0.1:{port}",
             answers=lambda: self.say(
                 ("The shop", f"{shop}/"),
                 ("The admin", f"{shop}/admin/"),
                 *about_staff(staff_made),
-                ("E-mails", f"{shop}/demo/outbox/"),
+                (
+                    "E-mails",
+                    f"{shop}/demo/outbox/" if keeps_emails() else "sent, as EMAIL_URL says",
+                ),
                 *([("Log", shown(log.name))] if log else []),
                 MORE_SALES,
                 ("To end", "Ctrl-C"),
@@ -134,6 +137,19 @@ def opened(log: str | None, port: int) -> Iterator[IO[bytes] | None]:
         raise CommandError(f"log: {error}", returncode=USAGE_ERROR) from error
     with file:
         yield file
+
+
+def variables() -> dict[str, str]:
+    """Of the environment of a demo; printed e-mails would only fill its log."""
+    return {"DEMO": "true", **({"EMAIL_URL": "outbox://"} if keeps_emails() else {})}
+
+
+def keeps_emails() -> bool:
+    """Whether e-mails stay on this machine: EMAIL_URL names nobody who sends them."""
+    return settings.EMAIL_BACKEND in (
+        "django.core.mail.backends.console.EmailBackend",
+        "shop.outbox.EmailBackend",
+    )
 
 
 def about_staff(made: tuple[str, str] | None) -> list[tuple[str, str]]:
