@@ -1,0 +1,134 @@
+"""gunicorn's threaded worker, which gives a thread only to a request that is all there.
+
+gunicorn reads a request in the thread that handles it. A sender who is slow, or stops in the
+middle, would have that thread for as long as he likes, and a few dozen of them all threads. Here
+the main loop, which waits for all connections, collects what comes in, and closes those that take
+too long.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import partial
+from selectors import EVENT_READ
+from typing import Any
+
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+SECONDS_TO_SEND = 10.0  # a request, as far as it is collected
+SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff uploads
+MOST_HEAD = 64 * 1024  # bytes; gunicorn refuses larger ones
+MOST_BODY = 64 * 1024  # bytes that are collected; a thread reads a larger body itself
+AT_ONCE = 64 * 1024  # bytes
+
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
+EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
+    """Collects each request in the main loop before a thread gets it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.collecting: dict[TConn, Collected] = {}
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Collect what a connection sends that is new, or was kept alive for another request."""
+        if self.cfg.is_ssl:  # only the thread can decrypt it
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        begun = conn.parser.unreader.take_buffered() if conn.parser else b""
+        self.collecting[conn] = Collected(begun)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.collect, conn))
+        self.collect(conn, conn.sock)
+
+    def collect(self, conn: TConn, client: Any) -> None:
+        """Take what has come; give the request to a thread once nothing is missing."""
+        collected = self.collecting[conn]
+        try:
+            has_left = not collected.is_enough() and not collected.receive(client)
+        except BlockingIOError:
+            return
+        except OSError:
+            has_left = True
+        if has_left:
+            self.forget(conn)
+        elif collected.is_enough():
+            self.hand_over(conn, bytes(collected.data))
+
+    def hand_over(self, conn: TConn, data: bytes) -> None:
+        self.stop_collecting(conn)
+        conn.data_ready = True
+        conn.init()
+        conn.parser.unreader = Rest(conn.sock)
+        conn.parser.unreader.unread(data)
+        super().enqueue_req(conn)
+
+    def stop_collecting(self, conn: TConn) -> None:
+        del self.collecting[conn]
+        self.poller.unregister(conn.sock)
+
+    def forget(self, conn: TConn) -> None:
+        """Close a connection whose request didn't come to its end."""
+        self.stop_collecting(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def murder_pending(self) -> None:
+        """Close what takes too long. gunicorn's loop calls this at least once a second."""
+        super().murder_pending()
+        begun_before = time.monotonic() - SECONDS_TO_SEND
+        for conn, collected in list(self.collecting.items()):
+            is_idle = not self.alive and not collected.data
+            if collected.begun < begun_before or is_idle:
+                self.forget(conn)
+
+
+class Collected:
+    """What has come of a request."""
+
+    def __init__(self, data: bytes) -> None:
+        self.begun = time.monotonic()
+        self.data = bytearray(data)
+
+    def receive(self, client: Any) -> bool:
+        """Take what is there; False if the sender has left. Raises BlockingIOError, OSError."""
+        received = client.recv(AT_ONCE)
+        self.data += received
+        return bool(received)
+
+    def is_enough(self) -> bool:
+        """Whether a thread has nothing to wait for, or may read the rest by itself."""
+        end = self.data.find(b"\r\n\r\n")
+        if end < 0:
+            return len(self.data) > MOST_HEAD or b"\n\n" in self.data  # gunicorn refuses these
+        head = self.data[: end + 4]
+        length = LENGTH.search(head)
+        if length is None or EXPECT.search(head):  # who expects to be asked sends nothing before
+            return True
+        body = int(length[1])
+        return body > MOST_BODY or len(self.data) >= len(head) + body
+
+
+class Rest(SocketUnreader):  # type: ignore[misc]
+    """Reads in a thread what wasn't collected, up to a deadline; never half of it."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self.deadline = time.monotonic() + SECONDS_TO_SEND_REST
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        """The next piece. Raises TimeoutError, or ConnectionResetError if the sender has left."""
+        before = self.sock.gettimeout()
+        left = max(0.001, self.deadline - time.monotonic())
+        self.sock.settimeout(left if before is None else min(left, before))
+        try:
+            piece: bytes = super().chunk(size_hint)
+        finally:
+            self.sock.settimeout(before)
+        if not piece:
+            raise ConnectionResetError("The sender has left in the middle of the request.")
+        return piece

@@ -1,0 +1,111 @@
+"""Senders who stop in the middle, or send drop by drop: nobody notices, and they are closed."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from shop.serving import ServedShop
+from shop.web_worker import Rest
+from tests.conftest import MakeProduct
+from tests.http.conftest import Served
+from tests.http.shopper import Shopper
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY = 50  # more than the threads of two web workers
+MOST_SECONDS = 30
+HEADS = {
+    "head": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ",
+    "body": b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\na=",
+    "nothing": b"",
+}
+
+
+@pytest.fixture
+def web(transactional_db: None) -> Iterator[ServedShop]:
+    shop = Served({"WEB_CONCURRENCY": "2", "WEB_THREADS": "8"})
+    try:
+        shop.start_web()
+        yield shop
+    finally:
+        shop.stop()
+
+
+def drip(connections: list[socket.socket], over: threading.Event) -> None:
+    while not over.wait(0.5):
+        for each in connections:
+            with contextlib.suppress(OSError):
+                each.send(b"a")
+
+
+@pytest.mark.parametrize("sent", HEADS)
+def test_half_sent_requests_stop_nobody_and_are_closed(web: ServedShop, sent: str) -> None:
+    over = threading.Event()
+    with contextlib.ExitStack() as stack:
+        address = (web.host, web.port)
+        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(MANY)]
+        for each in slow:
+            each.sendall(HEADS[sent])
+        dripping = threading.Thread(target=drip, args=(slow if sent != "nothing" else [], over))
+        dripping.start()
+        try:
+            for _ in range(10):
+                urllib.request.urlopen(f"{web.url}/healthz", timeout=MOST_SECONDS).close()
+            for each in slow:
+                each.settimeout(MOST_SECONDS)
+                with contextlib.suppress(ConnectionResetError):
+                    assert each.recv(1) == b""
+        finally:
+            over.set()
+            dripping.join()
+
+
+def test_a_request_may_come_in_pieces_and_one_after_the_other(web: ServedShop) -> None:
+    with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
+        for _ in range(3):
+            for piece in (b"GET /hea", b"lthz HTTP/1.1\r\nHost: local", b"host\r\n\r", b"\n"):
+                sender.sendall(piece)
+            answer = http.client.HTTPResponse(sender)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+        sender.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2)
+        received = b""
+        while received.count(b"ok\n") < 2:
+            received += sender.recv(65536)
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_has_come(web: ServedShop) -> None:
+    head = b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+    with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
+        sender.sendall(head + b"a")
+        answer = http.client.HTTPResponse(sender)
+        answer.begin()
+        assert answer.status == 413
+
+
+def test_what_a_thread_reads_itself_has_a_deadline_and_an_end() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        rest = Rest(ours)
+        theirs.sendall(b"abc")
+        assert rest.read(3) == b"abc"
+        rest.deadline = 0
+        with pytest.raises(TimeoutError):
+            rest.read(1)
+        rest = Rest(ours)
+        theirs.sendall(b"d")
+        theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionResetError):
+            rest.read(2)
+
+
+def test_the_shop_sells_as_ever(web: ServedShop, make_product: MakeProduct) -> None:
+    product = make_product(1)
+    assert "Thank you" in Shopper(web.url, 1).buy(product.slug).html
