@@ -257,15 +257,20 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         ),
         # Of orders
         (
+            r"This form was sent before, and counts once\. It has made order (\S+), with nothing "
+            r"but what that order's page shows\.",
+            lambda number: facts.order(number),
+        ),
+        (
             r"Order (\S+) stays as it was placed\.",
             lambda number: facts.order(number).town != "Elsewhere",
         ),
         (
-            r"Order (\S+) was placed before\. It has your corrections now\.",
+            r"Order (\S+) has your corrections now\.",
             lambda number: facts.order(number).town == "Elsewhere",
         ),
         (
-            r"Order (\S+) was placed before, and is ([a-z ]+) by now\. Your corrections came too "
+            r"Order (\S+) is ([a-z ]+) by now\. Your corrections came too "
             r"late: it keeps the name, the e-mail and the address that it was placed with\.",
             lambda number, state: (
                 facts.order(number).get_state_display() == state
