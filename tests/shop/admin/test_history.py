@@ -17,7 +17,7 @@ from django.urls import reverse
 from inventory import alerts
 from inventory.models import FlashSale
 from shop import orders
-from shop.models import Refusal
+from shop.models import Refusal, ShopAlert
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import APPROVE, at_bank, place
 
@@ -32,6 +32,7 @@ def one_of_each(make_product: MakeProduct) -> None:
     orders.settle(order.pk)
     orders.refund(order.pk)
     Refusal.objects.create(product=lamp, quantity=1)
+    ShopAlert.objects.create(kind=ShopAlert.Kind.WORKER_GONE, subject="x", text="None runs.")
     FlashSale.objects.create(
         stock=1, buyers=1, quantity_min=1, quantity_max=1, processes=1, threads=1, payment_ms=0
     )
