@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 log = logging.getLogger(__name__)
+
+SECONDS_TO_CONNECT = "5"
 
 # One statement for each new connection. Behind a pooler the server's process isn't the one that
 # was named when we connected: then this sets nothing.
@@ -35,7 +38,11 @@ HOW_TO_SET = "Give the pooler a connect_query that sets them, as in the README."
 
 
 def limit_new_connections() -> None:
-    """Set the timeouts on each connection that this process opens from now on."""
+    """Set the timeouts on each connection that this process opens from now on.
+
+    Connecting has one, too: a server that doesn't answer at all would keep a thread for minutes.
+    """
+    os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)  # libpq's own variable
     connection_created.connect(_set_timeouts, dispatch_uid="shop.timeouts")
 
 
