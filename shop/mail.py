@@ -107,11 +107,18 @@ def send_order_to_managers(order_id: int) -> None:
 
 
 def _about(order: Order) -> dict[str, Any]:
-    last = Payment.objects.filter(order=order).last()
     return {
         "order": order,
         "lines": order.grouped_lines(),
-        "order_url": last.return_url if last else "",
+        "order_url": _address(order),
         "shop_name": settings.SHOP_NAME,
         "shop_address": settings.SHOP_ADDRESS,
     }
+
+
+def _address(order: Order) -> str:
+    """The order's page; without BASE_URL only a payment knows where it is. Empty: nobody does."""
+    if settings.BASE_URL:
+        return settings.BASE_URL + reverse("order", args=[order.token])
+    last = Payment.objects.filter(order=order).last()
+    return last.return_url if last else ""

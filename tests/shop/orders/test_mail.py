@@ -262,3 +262,13 @@ def test_the_merchant_is_not_told_to_send_what_is_closed_by_now(
 
 def test_without_managers_no_job_is_queued_for_them(paid: Order) -> None:
     assert queued("send_order_to_managers") == []
+
+
+def test_an_order_without_a_payment_has_its_link_too(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    settings.SHIPPING_COST, settings.BASE_URL = Decimal(0), "https://shop.example.org"
+    order = place((make_product(1, price=Decimal(0)), 1))
+    go_to_bank(order)
+    do_jobs("send_order_paid")
+    assert f"https://shop.example.org/orders/{order.token}/" in str(mail.outbox[-1].body)
