@@ -21,8 +21,9 @@ from django.db.models.functions import Now
 
 from inventory import monitor
 from inventory.locking import lock_products
-from inventory.models import StockAlert, StockCheck, StockMovement
+from inventory.models import Reservation, StockAlert, StockCheck, StockMovement
 from inventory.monitor import StockState
+from inventory.reservations import expire_lapsed
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -43,12 +44,26 @@ def check_all(*, exhibits: bool = False) -> list[StockState]:
     ``exhibits``, though their alerts are kept in line, too.
     """
     states = monitor.needing_a_look()
+    if _take_back_lapsed([state.product_id for state in states if state.is_low]):
+        states = monitor.needing_a_look()
     for product_ids in _batches(_out_of_line(states)):
         refresh(product_ids)
     broken = [state for state in states if not state.keeps_law]
     own = [state for state in broken if not state.is_exhibit]
     StockCheck.objects.update_or_create(pk=1, defaults={"checked_at": Now(), "broken": len(own)})
     return broken if exhibits else own
+
+
+def _take_back_lapsed(product_ids: list[int]) -> bool:
+    """Take back what of these products has lapsed; return whether anything has.
+
+    It is as good as stock: nobody is told that there is too little as long as it is enough.
+    """
+    lapsed = Reservation.objects.lapsed().filter(product__in=product_ids).order_by("product_id")
+    with_lapsed = list(lapsed.values_list("product_id", flat=True).distinct())
+    for product_id in with_lapsed:
+        expire_lapsed(product_id)
+    return bool(with_lapsed)
 
 
 def refresh(product_ids: Collection[int]) -> None:

@@ -14,7 +14,7 @@ from inventory.flash_sale.sale import Parameters, run
 from inventory.models import Product, StockAlert, StockCheck
 from inventory.reservations import confirm, release, reserve
 from tests.command_line import psql
-from tests.concurrency import at_once
+from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
 
 NEGATIVE, OVERSOLD, DRIFT, LOW = (
@@ -162,6 +162,23 @@ def test_baskets_that_come_and_go_are_one_shortage(make_product: MakeProduct) ->
 
 
 @pytest.mark.django_db
+def test_what_has_lapsed_is_as_good_as_stock_though_no_worker_took_it_back(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(6, low_stock_threshold=3)
+    lapse(reserve(product, 4, buyer="A"))
+    held = reserve(product, 1, buyer="B")
+    alerts.check_all()
+    assert not StockAlert.objects.exists()
+    reserve(product, 3, buyer="C")
+    lapse(held)
+    alerts.check_all()
+    assert not StockAlert.objects.exists()
+    reserve(product, 1, buyer="C")
+    alerts.check_all()
+    assert figures(StockAlert.objects.get()) == (6, 2, 4, 0)
+
+
 def test_a_shortage_after_a_receipt_or_a_day_is_another_one(make_product: MakeProduct) -> None:
     product = make_product(6, low_stock_threshold=3)
 
