@@ -19,6 +19,13 @@ from shop.models import Order, Payment, Refund
 from shop.orders import CancelledBy
 
 State = Order.State
+# By what was mailed of a refund last, its buyer knows how it stands. One who knows that money
+# comes needs no e-mail when it goes out.
+KNOWN_BY = {
+    Refund.State.DUE: {Refund.State.DUE},
+    Refund.State.DONE: {Refund.State.DUE, Refund.State.DONE},
+    Refund.State.FAILED: {Refund.State.FAILED},
+}
 
 
 # To buyers
@@ -50,7 +57,7 @@ def send_order_refunded(refund_id: int) -> None:
     Nothing if the buyer was told before how this refund stands. Raises Refund.DoesNotExist.
     """
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
-    if refund.mailed_state == refund.state:
+    if refund.mailed_state in KNOWN_BY[Refund.State(refund.state)]:
         return
     order = refund.payment.order
     _send("order_refunded", f"Refund for your order {order.number}", order, refund=refund)

@@ -13,6 +13,7 @@ from django.test import Client
 
 from inventory.models import Reservation
 from shop import buyer, orders, refunds
+from shop.mail import send_order_refunded
 from shop.models import DemoBankCharge, Order, Refund
 from shop.orders import CancelledBy
 from shop.payments import demo
@@ -125,6 +126,17 @@ def test_the_buyer_is_not_told_that_refused_money_is_coming(paid: Order, client:
     do_jobs("send_order_refunded")
     assert "We have given you back €44.80" in mail.outbox[-1].body
     assert len(mail.outbox) == 2
+
+
+def test_a_job_that_runs_again_after_the_money_went_out_does_not_tell_of_it_twice(
+    paid: Order,
+) -> None:
+    orders.cancel(paid.pk)
+    [job] = queued("send_order_refunded")
+    send_order_refunded(**job)
+    refunds.carry_out(Refund.objects.get().pk)
+    send_order_refunded(**job)
+    assert "We are giving you back €44.80" in the_mail().body
 
 
 def test_a_refusal_after_the_buyer_was_told_that_money_is_coming(paid: Order) -> None:
