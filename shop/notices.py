@@ -249,7 +249,7 @@ def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
             "warning",
             f"Order {order.number} is {order.get_state_display()} by now. "
             "Your corrections came too late: it keeps the name, the e-mail and the address that "
-            "it was placed with.",
+            "it had before.",
         )
         for order in Order.objects.filter(pk=order_id)
     ]

@@ -18,6 +18,7 @@ from inventory.models import Product, Reservation, ReservationQuerySet
 from shop.models import DemoBankCharge, Order
 
 MONEY = r"€([\d,]+\.\d\d)"
+OF_TWO_PRICES = rf"(\d+) × (\w+) at {MONEY} \((\d+) in all\)"
 Rule = Callable[..., object]
 
 
@@ -53,6 +54,11 @@ class Facts:
         for hold in self.held.filter(product=self.product):
             by_price[hold.unit_price] = by_price.get(hold.unit_price, 0) + hold.quantity
         return int(units) in by_price.values()
+
+    def line_of_two_prices(self, units: str, name: str, price: str, in_all: str) -> bool:
+        """Whether the basket has so many at that price, and so many with those at others."""
+        of_price = self.held.filter(product=self.product, unit_price=price.replace(",", ""))
+        return self.units(of_price) == int(units) and self.in_basket(in_all)
 
     def in_basket(self, units: str) -> bool:
         return self.units(self.held.filter(product=self.product)) == int(units)
@@ -189,6 +195,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         (r"To reserve more, use the form on its page\.", _says_nothing),
         (r"You reserved (\d+) × (\w+) before\.", facts.was_reserved),
         (r"You now hold (\d+) × (\w+)\.", facts.line_of),
+        (rf"You now hold {OF_TWO_PRICES}\.", facts.line_of_two_prices),
         (r"(\d+) × (\w+) (?:(?:was|were) )?removed from your basket\.", facts.removed),
         (r"You still hold (\d+)\.", facts.in_basket),
         # Of what has happened meanwhile
@@ -224,6 +231,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             _says_nothing,
         ),
         (r"You hold (\d+) × (\w+) now\.", facts.line_of),
+        (rf"You hold {OF_TWO_PRICES} now\.", facts.line_of_two_prices),
         (r"Reserve again|Reserve what is left|See if some come back", facts.is_active),
         (r"See order (\S+)", lambda number: facts.order(number)),
         # Of what is refused
@@ -271,7 +279,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         ),
         (
             r"Order (\S+) is ([a-z ]+) by now\. Your corrections came too "
-            r"late: it keeps the name, the e-mail and the address that it was placed with\.",
+            r"late: it keeps the name, the e-mail and the address that it had before\.",
             lambda number, state: (
                 facts.order(number).get_state_display() == state
                 and facts.order(number).town != "Elsewhere"
