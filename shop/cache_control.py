@@ -1,4 +1,4 @@
-"""Who may keep a copy of a page: nobody but its visitor's browser, and of most pages not even that.
+"""Copies of pages: a visitor's own browser may keep some of them, and nobody else keeps any.
 
 Each page shows what is its visitor's own, if only the number of units in the basket. So no proxy
 may keep one. A browser may keep the shelves, for its back button, if it asks again before it

@@ -205,7 +205,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
-    """Whoever looks finds out whether a worker runs, and people are told if none does."""
+    """Find out whether a worker runs, at each look, and tell people if none does."""
     known = any(each.kind == ShopAlert.Kind.WORKER_GONE for each in open_shop_alerts(request))
     if known or numbers.worker_is_missing:
         tell_of_worker(is_missing=numbers.worker_is_missing)

@@ -132,7 +132,7 @@ def uuids(values: list[str]) -> list[UUID]:
 
 
 class Contact(TypedDict):
-    """Who gets an order and where, as ``shop.checkout`` takes it."""
+    """The name, e-mail and address of an order, as ``shop.checkout`` takes them."""
 
     name: str
     email: str
@@ -140,7 +140,7 @@ class Contact(TypedDict):
 
 
 class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """Who gets an order, and where it goes."""
+    """The form for the name, the e-mail and the address of an order."""
 
     TYPED = ["name", "email", "address", "postcode", "town", "country"]
 
@@ -199,7 +199,7 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
 
     @property
     def contact(self) -> Contact:
-        """Who gets it and where, if the form is valid."""
+        """The name, e-mail and address, if the form is valid."""
         sent = self.cleaned_data
         address = Address(sent["address"], sent["postcode"], sent["town"], sent["country"])
         return {"name": sent["name"], "email": sent["email"], "address": address}

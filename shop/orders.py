@@ -227,7 +227,7 @@ def cancel(order_id: int, *, by: CancelledBy = CancelledBy.STAFF) -> Order:
 def cancel_unpaid(order_id: int) -> bool:
     """Cancel the order unless it is paid by now, or closed; return whether it was done.
 
-    Whoever is just paying for it gets the money back. Raises Order.DoesNotExist,
+    A buyer who is just paying for it gets the money back. Raises Order.DoesNotExist,
     ProviderUnavailable.
     """
     settle(order_id)  # paid already, perhaps

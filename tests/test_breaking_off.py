@@ -55,7 +55,7 @@ def break_off(
 
 
 def group_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Who is left of the command's process group."""
+    """The processes left of the command's group."""
     left = []
     for each in psutil.process_iter():
         try:

@@ -643,7 +643,7 @@ def _moving(
 ) -> Callable[[dict[str, Any]], str]:
     """What a form to receive or remove units does with what was filled in.
 
-    Whoever sends it again may mean the same units or others: nothing moves, and the page says so,
+    A form sent again may mean the same units or others: nothing moves, and the page says so,
     with a link to a new form.
     """
 

@@ -54,7 +54,7 @@ def picture(request: HttpRequest, path: str) -> HttpResponseBase:
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 if the shop can serve customers, else 503 with the reason; a header names its kind.
 
-    Whoever asks keeps watch, too: where jobs wait and no worker runs, people are told (once).
+    Each request keeps watch, too: where jobs wait and no worker runs, people are told (once).
     """
     problem = health.problem()
     if problem is None:

@@ -1,4 +1,4 @@
-"""Who wants a product that is stuck can't take all threads; a rush that moves is let in."""
+"""Buyers of a product that is stuck can't take all threads; a rush that moves is let in."""
 
 from __future__ import annotations
 

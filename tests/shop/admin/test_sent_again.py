@@ -44,7 +44,7 @@ class TestStock:
     def test_a_second_delivery_from_an_old_form(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """Whoever books another delivery of five, and whoever clicks twice, reads what is true."""
+        """A second delivery of five and a double click read alike: the page says what is true."""
         product = make_product(2, sku="LAMP")
         url = url_of(product, "receive_units")
         form = {**fields_of(admin.get(url).content.decode(), "units"), "units": "5"}
