@@ -125,7 +125,8 @@ def _about(order: Order) -> dict[str, Any]:
 
 def _address(order: Order) -> str:
     """The order's page; without BASE_URL only a payment knows where it is. Empty: nobody does."""
-    if settings.BASE_URL:
-        return settings.BASE_URL + reverse("order", args=[order.token])
+    base_url: str = settings.BASE_URL
+    if base_url:
+        return base_url + reverse("order", args=[order.token])
     last = Payment.objects.filter(order=order).last()
     return last.return_url if last else ""

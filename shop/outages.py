@@ -20,9 +20,9 @@ from django.conf import settings
 from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
-from django.views.defaults import server_error as internal_server_error
 
 from shop.database_errors import is_outage, is_timeout
+from shop.views import errors
 from shop.waiting_rooms import ProductBusy
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def failed(request: HttpRequest, error: BaseException | None) -> Failed | None:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """``handler500``: for errors of middleware, which ``process_exception`` isn't told of."""
-    return failed(request, sys.exc_info()[1]) or internal_server_error(request)
+    return failed(request, sys.exc_info()[1]) or errors.server_error(request)
 
 
 def may_repeat(request: HttpRequest, sent: Statements) -> bool:

@@ -10,8 +10,6 @@ from shop.views import basket, catalogue, checkout, errors, orders, outbox, page
 handler400 = errors.bad_request
 handler403 = errors.forbidden
 handler404 = errors.not_found
-handler500 = errors.server_error
-
 handler500 = outages.server_error
 
 urlpatterns = [
