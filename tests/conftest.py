@@ -43,6 +43,12 @@ def make_product(db: None) -> MakeProduct:
 
 
 @pytest.fixture(autouse=True)
+def messages_stay_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands fold what they say where COLUMNS is set, as some of our tests and tools do."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def the_law_holds_after_each_test(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check the law when a test that uses the database is over, unless it is there to break it.
 

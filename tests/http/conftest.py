@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from shop.serving import ServedShop
+from tests.shop.orders.steps import forget_jobs
 
 
 class Served(ServedShop):
@@ -22,6 +23,12 @@ class Served(ServedShop):
 
     def web_workers(self) -> list[psutil.Process]:
         return psutil.Process(self.web.pid).children()
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left_of_other_tests(transactional_db: None) -> None:
+    """A worker would try jobs again and again whose orders are gone."""
+    forget_jobs()
 
 
 @pytest.fixture

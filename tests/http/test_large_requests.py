@@ -90,8 +90,7 @@ def test_less_than_was_announced(shop: Served, kept: Path) -> None:
     with connect(shop, "/basket/holds/", "Content-Length: 60000") as connection:
         connection.sendall(PART + b"y" * 1000)
         connection.shutdown(socket.SHUT_WR)
-        status, _ = answer(connection)
-    assert status in (400, 403)
+        assert connection.recv(1) == b""  # it was no request: nobody waits for the rest
     assert sorted(kept.iterdir()) == before
 
 

@@ -269,7 +269,9 @@ def test_who_comes_back_to_the_checkout_after_the_unit_was_sold_is_told(
     bob.order(product)
     answer = ada.check_out(form)
     assert answer.status_code == 409
-    assert "The time of your 1 × Radio is over, and others may take it." in alerts(answer)
+    assert "The time of your 1 × Radio is over, and others have it in their baskets now." in alerts(
+        answer
+    )
     assert Order.objects.count() == 1
 
 

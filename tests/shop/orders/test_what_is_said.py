@@ -7,6 +7,7 @@ its words agree with the database at that moment.
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Callable
@@ -272,6 +273,7 @@ EVENTS: dict[str, Callable[[Tabs], object]] = {
     "the rest is in another's basket": hold_the_rest,
     "all was sold to others": lapse_and_sell_all,
 }
+THOROUGH = bool(os.environ.get("SAID_THOROUGH"))
 everything = pytest.mark.parametrize("event", EVENTS)
 every_form = pytest.mark.parametrize("form", FORMS)
 
@@ -301,7 +303,7 @@ def test_a_form_sent_again_after_something_happened(tabs: Tabs, form: str, event
     tabs.read_all()
 
 
-@pytest.mark.slow
+@pytest.mark.skipif(not THOROUGH, reason="set SAID_THOROUGH=1: 480 more, the same sentences")
 @everything
 @every_form
 @pytest.mark.parametrize("page", ["/basket/", "product"])
