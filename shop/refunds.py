@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from decimal import Decimal
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -67,6 +68,8 @@ def note_by_hand(refund_id: int, how: str) -> Refund:
     Raises NotInThisState unless the provider has refused it: it would give the money back, too;
     ValidationError, Refund.DoesNotExist.
     """
+    if not how.strip():
+        raise ValidationError("Say how the money was given back.")
     Refund(by_hand=how).clean_fields(exclude={"payment", "key", "amount", "reason"})
     by_hand = Refund.objects.filter(pk=refund_id, state=Refund.State.FAILED)
     with transaction.atomic():
