@@ -52,12 +52,6 @@ RAISE_NEGATIVE_STOCK = """
 """
 
 
-def strategy_choices() -> list[tuple[str, str]]:
-    from inventory import strategies  # strategies need the models
-
-    return [(strategy.slug, strategy.label) for strategy in strategies.all_strategies()]
-
-
 class ProductQuerySet(models.QuerySet["Product"]):
     def for_sale(self) -> ProductQuerySet:
         """What customers see."""
@@ -110,7 +104,6 @@ class Product(models.Model):
     strategy = models.CharField(
         max_length=32,
         blank=True,
-        choices=strategy_choices,
         help_text="How stock is taken. Empty: the shop's default.",
     )
     is_active = models.BooleanField("for sale", default=True)

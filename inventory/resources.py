@@ -17,7 +17,7 @@ from import_export import fields, resources, widgets
 from import_export.results import Error
 
 from inventory import stock, strategies
-from inventory.exceptions import InsufficientStock, InvalidQuantity
+from inventory.exceptions import InsufficientStock, InvalidQuantity, UnknownStrategy
 from inventory.holds import available_now
 from inventory.models import Product, StockMovement
 from inventory.quantities import MOST_UNITS
@@ -206,15 +206,8 @@ class ProductResource(OncePerFile):
         self, instance: Product, import_validation_errors: Any = None, **kwargs: Any
     ) -> None:
         super().validate_instance(instance, import_validation_errors, **kwargs)
-        safe = {each.slug for each in strategies.all_strategies() if each.is_safe}
-        was = instance._was["strategy"]  # type: ignore[attr-defined]
-        if instance.strategy and instance.strategy not in safe and instance.strategy != was:
-            raise ValidationError(
-                {
-                    "strategy": f"{instance.strategy} oversells: it can only be switched on in the "
-                    "product’s form."
-                }
-            )
+        if instance.strategy != instance._was["strategy"]:  # type: ignore[attr-defined]
+            check_strategy(instance.strategy)
 
     def save_instance(self, instance: Product, is_create: bool, row: Row, **kwargs: Any) -> None:
         if self.is_preview:
@@ -228,6 +221,18 @@ class ProductResource(OncePerFile):
 
     def save_m2m(self, instance: Product, row: Row, **kwargs: Any) -> None:
         pass
+
+
+def check_strategy(slug: str) -> None:
+    """Raise ValidationError for a strategy that a file can't switch on; empty: the default."""
+    try:
+        if not slug or strategies.get(slug).is_safe:
+            return
+    except UnknownStrategy as error:
+        raise ValidationError({"strategy": str(error)}) from error
+    raise ValidationError(
+        {"strategy": f"{slug} oversells: it can only be switched on in the product’s form."}
+    )
 
 
 class StockMovementResource(OncePerFile):

@@ -12,7 +12,6 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from inventory import strategies
-from inventory.exceptions import UnknownStrategy
 from inventory.models import Reservation, StockMovement
 
 NO_MOVEMENT, NO_RESERVATION = 0, UUID(int=0)
@@ -108,12 +107,5 @@ def _of_reservation(reservation: Reservation) -> Entry:
         what=what,
         units=-reservation.quantity,
         who=f"buyer {reservation.buyer[:12]}",
-        why=_label(reservation.strategy),
+        why=strategies.label_of(reservation.strategy),
     )
-
-
-def _label(strategy: str) -> str:
-    try:
-        return strategies.get(strategy).label
-    except UnknownStrategy:  # of a version before
-        return strategy

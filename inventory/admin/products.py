@@ -100,6 +100,10 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
     confirm_unsafe = forms.BooleanField(
         label="Use it all the same", required=False, widget=UnfoldBooleanWidget()
     )
+    strategy = OneOfField(
+        required=False,
+        help_text="How stock is taken. The default is right for every product of a shop.",
+    )
 
     class Meta:
         model = Product
@@ -121,7 +125,6 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             "low_stock_threshold": "You are told when fewer units than this are available. "
             "0: never. Baskets that come and go tell it once a day at most, until units are "
             "received.",
-            "strategy": "How stock is taken. The default is right for every product of a shop.",
         }
         labels: ClassVar[dict[str, str]] = {"slug": "Address of its page"}
         error_messages: ClassVar[dict[str, dict[str, str]]] = {
@@ -340,7 +343,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
 
     @display(description="Strategy")
     def strategy_in_use(self, product: Product) -> str:
-        return product.get_strategy_display() if product.strategy else "default"
+        return strategies.label_of(product.strategy) if product.strategy else "default"
 
     # The form
 

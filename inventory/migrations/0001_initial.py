@@ -9,8 +9,6 @@ import django.db.models.functions.datetime
 from django.conf import settings
 from django.db import migrations, models
 
-import inventory.models
-
 
 class Migration(migrations.Migration):
     initial = True
@@ -134,7 +132,6 @@ class Migration(migrations.Migration):
                     "strategy",
                     models.CharField(
                         blank=True,
-                        choices=inventory.models.strategy_choices,
                         help_text="How stock is taken. Empty: the shop's default.",
                         max_length=32,
                     ),

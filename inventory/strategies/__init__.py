@@ -17,7 +17,7 @@ from inventory.strategies.single_statement import SingleStatement
 from inventory.strategies.unguarded_decrement import UnguardedDecrement
 from inventory.strategies.versioned import Versioned
 
-__all__ = ["Strategy", "all_strategies", "create", "get", "register"]
+__all__ = ["Strategy", "all_strategies", "create", "get", "label_of", "register"]
 
 _CLASSES: dict[str, type[Strategy]] = {
     strategy.slug: strategy
@@ -53,6 +53,11 @@ def get(slug: str) -> Strategy:
 def create(slug: str) -> Strategy:
     """Return a new one, as another process would have it. Raises UnknownStrategy."""
     return _CLASSES[_known(slug)]()
+
+
+def label_of(slug: str) -> str:
+    """The strategy's name for people; the slug where no strategy has it (any more)."""
+    return _INSTANCES[slug].label if slug in _INSTANCES else slug
 
 
 def register(strategy: type[Strategy]) -> None:

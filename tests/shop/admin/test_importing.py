@@ -324,7 +324,8 @@ class TestProducts:
             ("LAMP,Lamp,1,0,0,,yes,", "“0” is no whole number from 1"),
             ("LAMP,Lamp,1,0,,,maybe,", "“maybe” is neither yes nor no"),
             ("LAMP,Lamp,1,0,,,,", "“” is neither yes nor no"),
-            ("LAMP,Lamp,1,0,,nonsense,yes,", "not a valid choice"),
+            ("LAMP,Lamp,1,0,,nonsense,yes,", "There is no strategy “nonsense”"),
+            ("LAMP,Lamp,1,0,,combine,yes,", "did you mean combined?"),
             ("LAMP,Lamp,1,0,,naive,yes,", "naive oversells"),
             ("LAMP,,1,0,,,yes,", "cannot be blank"),
             (",Lamp,1,0,,,yes,", "The SKU is missing"),
@@ -340,6 +341,15 @@ class TestProducts:
         assert "import_file_name" not in html
         lamp.refresh_from_db()
         assert (lamp.name, lamp.price) == ("Lamp", Decimal("19.90"))
+
+    def test_a_strategy_that_is_gone_keeps_no_other_column_from_being_imported(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamp = make_product(3, sku="LAMP", strategy="of_last_year")
+        preview = upload(admin, PRODUCTS, "sku,strategy,price", "LAMP,of_last_year,5")
+        finish(admin, PRODUCTS, preview)
+        lamp.refresh_from_db()
+        assert (lamp.strategy, lamp.price) == ("of_last_year", Decimal("5.00"))
 
     def test_stock_is_no_column_of_products(self, admin: Client, make_product: MakeProduct) -> None:
         make_product(3, sku="LAMP")
