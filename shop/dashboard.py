@@ -21,8 +21,8 @@ from django.views.decorators.http import require_POST
 
 from inventory import alerts
 from inventory.admin.base import change_url
-from inventory.flash_sale import charts
-from inventory.flash_sale.report import is_broken
+from inventory.experiments.flash_sale import charts
+from inventory.experiments.flash_sale.report import is_broken
 from inventory.models import (
     FlashSale,
     FlashSaleResult,

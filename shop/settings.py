@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "pgtrigger",
     "inventory",
+    "inventory.experiments",
     "shop",  # before procrastinate, whose command it extends
     "procrastinate.contrib.django",
 ]

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 import django
 
 if TYPE_CHECKING:
+    from inventory.experiments.load import Processes
     from inventory.models import Product
-    from inventory.processes import Processes
 
 INSERT_LAPSED = """
     INSERT INTO inventory_reservation (id, product_id, quantity, returned, unit_price, status,
@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     django.setup()
-    from inventory.processes import processes
+    from inventory.experiments.load import processes
     from inventory.races.scratch import scratch_database
 
     with scratch_database(), processes(2, "housekeeping") as started:
@@ -58,7 +58,7 @@ def main() -> None:
 def measure(started: Processes, options: argparse.Namespace) -> None:
     """Print a line for each round and kind of buyer, and the medians of the ratios."""
     from inventory import reservations
-    from inventory.benchmark.shapes import OPEN_LOOP, SHAPES, exhibits, tidy_tables
+    from inventory.experiments.benchmark.shapes import OPEN_LOOP, SHAPES, exhibits, tidy_tables
 
     shape = SHAPES[OPEN_LOOP]
     ratios: dict[str, list[float]] = {}
@@ -84,9 +84,9 @@ def measure(started: Processes, options: argparse.Namespace) -> None:
 
 def p99(started: Processes, product: Product, options: argparse.Namespace) -> float:
     """The p99 of buyers of this product who come at the given rate, in milliseconds."""
-    from inventory.benchmark import rows
-    from inventory.benchmark.buyers import Load
-    from inventory.benchmark.buyers import measure as measure_buyers
+    from inventory.experiments.benchmark import rows
+    from inventory.experiments.benchmark.buyers import Load
+    from inventory.experiments.benchmark.buyers import measure as measure_buyers
 
     load = Load(buyers=32, seconds=options.seconds, warm_up=0.5, rate=options.rate)
     row = partial(rows.row, "combined")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser
 
-from inventory.flash_sale import sale
-from inventory.flash_sale.sale import Parameters
+from inventory.experiments.flash_sale import sale
+from inventory.experiments.flash_sale.sale import Parameters
 from shop import catalogue
 from tests import command_line
 from tests.browser.conftest import browser  # noqa: F401  (a fixture)

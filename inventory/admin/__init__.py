@@ -5,7 +5,6 @@ from django.apps import apps
 if apps.is_installed("unfold"):
     from inventory.admin import (  # noqa: F401  (registers)
         alerts,
-        flash_sales,
         movements,
         products,
         reservations,

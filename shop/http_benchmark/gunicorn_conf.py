@@ -8,6 +8,6 @@ loglevel = "warning"  # the command's own output is enough
 def post_worker_init(worker: object) -> None:
     """Called by gunicorn in each worker, once the shop is loaded."""
     from inventory import strategies
-    from inventory.benchmark.rows import InsertOnly
+    from inventory.experiments.benchmark.rows import InsertOnly
 
     strategies.register(InsertOnly)

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from django.urls import reverse
 
-from inventory.benchmark.rows import INSERT_ONLY, Row
-from inventory.benchmark.run import Course
-from inventory.benchmark.shapes import Shape, exhibits
 from inventory.exceptions import InsufficientStock
+from inventory.experiments.benchmark.rows import INSERT_ONLY, Row
+from inventory.experiments.benchmark.run import Course
+from inventory.experiments.benchmark.shapes import Shape, exhibits
 from inventory.models import Product
 from shop.http_benchmark.client import Answer, Client
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from inventory.flash_sale.buyers import Buyer, Ending, FlashSaleError, Outcome
+from inventory.experiments.flash_sale.buyers import Buyer, Ending, FlashSaleError, Outcome
 from shop import serving
 
 LOCUSTFILE = "shop/locustfile.py"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inventory.flash_sale.buyers import Outcome
-from inventory.flash_sale.report import count
-from inventory.flash_sale.sale import told_by, units_bought
+from inventory.experiments.flash_sale.buyers import Outcome
+from inventory.experiments.flash_sale.report import count
+from inventory.experiments.flash_sale.sale import told_by, units_bought
 from inventory.models import FlashSaleResult
 from shop.http_flash_sale import target
 from shop.http_flash_sale.sale import Crowd

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from inventory.flash_sale.report import (
+from inventory.experiments.flash_sale.report import (
     OVERSOLD_AND_DRIFT,
     Row,
     count,

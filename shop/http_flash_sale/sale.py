@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from inventory import strategies
-from inventory.flash_sale.buyers import FlashSaleError
-from inventory.flash_sale.sale import (
+from inventory.experiments.flash_sale.buyers import FlashSaleError
+from inventory.experiments.flash_sale.sale import (
     InvalidParameters,
     exhibit,
     free_connections,

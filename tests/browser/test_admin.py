@@ -13,7 +13,7 @@ from django.test import Client
 from playwright.sync_api import Page, expect
 
 from inventory import reservations
-from inventory.flash_sale.sale import Parameters, run
+from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.models import FlashSale, Product, StockAlert
 from shop import orders, tasks, watch
 from shop.models import Order, ShopAlert

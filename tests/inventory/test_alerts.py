@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from inventory import alerts, monitor, stock
-from inventory.flash_sale.sale import Parameters, run
+from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.models import Product, StockAlert, StockCheck
 from inventory.reservations import confirm, release, reserve
 from tests.command_line import psql

@@ -20,10 +20,10 @@ import pytest
 
 from inventory import monitor, reservations, stock, strategies
 from inventory.exceptions import InventoryError
+from inventory.experiments.strategy_races import the_law
 from inventory.models import Product, Reservation, StockMovement
 from inventory.races import RaceFound, Run, explore
 from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
-from inventory.strategy_races import the_law
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 

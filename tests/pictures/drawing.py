@@ -14,12 +14,12 @@ from playwright.sync_api import Browser, Page
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
-from inventory.flash_sale import report as sale_report
-from inventory.flash_sale.sale import Parameters, hold, plan
+from inventory.experiments.flash_sale import report as sale_report
+from inventory.experiments.flash_sale.sale import Parameters, hold, plan
+from inventory.experiments.strategy_races import StrategyRace
+from inventory.experiments.strategy_races import race as explore
 from inventory.models import FlashSale
 from inventory.races import report as race_report
-from inventory.strategy_races import StrategyRace
-from inventory.strategy_races import race as explore
 from shop import catalogue
 from shop.serving import ServedShop
 from tests.browser.conftest import CHROMIUM

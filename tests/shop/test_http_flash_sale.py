@@ -20,7 +20,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from inventory import monitor
-from inventory.flash_sale.buyers import Ending
+from inventory.experiments.flash_sale.buyers import Ending
 from inventory.models import FlashSale
 from inventory.races.scratch import PREFIX
 from shop.http_flash_sale import buyers

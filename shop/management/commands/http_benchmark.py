@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from inventory.benchmark.run import BenchmarkError, InvalidParameters, Parameters
-from inventory.benchmark.shapes import HOT
-from inventory.management.benchmarks import BenchmarkCommand
+from inventory.experiments.benchmark.run import BenchmarkError, InvalidParameters, Parameters
+from inventory.experiments.benchmark.shapes import HOT
+from inventory.experiments.management.benchmarks import BenchmarkCommand
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
 from shop.http_benchmark import rows

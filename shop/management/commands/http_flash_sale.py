@@ -13,11 +13,10 @@ from rich.console import Console
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.flash_sale.buyers import FlashSaleError, Outcome
-from inventory.flash_sale.report import is_surprising
-from inventory.flash_sale.sale import InvalidParameters
-from inventory.management.base import FoldingCommand
-from inventory.management.output import (
+from inventory.experiments.flash_sale.buyers import FlashSaleError, Outcome
+from inventory.experiments.flash_sale.report import is_surprising
+from inventory.experiments.flash_sale.sale import InvalidParameters
+from inventory.experiments.management.output import (
     USAGE_ERROR,
     add_output_options,
     breakable,
@@ -26,6 +25,7 @@ from inventory.management.output import (
     progress,
     write_json,
 )
+from inventory.management.base import FoldingCommand
 from inventory.models import FlashSaleResult
 from shop.http_flash_sale import buyers, outside, report, sale
 from shop.http_flash_sale.sale import Crowd, Parameters

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from inventory import alerts, stock
 from inventory.admin.base import change_url
-from inventory.flash_sale.sale import Parameters, run
+from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.models import FlashSale, Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from inventory.benchmark.run import Parameters, Result
-from inventory.benchmark.shapes import SHAPES
+from inventory.experiments.benchmark.run import Parameters, Result
+from inventory.experiments.benchmark.shapes import SHAPES
 
 HOW_TO_READ_IT = (
     "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate."

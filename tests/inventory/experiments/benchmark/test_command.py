@@ -15,7 +15,7 @@ import psutil
 import pytest
 from django.core.management import CommandError, call_command
 
-from inventory.benchmark import report
+from inventory.experiments.benchmark import report
 from inventory.models import Product, Reservation, StockMovement
 from tests import command_line
 from tests.conftest import MakeProduct

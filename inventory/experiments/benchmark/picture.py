@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from inventory.benchmark.run import Result
-from inventory.benchmark.shapes import SHAPES
+from inventory.experiments.benchmark.run import Result
+from inventory.experiments.benchmark.shapes import SHAPES
 
 WIDTH, HEIGHT = 460, 300  # of a chart, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40  # its margins; names stand at the right

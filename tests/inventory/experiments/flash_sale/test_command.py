@@ -13,7 +13,7 @@ import psutil
 import pytest
 from django.core.management import CommandError, call_command
 
-from inventory.flash_sale import report
+from inventory.experiments.flash_sale import report
 from inventory.models import FlashSale, FlashSaleResult, Reservation
 from tests import command_line
 

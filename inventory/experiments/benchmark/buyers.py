@@ -19,10 +19,10 @@ from itertools import count
 from django.db import connection
 from hdrh.histogram import HdrHistogram
 
-from inventory.benchmark.rows import Row
 from inventory.exceptions import InsufficientStock
+from inventory.experiments.benchmark.rows import Row
+from inventory.experiments.load import Job, Processes
 from inventory.models import Product
-from inventory.processes import Job, Processes
 
 MOST_CONNECTIONS = 64  # of all buyers together; where there are more, they share a pool
 LONGEST = 600_000_000  # microseconds that a histogram holds

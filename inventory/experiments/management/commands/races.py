@@ -18,13 +18,13 @@ from rich.text import Text
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
+from inventory.experiments.management.output import USAGE_ERROR, breakable, console_on
+from inventory.experiments.strategy_races import StrategyRace, race
 from inventory.management.base import FoldingCommand
 from inventory.management.folding import folded
-from inventory.management.output import USAGE_ERROR, breakable, console_on
 from inventory.races import RacesError, report, transcript
 from inventory.races.explorer import ISOLATION_LEVELS
 from inventory.races.scratch import scratch_database
-from inventory.strategy_races import StrategyRace, race
 
 COLUMNS = (
     "strategy", "safe", "buyers", "schedules", "broken", "waits", "deadlocks", "seen", "seconds",

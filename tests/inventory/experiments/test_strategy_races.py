@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import F
 
 from inventory import reservations, strategies
+from inventory.experiments.strategy_races import race, sold_right
 from inventory.holds import Request, record_hold, refusal
 from inventory.models import Product, Reservation
 from inventory.races import explore, story
@@ -30,7 +31,6 @@ from inventory.strategies.select_for_update import SelectForUpdate
 from inventory.strategies.serializable import Serializable
 from inventory.strategies.single_statement import SingleStatement
 from inventory.strategies.versioned import Versioned
-from inventory.strategy_races import race, sold_right
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 

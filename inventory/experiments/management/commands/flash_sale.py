@@ -11,12 +11,10 @@ from rich.console import Console
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.flash_sale import report
-from inventory.flash_sale.buyers import FlashSaleError
-from inventory.flash_sale.sale import InvalidParameters, Parameters, hold, plan
-from inventory.management import tables
-from inventory.management.base import FoldingCommand
-from inventory.management.output import (
+from inventory.experiments.flash_sale import report
+from inventory.experiments.flash_sale.buyers import FlashSaleError
+from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, hold, plan
+from inventory.experiments.management.output import (
     USAGE_ERROR,
     add_output_options,
     breakable,
@@ -25,6 +23,8 @@ from inventory.management.output import (
     progress,
     write_json,
 )
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
 from inventory.models import FlashSale
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
-from inventory.flash_sale.sale import Parameters, plan
+from inventory.experiments.flash_sale.sale import Parameters, plan
 from inventory.models import FlashSale
 
 if TYPE_CHECKING:

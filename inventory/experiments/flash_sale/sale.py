@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from inventory import alerts, monitor, stock, strategies
 from inventory.exceptions import InventoryError
-from inventory.flash_sale.buyers import (
+from inventory.experiments.flash_sale.buyers import (
     Buyer,
     BuyerProcesses,
     Ending,
@@ -271,7 +271,7 @@ def record(
     sale: FlashSale, product: Product, strategy: Strategy, round_: int, outcomes: Sequence[Outcome]
 ) -> FlashSaleResult:
     """Judge by the database, not by what the buyers believe, and store it."""
-    from inventory.flash_sale.report import verdict
+    from inventory.experiments.flash_sale.report import verdict
 
     state = monitor.state_of(product.pk)
     result = FlashSaleResult(

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Protocol
 
 from inventory import strategies
-from inventory.benchmark import rows, shapes
-from inventory.benchmark.buyers import Load, Measured, measure
-from inventory.benchmark.rows import INSERT_ONLY, READ_ONLY
-from inventory.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
 from inventory.exceptions import InventoryError
+from inventory.experiments.benchmark import rows, shapes
+from inventory.experiments.benchmark.buyers import Load, Measured, measure
+from inventory.experiments.benchmark.rows import INSERT_ONLY, READ_ONLY
+from inventory.experiments.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
+from inventory.experiments.load import NotReady, Processes, processes
 from inventory.models import Product
-from inventory.processes import NotReady, Processes, processes
 
 MOST_BUYERS = 4096
 MOST_ROUNDS = 1000

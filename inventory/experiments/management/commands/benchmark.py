@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from inventory.benchmark.run import Parameters
-from inventory.benchmark.shapes import SHAPES
-from inventory.management.benchmarks import BenchmarkCommand
+from inventory.experiments.benchmark.run import Parameters
+from inventory.experiments.benchmark.shapes import SHAPES
+from inventory.experiments.management.benchmarks import BenchmarkCommand
 
 
 class Command(BenchmarkCommand):

@@ -13,8 +13,9 @@ from django.core.management.base import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from inventory.benchmark import picture, report, rows
-from inventory.benchmark.run import (
+from inventory.exceptions import UnknownStrategy
+from inventory.experiments.benchmark import picture, report, rows
+from inventory.experiments.benchmark.run import (
     BenchmarkError,
     InvalidParameters,
     Parameters,
@@ -22,11 +23,8 @@ from inventory.benchmark.run import (
     planned,
     run,
 )
-from inventory.benchmark.run import Progress as Tell
-from inventory.exceptions import UnknownStrategy
-from inventory.management import tables
-from inventory.management.base import FoldingCommand
-from inventory.management.output import (
+from inventory.experiments.benchmark.run import Progress as Tell
+from inventory.experiments.management.output import (
     USAGE_ERROR,
     add_output_options,
     breakable,
@@ -34,6 +32,8 @@ from inventory.management.output import (
     console_for,
     write_json,
 )
+from inventory.management import tables
+from inventory.management.base import FoldingCommand
 
 
 class BenchmarkCommand(FoldingCommand):

@@ -25,8 +25,8 @@ from inventory.admin.base import (
     list_url,
     who,
 )
-from inventory.flash_sale import charts, report, running
-from inventory.flash_sale.sale import InvalidParameters, Parameters
+from inventory.experiments.flash_sale import charts, report, running
+from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
 from inventory.models import FlashSale, FlashSaleResult, StockAlert
 
 STATE = {
@@ -91,7 +91,7 @@ class FlashSaleAdmin(FactsAdmin):
     list_filter = (("state", ChoicesRadioFilter),)
     ordering = ("-pk",)
     actions_list = ("run_flash_sale",)
-    change_form_template = "admin/inventory/flash_sale.html"
+    change_form_template = "admin/experiments/flash_sale.html"
     fields = ()
 
     def get_queryset(self, request: HttpRequest) -> Any:

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from inventory import monitor, strategies
-from inventory.flash_sale.buyers import FlashSaleError
-from inventory.flash_sale.report import is_surprising
-from inventory.flash_sale.sale import InvalidParameters, Parameters, run
+from inventory.experiments.flash_sale.buyers import FlashSaleError
+from inventory.experiments.flash_sale.report import is_surprising
+from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, run
 from inventory.models import FlashSale, FlashSaleResult, Product, Reservation
 from inventory.strategies import Strategy
 from tests.conftest import MakeProduct
@@ -140,7 +140,7 @@ def test_as_many_threads_as_buyers_unless_the_server_has_too_few_connections() -
 
 def test_buyers_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = SimpleNamespace(settings_dict={"NAME": "no_such_database"})
-    monkeypatch.setattr("inventory.processes.connection", elsewhere)
+    monkeypatch.setattr("inventory.experiments.load.connection", elsewhere)
     started = time.monotonic()
     with pytest.raises(FlashSaleError, match=r"can't connect: .*no_such_database"):
         run(Parameters(strategies=["mutex"]))

@@ -15,8 +15,8 @@ from django.db import connection
 
 from inventory import strategies
 from inventory.exceptions import InsufficientStock, InventoryError
+from inventory.experiments.load import Job, NotReady, Processes, processes
 from inventory.models import Product
-from inventory.processes import Job, NotReady, Processes, processes
 from inventory.reservations import confirm, reserve
 
 HOLD_FOR = timedelta(hours=1)  # no hold lapses during a sale

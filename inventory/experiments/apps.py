@@ -1,0 +1,8 @@
+"""The experiments, as an app that a project may leave out."""
+
+from django.apps import AppConfig
+
+
+class ExperimentsConfig(AppConfig):
+    name = "inventory.experiments"
+    default_auto_field = "django.db.models.BigAutoField"
