@@ -11,7 +11,7 @@ def main() -> None:
     try:
         from django.core.management import execute_from_command_line
 
-        from shop.problems import explained
+        from shop.deployment.startup_errors import explained
 
         with explained():
             execute_from_command_line(sys.argv)

@@ -10,7 +10,8 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from shop import limits, payments, timeouts
+from shop import limits, payments
+from shop.deployment import database_timeouts
 from shop.links import THIS_MACHINE
 
 
@@ -154,7 +155,7 @@ def locks_are_waited_for_briefly(
 ) -> list[CheckMessage]:
     """Warn of a pooler that doesn't set what the shop can't set through it."""
     return [
-        Warning(timeouts.MISSING, hint=timeouts.HOW_TO_SET, id="shop.W011")
+        Warning(database_timeouts.MISSING, hint=database_timeouts.HOW_TO_SET, id="shop.W011")
         for alias in databases or ()
-        if timeouts.pooler_lacks_them(connections[alias])
+        if database_timeouts.pooler_lacks_them(connections[alias])
     ]

@@ -5,13 +5,13 @@ Each thread keeps a connection to the database: workers × threads of them, per 
 
 from pathlib import Path
 
-from shop.environment import Environment, whole_number
+from shop.deployment.environment import Environment, whole_number
 
 env = Environment(Path(__file__).resolve().parent.parent / ".env")
 
 bind = env.str("BIND", default="127.0.0.1:8000")
 workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
-worker_class = "shop.web_worker.PatientWorker"
+worker_class = "shop.deployment.web_worker.PatientWorker"
 threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
 
 timeout = 30  # seconds without a sign of life, then a worker is replaced

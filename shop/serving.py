@@ -18,7 +18,7 @@ from typing import IO
 
 from django.db import connection
 
-from shop.database import url_of
+from shop.deployment.database import url_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 90

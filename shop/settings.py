@@ -8,8 +8,9 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import address, admin_look, database, limits, links, money, secret_key
-from shop.environment import Environment, time_zone, whole_number, whole_number_or_off
+from shop import address, admin_look, limits, links, money
+from shop.deployment import database, secret_key
+from shop.deployment.environment import Environment, time_zone, whole_number, whole_number_or_off
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -60,7 +61,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "shop.cache_control.middleware",  # the outermost: also for what the others refuse
     "django.middleware.security.SecurityMiddleware",
-    "shop.static_files.StaticFilesMiddleware",
+    "shop.deployment.static_files.StaticFilesMiddleware",
     "shop.content_security.middleware",
     "shop.request_checks.RequestChecksMiddleware",
     "shop.outages.OutageMiddleware",  # outside of all that uses the database
@@ -96,7 +97,8 @@ TEMPLATES = [
 
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
-# How long a web request's statement, lock or idle transaction may take (shop/timeouts.py).
+# How long a web request's statement, lock or idle transaction may take
+# (shop/deployment/database_timeouts.py).
 LOCK_TIMEOUT = timedelta(seconds=env("LOCK_TIMEOUT", cast=whole_number(1, 600), default=5))
 STATEMENT_TIMEOUT = timedelta(
     seconds=env("STATEMENT_TIMEOUT", cast=whole_number(1, 3600), default=20)
@@ -141,7 +143,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "shop.static_files.HashedIfCollected"},
+    "staticfiles": {"BACKEND": "shop.deployment.static_files.HashedIfCollected"},
 }
 WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without collectstatic
 MEDIA_URL = "media/"

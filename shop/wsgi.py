@@ -4,10 +4,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from shop import timeouts
+from shop.deployment import database_timeouts
 from shop.request_checks import keep_other_charsets
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 application = keep_other_charsets(get_wsgi_application())
-timeouts.limit_new_connections()
+database_timeouts.limit_new_connections()

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from django.db import connection
 
-from shop.database import url_of
+from shop.deployment.database import url_of
 
 ROOT = Path(__file__).resolve().parent.parent
 

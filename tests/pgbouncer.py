@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from django.db import connection
 
-from shop.database import url_of
-from shop.embedded_postgres import as_user, system_user
+from shop.deployment.database import url_of
+from shop.deployment.embedded_postgres import as_user, system_user
 from shop.serving import free_port
 from tests.shop.programs import ROOT, SECONDS
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from shop.deployment.web_worker import Rest
 from shop.serving import ServedShop
-from shop.web_worker import Rest
 from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Shopper

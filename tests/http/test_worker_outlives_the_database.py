@@ -19,7 +19,7 @@ from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from shop import jobs
-from shop.embedded_postgres import DATABASE, USER, EmbeddedPostgres
+from shop.deployment.embedded_postgres import DATABASE, USER, EmbeddedPostgres
 from tests.command_line import ROOT, database_url, environment, psql, start
 from tests.shop.programs import ServerUser, clean_up, wait_until
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shop.embedded_postgres import EmbeddedPostgres
+from shop.deployment.embedded_postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = sysconfig.get_path("platlib")
@@ -29,7 +29,9 @@ USER = """
 import sys
 from pathlib import Path
 import psycopg
-from shop.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres, EmbeddedPostgresError
+from shop.deployment.embedded_postgres import (
+    DATABASE, PORT, USER, EmbeddedPostgres, EmbeddedPostgresError
+)
 
 server = EmbeddedPostgres(Path(sys.argv[1]), linger=float(sys.argv[2]))
 try:

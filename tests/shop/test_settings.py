@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from environ import Env
 
-from shop.environment import time_zone, whole_number
+from shop.deployment.environment import time_zone, whole_number
 from tests.shop.programs import PACKAGES, ROOT, copy_checkout, manage
 
 # Some server: none of these tests connects to it.

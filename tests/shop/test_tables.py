@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError
 
 from inventory.management import tables
-from shop.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres
+from shop.deployment.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres
 from tests.shop.programs import PACKAGES, clean_up, copy_checkout
 
 SALE = ["flash_sale", "--strategy", "mutex", "--payment-ms", "0"]

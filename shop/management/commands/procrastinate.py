@@ -11,7 +11,7 @@ from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
 from inventory.races.server import goes_through_pooler
-from shop.worker import work_until_told_to_end
+from shop.deployment.worker import work_until_told_to_end
 
 BEHIND_POOLER = (
     "The worker's connection goes through a pooler. If that pools transactions, the worker is not "

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from shop import database
-from shop.embedded_postgres import DATABASE, PORT, EmbeddedPostgres
+from shop.deployment import database
+from shop.deployment.embedded_postgres import DATABASE, PORT, EmbeddedPostgres
 from tests.shop.programs import (
     AS_NOBODY,
     ServerUser,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from shop import secret_key
+from shop.deployment import secret_key
 from tests.shop.programs import NOBODY, ROOT, needs_root
 
 
@@ -30,7 +30,7 @@ def test_each_checkout_has_another(tmp_path: Path) -> None:
 
 def test_processes_that_make_it_at_once_agree(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from shop import secret_key\n"
+        "import sys; from pathlib import Path; from shop.deployment import secret_key\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "print(secret_key.of_checkout(Path(sys.argv[1])))"
     )

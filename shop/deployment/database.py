@@ -11,8 +11,8 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.conninfo import conninfo_to_dict
 
-from shop import embedded_postgres
-from shop.embedded_postgres import EmbeddedPostgres
+from shop.deployment import embedded_postgres
+from shop.deployment.embedded_postgres import EmbeddedPostgres
 
 ENCODE = "special characters in the user name and the password are percent-encoded (@ is %40)."
 

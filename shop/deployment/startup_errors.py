@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError, OperationalError, ProgrammingError
 
 from inventory.management.folding import folded
-from shop.embedded_postgres import EmbeddedPostgresError
+from shop.deployment.embedded_postgres import EmbeddedPostgresError
 
 UNDEFINED_TABLE = "42P01"
 

@@ -43,7 +43,7 @@ def limit_new_connections() -> None:
     Connecting has one, too: a server that doesn't answer at all would keep a thread for minutes.
     """
     os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)  # libpq's own variable
-    connection_created.connect(_set_timeouts, dispatch_uid="shop.timeouts")
+    connection_created.connect(_set_timeouts, dispatch_uid="shop.deployment.database_timeouts")
 
 
 def pooler_lacks_them(connection: BaseDatabaseWrapper) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shop.embedded_postgres import EmbeddedPostgres
+from shop.deployment.embedded_postgres import EmbeddedPostgres
 from tests.shop.programs import (
     AS_NOBODY,
     NOBODY,

@@ -6,8 +6,8 @@ import pytest
 from django.db import NotSupportedError, connection, transaction
 from django.db.utils import DataError, ProgrammingError
 
-from shop.embedded_postgres import EmbeddedPostgresError
-from shop.problems import explained
+from shop.deployment.embedded_postgres import EmbeddedPostgresError
+from shop.deployment.startup_errors import explained
 
 
 def test_a_server_that_is_too_old() -> None:

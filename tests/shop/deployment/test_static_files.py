@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 
-from shop.static_files import HashedIfCollected, StaticFilesMiddleware
+from shop.deployment.static_files import HashedIfCollected, StaticFilesMiddleware
 
 
 def get(url: str) -> HttpResponse:
