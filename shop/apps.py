@@ -1,10 +1,15 @@
 """The shop as a Django app: its commands, templates and static files."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
 
 
 class ShopConfig(AppConfig):
     name = "shop"
 
     def ready(self) -> None:
-        from shop import checks  # noqa: F401  (registers the system checks)
+        from shop import checks, rights  # noqa: F401  (checks registers the system checks)
+
+        # Django makes permissions app by app: when it is the last one's turn, all are there.
+        *_, last = (config for config in apps.get_app_configs() if config.models_module)
+        post_migrate.connect(rights.give_permissions, sender=last)

@@ -520,6 +520,24 @@ class DemoBankRefund(models.Model):
         return money.formatted(self.amount, self.charge.currency)
 
 
+class GivenPermission(models.Model):
+    """A permission that a group of staff was given once, and isn't given again (shop.rights)."""
+
+    group = models.CharField(max_length=150, help_text="Its name when it was made.")
+    permission = models.ForeignKey("auth.Permission", on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                name="shop_permission_given_once", fields=["group", "permission"]
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.permission}"
+
+
 def _total(amounts: models.QuerySet[Payment] | models.QuerySet[Refund]) -> Decimal:
     total: Decimal | None = amounts.aggregate(total=Sum("amount"))["total"]
     return total or Decimal(0)

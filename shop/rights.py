@@ -1,11 +1,15 @@
-"""The groups of staff, and what each may do."""
+"""The groups of staff, and what each may do.
+
+Add a new permission to the list, and nowhere else: ``migrate`` gives it to the group. To take one
+away from a group, write a migration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
-from django.contrib.auth.management import create_permissions
+from django.apps import apps as all_apps
+from django.db import transaction
 
 GROUPS = {
     # Products, stock and orders; not who may do what, and no flash sales: those load the machine.
@@ -53,25 +57,33 @@ GROUPS = {
 }
 
 
-def make_groups(apps: Any, *, only: Collection[str] = ()) -> None:
-    """Make the groups with their permissions; ``apps`` is a migration's, or Django's own.
+def give_permissions(*, using: str, apps: Any = all_apps, **kwargs: object) -> None:
+    """After ``migrate``: make the groups, and give them what they were never given before.
 
-    ``only`` these permissions: a later one leaves alone what the shop has made of the groups.
-
-    Django makes permissions only after the last migration: those that are needed are made here.
+    Once each. Staff change their groups as they like: a permission that they took away stays away,
+    one that they added stays, and a group that they deleted isn't made again. A permission that
+    isn't there, since its app isn't installed or not migrated so far yet, is given when it is.
     """
-    for label in {name.split(".")[0] for names in GROUPS.values() for name in names}:
-        config = apps.get_app_config(label)
-        if not getattr(config, "models_module", None):  # a migration's apps have none
-            config.models_module = True
-        create_permissions(config, apps=apps, verbosity=0)
-    Group, Permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
-    for name, permissions in GROUPS.items():
-        group, _ = Group.objects.get_or_create(name=name)
-        for permission in permissions:
-            if only and permission not in only:
+    try:
+        given_permissions = apps.get_model("shop", "GivenPermission").objects.using(using)
+    except LookupError:  # migrated to a state that had no such model
+        return
+    groups = apps.get_model("auth", "Group").objects.using(using)
+    permissions = apps.get_model("auth", "Permission").objects.using(using)
+    names = permissions.values_list("pk", "content_type__app_label", "codename")
+    there = {f"{app}.{codename}": pk for pk, app, codename in names}
+    with transaction.atomic(using=using):  # given and put on record, or neither
+        given = set(given_permissions.values_list("group", "permission"))
+        for name, listed in GROUPS.items():
+            new = [there[each] for each in listed if each in there]
+            new = [pk for pk in new if (name, pk) not in given]
+            if not new:
                 continue
-            label, codename = permission.split(".")
-            group.permissions.add(
-                Permission.objects.get(content_type__app_label=label, codename=codename)
+            group = groups.filter(name=name).first()
+            if group is None and not any(name == known for known, _ in given):
+                group = groups.create(name=name)
+            if group is not None:  # else somebody has deleted it
+                group.permissions.add(*new)
+            given_permissions.bulk_create(
+                given_permissions.model(group=name, permission_id=pk) for pk in new
             )

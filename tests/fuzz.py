@@ -477,7 +477,6 @@ def buyer_key() -> str:
 
 def let_in(world: World) -> None:
     """Make a session for each kind of staff, and bring back those who were changed or deleted."""
-    from django.apps import apps
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Group, User
@@ -485,9 +484,7 @@ def let_in(world: World) -> None:
     from django.core import signing
 
     from shop import buyer
-    from shop.rights import make_groups
 
-    make_groups(apps)
     csrf = f"csrftoken={CSRF}"
     key = signing.Signer(salt=buyer.SALT).sign(buyer_key())
     world.cookies = {"visitor": csrf, "buyer": f"{csrf}; {buyer.cookie_name()}={key}"}

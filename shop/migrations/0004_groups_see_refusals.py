@@ -1,13 +1,7 @@
 from django.db import migrations
 
-from shop.migrations._groups import grant
-
-
-def let_see_refusals(apps, schema_editor):
-    grant(apps, {"merchant": ["shop.view_refusal"], "auditor": ["shop.view_refusal"]})
-
 
 class Migration(migrations.Migration):
-    dependencies = [("shop", "0003_groups")]
+    """Once gave the groups of staff a permission; shop.rights does, after each ``migrate``."""
 
-    operations = [migrations.RunPython(let_see_refusals, migrations.RunPython.noop)]
+    dependencies = [("shop", "0003_groups")]

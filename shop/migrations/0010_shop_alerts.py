@@ -5,17 +5,6 @@ import django.db.models.functions.datetime
 from django.conf import settings
 from django.db import migrations, models
 
-from shop.migrations._groups import grant
-
-GROUPS = {
-    "merchant": ["shop.view_shopalert", "shop.change_shopalert"],
-    "auditor": ["shop.view_shopalert"],
-}
-
-
-def let_see_alerts(apps, schema_editor):
-    grant(apps, GROUPS)
-
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -122,5 +111,4 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.RunPython(let_see_alerts, migrations.RunPython.noop),
     ]

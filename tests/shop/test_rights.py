@@ -1,22 +1,81 @@
-"""The groups of staff: what migrations give them is what ``shop.rights`` says."""
+"""The groups of staff: ``migrate`` gives them what ``shop.rights`` lists, once each."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from importlib import import_module
-from pathlib import Path
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.core.management.sql import emit_post_migrate_signal
 
 from shop import rights
+from shop.models import GivenPermission
 
-MIGRATIONS = Path(rights.__file__).parent / "migrations"
+pytestmark = pytest.mark.django_db
 
 
-def test_migrations_give_the_groups_what_they_are_said_to_have() -> None:
-    given = defaultdict(set)
-    for file in sorted(MIGRATIONS.glob("[0-9]*.py")):
-        migration = import_module(f"shop.migrations.{file.stem}")
-        for name, permissions in getattr(migration, "GROUPS", {}).items():
-            given[name].update(permissions)
-    assert given == {name: set(names) for name, names in rights.GROUPS.items()}
-    assert "shop.change_shopalert" in given["merchant"]
-    assert not [name for name in given["auditor"] if ".view_" not in name]
+def permission(name: str) -> Permission:
+    app, codename = name.split(".")
+    return Permission.objects.get(content_type__app_label=app, codename=codename)
+
+
+def permissions_of(group: str) -> set[str]:
+    given = Permission.objects.filter(group__name=group).select_related("content_type")
+    return {f"{each.content_type.app_label}.{each.codename}" for each in given}
+
+
+def migrate_again() -> None:
+    """What ``migrate`` does when it has nothing to migrate."""
+    emit_post_migrate_signal(verbosity=0, interactive=False, db="default", apps=apps)
+
+
+def test_an_empty_database_has_the_groups_with_all_that_is_listed() -> None:
+    assert set(Group.objects.values_list("name", flat=True)) == set(rights.GROUPS)
+    for name, listed in rights.GROUPS.items():
+        assert permissions_of(name) == set(listed)
+
+
+def test_the_auditor_only_looks() -> None:
+    assert [name for name in rights.GROUPS["auditor"] if ".view_" not in name] == []
+
+
+def test_a_permission_that_is_listed_later_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = [*rights.GROUPS["merchant"], "auth.view_user", "shop.not_there_yet"]
+    monkeypatch.setitem(rights.GROUPS, "merchant", later)
+    monkeypatch.setitem(rights.GROUPS, "packer", ["shop.view_order"])
+    migrate_again()
+    assert "auth.view_user" in permissions_of("merchant")
+    assert permissions_of("packer") == {"shop.view_order"}
+
+
+class TestWhatStaffHaveChanged:
+    def test_a_permission_taken_away_stays_away(self) -> None:
+        Group.objects.get(name="merchant").permissions.remove(permission("shop.add_refund"))
+        migrate_again()
+        assert permissions_of("merchant") == set(rights.GROUPS["merchant"]) - {"shop.add_refund"}
+
+    def test_a_permission_given_by_hand_stays(self) -> None:
+        Group.objects.get(name="auditor").permissions.add(permission("shop.change_order"))
+        migrate_again()
+        assert "shop.change_order" in permissions_of("auditor")
+
+    def test_a_deleted_group_is_not_made_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Group.objects.get(name="auditor").delete()
+        later = [*rights.GROUPS["auditor"], "shop.view_demobankcharge"]
+        monkeypatch.setitem(rights.GROUPS, "auditor", later)
+        migrate_again()
+        assert not Group.objects.filter(name="auditor").exists()
+
+    def test_a_group_of_the_same_name_made_before_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        packers = Group.objects.create(name="packer")
+        packers.permissions.add(permission("shop.change_order"))
+        monkeypatch.setitem(rights.GROUPS, "packer", ["shop.view_order"])
+        migrate_again()
+        assert permissions_of("packer") == {"shop.view_order", "shop.change_order"}
+
+
+def test_a_permission_that_is_gone_is_forgotten() -> None:
+    gone = permission("shop.view_refusal")
+    gone.delete()
+    assert not GivenPermission.objects.filter(permission_id=gone.pk).exists()

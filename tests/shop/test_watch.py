@@ -8,7 +8,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.conf import LazySettings
 from django.contrib.auth.models import Group, User
 from django.core import mail
@@ -20,7 +19,6 @@ from django.utils import timezone
 from shop import alerts, jobs, orders, payments, refunds, tasks, watch
 from shop.models import DemoBankCharge, Order, Payment, Refund, ShopAlert
 from shop.payments.base import ProviderUnavailable
-from shop.rights import make_groups
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import (
@@ -60,7 +58,6 @@ def opened() -> list[str]:
 
 
 def staff(group: str = "") -> Client:
-    make_groups(apps)  # a test that commits has emptied the tables
     user = User.objects.create_user(f"{group}-{User.objects.count()}", is_staff=True)
     if group:
         user.groups.add(Group.objects.get(name=group))

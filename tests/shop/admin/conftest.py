@@ -7,12 +7,9 @@ from typing import Any
 
 import html5lib
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
-
-from shop.rights import make_groups
 
 Staff = Callable[..., Client]
 
@@ -23,7 +20,6 @@ def staff(db: None) -> Staff:
 
     def log_in(group: str = "", name: str = "staff") -> Client:
         if group:
-            make_groups(apps)  # a test that commits has emptied the tables
             user = User.objects.create_user(name, is_staff=True)
             user.groups.add(Group.objects.get(name=group))
         else:
