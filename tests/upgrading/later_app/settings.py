@@ -1,0 +1,6 @@
+"""The shop with one more app, and with permissions for it."""
+
+from shop.settings import *  # noqa: F403
+from shop.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.upgrading.later_app"]
