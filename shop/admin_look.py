@@ -82,7 +82,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Stock alerts", "notifications", "inventory.stockalert"),
                     _item("Reservations", "hourglass_top", "inventory.reservation"),
                     _item("Stock movements", "swap_vert", "inventory.stockmovement"),
-                    _item("Flash sales", "bolt", "inventory.flashsale"),
+                    _item("Flash sales", "bolt", "experiments.flashsale"),
                 ],
             },
             {

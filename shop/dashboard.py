@@ -23,13 +23,8 @@ from inventory import alerts
 from inventory.admin.base import change_url
 from inventory.experiments.flash_sale import charts
 from inventory.experiments.flash_sale.report import is_broken
-from inventory.models import (
-    FlashSale,
-    FlashSaleResult,
-    Product,
-    Reservation,
-    StockAlert,
-)
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product, Reservation, StockAlert
 from shop import watch
 from shop.alerts import send_new, tell_of_worker
 from shop.models import Order, Refusal, ShopAlert
@@ -198,7 +193,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "low_stock": [Product(**fields) for fields in numbers.low_stock],
             "low_stock_url": _list(Product, "stock_is=low"),
         }
-    if may("inventory.view_flashsale"):
+    if may("experiments.view_flashsale"):
         context |= _last_flash_sale()
     context["title"] = "Dashboard"
     return context
@@ -399,7 +394,7 @@ def _last_flash_sale() -> dict[str, Any]:
     sale = results[0].flash_sale
     return {
         "flash_sale": sale,
-        "flash_sale_url": reverse("admin:inventory_flashsale_change", args=[sale.pk]),
+        "flash_sale_url": reverse("admin:experiments_flashsale_change", args=[sale.pk]),
         "flash_sale_chart": charts.of(results)[0],
         "flash_sale_broken": sorted({each.strategy for each in results if is_broken(each)}),
     }

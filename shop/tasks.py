@@ -19,7 +19,7 @@ from procrastinate.jobs import Status
 from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
 from inventory.experiments.flash_sale import sale
-from inventory.models import FlashSale
+from inventory.experiments.models import FlashSale
 from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals, watch
 from shop.payments import demo
 

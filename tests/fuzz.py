@@ -383,7 +383,8 @@ def make_things() -> dict[str, list[str]]:
     from django.contrib.auth.models import User
 
     from inventory import reservations, stock
-    from inventory.models import FlashSale, Product, StockAlert
+    from inventory.experiments.models import FlashSale
+    from inventory.models import Product, StockAlert
     from shop import orders
     from shop.models import DemoBankCharge, Order, OutboxMail
     from shop.payments.demo import Choice

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inventory.models import FlashSale, FlashSaleResult, Product, Reservation
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product, Reservation
 from tests import command_line
 from tests.conftest import MakeProduct
 

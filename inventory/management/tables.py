@@ -48,6 +48,6 @@ def missing(app: str) -> str:
     plan = executor.migration_plan(targets)
     if not plan:
         return ""
-    if not any(name == app for name, _ in executor.loader.applied_migrations):
+    if not executor.loader.applied_migrations:
         return "The database has no tables yet."
     return f"The database lacks {len(plan)} of the migrations."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inventory.experiments.flash_sale.buyers import Outcome
 from inventory.experiments.flash_sale.report import count
 from inventory.experiments.flash_sale.sale import told_by, units_bought
-from inventory.models import FlashSaleResult
+from inventory.experiments.models import FlashSaleResult
 from shop.http_flash_sale import target
 from shop.http_flash_sale.sale import Crowd
 

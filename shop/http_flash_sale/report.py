@@ -18,7 +18,7 @@ from inventory.experiments.flash_sale.report import (
     table,
     verdict_of,
 )
-from inventory.models import FlashSaleResult
+from inventory.experiments.models import FlashSaleResult
 from shop.http_flash_sale.outside import WHAT_COULD_BE_CHECKED, Visit
 from shop.http_flash_sale.sale import Crowd, Parameters
 

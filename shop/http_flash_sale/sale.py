@@ -16,7 +16,8 @@ from inventory.experiments.flash_sale.sale import (
     record,
     within,
 )
-from inventory.models import FlashSale, FlashSaleResult, Product
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
 from inventory.strategies import Strategy

@@ -14,7 +14,8 @@ from playwright.sync_api import Page, expect
 
 from inventory import reservations
 from inventory.experiments.flash_sale.sale import Parameters, run
-from inventory.models import FlashSale, Product, StockAlert
+from inventory.experiments.models import FlashSale
+from inventory.models import Product, StockAlert
 from shop import orders, tasks, watch
 from shop.models import Order, ShopAlert
 from tests.browser.conftest import NewPage
@@ -228,8 +229,8 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         f"inventory/product/{lamp.pk}/stock-history/",
         f"inventory/product/{lamp.pk}/holders/",
         f"inventory/product/{lamp.pk}/holders/release/?network=unknown",
-        f"inventory/flashsale/{sale.pk}/change/",
-        "inventory/flashsale/run/",
+        f"experiments/flashsale/{sale.pk}/change/",
+        "experiments/flashsale/run/",
         f"shop/order/{order.pk}/refund-units/",
         f"shop/order/{order.pk}/packing-slip/",
         f"inventory/product/{lamp.pk}/history/",

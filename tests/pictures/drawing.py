@@ -16,9 +16,9 @@ from rich.terminal_theme import TerminalTheme
 
 from inventory.experiments.flash_sale import report as sale_report
 from inventory.experiments.flash_sale.sale import Parameters, hold, plan
+from inventory.experiments.models import FlashSale
 from inventory.experiments.strategy_races import StrategyRace
 from inventory.experiments.strategy_races import race as explore
-from inventory.models import FlashSale
 from inventory.races import report as race_report
 from shop import catalogue
 from shop.serving import ServedShop

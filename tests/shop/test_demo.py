@@ -19,7 +19,8 @@ from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 
 from inventory import monitor
-from inventory.models import FlashSale, Product
+from inventory.experiments.models import FlashSale
+from inventory.models import Product
 from shop import serving, staff
 from shop.management.commands import demo as demo_command
 from tests import command_line

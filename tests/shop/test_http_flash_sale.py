@@ -21,7 +21,7 @@ from django.db import connection
 
 from inventory import monitor
 from inventory.experiments.flash_sale.buyers import Ending
-from inventory.models import FlashSale
+from inventory.experiments.models import FlashSale
 from inventory.races.scratch import PREFIX
 from shop.http_flash_sale import buyers
 from shop.models import Order

@@ -27,7 +27,8 @@ from inventory.admin.base import (
 )
 from inventory.experiments.flash_sale import charts, report, running
 from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
-from inventory.models import FlashSale, FlashSaleResult, StockAlert
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import StockAlert
 
 STATE = {
     "waiting for a worker": "warning",
@@ -148,7 +149,7 @@ class FlashSaleAdmin(FactsAdmin):
         return StockAlert.objects.open().filter(product__in=exhibits).count()
 
     def has_run_permission(self, request: HttpRequest) -> bool:
-        return running.is_possible() and request.user.has_perm("inventory.run_flashsale")
+        return running.is_possible() and request.user.has_perm("experiments.run_flashsale")
 
     @action(
         description="Run a flash sale",

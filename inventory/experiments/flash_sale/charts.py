@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inventory.models import FlashSaleResult
+from inventory.experiments.models import FlashSaleResult
 
 GREEN, RED, GREY, BLUE, LIGHT_BLUE, DARK_BLUE = (
     "#16a34a",

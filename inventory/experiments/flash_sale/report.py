@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from inventory.models import FlashSale, FlashSaleResult
+from inventory.experiments.models import FlashSale, FlashSaleResult
 
 WIDE = 120  # columns from which the verdict stands in the table
 OVERSOLD_AND_DRIFT = "Oversold: units promised that don't exist. Drift that isn't 0: lost updates."

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils.module_loading import import_string
 
 from inventory.experiments.flash_sale.sale import Parameters, plan
-from inventory.models import FlashSale
+from inventory.experiments.models import FlashSale
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

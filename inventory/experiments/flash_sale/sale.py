@@ -22,7 +22,8 @@ from inventory.experiments.flash_sale.buyers import (
     Outcome,
     buyer_processes,
 )
-from inventory.models import FlashSale, FlashSaleResult, Product
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product
 from inventory.strategies import Strategy
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from inventory.experiments.management.output import (
     progress,
     write_json,
 )
+from inventory.experiments.models import FlashSaleResult
 from inventory.management.base import FoldingCommand
-from inventory.models import FlashSaleResult
 from shop.http_flash_sale import buyers, outside, report, sale
 from shop.http_flash_sale.sale import Crowd, Parameters
 from shop.http_flash_sale.target import WrongTarget

@@ -20,7 +20,8 @@ from django.utils import timezone
 from inventory import alerts, stock
 from inventory.admin.base import change_url
 from inventory.experiments.flash_sale.sale import Parameters, run
-from inventory.models import FlashSale, Product, Reservation, StockAlert, StockCheck
+from inventory.experiments.models import FlashSale
+from inventory.models import Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
 from shop import basket, tasks
 from shop.models import Order, Refusal
@@ -310,7 +311,7 @@ class TestFlashSales:
         "payment_ms": "50",
         "rounds": "1",
     }
-    RUN = "/admin/inventory/flashsale/run/"
+    RUN = "/admin/experiments/flashsale/run/"
 
     def test_a_worker_holds_it_and_the_page_shows_how_far_it_is(self, admin: Client) -> None:
         response = admin.post(self.RUN, self.FORM, follow=True)
@@ -355,7 +356,7 @@ class TestFlashSales:
         tasks.run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
         sale = FlashSale.objects.get()
         assert sale.state == FlashSale.State.BROKEN_OFF
-        page = reverse("admin:inventory_flashsale_change", args=[sale.pk])
+        page = reverse("admin:experiments_flashsale_change", args=[sale.pk])
         assert "ended in the middle" in admin.get(page).content.decode()
 
     @pytest.mark.parametrize(
@@ -381,7 +382,7 @@ class TestFlashSales:
 
     def test_one_from_the_command_line_is_shown_too(self, staff: Staff) -> None:
         sale = run(Parameters(strategies=["single_statement"], buyers=3, rounds=2))
-        page = reverse("admin:inventory_flashsale_change", args=[sale.pk])
+        page = reverse("admin:experiments_flashsale_change", args=[sale.pk])
         assert "exact" in staff("auditor").get(page).content.decode()
 
 
@@ -449,7 +450,7 @@ def test_every_list_opens_and_asks_a_constant_number_of_queries(
         "inventory_stockalert",
         "inventory_reservation",
         "inventory_stockmovement",
-        "inventory_flashsale",
+        "experiments_flashsale",
         "shop_order",
         "shop_payment",
         "shop_refund",
@@ -485,7 +486,7 @@ def test_ticks_that_are_no_rows(admin: Client, name: str, action: str, ticked: s
 
 @pytest.mark.django_db
 def test_forms_of_the_admin_keep_what_was_typed(admin: Client) -> None:
-    response = admin.post("/admin/inventory/flashsale/run/", {"stock": "7", "buyers": "x"})
+    response = admin.post("/admin/experiments/flashsale/run/", {"stock": "7", "buyers": "x"})
     assert fields_of(response.content.decode(), "stock")["stock"] == "7"
 
 

@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from inventory import alerts
-from inventory.models import FlashSale
+from inventory.experiments.models import FlashSale
 from shop import orders
 from shop.models import Refusal, ShopAlert
 from tests.conftest import MakeProduct

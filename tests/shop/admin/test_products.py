@@ -483,7 +483,7 @@ def test_a_merchant_does_all_of_it(staff: Staff, make_product: MakeProduct) -> N
     for name in ("change", "receive_units", "remove_units", "repair_count", "switch_off"):
         assert merchant.get(page(product, name)).status_code == 200
     assert merchant.get(reverse("admin:auth_user_changelist")).status_code == 403
-    run = reverse("admin:inventory_flashsale_run_flash_sale")
+    run = reverse("admin:experiments_flashsale_run_flash_sale")
     assert merchant.get(run).status_code == 403
 
 

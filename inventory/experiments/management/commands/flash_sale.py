@@ -23,9 +23,9 @@ from inventory.experiments.management.output import (
     progress,
     write_json,
 )
+from inventory.experiments.models import FlashSale
 from inventory.management import tables
 from inventory.management.base import FoldingCommand
-from inventory.models import FlashSale
 
 
 class Command(FoldingCommand):
@@ -86,7 +86,7 @@ class Command(FoldingCommand):
         sale = None
         try:
             with breakable() as ending:
-                tables.ensure(self.stderr.write)
+                tables.ensure(self.stderr.write, "experiments")
                 sale = plan(parameters)
                 self.run(sale, parameters, console)
         except InvalidParameters as error:

@@ -14,7 +14,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from inventory.experiments.flash_sale import report
-from inventory.models import FlashSale, FlashSaleResult, Reservation
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Reservation
 from tests import command_line
 
 pytestmark = pytest.mark.django_db(transaction=True)

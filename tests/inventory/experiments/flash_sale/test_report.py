@@ -10,7 +10,7 @@ from rich.console import Console
 from inventory.experiments.flash_sale.buyers import Buyer, Ending, Outcome
 from inventory.experiments.flash_sale.report import as_json, is_surprising, show, verdict
 from inventory.experiments.flash_sale.sale import _falsely_refused, _percentile_ms
-from inventory.models import FlashSale, FlashSaleResult
+from inventory.experiments.models import FlashSale, FlashSaleResult
 from tests.conftest import MakeProduct
 
 

@@ -14,7 +14,8 @@ from inventory import monitor, strategies
 from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.report import is_surprising
 from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, run
-from inventory.models import FlashSale, FlashSaleResult, Product, Reservation
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product, Reservation
 from inventory.strategies import Strategy
 from tests.conftest import MakeProduct
 
