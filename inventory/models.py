@@ -439,7 +439,7 @@ class StockAlert(Figures, Alert):
             ),
         ]
         indexes = [
-            # The worker: what is still to be sent (shop.alerts).
+            # The worker: what is still to be sent (shop.notifications.alert_delivery).
             models.Index(name="alert_unsent", fields=["id"], condition=Q(notified_at=None)),
         ]
 

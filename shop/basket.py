@@ -30,8 +30,8 @@ from inventory.exceptions import (
 )
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
-from shop import availability, hoarding, money, refusals
-from shop.availability import Availability
+from shop import catalogue, hoarding, money, refusals
+from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
 from shop.hold_fates import Fate, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
@@ -177,7 +177,7 @@ def ended_among(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
 
 def look_at_ended(buyer: str, ended: Iterable[Ended]) -> list[Over]:
     """How much the buyer could have now of what is over in time."""
-    return [Over(each, availability.now(each.product, buyer)) for each in ended]
+    return [Over(each, catalogue.now(each.product, buyer)) for each in ended]
 
 
 def units(buyer: str, product: Product | None = None) -> int:
@@ -382,7 +382,7 @@ def _plain(error: InventoryError, product: Product, buyer: str) -> str:
 
 def _too_few(product: Product, wanted: int, buyer: str) -> str:
     """Why there are too few, by what is there now: the page beside these words shows the same."""
-    now, name = availability.now(product, buyer), product.name
+    now, name = catalogue.now(product, buyer), product.name
     if now.available >= wanted:
         return f"Somebody has just let some of {name} go. Please try once more."
     if now.available == 1:

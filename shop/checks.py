@@ -10,9 +10,10 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from shop import limits, payments
+from shop import payments
 from shop.deployment import database_timeouts
 from shop.links import THIS_MACHINE
+from shop.middleware import rate_limits
 
 
 @register(Tags.database)
@@ -25,7 +26,7 @@ def database_answers(databases: Sequence[str] | None = None, **kwargs: Any) -> l
 
 @register(Tags.security, deploy=True)
 def counters_are_shared(**kwargs: Any) -> list[CheckMessage]:
-    if limits.counters_are_shared():
+    if rate_limits.counters_are_shared():
         return []
     return [
         Warning(

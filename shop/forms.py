@@ -9,7 +9,10 @@ from uuid import UUID, uuid4
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
+from unfold.forms import AuthenticationForm
 
 from shop.address import Address, country_choices
 from shop.models import Order
@@ -111,6 +114,10 @@ class SearchForm(forms.Form):
         return text.split()
 
     @property
+    def only_in_stock(self) -> bool:
+        return bool(self.cleaned_data.get("in_stock"))
+
+    @property
     def order(self) -> list[str]:
         return self.SORTS[self.sorted_by][1]
 
@@ -132,7 +139,7 @@ def uuids(values: list[str]) -> list[UUID]:
 
 
 class Contact(TypedDict):
-    """The name, e-mail and address of an order, as ``shop.checkout`` takes them."""
+    """The name, e-mail and address of an order, as ``shop.orders.checkout`` takes them."""
 
     name: str
     email: str
@@ -250,3 +257,12 @@ class CheckoutForm(ContactForm):
         """The holds that the page showed when the form was sent, also as over in time."""
         sent = self.cleaned_data if self.is_bound else {}
         return [*sent.get("hold", []), *sent.get("ended", [])]
+
+
+class LoginForm(AuthenticationForm):  # type: ignore[misc]
+    """Refuses a name that is longer than any, which is too long to be kept as an attempt, too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        longest = User._meta.get_field("username").max_length
+        self.fields["username"].validators.append(MaxLengthValidator(longest))

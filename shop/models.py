@@ -448,9 +448,9 @@ class ShopAlert(Alert):
             ),
         ]
         indexes = [
-            # The worker: what is still to be sent (shop.alerts).
+            # The worker: what is still to be sent (shop.notifications.alert_delivery).
             models.Index(name="shop_alert_unsent", fields=["id"], condition=Q(notified_at=None)),
-            # One that comes back soon after (shop.watch).
+            # One that comes back soon after (shop.shop_alerts).
             models.Index(name="shop_alert_of_subject", fields=["kind", "subject", "resolved_at"]),
         ]
 
@@ -459,7 +459,7 @@ class ShopAlert(Alert):
 
 
 class OutboxMail(models.Model):
-    """An e-mail of a demo: kept to be looked at, and not sent (``shop.outbox``)."""
+    """An e-mail of a demo: kept to be looked at, and not sent (``shop.notifications.outbox``)."""
 
     order = models.ForeignKey(
         Order, on_delete=models.CASCADE, related_name="+", null=True, blank=True
@@ -521,7 +521,7 @@ class DemoBankRefund(models.Model):
 
 
 class GivenPermission(models.Model):
-    """A permission that a group of staff was given once, and isn't given again (shop.rights)."""
+    """A permission that a group of staff was given, so that it isn't given again."""
 
     group = models.CharField(max_length=150, help_text="Its name when it was made.")
     permission = models.ForeignKey("auth.Permission", on_delete=models.CASCADE, related_name="+")

@@ -24,7 +24,7 @@ from shop import money
 from shop.basket import line_in_words, units, units_of_line
 from shop.hold_fates import Fate, HoldNow, look_up
 from shop.models import Order
-from shop.standing import Situation, Standing, as_recorded
+from shop.orders.status_page import Situation, Standing, as_recorded
 
 KIND = "done "
 WITH_BASKET = ("basket", "basket-holds", "basket-hold", "checkout")  # pages that show it

@@ -8,9 +8,10 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import address, admin_look, limits, links, money
+from shop import address, links, money
 from shop.deployment import database, secret_key
 from shop.deployment.environment import Environment, time_zone, whole_number, whole_number_or_off
+from shop.middleware import rate_limits
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -55,24 +56,26 @@ INSTALLED_APPS = [
     "inventory",
     "inventory.experiments",
     "shop",  # before procrastinate, whose command it extends
+    "shop.demo",
+    "shop.load_tests",
     "procrastinate.contrib.django",
 ]
 
 MIDDLEWARE = [
-    "shop.cache_control.middleware",  # the outermost: also for what the others refuse
+    "shop.middleware.cache_control.middleware",  # the outermost: also for what the others refuse
     "django.middleware.security.SecurityMiddleware",
     "shop.deployment.static_files.StaticFilesMiddleware",
-    "shop.content_security.middleware",
-    "shop.request_checks.RequestChecksMiddleware",
-    "shop.outages.OutageMiddleware",  # outside of all that uses the database
+    "shop.middleware.content_security.middleware",
+    "shop.middleware.request_checks.RequestChecksMiddleware",
+    "shop.middleware.outages.OutageMiddleware",  # outside of all that uses the database
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "shop.buyer.middleware",
-    "shop.limits.RateLimitMiddleware",
+    "shop.middleware.buyer.middleware",
+    "shop.middleware.rate_limits.RateLimitMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 
@@ -128,7 +131,7 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
-AXES_CLIENT_IP_CALLABLE = "shop.limits.client_address"
+AXES_CLIENT_IP_CALLABLE = "shop.middleware.rate_limits.client_address"
 AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False  # manage.py axes_reset lets somebody in again
@@ -184,13 +187,13 @@ LOGGING = {
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 
-# Limits against abuse (shop/limits.py, shop/hoarding.py, shop/basket.py)
+# Limits against abuse (shop/middleware/rate_limits.py, shop/hoarding.py, shop/basket.py)
 
 IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-CACHES = {"default": env("CACHE_URL", cast=limits.cache, default=IN_EACH_PROCESS)}
-PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=limits.rate, default="600/m")
-POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=limits.rate, default="60/m")
-RATELIMIT_IP_META_KEY = "shop.limits.client_address"
+CACHES = {"default": env("CACHE_URL", cast=rate_limits.cache, default=IN_EACH_PROCESS)}
+PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=rate_limits.rate, default="600/m")
+POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=rate_limits.rate, default="60/m")
+RATELIMIT_IP_META_KEY = "shop.middleware.rate_limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
 MOST_FORM_BYTES = 64 * 1024  # what anybody may send at a time
@@ -214,7 +217,7 @@ HOLD_AT_MOST = timedelta(
     minutes=env("HOLD_AT_MOST_MINUTES", cast=whole_number(1, 30 * 24 * 60), default=60)
 )
 
-# E-mails: printed, or in a demo kept and shown as pages (shop/outbox.py), unless told otherwise.
+# E-mails: printed, or in a demo kept and shown as pages (shop/notifications/outbox.py).
 
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default="outbox://" if DEMO else "consolemail://")
 vars().update(EMAIL_CONFIG)
@@ -222,10 +225,25 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{SHOP_NAME} <shop@l
 EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
 EMAIL_TIMEOUT = 30  # seconds
 
-# The admin (shop/admin_look.py)
+# The admin (shop/admin/)
 
 LOGIN_REDIRECT_URL = "admin:index"  # only staff log in
-UNFOLD = admin_look.UNFOLD
+UNFOLD = {
+    "SITE_TITLE": "shop.admin.unfold.shop_name",
+    "SITE_HEADER": "shop.admin.unfold.shop_name",
+    "SITE_SUBHEADER": "Administration",
+    "SITE_ICON": "shop.admin.unfold.icon",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "shop.admin.unfold.icon"},
+    ],
+    "SITE_URL": "/",
+    "LOGIN": {"form": "shop.forms.LoginForm"},
+    "STYLES": ["shop.admin.unfold.styles_of_inventory", "shop.admin.unfold.styles_of_shop"],
+    "COLORS": "shop.admin.unfold.colors",
+    "SIDEBAR": {"show_search": False, "navigation": "shop.admin.unfold.navigation"},
+    "GLOBAL_CALLBACK": "shop.admin.dashboard.banner",
+    "DASHBOARD_CALLBACK": "shop.admin.dashboard.context",
+}
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text in a spreadsheet
 
 # Orders and alerts are mailed to the managers; alerts are posted to a webhook, too, as JSON.

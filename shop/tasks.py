@@ -20,7 +20,9 @@ from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
 from inventory.experiments.flash_sale import sale
 from inventory.experiments.models import FlashSale
-from shop import alerts, hoarding, mail, orders, outbox, refunds, refusals, watch
+from shop import hoarding, orders, refusals, shop_alerts
+from shop.notifications import alert_delivery, order_mail, outbox
+from shop.orders import refunds
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -38,27 +40,27 @@ again_and_again = RetryStrategy(exponential_wait=4, max_attempts=8)
 
 @app.task(retry=again_and_again)
 def send_order_paid(order_id: int) -> None:
-    mail.send_order_paid(order_id)
+    order_mail.send_order_paid(order_id)
 
 
 @app.task(retry=again_and_again)
 def send_order_shipped(order_id: int) -> None:
-    mail.send_order_shipped(order_id)
+    order_mail.send_order_shipped(order_id)
 
 
 @app.task(retry=again_and_again)
 def send_order_refunded(refund_id: int) -> None:
-    mail.send_order_refunded(refund_id)
+    order_mail.send_order_refunded(refund_id)
 
 
 @app.task(retry=again_and_again)
 def send_order_cancelled(order_id: int, by: str) -> None:
-    mail.send_order_cancelled(order_id, by)
+    order_mail.send_order_cancelled(order_id, by)
 
 
 @app.task(retry=again_and_again)
 def send_order_to_managers(order_id: int) -> None:
-    mail.send_order_to_managers(order_id)
+    order_mail.send_order_to_managers(order_id)
 
 
 @app.task(retry=again_and_again)
@@ -76,17 +78,17 @@ def send_demo_bank_event(charge_id: int) -> None:
 
 @app.task(retry=again_and_again)
 def mail_alerts(alert_ids: list[int], shop_alert_ids: list[int] | None = None) -> None:
-    alerts.mail(alert_ids, shop_alert_ids or [])
+    alert_delivery.mail(alert_ids, shop_alert_ids or [])
 
 
 @app.task(retry=again_and_again)
 def post_alert(alert_id: int) -> None:
-    alerts.post(alert_id)
+    alert_delivery.post(alert_id)
 
 
 @app.task(retry=again_and_again)
 def post_shop_alert(alert_id: int) -> None:
-    alerts.post_shop_alert(alert_id)
+    alert_delivery.post_shop_alert(alert_id)
 
 
 @app.task(lock="flash_sale")  # one after the other: each takes what the machine has
@@ -129,15 +131,15 @@ def carry_out_refunds(timestamp: int) -> None:
 def check_law(timestamp: int) -> None:
     """Check every product, keep the alerts in line, and tell the managers of new ones."""
     stock_alerts.check_all()
-    alerts.send_new()
+    alert_delivery.send_new()
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="watch")
 def watch_for_trouble(timestamp: int) -> None:
     """Look for all else that needs a person, and tell the managers of what is new."""
-    watch.check_all()
-    alerts.send_new()
+    shop_alerts.check_all()
+    alert_delivery.send_new()
 
 
 @app.periodic(cron=EVERY_NIGHT)

@@ -4,7 +4,8 @@ from django.conf import settings
 from django.contrib import admin
 from django.urls import path
 
-from shop import dashboard, outages
+from shop.admin import dashboard
+from shop.middleware import outages
 from shop.views import basket, catalogue, checkout, errors, orders, outbox, pages, payments
 
 handler400 = errors.bad_request

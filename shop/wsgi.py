@@ -5,7 +5,7 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from shop.deployment import database_timeouts
-from shop.request_checks import keep_other_charsets
+from shop.middleware.request_checks import keep_other_charsets
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 

@@ -20,7 +20,7 @@ from django.db import connection
 
 from shop.deployment.database import url_of
 from shop.deployment.embedded_postgres import as_user, system_user
-from shop.serving import free_port
+from shop.load_tests.serving import free_port
 from tests.shop.programs import ROOT, SECONDS
 
 SERVER_CONNECTIONS = 4

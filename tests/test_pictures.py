@@ -14,11 +14,11 @@ from playwright.sync_api import Browser
 
 from inventory.experiments.flash_sale import sale
 from inventory.experiments.flash_sale.sale import Parameters
-from shop import catalogue
+from shop.demo import catalogue
 from tests import command_line
 from tests.browser.conftest import browser  # noqa: F401  (a fixture)
-from tests.pictures import drawing
-from tests.pictures.drawing import LOOKS, Look
+from tests.tools.pictures import drawing
+from tests.tools.pictures.drawing import LOOKS, Look
 
 README = (command_line.ROOT / "README.md").read_text()
 MOST_BYTES = 100_000

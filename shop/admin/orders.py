@@ -36,10 +36,11 @@ from inventory.admin.base import (
     shortened,
 )
 from inventory.admin.filters import PeriodFilter
-from shop import customer_limits, money, orders
+from shop import money, orders
 from shop.admin.payments import links_to_refunds
 from shop.exceptions import ShopError
 from shop.models import Order, OrderLine, Payment
+from shop.orders import customer_limits
 
 STATE = {
     "waiting for payment": "warning",

@@ -26,10 +26,10 @@ from inventory.admin.base import (
     shortened,
 )
 from inventory.admin.filters import PeriodFilter
-from shop import refunds
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
 from shop.money import formatted
+from shop.orders import refunds
 from shop.payments import known as known_providers
 from shop.payments.base import RefundRefused
 

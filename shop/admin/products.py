@@ -29,9 +29,10 @@ from inventory.admin.base import (
 )
 from inventory.admin.products import ProductAdmin
 from inventory.models import Product, Reservation
-from shop import holders, rescue
+from shop import holders
 from shop.exceptions import ShopError
 from shop.holders import Holder, Released
+from shop.orders import rescue
 from shop.payments.base import ProviderUnavailable
 
 MOST_HOLDERS = 100  # on a page

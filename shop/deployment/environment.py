@@ -26,7 +26,7 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
     Raises ImproperlyConfigured if the file is there and can't be read.
     """
 
-    EMAIL_SCHEMES = {**Env.EMAIL_SCHEMES, "outbox": "shop.outbox.EmailBackend"}
+    EMAIL_SCHEMES = {**Env.EMAIL_SCHEMES, "outbox": "shop.notifications.outbox.EmailBackend"}
     ENVIRON = {name: value for name, value in os.environ.items() if value.strip()}
 
     def __init__(self, file: Path) -> None:

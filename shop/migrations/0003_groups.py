@@ -2,7 +2,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    """Once made the groups of staff; shop.rights does, after each ``migrate``."""
+    """Once made the groups of staff; shop.admin.groups does, after each ``migrate``."""
 
     dependencies = [
         ("shop", "0002_refusals"),

@@ -1,7 +1,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
-# As it was when migrations still gave them. Frozen: today's list is in shop.rights.
+# As it was when migrations still gave them. Frozen: today's list is in shop.admin.groups.
 AUDITOR = {
     "inventory": [
         "view_product",

@@ -11,7 +11,7 @@ from django.contrib.staticfiles import finders
 from django.templatetags.static import static
 
 from inventory.models import Product
-from shop import availability
+from shop import catalogue
 from shop import money as amounts
 
 register = template.Library()
@@ -38,9 +38,9 @@ def money(amount: Decimal, currency: str = "") -> str:
 
 
 @register.filter(name="availability")
-def availability_of(product: Product) -> availability.Availability:
+def availability_of(product: Product) -> catalogue.Availability:
     """How much there is of a product that came through ``with_availability``."""
-    return availability.of(product)
+    return catalogue.of(product)
 
 
 @register.filter

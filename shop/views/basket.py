@@ -10,11 +10,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product, Reservation
 from shop import basket as baskets
-from shop import notices, standing
-from shop.buyer import ShopRequest
+from shop import notices
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
-from shop.limits import client_address
-from shop.outages import repeatable
+from shop.middleware.buyer import ShopRequest
+from shop.middleware.outages import repeatable
+from shop.middleware.rate_limits import client_address
+from shop.orders import status_page
 from shop.views.catalogue import show_product
 from shop.waiting_rooms import place_at
 
@@ -136,7 +137,7 @@ def show_basket(
         "notices": [notice for notice in said if not notice.ended],
         # Of a line that is there no more, the page has no field to say it beside.
         "refused": form if form and changed not in told_of else None,
-        "unfinished": standing.unfinished(request.buyer),
+        "unfinished": status_page.unfinished(request.buyer),
     }
     return render(
         request, "shop/_basket.html" if part else "shop/basket.html", context, status=status

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.paginator import Paginator
-from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_safe
 
 from inventory import strategies
-from inventory.models import Product, ProductQuerySet
-from shop import basket, buyer, standing
-from shop.availability import in_stock, with_availability
-from shop.buyer import ShopRequest
+from inventory.models import Product
+from shop import basket
+from shop.catalogue import search, with_availability
 from shop.forms import ReserveForm, SearchForm
+from shop.middleware import buyer
+from shop.middleware.buyer import ShopRequest
+from shop.orders import status_page
 
 ON_A_PAGE = 12
 
@@ -26,7 +27,7 @@ def product_list(request: ShopRequest) -> HttpResponse:
     """All products, or those searched for."""
     form = SearchForm(request.GET)
     form.is_valid()  # what makes no sense is left out
-    products = search(form, request.buyer)
+    products = search(form.words, form.order, only_in_stock=form.only_in_stock, buyer=request.buyer)
     page = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "form": form,
@@ -38,18 +39,6 @@ def product_list(request: ShopRequest) -> HttpResponse:
         "search_text": " ".join(form.words),
     }
     return render(request, "shop/product_list.html", context)
-
-
-def search(form: SearchForm, buyer: str = "") -> ProductQuerySet:
-    """The products that the form asks for: every word in name, description or SKU."""
-    products = with_availability(Product.objects.for_sale(), buyer)
-    for word in form.words:
-        products = products.filter(
-            Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
-        )
-    if form.cleaned_data.get("in_stock"):
-        products = in_stock(products)
-    return products.order_by(*form.order)
 
 
 def query_without_page(query: MultiValueDict[str, str]) -> str:
@@ -95,7 +84,7 @@ def show_product(
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
         "held_by_you": basket.units(request.buyer, product),
-        "unfinished": standing.unfinished(request.buyer, product),
+        "unfinished": status_page.unfinished(request.buyer, product),
         "unsafe_strategy": None if strategy.is_safe else strategy,
     }
     return render(request, "shop/product_detail.html", context, status=status)

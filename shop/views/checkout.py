@@ -13,14 +13,15 @@ from django.views.decorators.http import require_http_methods
 
 from inventory.exceptions import ReservationEnded
 from shop import basket as baskets
-from shop import checkout as rules
-from shop import links, notices, standing
-from shop.buyer import ShopRequest
+from shop import links, notices
 from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopError
 from shop.forms import CheckoutForm, uuids
-from shop.limits import client_address
+from shop.middleware.buyer import ShopRequest
+from shop.middleware.outages import repeatable
+from shop.middleware.rate_limits import client_address
 from shop.models import Order
-from shop.outages import repeatable
+from shop.orders import checkout as rules
+from shop.orders import status_page
 from shop.payments import ProviderUnavailable
 from shop.views.basket import CONFLICT, UNPROCESSABLE
 
@@ -131,7 +132,7 @@ def _show(
     context = {
         **_basket_now(request, form.holds_sent if seen is None else seen),
         "form": form,
-        "unfinished": standing.unfinished(request.buyer),
+        "unfinished": status_page.unfinished(request.buyer),
         **more,
     }
     return render(request, "shop/checkout.html", context, status=status)

@@ -9,13 +9,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product
-from shop import checkout, notices, orders, outbox, standing
-from shop.buyer import ShopRequest
+from shop import notices, orders
 from shop.exceptions import LimitPerCustomer, NotInThisState
 from shop.forms import ContactForm
+from shop.middleware.buyer import ShopRequest
+from shop.middleware.outages import repeatable
 from shop.models import Order
-from shop.orders import CancelledBy
-from shop.outages import repeatable
+from shop.notifications import outbox
+from shop.orders import CancelledBy, checkout, status_page
 from shop.views.basket import CONFLICT, UNPROCESSABLE
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
@@ -30,7 +31,7 @@ LAST_LOOK = 286  # tells htmx to stop asking
 def order_list(request: ShopRequest) -> HttpResponse:
     """The orders of this browser's buyer."""
     placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
-    stands = [standing.as_recorded(order) for order in placed]
+    stands = [status_page.as_recorded(order) for order in placed]
     return render(request, "shop/order_list.html", {"stands": stands})
 
 
@@ -44,7 +45,7 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
     ``seen`` is what it shows.
     """
     try:
-        stands = standing.look_up(token)
+        stands = status_page.look_up(token)
     except Order.DoesNotExist:
         raise Http404 from None
     context = {

@@ -12,9 +12,9 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
-from shop import outbox
-from shop.buyer import ShopRequest
-from shop.content_security import SHOP
+from shop.middleware.buyer import ShopRequest
+from shop.middleware.content_security import SHOP
+from shop.notifications import outbox
 from shop.views.privacy import private_page
 
 NEWEST = 100

@@ -13,8 +13,9 @@ from django.views.static import serve
 
 from inventory import conf, strategies
 from inventory.models import Product
-from shop import alerts, health, kind, watch
-from shop.limits import not_limited
+from shop import health, kind, shop_alerts
+from shop.middleware.rate_limits import not_limited
+from shop.notifications import alert_delivery
 
 
 @require_safe
@@ -58,7 +59,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
     """
     problem = health.problem()
     if problem is None:
-        alerts.tell_of_worker(is_missing=watch.worker_is_missing())
+        alert_delivery.tell_of_worker(is_missing=shop_alerts.worker_is_missing())
     return HttpResponse(
         f"{problem or 'ok'}\n",
         content_type="text/plain",

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from shop.limits import not_limited
+from shop.middleware.rate_limits import not_limited
 from shop.models import DemoBankCharge
 from shop.payments import BadEvent, ProviderUnavailable, demo, events
 from shop.views.privacy import private_page

@@ -13,7 +13,7 @@ View = Callable[..., HttpResponse]
 
 def private_page(view: View) -> View:
     """Mark a view whose address nobody else may learn: no search engine and no other site.
-    (That no cache keeps a copy is ``shop.cache_control``'s.)
+    (That no cache keeps a copy is ``shop.middleware.cache_control``'s.)
 
     Not ``no-referrer``: browsers would send the page's own forms with ``Origin: null``, and the
     check against forged requests would refuse them.

@@ -16,7 +16,7 @@ from inventory import reservations
 from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.experiments.models import FlashSale
 from inventory.models import Product, StockAlert
-from shop import orders, tasks, watch
+from shop import orders, shop_alerts, tasks
 from shop.models import Order, ShopAlert
 from tests.browser.conftest import NewPage
 from tests.conftest import MakeProduct
@@ -217,10 +217,10 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     for units in (1, 2):  # a basket and an order of units that get lost then
         reservations.reserve(mug, units, buyer=f"B{units}")
     Product.objects.filter(pk=mug.pk).update(stock=-2, units_received=1)
-    trouble = watch.Trouble(
+    trouble = shop_alerts.Trouble(
         ShopAlert.Kind.REFUND_REFUSED, "refund 1", "It was refused. " * 9, order.pk
     )
-    watch.note(trouble)
+    shop_alerts.note(trouble)
     tasks.check_law(0)
     alert = StockAlert.objects.get(product=lamp)
     ours = [

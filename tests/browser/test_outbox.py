@@ -27,7 +27,7 @@ def test_from_the_order_to_its_e_mail_and_back(
     width: int,
 ) -> None:
     settings.DEMO = True
-    settings.EMAIL_BACKEND = "shop.outbox.EmailBackend"
+    settings.EMAIL_BACKEND = "shop.notifications.outbox.EmailBackend"
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     go_to_bank(page, make_product(3))
     choose(page, "Approve")

@@ -13,8 +13,8 @@ from playwright.sync_api import Page, Response
 
 from inventory import reservations
 from inventory.models import Product, Reservation
-from shop import standing
 from shop.models import Order
+from shop.orders import status_page
 from tests.browser.conftest import NewPage
 from tests.browser.test_checkout import choose, fill_in, go_to_bank
 from tests.browser.test_storefront import reserve
@@ -123,16 +123,16 @@ def walk(page: Page, look: Callable[[str], None]) -> None:
     look("bank, answer lost")
     page.goto(bank)
     look("bank, decided")
-    for situation in standing.Situation:
+    for situation in status_page.Situation:
         show(page, order, situation)
         look(situation)
 
 
-def show(page: Page, order: Order, situation: standing.Situation) -> None:
+def show(page: Page, order: Order, situation: status_page.Situation) -> None:
     """Open the order's page with words for that situation, whatever the order is in."""
-    stands = replace(standing.look_up(order.token), situation=situation, seconds_left=90)
+    stands = replace(status_page.look_up(order.token), situation=situation, seconds_left=90)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standing, "look_up", lambda token: stands)
+        patch.setattr(status_page, "look_up", lambda token: stands)
         page.goto(f"/orders/{order.token}/")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from shop.serving import ServedShop
+from shop.load_tests.serving import ServedShop
 from tests.shop.orders.steps import forget_jobs
 
 

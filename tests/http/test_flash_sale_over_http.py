@@ -15,8 +15,9 @@ from django.db.models import F, Sum
 
 from inventory import monitor, reservations
 from inventory.models import Product, Reservation
-from shop import orders, refunds
+from shop import orders
 from shop.models import DemoBankCharge, DemoBankRefund, Order, OrderLine
+from shop.orders import refunds
 from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Page, Shopper

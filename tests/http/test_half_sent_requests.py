@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from shop.deployment.web_worker import Rest
-from shop.serving import ServedShop
+from shop.load_tests.serving import ServedShop
 from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Shopper

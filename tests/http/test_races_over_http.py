@@ -15,8 +15,9 @@ from django.db.models import Sum
 
 from inventory import monitor
 from inventory.models import Reservation
-from shop import orders, refunds
+from shop import orders
 from shop.models import DemoBankCharge, DemoBankRefund, Order, Payment
+from shop.orders import refunds
 from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.http.conftest import Served

@@ -14,8 +14,8 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory import monitor, strategies
 from inventory.models import Product
+from shop.load_tests.serving import ServedShop
 from shop.models import Order
-from shop.serving import ServedShop
 from tests.command_line import start
 from tests.conftest import MakeProduct
 from tests.http.shopper import Shopper

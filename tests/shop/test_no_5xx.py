@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests import fuzz
+from tests.tools import fuzz
 
 SEED = 1
 
@@ -15,7 +15,7 @@ SEED = 1
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_odd_requests(settings: Any, tmp_path: Path) -> None:
-    """``python -m tests.fuzz`` asks more of them, of a web server."""
+    """``python -m tests.tools.fuzz`` asks more of them, of a web server."""
     settings.MEDIA_ROOT = str(tmp_path)
     settings.DEMO = True  # it has all pages
     kinds, broken = fuzz.run(fuzz.make_world(), fuzz.ask_in_process, range(1000), SEED)

@@ -13,7 +13,7 @@ from django.utils.html import escape
 
 from inventory import conf, reservations, strategies
 from inventory.models import Product
-from shop import catalogue
+from shop.demo import catalogue
 from shop.forms import SearchForm
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct

@@ -34,9 +34,11 @@ from inventory import monitor, reservations, stock
 from inventory.exceptions import InventoryError
 from inventory.models import Product, Reservation, StockMovement
 from inventory.races import RaceFound, Run, explore
-from shop import buyer, checkout, holds, orders
+from shop import holds, orders
 from shop.exceptions import NotInThisState, ShopError
+from shop.middleware import buyer
 from shop.models import DemoBankCharge, HoldAddress, Order, OrderLine, Payment, Refund
+from shop.orders import checkout
 from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import fields_of

@@ -18,6 +18,7 @@ from inventory.models import Product, Reservation
 from shop import basket, holders, orders
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
+from shop.orders import lifecycle
 from shop.payments.base import ProviderUnavailable
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
@@ -164,7 +165,7 @@ def test_an_order_whose_payment_can_not_be_asked_about_stays(
     def unavailable(order_id: int) -> Order:
         raise ProviderUnavailable("The bank is closed.")
 
-    monkeypatch.setattr(orders, "settle", unavailable)
+    monkeypatch.setattr(lifecycle, "settle", unavailable)
     assert holders.release(hoarded, [HOARDER], cancel_orders=True).orders == 0
     assert Order.objects.get().is_open
 

@@ -24,11 +24,11 @@ from inventory.admin.base import GuardedAdmin
 from inventory.models import Reservation
 from shop import orders
 from shop.models import DemoBankCharge, Order, Payment, Refund
-from tests import fuzz
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff
 from tests.shop.orders.pages import Shopper, tell
 from tests.shop.orders.steps import APPROVE, at_bank, place
+from tests.tools import fuzz
 
 # What counts as secret, by the names of fields. A new model's fields are in by these.
 SECRET = re.compile(

@@ -14,7 +14,6 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory import reservations
 from inventory.models import Product, Reservation
-from shop import checkout
 from shop.address import Address
 from shop.models import (
     DemoBankCharge,
@@ -23,6 +22,7 @@ from shop.models import (
     Payment,
     Refund,
 )
+from shop.orders import checkout
 from shop.payments import demo
 from shop.payments.demo import Choice
 

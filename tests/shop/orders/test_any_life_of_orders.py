@@ -40,9 +40,10 @@ from inventory.exceptions import (
     ReservationEnded,
 )
 from inventory.models import Product, Reservation
-from shop import orders, refunds
+from shop import orders
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState
 from shop.models import Order, OrderLine, Refund
+from shop.orders import refunds
 from shop.payments.demo import Choice
 from tests.shop.orders.steps import (
     at_bank,

@@ -13,9 +13,10 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from inventory.exceptions import BuyerLimitExceeded
-from shop import orders, payments, refunds
+from shop import orders, payments
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import DemoBankRefund, Order, Refund
+from shop.orders import refunds
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import (

@@ -15,8 +15,9 @@ from django.test import Client
 
 from inventory import reservations
 from inventory.models import Product, Reservation
-from shop import checkout, orders, payments, refunds, standing
+from shop import orders, payments
 from shop.models import DemoBankCharge, Order, Payment, Refund
+from shop.orders import checkout, refunds, status_page
 from shop.payments import ProviderUnavailable
 from shop.payments.demo import Choice
 from tests.conftest import MakeProduct
@@ -292,8 +293,8 @@ def test_the_bank_is_silent(
 def test_every_situation_has_words_of_its_own() -> None:
     with open("templates/shop/_order.html") as template:
         text = template.read()
-    for situation in standing.Situation:
-        if situation != standing.Situation.REFUNDED:  # what is left
+    for situation in status_page.Situation:
+        if situation != status_page.Situation.REFUNDED:  # what is left
             assert f'situation == "{situation}"' in text
 
 
@@ -308,7 +309,7 @@ def test_an_open_page_hears_only_what_is_new_and_stops_asking_at_the_end(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
-    seen = standing.look_up(order.token).fingerprint
+    seen = status_page.look_up(order.token).fingerprint
     assert ask(ada, order, seen).status_code == 204
     told = ask(ada, order, "something else")
     assert (told.status_code, heading(text_of(told))) == (200, "Waiting for the payment")
@@ -526,7 +527,7 @@ def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: Mak
     choose_again(late.payments.get(), Choice.APPROVE)
     ada.look(late)
     assert in_short(ada)[0] == "paid too late, refunded"
-    assert set(standing.IN_SHORT) == set(standing.Situation)
+    assert set(status_page.IN_SHORT) == set(status_page.Situation)
 
 
 def test_what_can_not_be_paid_any_more_is_nowhere_called_waiting_for_its_payment(

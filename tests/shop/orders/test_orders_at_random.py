@@ -17,9 +17,10 @@ from inventory import stock
 from inventory.exceptions import InventoryError
 from inventory.models import Product, Reservation
 from inventory.reservations import expire_lapsed, reserve
-from shop import orders, refunds
+from shop import orders
 from shop.exceptions import ShopError
 from shop.models import DemoBankCharge, Order, OrderLine, Refund
+from shop.orders import refunds
 from shop.payments import demo
 from shop.payments.demo import Choice
 from tests.concurrency import at_once

@@ -17,7 +17,7 @@ from inventory import reservations
 from inventory.exceptions import InsufficientStock
 from inventory.models import Product, Reservation
 from inventory.reservations import reserve
-from shop import checkout, orders
+from shop import orders
 from shop.address import Address
 from shop.exceptions import (
     BasketChanged,
@@ -29,6 +29,7 @@ from shop.exceptions import (
 )
 from shop.holds import open_holds, release_hold, shrink_hold
 from shop.models import DemoBankCharge, Order, OrderLine, Payment
+from shop.orders import checkout
 from tests.concurrency import (
     at_once,
     lapse,

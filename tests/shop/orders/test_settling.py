@@ -17,8 +17,9 @@ from inventory import reservations
 from inventory.exceptions import InsufficientStock, ReservationEnded
 from inventory.models import Product, Reservation
 from inventory.reservations import expire_lapsed, reserve
-from shop import orders, payments, refunds
+from shop import orders, payments
 from shop.models import Order, Payment, Refund
+from shop.orders import lifecycle, refunds
 from shop.payments import Outcome, demo
 from shop.payments.demo import Choice
 from tests.concurrency import at_once, of_kind
@@ -127,7 +128,7 @@ def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
         raise SystemExit
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(orders, "_change", die)
+        patched.setattr(lifecycle, "_change", die)
         orders.settle(order.pk)
     assert now(order).state == State.PENDING
     assert status_of(order) == ["HELD"]

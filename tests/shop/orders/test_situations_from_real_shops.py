@@ -21,6 +21,7 @@ from inventory import reservations, stock
 from inventory.models import Product, Reservation
 from shop import orders, payments
 from shop.models import DemoBankCharge, Order, Payment
+from shop.orders import lifecycle
 from shop.payments import Outcome, Started
 from shop.payments.demo import Choice
 from tests.concurrency import at_once, lapse
@@ -368,7 +369,7 @@ def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
     order, bank = ada.order(make_product())
     ada.choose(bank)
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(orders, "_accept", die)
+        patched.setattr(lifecycle, "_accept", die)
         ada.look(order)
     assert now(order).state == State.PENDING
     assert heading(ada.look(order)) == "Paid. Thank you!"

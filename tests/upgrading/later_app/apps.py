@@ -5,6 +5,6 @@ class LaterAppConfig(AppConfig):
     name = "tests.upgrading.later_app"
 
     def ready(self) -> None:
-        from shop.rights import GROUPS
+        from shop.admin.groups import GROUPS
 
         GROUPS["merchant"] += ["later_app.view_gadget", "later_app.not_yet_there"]

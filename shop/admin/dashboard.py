@@ -1,0 +1,428 @@
+"""The admin's first page: what a merchant looks at in the morning, in a handful of queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import InvalidPage
+from django.db import connection
+from django.db.models import Case, Count, F, Q, When, Window
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from inventory import alerts
+from inventory.admin.base import change_url
+from inventory.experiments.flash_sale import charts
+from inventory.experiments.flash_sale.report import is_broken
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import (
+    Product,
+    Reservation,
+    StockAlert,
+)
+from shop import shop_alerts
+from shop.models import Order, Refusal, ShopAlert
+from shop.notifications.alert_delivery import send_new, tell_of_worker
+
+SOON = timedelta(minutes=5)
+LATE = 300  # seconds since the last check, which the worker does every minute
+LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
+SHOWN = 5  # rows of each short list
+IN_BANNER = 3
+MOST_ALERTS = 100
+LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
+
+
+def staff(request: HttpRequest) -> User:
+    """Who asks; the admin lets in nobody else."""
+    return cast(User, request.user)
+
+
+# On every page: the alerts that nobody has taken note of
+
+
+def banner(request: HttpRequest) -> dict[str, Any]:
+    """What ``admin/alert_banner.html`` shows: of stock, and of all else."""
+    user = request.user
+    if not (user.is_active and user.is_staff):
+        return {}
+    parts = []
+    if user.has_perm("shop.view_shopalert"):
+        parts.append(_shop_banner(request))
+    if user.has_perm("inventory.view_stockalert"):
+        parts.append(_stock_banner(request))
+    return {"banners": list(filter(None, parts))}
+
+
+def _shop_banner(request: HttpRequest) -> dict[str, Any] | None:
+    unseen = [alert for alert in open_shop_alerts(request) if alert.acknowledged_at is None]
+    if not unseen:
+        return None
+    number = len(unseen)
+    return {
+        "label": "Alerts of orders and jobs",
+        "heading": f"{number} thing{pluralize(number, ' needs,s need')} a person",
+        "alerts": [
+            (change_url(alert), alert.get_kind_display().capitalize(), alert.text)
+            for alert in unseen[:IN_BANNER]
+        ],
+        "more": number > IN_BANNER,
+        "url": _list(ShopAlert, "state=unseen"),
+    }
+
+
+def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
+    opened = open_alerts(request)
+    number = opened[0].unseen_in_all if opened else 0
+    if not number:
+        return None
+    unseen = [alert for alert in opened if alert.acknowledged_at is None]
+    return {
+        "label": "Stock alerts",
+        "heading": _heading(number),
+        "alerts": [
+            (change_url(alert), f"{alert.product.name}: {alert.get_kind_display()}", alert.figures)
+            for alert in unseen[:IN_BANNER]
+        ],
+        "more": number > len(unseen[:IN_BANNER]),
+        "url": _list(StockAlert, "state=unseen"),
+    }
+
+
+def _heading(number: int) -> str:
+    return "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
+
+
+def open_alerts(request: HttpRequest) -> list[Any]:
+    """Those of the shop's own products, and first what breaks the law; once per request.
+
+    Exhibits of flash sales are made to be broken: the sale's page tells of them.
+    """
+    if not hasattr(request, "open_alerts"):
+        opened = StockAlert.objects.open().filter(product__is_exhibit=False)
+        request.open_alerts = list(  # type: ignore[attr-defined]
+            opened.select_related("product")
+            .annotate(unseen_in_all=Window(Count("pk", filter=Q(acknowledged_at=None))))
+            .order_by(LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
+        )
+    found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
+    return found
+
+
+def open_shop_alerts(request: HttpRequest) -> list[ShopAlert]:
+    """The latest first, those that nobody has seen before the others; once per request."""
+    if not hasattr(request, "open_shop_alerts"):
+        opened = ShopAlert.objects.open().select_related("order")
+        request.open_shop_alerts = list(  # type: ignore[attr-defined]
+            opened.order_by(F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
+        )
+    found: list[ShopAlert] = request.open_shop_alerts  # type: ignore[attr-defined]
+    return found
+
+
+# Unfold's search of the admin's own pages
+
+
+def search(request: HttpRequest) -> HttpResponse:
+    """What it finds, a page at a time; 404 for a page that isn't there, or is no number."""
+    try:
+        found: HttpResponse = admin.site.search(request)  # type: ignore[attr-defined]
+        return found
+    except (InvalidPage, ValueError) as error:
+        raise Http404 from error
+
+
+# The dashboard
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with the list behind it."""
+
+    label: str
+    value: str
+    url: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What one snapshot shows; units, but orders and all else from ``pending`` on."""
+
+    available: int
+    held: int
+    lapsed: int
+    """Held by the books, and free for anybody who wants them."""
+    sold_today: int
+    lapsing: int
+    pending: int
+    to_ship: int
+    checked_at: datetime | None
+    seconds_ago: int | None
+    worker_is_missing: bool
+    low_stock: list[dict[str, Any]]
+
+
+def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Fill the index page's context; what a user may not see is left out."""
+    may = staff(request).has_perm
+    numbers = _numbers(_midnight())
+    _keep_watch(request, numbers)
+    context["figures"] = [figure for right, figure in _figures(numbers) if may(right)]
+    if may("inventory.view_stockalert"):
+        opened = open_alerts(request)
+        context |= {
+            "law": law(numbers, opened),
+            "open_alerts": opened[:SHOWN],
+            "open_alerts_url": _list(StockAlert),
+        }
+    if may("shop.view_shopalert"):
+        context |= {
+            "shop_alerts": open_shop_alerts(request)[:SHOWN],
+            "shop_alerts_url": _list(ShopAlert),
+        }
+    if may("inventory.view_reservation"):
+        context |= {"hours": _hours_chart(), "hours_links": _behind_the_hours(request)}
+    if may("inventory.view_product"):
+        context |= {
+            "low_stock": [Product(**fields) for fields in numbers.low_stock],
+            "low_stock_url": _list(Product, "stock_is=low"),
+        }
+    if may("experiments.view_flashsale"):
+        context |= _last_flash_sale()
+    context["title"] = "Dashboard"
+    return context
+
+
+def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
+    """Find out whether a worker runs, at each look, and tell people if none does."""
+    known = any(each.kind == ShopAlert.Kind.WORKER_GONE for each in open_shop_alerts(request))
+    if known or numbers.worker_is_missing:
+        tell_of_worker(is_missing=numbers.worker_is_missing)
+        del request.open_shop_alerts  # type: ignore[attr-defined]
+
+
+def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
+    """The law's state in a line."""
+    broken = [each for each in opened if each.kind in LAW]
+    if numbers.seconds_ago is None:
+        words = "not checked yet"
+    else:
+        words = f"checked {_ago(numbers.seconds_ago)} ago"
+    late = numbers.seconds_ago is None or numbers.seconds_ago > LATE
+    return {
+        "keeps": not broken and not late,
+        "kept": not broken and numbers.seconds_ago is not None,
+        "broken": broken[:SHOWN],
+        "checked": words,
+    }
+
+
+def _ago(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h"
+
+
+def _numbers(midnight: datetime) -> Numbers:
+    """All of it in one statement, and so of one snapshot."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT
+                (SELECT coalesce(sum(stock), 0) FROM inventory_product WHERE NOT is_exhibit),
+                coalesce(sum(units) FILTER (WHERE status = 'HELD'), 0),
+                coalesce(sum(units) FILTER (WHERE status = 'HELD'
+                    AND expires_at <= statement_timestamp()), 0),
+                coalesce(sum(units) FILTER (WHERE status = 'SOLD'), 0),
+                count(*) FILTER (WHERE status = 'HELD' AND expires_at > statement_timestamp()
+                    AND expires_at <= statement_timestamp() + %(soon)s::interval),
+                (SELECT count(*) FROM shop_order WHERE state = 'PENDING'),
+                (SELECT count(*) FROM shop_order WHERE state = 'PAID'),
+                (SELECT max(checked_at) FROM inventory_stockcheck),
+                (SELECT extract(epoch FROM statement_timestamp() - max(checked_at))::int
+                    FROM inventory_stockcheck),
+                {shop_alerts.MISSING_WORKER},
+                (SELECT coalesce(json_agg(low), '[]') FROM (
+                    SELECT id, name, sku, stock, low_stock_threshold FROM inventory_product
+                    WHERE stock < low_stock_threshold AND is_active AND NOT is_exhibit
+                    ORDER BY stock, id LIMIT %(shown)s) AS low)
+            FROM (
+                SELECT status, expires_at, product_id, quantity AS units
+                FROM inventory_reservation WHERE status = 'HELD'
+                UNION ALL
+                SELECT status, expires_at, product_id, quantity - returned
+                FROM inventory_reservation
+                WHERE status = 'SOLD' AND decided_at >= %(midnight)s
+            ) AS reservation
+            JOIN inventory_product AS product
+                ON product.id = reservation.product_id AND NOT product.is_exhibit
+            """,
+            {"soon": str(SOON), "midnight": midnight, "shown": SHOWN},
+        )
+        return Numbers(*cursor.fetchone())
+
+
+def _midnight() -> datetime:
+    """The beginning of today, in the shop's time zone."""
+    return timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
+    """Each with the permission that it takes to see it."""
+    product, reservation = "inventory.view_product", "inventory.view_reservation"
+    return [
+        (product, Figure("Units available", f"{numbers.available:,}", _list(Product))),
+        (
+            reservation,
+            Figure(
+                "Units held",
+                f"{numbers.held:,}",
+                _reservations("status__exact=HELD"),
+                f"{numbers.lapsed:,} of them lapsed, free for anybody" if numbers.lapsed else "",
+            ),
+        ),
+        (
+            reservation,
+            Figure("Units sold today", f"{numbers.sold_today:,}", _sold_since(_midnight())),
+        ),
+        (
+            reservation,
+            Figure(
+                "Holds that lapse soon",
+                f"{numbers.lapsing:,}",
+                _reservations("lapse=soon"),
+                "within five minutes",
+            ),
+        ),
+        (
+            "shop.view_order",
+            Figure(
+                "Orders to ship",
+                f"{numbers.to_ship:,}",
+                _list(Order, "state__exact=PAID"),
+                "paid, the oldest first",
+            ),
+        ),
+        (
+            "shop.view_order",
+            Figure(
+                "Orders waiting for payment",
+                f"{numbers.pending:,}",
+                _list(Order, "state__exact=PENDING"),
+            ),
+        ),
+    ]
+
+
+def _reservations(query: str) -> str:
+    return _list(Reservation, query)
+
+
+def _sold_since(since: datetime) -> str:
+    return _reservations(f"status__exact=SOLD&{_from('decided_at', since)}")
+
+
+def _from(field: str, since: datetime) -> str:
+    return f"{field}_from_0={since:%Y-%m-%d}&{field}_from_1={since:%H:%M:%S}"
+
+
+def _hours_chart() -> charts.Chart:
+    """Sales and refusals of the last day, by the hour."""
+    zone = timezone.get_current_timezone()
+    first = _first_hour()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT 'sold', date_trunc('hour', decided_at), sum(quantity - returned)
+            FROM inventory_reservation AS reservation
+            JOIN inventory_product AS product ON product.id = reservation.product_id
+            WHERE status = 'SOLD' AND decided_at >= %(first)s AND NOT product.is_exhibit
+            GROUP BY 2
+            UNION ALL
+            SELECT 'refused', date_trunc('hour', refused_at), count(*)
+            FROM shop_refusal WHERE refused_at >= %(first)s GROUP BY 2
+            """,
+            {"first": first},
+        )
+        counted = {(what, _hour(at, zone)): int(number) for what, at, number in cursor.fetchall()}
+    hours = [_hour(first + timedelta(hours=hour), zone) for hour in range(24)]
+    series = [
+        (label, [counted.get((what, hour), 0) for hour in hours], colour)
+        for what, label, colour in (
+            ("sold", "units sold", charts.GREEN),
+            ("refused", "buyers refused", charts.RED),
+        )
+    ]
+    return charts.Chart(
+        "Sales and refusals of the last day",
+        "By the hour. A refusal is a buyer who was told that there are too few units.",
+        charts.data([f"{hour:%H}:00" for hour in hours], series),
+        charts.options(),
+    )
+
+
+def _behind_the_hours(request: HttpRequest) -> list[tuple[str, str]]:
+    """The lists behind the chart: what they show, and where they are."""
+    links = [("Sales", _sold_since(_first_hour()))]
+    if staff(request).has_perm("shop.view_refusal"):
+        links.append(("Refusals", _list(Refusal, _from("refused_at", _first_hour()))))
+    return links
+
+
+def _first_hour() -> datetime:
+    return _hour(timezone.localtime() - timedelta(hours=23), timezone.get_current_timezone())
+
+
+def _hour(at: datetime, zone: Any) -> datetime:
+    local = at.astimezone(ZoneInfo("UTC"))
+    return local.replace(minute=0, second=0, microsecond=0).astimezone(zone)
+
+
+def _last_flash_sale() -> dict[str, Any]:
+    last = FlashSale.objects.filter(state=FlashSale.State.FINISHED).order_by("-pk").values("pk")[:1]
+    results = list(FlashSaleResult.objects.filter(flash_sale__in=last).select_related("flash_sale"))
+    if not results:
+        return {"flash_sale": None, "flash_sales_url": _list(FlashSale)}
+    sale = results[0].flash_sale
+    return {
+        "flash_sale": sale,
+        "flash_sale_url": reverse("admin:experiments_flashsale_change", args=[sale.pk]),
+        "flash_sale_chart": charts.of(results)[0],
+        "flash_sale_broken": sorted({each.strategy for each in results if is_broken(each)}),
+    }
+
+
+def _list(model: type[Any], query: str = "") -> str:
+    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{url}?{query}" if query else url
+
+
+# Check now
+
+
+@require_POST
+def check_now(request: HttpRequest) -> HttpResponse:
+    """Check all products, as the worker does every minute, and say what was found."""
+    if not staff(request).has_perm("inventory.view_stockalert"):
+        raise PermissionDenied
+    broken = alerts.check_all()
+    shop_alerts.check_all()
+    send_new()
+    if broken:
+        whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"
+        messages.error(request, f"Checked: the stock of {whose} is wrong.")
+    else:
+        messages.success(request, "Checked: every unit is accounted for.")
+    return HttpResponseRedirect(reverse(f"{admin.site.name}:index"))

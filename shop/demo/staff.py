@@ -1,0 +1,50 @@
+"""Staff of a new shop: the first user, and a new password for a lost one."""
+
+from __future__ import annotations
+
+import secrets
+
+import axes.utils
+from django.contrib.auth.models import User
+
+USERNAME = "admin"
+
+
+def ensure_somebody() -> tuple[str, str] | None:
+    """Make a user who may do everything, unless there is staff; return (name, password).
+
+    The password is kept only as a hash: this is the one time that it can be told.
+    """
+    if User.objects.filter(is_staff=True, is_active=True).exists():
+        return None
+    return _make_somebody()
+
+
+def renew_password() -> tuple[str, str]:
+    """Give the user who may do everything a new password; return (name, password).
+
+    That is the one made first, if there are several, and a new one if there is none. Failed
+    attempts to log in under that name are forgotten: they may have locked it.
+    """
+    somebody = User.objects.filter(is_staff=True, is_active=True, is_superuser=True)
+    user = somebody.order_by("pk").first()
+    if user is None:
+        return _make_somebody()
+    password = _new_password()
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    axes.utils.reset(username=user.get_username())
+    return user.get_username(), password
+
+
+def _make_somebody() -> tuple[str, str]:
+    name = USERNAME
+    if User.objects.filter(username=name).exists():  # a customer's, or somebody's who has left
+        name = f"{USERNAME}-{secrets.token_hex(3)}"
+    password = _new_password()
+    User.objects.create_superuser(username=name, password=password)
+    return name, password
+
+
+def _new_password() -> str:
+    return secrets.token_urlsafe(12)

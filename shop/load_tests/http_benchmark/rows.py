@@ -1,0 +1,140 @@
+"""What is measured over HTTP: reserving by each strategy, and two pages that only read.
+
+Each buyer comes with a browser that has been to a product's page: a signed cookie that says who
+they are, and the token of its form. Those pages are fetched before the start; the browsers then
+take turns, so that baskets stay as small as people's.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from urllib.parse import urlencode
+from uuid import uuid4
+
+from django.urls import reverse
+
+from inventory.exceptions import InsufficientStock
+from inventory.experiments.benchmark.rows import INSERT_ONLY, Row
+from inventory.experiments.benchmark.run import Course
+from inventory.experiments.benchmark.shapes import Shape, exhibits
+from inventory.models import Product
+from shop.load_tests.http_benchmark.client import Answer, Client
+
+STOCK_FRAGMENT, PRODUCT_PAGE = "stock fragment", "product page"
+BROWSERS = 60  # of each client, by turns
+TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="([^"]+)"')
+FOUND, CONFLICT = 302, 409
+
+
+class Browsers:
+    """A client's connection, and the cookies and tokens of many buyers who share it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._buyers: deque[tuple[bytes, str]] = deque()
+
+    def visit(self, path: str) -> None:
+        """Let all buyers go to a product's page, once for as long as they live."""
+        while len(self._buyers) < BROWSERS:
+            page = self.client.get(path)
+            token = TOKEN.search(page.body)
+            if token is None:
+                raise ConnectionError(f"{path} has no form to reserve (status {page.status}).")
+            self._buyers.append((page.cookies, token[1].decode()))
+
+    def next_buyer(self) -> tuple[bytes, str]:
+        """Cookies and form token of the one whose turn it is."""
+        self._buyers.rotate(-1)
+        return self._buyers[0]
+
+
+# Those of this process that nobody uses just now: they are kept from one row to the next.
+_idle: deque[Browsers] = deque()
+
+
+class HttpRow(Row):
+    """Something that a buyer does on a page of the shop at ``host:port``."""
+
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self.name = name
+        self.guards = name not in (INSERT_ONLY, STOCK_FRAGMENT, PRODUCT_PAGE)
+        self._where = host, port
+        self._threads = threading.local()
+
+    def connect(self, products: Sequence[Product]) -> None:
+        try:
+            browsers = _idle.popleft()
+        except IndexError:
+            browsers = Browsers(Client(*self._where))
+        browsers.visit(reverse("product", args=[products[0].slug]))
+        browsers.client.close()  # the server wouldn't wait until all the others are ready
+        self._threads.browsers = browsers
+
+    def disconnect(self) -> None:
+        self._threads.browsers.client.close()
+        _idle.append(self._threads.browsers)
+
+    def act(self, product: Product, buyer: str) -> None:
+        browsers: Browsers = self._threads.browsers
+        if self.name == STOCK_FRAGMENT:
+            _check(browsers.client.get(reverse("product-stock", args=[product.slug])), 200)
+        elif self.name == PRODUCT_PAGE:
+            _check(browsers.client.get(reverse("product", args=[product.slug])), 200)
+        else:
+            _reserve(browsers, product)
+
+
+def _reserve(browsers: Browsers, product: Product) -> None:
+    """Send the form of the product's page."""
+    cookies, token = browsers.next_buyer()
+    form = {
+        "csrfmiddlewaretoken": token,
+        "product": product.slug,
+        "quantity": 1,
+        "key": uuid4(),
+    }
+    answer = browsers.client.post(reverse("basket-holds"), cookies, urlencode(form).encode())
+    if answer.status == CONFLICT:
+        raise InsufficientStock(product.sku, 1, 0)
+    _check(answer, FOUND)
+
+
+def _check(answer: Answer, status: int) -> None:
+    if answer.status != status:
+        raise ConnectionError(f"The shop answered {answer.status} instead of {status}.")
+
+
+class MakeRow:
+    """Makes the rows for the shop at ``host:port``; can be pickled."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.where = host, port
+
+    def __call__(self, name: str) -> HttpRow:
+        return HttpRow(name, *self.where)
+
+
+def course(host: str = "", port: int = 0, how_served: str = "") -> Course:
+    """What is measured on the shop at ``host:port``."""
+    return Course(
+        MakeRow(host, port),
+        _products,
+        ceilings=(INSERT_ONLY, STOCK_FRAGMENT),
+        beside=(PRODUCT_PAGE,),
+        how_to_read_it=(
+            "A strategy's row, and insert only, which guards nothing, post the form to reserve.",
+            "stock fragment (which reads the product's row) and product page are read.",
+            f"Closed loop: a buyer comes again as soon as served. {how_served}",
+        ),
+    )
+
+
+def _products(shape: Shape, row: str, name: str) -> AbstractContextManager[list[Product]]:
+    """The shop decides by the product how it is reserved."""
+    pages = (STOCK_FRAGMENT, PRODUCT_PAGE)
+    strategy = "" if row in pages else row
+    return exhibits(shape, name, is_exhibit=False, strategy=strategy)

@@ -1,0 +1,93 @@
+"""What a flash sale over HTTP shows: the table, the verdicts and the JSON of the direct one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from inventory.experiments.flash_sale.report import (
+    OVERSOLD_AND_DRIFT,
+    Row,
+    count,
+    result_as_json,
+    show_broken_off,
+    show_table,
+    table,
+    verdict_of,
+)
+from inventory.experiments.models import FlashSaleResult
+from shop.load_tests.http_flash_sale.outside import WHAT_COULD_BE_CHECKED, Visit
+from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
+
+LATENCY = "Latency is that of the request that reserves, as the buyer waits for it."
+
+
+def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Console) -> None:
+    """Print the table, the verdicts, and how to read them; of a sale broken off, what there is."""
+    turns = len(parameters.chosen())
+    if len(results) < turns:
+        show_broken_off(len(results), turns, console)
+    if not results:
+        return
+    title = (
+        f"{_who(parameters.crowd)} after {count(parameters.stock, 'unit')} over HTTP; "
+        f"{count(parameters.workers, 'web worker')} × {count(parameters.threads, 'thread')}, "
+        f"{_think(parameters.crowd)}"
+    )
+    rows = [Row(result.strategy, [result], verdict_of([result])) for result in results]
+    show_table(table(rows, title, console.width), (OVERSOLD_AND_DRIFT, LATENCY), console)
+
+
+def show_visit(visit: Visit, console: Console) -> None:
+    title = (
+        f"{_who(visit.crowd)} after {visit.product} at {visit.host}, whose page had shown "
+        f"{count(visit.shown_before, 'unit')}; {_think(visit.crowd)}"
+    )
+    if visit.is_broken_off:
+        words = f"Broken off: {visit.served} of {_who(visit.crowd)} served."
+        console.print(Text(words, style="bold yellow"))
+    verdict = Text(visit.result.verdict, style="red" if visit.is_bad else "green")
+    rows = [Row(visit.product, [visit.result], verdict)]
+    by_width = table(rows, title, console.width, first="product")
+    show_table(by_width, (WHAT_COULD_BE_CHECKED, LATENCY), console)
+
+
+def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[str, Any]:
+    """Ready for ``json.dump``; times of results in milliseconds."""
+    return {
+        "stock": parameters.stock,
+        **_crowd_as_json(parameters.crowd),
+        "workers": parameters.workers,
+        "threads": parameters.threads,
+        "broken_off": len(results) < len(parameters.chosen()),
+        "results": [result_as_json(result) for result in results],
+    }
+
+
+def visit_as_json(visit: Visit) -> dict[str, Any]:
+    """The same for a shop that is served elsewhere: its strategy isn't known."""
+    result = result_as_json(visit.result)
+    for unknown in ("strategy", "safe", "round"):
+        del result[unknown]
+    return {
+        "host": visit.host,
+        **_crowd_as_json(visit.crowd),
+        "broken_off": visit.is_broken_off,
+        "checked": WHAT_COULD_BE_CHECKED,
+        "results": [{"product": visit.product, "shown_before": visit.shown_before, **result}],
+    }
+
+
+def _who(crowd: Crowd) -> str:
+    return count(crowd.buyers, "buyer")
+
+
+def _think(crowd: Crowd) -> str:
+    return f"thinking {crowd.think:g} s before each click"
+
+
+def _crowd_as_json(crowd: Crowd) -> dict[str, Any]:
+    return {"buyers": crowd.buyers, "think_seconds": crowd.think}

@@ -1,0 +1,157 @@
+"""A flash sale over HTTP on a database of its own: served, bought empty, judged, and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from inventory import strategies
+from inventory.experiments.flash_sale.buyers import FlashSaleError
+from inventory.experiments.flash_sale.sale import (
+    InvalidParameters,
+    exhibit,
+    free_connections,
+    record,
+    within,
+)
+from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.models import Product
+from inventory.races.errors import Misuse
+from inventory.races.scratch import scratch_database
+from inventory.strategies import Strategy
+from shop.load_tests.http_flash_sale import buyers
+from shop.load_tests.serving import NotServed, ServedShop
+
+MOST_UNITS = 1_000_000
+MOST_BUYERS = 5_000
+MOST_WORKERS = 64
+MOST_THREADS = 1_000
+MOST_THINK = 60  # seconds
+CONNECTION_OF_OURS = 1
+
+Tell = Callable[[str, int], object]
+"""Called with the strategy and the number of buyers just served."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who comes. Raises InvalidParameters."""
+
+    buyers: int = 500
+    think: float = 0.3
+    """Seconds before each click, on average."""
+
+    def __post_init__(self) -> None:
+        within("buyers", self.buyers, 1, MOST_BUYERS)
+        within("think", self.think, 0, MOST_THINK)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a sale is like. Raises InvalidParameters, UnknownStrategy."""
+
+    crowd: Crowd = Crowd()
+    strategies: Sequence[str] = ()
+    """Slugs; none: all of them."""
+    stock: int = 50
+    workers: int = 2
+    """Processes of gunicorn."""
+    threads: int = 8
+    """In each of them, each with a connection to the database."""
+
+    def __post_init__(self) -> None:
+        for slug in self.strategies:
+            strategies.get(slug)
+        within("stock", self.stock, 1, MOST_UNITS)
+        within("workers", self.workers, 1, MOST_WORKERS)
+        within("threads", self.threads, 1, MOST_THREADS)
+
+    def chosen(self) -> list[Strategy]:
+        """The strategies in the order of their turns, each once."""
+        slugs = self.strategies or [each.slug for each in strategies.all_strategies()]
+        return [strategies.get(slug) for slug in dict.fromkeys(slugs)]
+
+
+def run(
+    parameters: Parameters, log: IO[bytes], *, tell: Tell = lambda strategy, served: None
+) -> Generator[FlashSaleResult, None, None]:
+    """Hold the sale, each strategy in turn with a product of its own; yield what came of each.
+
+    The database is a new one on the same server, and the shop that is served on it sends no
+    mails: nothing of the project's own shop is touched. Its log goes to the file ``log``.
+
+    Raises InvalidParameters, FlashSaleError.
+    """
+    _check_connections(parameters)
+    try:
+        with scratch_database(), _served(parameters, log) as shop:
+            sale = _plan(parameters)
+            for strategy in parameters.chosen():
+                yield _hold(sale, parameters.crowd, strategy, shop, tell)
+    except (Misuse, NotServed) as error:
+        raise FlashSaleError(str(error)) from error
+
+
+def _check_connections(parameters: Parameters) -> None:
+    needed = parameters.workers * parameters.threads + CONNECTION_OF_OURS
+    if needed > (free := free_connections()):
+        raise InvalidParameters(
+            f"{parameters.workers} workers × {parameters.threads} threads need {needed} "
+            f"connections, and the server has {free} to give. Ask for fewer, or raise its "
+            "max_connections."
+        )
+
+
+@contextmanager
+def _served(parameters: Parameters, log: IO[bytes]) -> Iterator[ServedShop]:
+    """The shop on the scratch database, as a demo, without limits, for the length of the block."""
+    shop = ServedShop(
+        {
+            "WEB_CONCURRENCY": str(parameters.workers),
+            "WEB_THREADS": str(parameters.threads),
+            "DEMO": "true",
+            "PAYMENT_PROVIDER": "demo",
+            "HTTPS": "false",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "HOLD_MINUTES": "60",  # no hold lapses during a sale
+            "EMAIL_URL": "dummymail://",
+        },
+        log=log,
+    )
+    try:
+        shop.start_web()
+        yield shop
+    finally:
+        shop.stop()
+
+
+def _plan(parameters: Parameters) -> FlashSale:
+    return FlashSale.objects.create(
+        state=FlashSale.State.RUNNING,
+        strategies=[strategy.slug for strategy in parameters.chosen()],
+        stock=parameters.stock,
+        buyers=parameters.crowd.buyers,
+        quantity_min=1,
+        quantity_max=1,
+        processes=parameters.workers,
+        threads=parameters.threads,
+        payment_ms=0,
+    )
+
+
+def _hold(
+    sale: FlashSale, crowd: Crowd, strategy: Strategy, shop: ServedShop, tell: Tell
+) -> FlashSaleResult:
+    """One strategy's turn."""
+    product = exhibit(sale, strategy, 1)
+    Product.objects.filter(pk=product.pk).update(is_exhibit=False)  # customers see no exhibits
+    outcomes = buyers.send(
+        shop.url,
+        product.slug,
+        crowd.buyers,
+        think=crowd.think,
+        served=lambda number: tell(strategy.slug, number),
+    )
+    return record(sale, product, strategy, 1, outcomes)

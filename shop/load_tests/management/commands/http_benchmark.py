@@ -1,0 +1,65 @@
+"""How fast the shop's pages are, and reserving on them by each strategy."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from inventory.experiments.benchmark.run import BenchmarkError, InvalidParameters, Parameters
+from inventory.experiments.benchmark.shapes import HOT
+from inventory.experiments.management.benchmarks import BenchmarkCommand
+from inventory.races.errors import Misuse
+from inventory.races.scratch import scratch_database
+from shop.load_tests.http_benchmark import rows
+from shop.load_tests.serving import NotServed, ServedShop
+
+MOST_WORKERS, MOST_THREADS = 64, 256
+
+
+class Command(BenchmarkCommand):
+    help = (
+        "Serve the shop with gunicorn on a scratch database, and measure how many buyers a second "
+        "reserve a product through its page's form (cookie, CSRF token and all) by each safe "
+        "strategy, beside the same form without a guard, the product's page, and its stock "
+        "fragment, which reads one row. All take turns, round after round; the law is checked "
+        "after each turn. Exits 1 if it is broken, or a buyer got no answer."
+    )
+    default = Parameters(shapes=[HOT], buyers=[32], processes=1, course=rows.course())
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--workers", type=int, default=2, help="gunicorn's processes (%(default)s)"
+        )
+        parser.add_argument(
+            "--threads", type=int, default=16, help="of each of those (%(default)s)"
+        )
+
+    def parameters(self, **options: Any) -> Parameters:
+        for name, most in (("workers", MOST_WORKERS), ("threads", MOST_THREADS)):
+            if not 1 <= options[name] <= most:
+                raise InvalidParameters(
+                    f"{name}: {options[name]} won't do; it must be 1 to {most}."
+                )
+        return super().parameters(**options)
+
+    @contextmanager
+    def ready(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
+        workers, threads = options["workers"], options["threads"]
+        how_served = f"gunicorn: {workers} workers × {threads} threads."
+        try:
+            with scratch_database():
+                shop = ServedShop(
+                    {"WEB_CONCURRENCY": str(workers), "WEB_THREADS": str(threads)},
+                    gunicorn_conf="shop.load_tests.http_benchmark.gunicorn_conf",
+                )
+                try:
+                    shop.start_web()
+                    yield replace(parameters, course=rows.course(shop.host, shop.port, how_served))
+                finally:
+                    shop.stop()
+        except (Misuse, NotServed) as error:
+            raise BenchmarkError(str(error)) from error

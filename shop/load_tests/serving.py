@@ -1,0 +1,223 @@
+"""Running the shop's programs: side by side for customers, or for as long as a block lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from django.db import connection
+
+from shop.deployment.database import url_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_TO_START = 90
+SECONDS_TO_BE_STABLE = 15  # a program that ends sooner would only end again
+SECONDS_TO_END = 30  # gracefully; then they are killed
+
+GUNICORN_CONF = "shop.gunicorn_conf"
+
+Command = Sequence[str]
+
+
+class NotServed(Exception):
+    """The shop could not be started; the message says why."""
+
+
+def web_server(bind: str, gunicorn_conf: str = GUNICORN_CONF) -> Command:
+    """The command line of the shop's web server, listening at ``bind`` (host:port)."""
+    module = [sys.executable, "-m", "gunicorn"]
+    return [*module, "-c", f"python:{gunicorn_conf}", "--bind", bind, "shop.wsgi"]
+
+
+def worker() -> Command:
+    """The command line of a worker that does the shop's background work."""
+    return [sys.executable, "manage.py", "procrastinate", "worker"]
+
+
+def run_together(
+    commands: Sequence[Command],
+    *,
+    variables: Mapping[str, str],
+    log: IO[bytes] | None,
+    url: str,
+    answers: Callable[[], object],
+) -> int:
+    """Run programs until we are told to end, or one can't be kept running; end them gracefully.
+
+    One that ends by itself is started again, unless it has only just been started.
+
+    ``variables`` of the environment go before our own. The programs write into ``log`` (None:
+    where we write to). ``answers`` is called once, when the shop at ``url`` can serve customers.
+
+    Returns 0 if we were told to (Ctrl-C, SIGTERM), else the exit code of the first that ended.
+    """
+    with _told_to_end() as told:
+        running: list[_Running] = []
+        try:
+            for command in commands:
+                running.append(_Running(command, variables, log))
+            has_answered = False
+            while not told:
+                if not has_answered and is_served(url):
+                    has_answered = True
+                    answers()
+                for each in running:
+                    if (code := each.program.poll()) is not None and not each.start_again():
+                        return code or 1
+                time.sleep(0.1)
+            return 0
+        finally:
+            end([each.program for each in running])
+
+
+class _Running:
+    """A program that is kept running."""
+
+    def __init__(
+        self, command: Command, variables: Mapping[str, str], log: IO[bytes] | None
+    ) -> None:
+        self._command = command
+        self._variables = variables
+        self._log = log
+        self._start()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        self.program = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            env={**os.environ, **self._variables},
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,  # Ctrl-C reaches it through us, once
+        )
+
+    def start_again(self) -> bool:
+        """Start the program again that has ended; False if it didn't last."""
+        if time.monotonic() - self._started < SECONDS_TO_BE_STABLE:
+            return False
+        print(
+            f"{' '.join(self._command[1:])} has ended with exit code {self.program.returncode}. "
+            "It is started again.",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._start()
+        return True
+
+
+class ServedShop:
+    """The shop on a port of this machine, in processes of its own, on our database."""
+
+    def __init__(
+        self,
+        variables: Mapping[str, str] | None = None,
+        *,
+        gunicorn_conf: str = GUNICORN_CONF,
+        log: IO[bytes] | None = None,
+    ) -> None:
+        """``variables`` of the environment (``.env.example`` lists them) go before our own.
+
+        ``log`` is where the programs write their log (our standard error).
+        """
+        self.gunicorn_conf = gunicorn_conf
+        self._log = log
+        self.host, self.port = "127.0.0.1", free_port()
+        self.bind = f"{self.host}:{self.port}"
+        self.url = f"http://{self.bind}"
+        self._environment = {
+            **os.environ,
+            "DATABASE_URL": url_of(connection.settings_dict),
+            "PAGES_PER_ADDRESS": "off",  # all buyers come from this machine
+            "POSTS_PER_ADDRESS": "off",
+            "MOST_UNITS_PER_ADDRESS": "off",
+            **(variables or {}),
+        }
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    def start_web(self) -> subprocess.Popen[bytes]:
+        """Start gunicorn, and return when it answers. Raises NotServed."""
+        web = self._start(web_server(self.bind, self.gunicorn_conf))
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not is_served(self.url):
+            if web.poll() is not None:
+                raise NotServed(f"The web server has ended with exit code {web.returncode}.")
+            if time.monotonic() > deadline:
+                raise NotServed(f"The shop is not served within {SECONDS_TO_START} seconds.")
+            time.sleep(0.1)
+        return web
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start(worker())
+
+    def stop(self) -> None:
+        end(self._programs)
+
+    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        self._programs.append(program)
+        return program
+
+
+def is_served(url: str) -> bool:
+    """Whether the shop at this address can serve customers."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[list[int]]:
+    """A list that isn't empty any more once SIGINT or SIGTERM has come."""
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end(programs: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End programs that lead sessions of their own: gracefully, or after a while by force."""
+    for program in programs:
+        program.terminate()
+    deadline = time.monotonic() + SECONDS_TO_END
+    for program in programs:
+        try:
+            program.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)  # its children, too
+            program.wait()

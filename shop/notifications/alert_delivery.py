@@ -1,0 +1,194 @@
+"""Telling people of alerts: an e-mail to the managers, and JSON to a webhook, once each.
+
+``inventory.alerts`` raises those of stock, ``shop.shop_alerts`` all others; a job looks every
+minute for those that nobody was told of. Alerts of exhibits are shown with their flash sale, and
+never sent.
+
+That no worker runs can be told by no job. There the web process that has found it tells, in a
+thread of its own: nobody who asked for a page waits for a mail server (``tell_of_worker``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import urllib.request
+from collections.abc import Collection, Sequence
+from threading import Thread
+
+from django.conf import settings
+from django.core.mail import mail_managers
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.template.loader import render_to_string
+
+from inventory.models import Alert, StockAlert
+from shop import jobs, shop_alerts
+from shop.models import TRY_AGAIN_AFTER, ShopAlert
+
+log = logging.getLogger(__name__)
+
+SECONDS_FOR_THE_WEBHOOK = 10
+
+
+def send_new() -> int:
+    """Queue what tells people of each alert that is still to be sent; return of how many.
+
+    In one transaction with the mark that makes it happen once, whoever else looks meanwhile.
+    """
+    with transaction.atomic():
+        stock_alerts, shop_alerts = _take_unsent()
+        if not stock_alerts and not shop_alerts:
+            return 0
+        jobs.queue(
+            "mail_alerts",
+            alert_ids=[alert.pk for alert in stock_alerts],
+            shop_alert_ids=[alert.pk for alert in shop_alerts],
+        )
+        if settings.ALERT_WEBHOOK_URL:
+            for stock_alert in stock_alerts:
+                jobs.queue("post_alert", alert_id=stock_alert.pk)
+            for shop_alert in shop_alerts:
+                jobs.queue("post_shop_alert", alert_id=shop_alert.pk)
+    for each in stock_alerts:
+        log.warning("Stock alert for %s: %s, %s", each.product.sku, each.kind, each.figures)
+    return len(stock_alerts) + len(shop_alerts)
+
+
+def _take_unsent() -> tuple[list[StockAlert], list[ShopAlert]]:
+    """Lock the alerts that are still to be sent, and mark them as sent."""
+    stock_alerts = list(
+        StockAlert.objects.unsent()
+        .select_related("product")
+        .order_by("pk")
+        .select_for_update(skip_locked=True, of=("self",), no_key=True)
+    )
+    shop_alerts = list(
+        ShopAlert.objects.unsent()
+        .order_by("pk")
+        .select_for_update(skip_locked=True, of=("self",), no_key=True)
+    )
+    stock_ids = [alert.pk for alert in stock_alerts]
+    StockAlert.objects.filter(pk__in=stock_ids).update(notified_at=Now())
+    shop_ids = [alert.pk for alert in shop_alerts]
+    ShopAlert.objects.filter(pk__in=shop_ids).update(notified_at=Now())
+    return stock_alerts, shop_alerts
+
+
+def mail(alert_ids: Collection[int], shop_alert_ids: Collection[int] = ()) -> None:
+    """Mail these alerts to the managers (setting MANAGERS), all in one letter."""
+    stock_alerts = StockAlert.objects.filter(pk__in=alert_ids).select_related("product")
+    shop_alerts = ShopAlert.objects.filter(pk__in=shop_alert_ids)
+    _mail(list(stock_alerts.order_by("pk")), list(shop_alerts.order_by("pk")))
+
+
+def _mail(stock_alerts: Sequence[StockAlert], shop_alerts: Sequence[ShopAlert]) -> None:
+    subjects = [f"{each.product.sku}: {each.get_kind_display()}" for each in stock_alerts]
+    subjects += [_subject(each) for each in shop_alerts]
+    if not subjects:
+        return  # they were deleted
+    subject = subjects[0]
+    if len(subjects) > 1:
+        subject = f"{len(subjects)} {'alerts' if shop_alerts else 'stock alerts'}"
+    context = {"alerts": stock_alerts, "shop_alerts": shop_alerts}
+    mail_managers(subject, render_to_string("shop/mail/alerts.txt", context))
+
+
+def _subject(alert: ShopAlert) -> str:
+    words = alert.get_kind_display().capitalize()
+    return f"{words}: order {alert.order.number}" if alert.order else words
+
+
+def post(alert_id: int) -> None:
+    """Send the stock alert to the webhook as JSON. Raises OSError where it isn't taken.
+
+    A receiver knows a repetition by ``id``.
+    """
+    if settings.ALERT_WEBHOOK_URL:  # else it was switched off since
+        _post(as_json(StockAlert.objects.select_related("product").get(pk=alert_id)))
+
+
+def post_shop_alert(alert_id: int) -> None:
+    """The same for what isn't stock."""
+    if settings.ALERT_WEBHOOK_URL:
+        alert = ShopAlert.objects.select_related("order").get(pk=alert_id)
+        _post(shop_alert_as_json(alert))
+
+
+def _post(content: dict[str, object]) -> None:
+    request = urllib.request.Request(
+        settings.ALERT_WEBHOOK_URL,
+        data=json.dumps(content).encode(),
+        headers={"Content-Type": "application/json"},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=SECONDS_FOR_THE_WEBHOOK):
+        pass
+
+
+def as_json(alert: StockAlert) -> dict[str, object]:
+    """What the webhook gets; numbers in units."""
+    return {
+        "id": alert.pk,
+        "kind": alert.kind,
+        "sku": alert.product.sku,
+        "name": alert.product.name,
+        "received": alert.received,
+        "available": alert.available,
+        "held": alert.held,
+        "sold": alert.sold,
+        "oversold": alert.oversold,
+        "drift": alert.drift,
+        **_times(alert),
+    }
+
+
+def shop_alert_as_json(alert: ShopAlert) -> dict[str, object]:
+    """What the webhook gets of what isn't stock; its ``id`` is no stock alert's."""
+    return {
+        "id": f"shop-{alert.pk}",
+        "kind": alert.kind,
+        "text": alert.text,
+        "order": alert.order.number if alert.order else None,
+        **_times(alert),
+    }
+
+
+def _times(alert: Alert) -> dict[str, object]:
+    return {
+        "raised_at": alert.raised_at.isoformat(),
+        "resolved_at": alert.resolved_at.isoformat() if alert.resolved_at else None,
+    }
+
+
+# Without a worker
+
+
+def tell_of_worker(*, is_missing: bool) -> None:
+    """If no worker runs (``worker_is_missing``), the first process to see it tells people.
+
+    It returns at once: what waits for others is done in a thread. Where that fails, or its process
+    is killed, the next one tries five minutes later.
+    """
+    alert = shop_alerts.note_worker(is_missing=is_missing)
+    if alert is not None and alert.notified_at is None and _is_first_to_try(alert):
+        Thread(target=_tell_now, args=[alert], daemon=True).start()
+
+
+def _is_first_to_try(alert: ShopAlert) -> bool:
+    long_ago = Q(tried_at=None) | Q(tried_at__lt=Now() - TRY_AGAIN_AFTER)
+    still_to_be_sent = ShopAlert.objects.open().filter(long_ago, pk=alert.pk, notified_at=None)
+    return still_to_be_sent.update(tried_at=Now()) == 1
+
+
+def _tell_now(alert: ShopAlert) -> None:
+    try:
+        _mail([], [alert])
+        if settings.ALERT_WEBHOOK_URL:
+            _post(shop_alert_as_json(alert))
+        ShopAlert.objects.filter(pk=alert.pk).update(notified_at=Now())
+    except Exception:
+        log.exception("Nobody could be told that no worker runs; it will be tried again.")
+    finally:
+        connection.close()

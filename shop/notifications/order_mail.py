@@ -1,0 +1,132 @@
+"""E-mails about orders. They are sent by jobs: a mail server is never waited for elsewhere.
+
+Each looks at how things stand when it is sent: what was true when its job was queued may be over
+by then. A job that is killed after its mail went out sends it again: better twice than never.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urljoin
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, mail_managers
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from shop.models import Order, Payment, Refund
+from shop.notifications import outbox
+from shop.orders import CancelledBy
+
+State = Order.State
+# By what was mailed of a refund last, its buyer knows how it stands. One who knows that money
+# comes needs no e-mail when it goes out.
+KNOWN_BY = {
+    Refund.State.DUE: {Refund.State.DUE},
+    Refund.State.DONE: {Refund.State.DUE, Refund.State.DONE},
+    Refund.State.FAILED: {Refund.State.FAILED},
+}
+
+
+# To buyers
+
+
+def send_order_paid(order_id: int) -> None:
+    """Thank for the order, with what was bought and paid; nothing if it is closed by now.
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    if order.state in (State.PAID, State.SHIPPED):
+        _send("order_paid", f"Your order {order.number} is paid", order)
+
+
+def send_order_shipped(order_id: int) -> None:
+    """Tell that the order is on its way; nothing if it is closed by now.
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    if order.state == State.SHIPPED:
+        _send("order_shipped", f"Your order {order.number} is on its way", order)
+
+
+def send_order_refunded(refund_id: int) -> None:
+    """Tell that money goes back, how much, and why; or that the provider has refused it.
+
+    Nothing if the buyer was told before how this refund stands. Raises Refund.DoesNotExist.
+    """
+    refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+    if refund.mailed_state in KNOWN_BY[Refund.State(refund.state)]:
+        return
+    order = refund.payment.order
+    _send("order_refunded", f"Refund for your order {order.number}", order, refund=refund)
+    Refund.objects.filter(pk=refund_id).update(mailed_state=refund.state)
+
+
+def send_order_cancelled(order_id: int, by: str) -> None:
+    """Tell that an order for which nothing was paid is cancelled, and why (``CancelledBy``).
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    _send(
+        "order_cancelled",
+        f"Your order {order.number} is cancelled",
+        order,
+        by=CancelledBy(by),
+        may_still_be_charged=order.payments.unanswered().exists(),
+        was_charged=order.paid() > 0,
+    )
+
+
+def _send(template: str, subject: str, order: Order, **more: object) -> None:
+    context = {**_about(order), "subject": subject, **more}
+    mail = EmailMultiAlternatives(
+        subject,
+        render_to_string(f"shop/mail/{template}.txt", context),
+        to=[order.email],
+        headers={outbox.ORDER: order.number},
+    )
+    mail.attach_alternative(render_to_string(f"shop/mail/{template}.html", context), "text/html")
+    mail.send()
+
+
+# To the merchant
+
+
+def send_order_to_managers(order_id: int) -> None:
+    """Tell the managers (setting MANAGERS) of a paid order; nothing if it isn't to be sent by now.
+
+    Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(pk=order_id)
+    if order.state != State.PAID:
+        return
+    context = _about(order)
+    if context["order_url"]:
+        path = reverse("admin:shop_order_change", args=[order.pk])
+        context["admin_url"] = urljoin(context["order_url"], path)
+    mail_managers(
+        f"Order {order.number} is paid: please send it",
+        render_to_string("shop/mail/order_to_managers.txt", context),
+    )
+
+
+def _about(order: Order) -> dict[str, Any]:
+    return {
+        "order": order,
+        "lines": order.grouped_lines(),
+        "order_url": _address(order),
+        "shop_name": settings.SHOP_NAME,
+        "shop_address": settings.SHOP_ADDRESS,
+    }
+
+
+def _address(order: Order) -> str:
+    """The order's page; without BASE_URL only a payment knows where it is. Empty: nobody does."""
+    base_url: str = settings.BASE_URL
+    if base_url:
+        return base_url + reverse("order", args=[order.token])
+    last = Payment.objects.filter(order=order).last()
+    return last.return_url if last else ""

@@ -1,0 +1,50 @@
+"""Orders: placed, paid, shipped, cancelled, refunded. What is named here is for everybody.
+
+``checkout`` makes an order of a basket, ``lifecycle`` takes it from state to state, ``refunds``
+gives money back, ``customer_limits`` knows a customer by the e-mail address, ``status_page`` says
+how an order stands, and ``rescue`` takes promises back after an oversell.
+"""
+
+from shop.orders.checkout import (
+    correct_contact,
+    place_order,
+    start_payment,
+    unfinished_orders,
+)
+from shop.orders.lifecycle import (
+    TOO_LATE,
+    CancelledBy,
+    abandoned,
+    cancel,
+    cancel_unpaid,
+    close_abandoned,
+    locked,
+    refund,
+    restock,
+    settle,
+    settle_free,
+    ship,
+    unsettled,
+    was_let_go,
+)
+
+__all__ = [
+    "TOO_LATE",
+    "CancelledBy",
+    "abandoned",
+    "cancel",
+    "cancel_unpaid",
+    "close_abandoned",
+    "correct_contact",
+    "locked",
+    "place_order",
+    "refund",
+    "restock",
+    "settle",
+    "settle_free",
+    "ship",
+    "start_payment",
+    "unfinished_orders",
+    "unsettled",
+    "was_let_go",
+]

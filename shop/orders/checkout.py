@@ -1,0 +1,287 @@
+"""From the basket to the bank: an order takes over holds, and its payment is started.
+
+The order of locks, here and in ``orders``: the order (here: its idempotency key, as it has no
+row yet), then the customer's queues (``customer_limits``), then those of ``inventory.locking``.
+A payment provider is only ever called with none of them held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from decimal import Decimal
+from uuid import UUID
+
+import pglock
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from inventory.exceptions import ReservationEnded
+from inventory.locking import lock_reservations
+from inventory.models import Product, Reservation
+from inventory.reservations import prolong
+from shop import money, payments
+from shop.address import Address
+from shop.exceptions import (
+    BasketChanged,
+    EmptyBasket,
+    HoldInOrder,
+    KeyReused,
+    LimitPerCustomer,
+    NotInThisState,
+    OrderTooLarge,
+)
+from shop.hold_fates import in_order, look_up
+from shop.models import Order, OrderLine, OrderQuerySet, Payment
+from shop.orders import customer_limits, lifecycle
+
+
+def place_order(
+    buyer: str,
+    reservation_ids: Collection[UUID],
+    *,
+    name: str,
+    email: str,
+    address: Address | str,
+    idempotency_key: str,
+    seen_total: Decimal | None = None,
+) -> Order:
+    """Make an order of these holds of the buyer, prolonged for the payment, and return it.
+
+    The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
+    give it wherever the basket may have changed since. An ``address`` in plain text is taken as it
+    is. A second request with the same ``idempotency_key`` changes nothing, and returns the first
+    one's order, whatever else it asks for: see ``is_order_of`` and ``correct_contact``.
+
+    Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
+    LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
+    """
+    order = Order(
+        buyer=buyer,
+        **_contact(name, email, address),
+        idempotency_key=idempotency_key,
+        currency=settings.SHOP_CURRENCY,
+        shipping_cost=settings.SHIPPING_COST,
+        total=settings.SHIPPING_COST,
+    )
+    order.clean_fields()
+    ids = set(reservation_ids)
+    try:
+        return _place_once(order, ids, seen_total)
+    except LimitPerCustomer:
+        if not _take_back_lapsed(order, ids):
+            raise
+    return _place_once(order, ids, seen_total)
+
+
+def _take_back_lapsed(order: Order, ids: set[UUID]) -> int:
+    """Take back what else of these products the order's customer let lapse; return how many."""
+    products = Product.objects.filter(reservations__in=ids).distinct()
+    return customer_limits.take_back_lapsed(
+        products.values_list("pk", flat=True),
+        buyer=order.buyer,
+        email_key=order.email_key,
+        but=ids,
+    )
+
+
+def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
+    with transaction.atomic():
+        # A double click waits here for the first one, and then finds its order.
+        pglock.advisory(f"order {order.idempotency_key}", xact=True).acquire()
+        return _earlier(order) or _place(order, ids, seen_total)
+
+
+def _contact(name: str, email: str, address: Address | str) -> dict[str, str]:
+    """The order's fields that say who gets it and where, without needless space."""
+    if isinstance(address, str):
+        address = Address(street=address)
+    return {
+        "name": name.strip(),
+        "email": email.strip(),
+        "email_key": customer_limits.email_key(email),
+        "street": str(Address(address.street)),
+        "postcode": address.postcode.strip(),
+        "town": address.town.strip(),
+        "country": address.country,
+    }
+
+
+def _earlier(order: Order) -> Order | None:
+    """The order of the first request with this key."""
+    earlier = Order.objects.filter(idempotency_key=order.idempotency_key).first()
+    if earlier is not None and earlier.buyer != order.buyer:
+        raise KeyReused("This form was used for another order: open the checkout again.")
+    return earlier
+
+
+def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
+    if not ids:
+        raise EmptyBasket("There is nothing in your basket.")
+    products = Product.objects.filter(reservations__in=ids).distinct().in_bulk()
+    customer_limits.queue_customer(products.values(), order.email_key)
+    holds = _take_over(order.buyer, ids)
+    customer_limits.check_customer(products.values(), buyer=order.buyer, email_key=order.email_key)
+    order.total = order.shipping_cost + sum(hold.total for hold in holds)
+    _check_total(order)
+    if seen_total is not None and seen_total != order.total:
+        raise BasketChanged(
+            "Your basket has changed: the total is "
+            f"{money.formatted(order.total, order.currency)} now. Please look at it again."
+        )
+    order.save(force_insert=True)
+    OrderLine.objects.bulk_create(
+        OrderLine(
+            order=order,
+            reservation=hold,
+            sku=products[hold.product_id].sku,
+            name=products[hold.product_id].name,
+            unit_price=hold.unit_price,
+            quantity=hold.quantity,
+        )
+        for hold in sorted(holds, key=lambda hold: hold.created_at)  # as the basket shows them
+    )
+    return order
+
+
+def _check_total(order: Order) -> None:
+    if order.total > money.MOST_TOTAL:
+        most, total = (
+            money.formatted(each, order.currency) for each in (money.MOST_TOTAL, order.total)
+        )
+        raise OrderTooLarge(
+            f"An order can come to {most} at most, and this would be {total}. Take something "
+            "out of your basket, and order it afterwards."
+        )
+
+
+def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
+    """Lock the holds and prolong them; from here on the basket can't change them."""
+    try:
+        locked = lock_reservations(ids)
+    except Reservation.DoesNotExist as error:
+        raise BasketChanged("Your basket has changed. Please look at it again.") from error
+    if any(hold.buyer != buyer for hold in locked):
+        raise BasketChanged("Your basket has changed. Please look at it again.")
+    line = OrderLine.objects.filter(reservation__in=ids).select_related("order").first()
+    if line is not None:
+        raise HoldInOrder(in_order(line.name, line.order), order=line.order)
+    try:
+        return _prolonged(ids)
+    except ReservationEnded as error:
+        gone = [str(now) for now in look_up(buyer, ids) if not now.is_in_basket]
+        words = " ".join(gone) or "Your basket has changed."
+        raise BasketChanged(f"{words} Please look at your basket again.") from error
+
+
+def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
+    return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
+
+
+def is_order_of(order: Order, reservation_ids: Collection[UUID]) -> bool:
+    """Whether the order has these holds, and no others."""
+    return set(order.lines.values_list("reservation_id", flat=True)) == set(reservation_ids)
+
+
+def correct_contact(order: Order, *, name: str, email: str, address: Address | str) -> bool:
+    """Take over what differs in name, e-mail or address; return whether anything does.
+
+    Also for a buyer who went back in the browser, corrected the checkout's form and sent it again:
+    ``place_order`` returned the first one's order then. Corrected is only what isn't paid yet.
+
+    Raises ValidationError, NotInThisState or LimitPerCustomer if something differs and can't be
+    taken over; then nothing was changed.
+    """
+    contact = _contact(name, email, address)
+    if all(getattr(order, field) == value for field, value in contact.items()):
+        return False
+    try:
+        _correct(order.pk, contact)
+    except LimitPerCustomer:
+        corrected = Order(buyer=order.buyer, **contact)
+        if not _take_back_lapsed(corrected, set(order.lines.values_list("reservation", flat=True))):
+            raise
+        _correct(order.pk, contact)
+    return True
+
+
+@transaction.atomic
+def _correct(order_id: int, contact: dict[str, str]) -> None:
+    order = lifecycle.locked(order_id)
+    if not order.is_open:
+        raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
+    # A limit that was lowered since keeps nobody from correcting the street.
+    is_another_customer = order.email_key != contact["email_key"]
+    for field, value in contact.items():
+        setattr(order, field, value)
+    order.clean_fields()
+    if is_another_customer:
+        products = Product.objects.filter(reservations__order_line__order=order).distinct()
+        customer_limits.queue_customer(products, order.email_key)
+        customer_limits.check_customer(products, buyer=order.buyer, email_key=order.email_key)
+    order.save(update_fields=contact)
+
+
+def unfinished_orders(buyer: str) -> OrderQuerySet:
+    """The buyer's orders that wait for their payment: to be gone on with, or cancelled.
+
+    Those that can't be paid any more are left out, unless a payment may still arrive for them.
+    """
+    unanswered = Payment.objects.unanswered().filter(order=OuterRef("pk"))
+    waiting = (
+        Order.objects.pending().of_buyer(buyer).exclude(~Exists(unanswered), has_lost_a_hold())
+    )
+    return waiting.prefetch_related("lines")
+
+
+def has_lost_a_hold() -> Exists:
+    """A condition on orders: one of the holds can't be kept for a payment any more.
+
+    It was taken back or let go, or its time is over and it has lasted for HOLD_AT_MOST:
+    ``start_payment`` refuses such an order.
+    """
+    ended = ~Q(status=Reservation.Status.HELD)
+    over = Q(expires_at__lte=Now(), created_at__lte=Now() - settings.HOLD_AT_MOST)
+    return Exists(Reservation.objects.filter(ended | over, order_line__order=OuterRef("pk")))
+
+
+def start_payment(order_id: int, *, return_url: str) -> str:
+    """Return the address at which the buyer pays for the order.
+
+    ``return_url`` is the order's page, in full. As long as a payment may still end well, the
+    answer is the same; after a declined one it is a new payment, as long as the holds last.
+
+    Raises NotInThisState if there is nothing to pay (by now), ReservationEnded if the holds are
+    gone: nothing is charged then; Order.DoesNotExist, ProviderUnavailable.
+    """
+    lifecycle.settle(order_id)  # is the last one declined, or paid by now?
+    payment = _open_payment(order_id, return_url)
+    if payment is None:
+        lifecycle.settle_free(order_id)
+        return return_url
+    started = payments.start(payment)
+    Payment.objects.filter(pk=payment.pk, reference="").update(reference=started.reference)
+    return started.url
+
+
+def _open_payment(order_id: int, return_url: str) -> Payment | None:
+    """The payment that the order waits for, a new one if there is none; None if it is free."""
+    with transaction.atomic():
+        order = lifecycle.locked(order_id)
+        if not order.is_open:
+            raise NotInThisState(f"Order {order.number} is {order.get_state_display()}.")
+        _prolonged(order.lines.values_list("reservation_id", flat=True))
+        if order.total == 0:
+            return None
+        payment = order.payments.unanswered().first()
+        if payment is None:
+            payment = order.payments.create(
+                provider=payments.current().slug,
+                amount=order.total,
+                currency=order.currency,
+                return_url=return_url,
+                expires_at=Now() + settings.PAYMENT_TIME,
+            )
+            payment.refresh_from_db()
+        return payment

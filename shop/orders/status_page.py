@@ -1,0 +1,192 @@
+"""How an order stands, for the pages that show it to its buyer."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import F, Min
+from django.db.models.functions import Now
+
+from inventory.models import Product, Reservation
+from shop.models import Order, Payment, Refund
+from shop.orders import checkout, lifecycle
+from shop.payments import ProviderUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Situation(enum.StrEnum):
+    """What the buyer has to know first."""
+
+    UNPAID = "unpaid"
+    """No payment was begun."""
+    PAYING = "paying"
+    """A payment is under way, and the units are held for it."""
+    DECLINED = "declined"
+    """The last payment came to nothing, and the units are still held."""
+    LATE = "late"
+    """The time of the holds is over, but a payment can still prolong them."""
+    GONE = "gone"
+    """The holds can't be kept for a payment any more, and none is under way."""
+    PAYING_TOO_LATE = "paying-too-late"
+    """A payment is under way, but the holds can't be kept for it any more."""
+    PAID = "paid"
+    SHIPPED = "shipped"
+    CANCELLED = "cancelled"
+    GOODS_GONE = "goods-gone"
+    """Paid too late: refunded, since the units could not be taken again."""
+    REFUNDED = "refunded"
+
+
+CLOSED = {
+    Order.State.PAID: Situation.PAID,
+    Order.State.SHIPPED: Situation.SHIPPED,
+    Order.State.CANCELLED: Situation.CANCELLED,
+}
+IN_SHORT = {
+    Situation.UNPAID: "waiting for payment",
+    Situation.PAYING: "waiting for the bank's answer",
+    Situation.DECLINED: "payment declined, you can try again",
+    Situation.LATE: "not paid in its time, you can still try",
+    Situation.GONE: "not paid in its time",
+    Situation.PAYING_TOO_LATE: "its time is over, waiting for the bank's answer",
+    Situation.PAID: "paid",
+    Situation.SHIPPED: "shipped",
+    Situation.CANCELLED: "cancelled",
+    Situation.GOODS_GONE: "paid too late, refunded",
+    Situation.REFUNDED: "refunded",
+}
+LET_GO_IN_SHORT = {
+    Situation.GONE: "not paid, and no longer kept for you",
+    Situation.PAYING_TOO_LATE: "no longer kept for you, waiting for the bank's answer",
+}
+PAYABLE = {Situation.UNPAID, Situation.PAYING, Situation.DECLINED, Situation.LATE}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An order and what its page says about it."""
+
+    order: Order
+    situation: Situation
+    seconds_left: int
+    """For how long the order is kept, by the database's clock, rounded up; 0: it is over."""
+    payments: list[Payment]
+    refunds: list[Refund]
+    provider_is_silent: bool
+    """Whether we could not ask how the payment stands."""
+    was_let_go: bool = False
+    """Whether the units of an open order went back on sale before its time was over."""
+
+    @property
+    def can_be_paid(self) -> bool:
+        """Whether to offer it: what can't be delivered is never charged a second time."""
+        return self.situation in PAYABLE
+
+    @property
+    def in_short(self) -> str:
+        """The situation in a few words, for a list."""
+        by_words = IN_SHORT | LET_GO_IN_SHORT if self.was_let_go else IN_SHORT
+        return by_words[self.situation]
+
+    @property
+    def refund_for_lateness(self) -> Refund | None:
+        """The refund of a payment that came too late for the goods."""
+        reasons = lifecycle.TOO_LATE.values()
+        return next((refund for refund in self.refunds if refund.reason in reasons), None)
+
+    @property
+    def has_refused_refund(self) -> bool:
+        """Whether the provider has refused to give money back: it isn't on its way then."""
+        return any(refund.state == Refund.State.FAILED for refund in self.refunds)
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether a payment is under way: the page looks again by itself."""
+        return any(payment.state == Payment.State.STARTED for payment in self.payments)
+
+    @property
+    def fingerprint(self) -> str:
+        """Another one whenever the page has something new to say."""
+        parts = [self.situation, "silent" if self.provider_is_silent else ""]
+        parts += [payment.state for payment in self.payments]
+        parts += [refund.state for refund in self.refunds]
+        return "-".join(filter(None, parts))
+
+
+def look_up(token: str) -> Standing:
+    """Ask the provider if a payment is under way, settle, and say how the order stands.
+
+    A provider that can't be reached is no reason to show nothing. Raises Order.DoesNotExist.
+    """
+    order = Order.objects.get(token=token)
+    silent = False
+    if order.payments.unanswered().exists():
+        try:
+            order = lifecycle.settle(order.pk)
+        except ProviderUnavailable as error:
+            log.warning("Order %s could not be settled: %s", order.number, error)
+            silent = True
+    return as_recorded(order, provider_is_silent=silent)
+
+
+def unfinished(buyer: str, product: Product | None = None) -> list[Standing]:
+    """The buyer's orders that can still come to be paid, of all products or with this one."""
+    waiting = checkout.unfinished_orders(buyer)
+    if product is not None:
+        waiting = waiting.filter(lines__reservation__product=product).distinct()
+    stands = [as_recorded(order) for order in waiting]
+    return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
+
+
+def as_recorded(order: Order, *, provider_is_silent: bool = False) -> Standing:
+    """How the order stands by what the shop knows: nobody is asked."""
+    payments = list(order.payments.all())
+    refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
+    has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
+    seconds_left = 0 if has_lost_a_hold else _seconds_left(order)
+    return Standing(
+        order=order,
+        situation=_situation(order, payments, refunds, seconds_left, has_lost_a_hold),
+        seconds_left=seconds_left,
+        payments=payments,
+        refunds=refunds,
+        provider_is_silent=provider_is_silent,
+        was_let_go=has_lost_a_hold and lifecycle.was_let_go(order),
+    )
+
+
+def _has_lost_a_hold(order: Order) -> bool:
+    return Order.objects.filter(checkout.has_lost_a_hold(), pk=order.pk).exists()
+
+
+def _seconds_left(order: Order) -> int:
+    holds = Reservation.objects.held().filter(order_line__order=order)
+    left: timedelta | None = holds.aggregate(left=Min(F("expires_at") - Now()))["left"]
+    return max(0, math.ceil(left.total_seconds())) if left else 0
+
+
+def _situation(
+    order: Order,
+    payments: list[Payment],
+    refunds: list[Refund],
+    seconds_left: int,
+    has_lost_a_hold: bool,
+) -> Situation:
+    if order.state == Order.State.REFUNDED:
+        too_late = any(refund.reason in lifecycle.TOO_LATE.values() for refund in refunds)
+        return Situation.GOODS_GONE if too_late else Situation.REFUNDED
+    if order.state != Order.State.PENDING:
+        return CLOSED[Order.State(order.state)]
+    under_way = bool(payments) and payments[-1].state == Payment.State.STARTED
+    if has_lost_a_hold:
+        return Situation.PAYING_TOO_LATE if under_way else Situation.GONE
+    if not seconds_left:
+        return Situation.LATE
+    if under_way:
+        return Situation.PAYING
+    return Situation.DECLINED if payments else Situation.UNPAID

@@ -1,0 +1,199 @@
+"""`manage.py demo`: one command from nothing to a shop that is being served."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from axes.models import AccessAttempt
+from django.contrib.auth.models import User
+
+from inventory import monitor
+from inventory.experiments.models import FlashSale
+from inventory.models import Product
+from shop.demo import staff
+from shop.demo.management.commands import demo as demo_command
+from shop.load_tests import serving
+from tests import command_line
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def demo(*arguments: str) -> str:
+    process = command_line.start("demo", "--no-serve", *arguments)
+    output, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    return output
+
+
+def test_it_fills_the_shop_and_shows_who_oversells_and_does_it_again() -> None:
+    first = demo()
+    assert "sold 15 of 10: 5 buyers will be disappointed" in first
+    products = set(Product.objects.catalogue().values_list("sku", "stock", "units_received"))
+    assert len(products) >= 10
+    assert monitor.check() == []
+    password = re.search(r"Staff user: +admin, password (\S+)", first)
+    assert password
+    assert User.objects.get(username="admin").check_password(password[1])
+
+    second = demo()
+    assert password[1] not in second
+    assert "python manage.py demo --password" in second
+    assert (
+        set(Product.objects.catalogue().values_list("sku", "stock", "units_received")) == products
+    )
+    assert FlashSale.objects.count() == 2
+
+
+def test_a_lost_password_is_replaced_and_nothing_else_done() -> None:
+    User.objects.create_user("admin-2", password="mine", is_staff=True)
+    User.objects.create_superuser("boss", password="lost")
+    AccessAttempt.objects.create(username="boss", failures_since_start=9)
+    output = demo("--password")
+    password = re.search(r"Staff user: +boss, password (\S+)", output)
+    assert password
+    assert User.objects.get(username="boss").check_password(password[1])
+    assert User.objects.get(username="admin-2").check_password("mine")
+    assert not AccessAttempt.objects.exists()
+    assert not FlashSale.objects.exists()
+
+
+def test_a_password_for_nobody_makes_somebody() -> None:
+    name, password = staff.renew_password()
+    assert User.objects.get(username=name, is_superuser=True).check_password(password)
+    again, another = staff.renew_password()
+    assert again == name
+    assert another != password
+
+
+def test_nobody_is_promoted_by_having_the_name_of_staff() -> None:
+    User.objects.create_user("admin", password="mine")
+    made = staff.ensure_somebody()
+    assert made is not None
+    assert made[0] != "admin"
+    assert User.objects.get(username=made[0]).is_superuser
+    assert not User.objects.get(username="admin").is_staff
+    assert staff.ensure_somebody() is None
+
+
+@pytest.fixture
+def free_port() -> int:
+    return serving.free_port()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "demo.log"
+
+
+@pytest.fixture
+def served(free_port: int, log: Path) -> Iterator[subprocess.Popen[str]]:
+    arguments = ["demo", "--port", str(free_port), "--log", str(log)]
+    process = command_line.start(*arguments, start_new_session=True)
+    try:
+        wait_for_the_shop(free_port, process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+                assert answer.status == 200
+                return
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    raise AssertionError("the shop isn't served")
+
+
+def test_e_mails_that_would_be_printed_are_kept_and_those_to_be_sent_are_sent(
+    settings: Any,
+) -> None:
+    for printed_or_kept in (
+        "django.core.mail.backends.console.EmailBackend",
+        "shop.notifications.outbox.EmailBackend",
+    ):
+        settings.EMAIL_BACKEND = printed_or_kept
+        assert demo_command.variables() == {"DEMO": "true", "EMAIL_URL": "outbox://"}
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    assert demo_command.variables() == {"DEMO": "true"}
+
+
+def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
+    """The lines of the output up to the first that begins so."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if line.startswith(beginning):
+            return lines
+    raise AssertionError(f"No line begins with {beginning!r}: {lines}")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_shop_is_served_and_ends_cleanly(
+    served: subprocess.Popen[str], free_port: int, log: Path, how: int
+) -> None:
+    programs = psutil.Process(served.pid).children(recursive=True)
+    assert {"gunicorn", "procrastinate"} <= {word for each in programs for word in each.cmdline()}
+    with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/demo/outbox/") as page:
+        assert "E-mails of this demo" in page.read().decode()
+    output = lines_until(served, "To end:")
+    served.send_signal(how)
+    rest, errors = served.communicate(timeout=60)
+    assert served.returncode == 0, errors
+    assert errors == ""
+    # The last things on the screen are those that one needs; what a request leaves is in the file.
+    shop = f"http://localhost:{free_port}"
+    said = dict(line.split(":", 1) for line in output[-9:] if ":" in line)
+    assert said["The shop"].strip() == f"{shop}/"
+    assert said["The admin"].strip() == f"{shop}/admin/"
+    assert re.fullmatch(r"admin, password \S+", said["Staff user"].strip())
+    assert said["E-mails"].strip() == f"{shop}/demo/outbox/"
+    assert said["Log"].strip() == str(log)
+    assert rest == ""
+    assert "GET /demo/outbox/" in log.read_text()
+    _, alive = psutil.wait_procs(programs, timeout=5)
+    assert not alive
+
+
+def test_a_port_that_is_taken_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = command_line.start("demo", "--port", str(port))
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert f"port: {port} can't be used (Address already in use). Choose another one" in errors
+    assert not FlashSale.objects.exists()
+
+
+def test_a_log_that_cannot_be_written_is_told_at_once(free_port: int) -> None:
+    process = command_line.start("demo", "--port", str(free_port), "--log", "/nowhere/demo.log")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "log: [Errno 2] No such file or directory: '/nowhere/demo.log'" in errors
+    assert not FlashSale.objects.exists()
+
+
+def test_a_port_that_is_none_is_told_too() -> None:
+    process = command_line.start("demo", "--port", "70000")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "port: 70000 won't do; it must be 1 to 65535." in errors

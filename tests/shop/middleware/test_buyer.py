@@ -1,0 +1,92 @@
+"""The buyer's key: nobody else can know, forge or set it, and looking round leaves none."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.test import Client
+
+from shop.middleware import buyer
+from tests.conftest import MakeProduct
+from tests.shop.conftest import Reserve
+
+pytestmark = pytest.mark.django_db
+
+
+def test_looking_at_the_list_leaves_no_cookie_and_no_session(client: Client) -> None:
+    response = client.get("/")
+    assert not response.cookies
+    assert not Session.objects.exists()
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(
+    client: Client, make_product: MakeProduct
+) -> None:
+    cookie = client.get(f"/products/{make_product().slug}/").cookies["buyer"]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Lax"
+    assert not cookie["secure"]
+    assert not Session.objects.exists()
+
+
+def test_with_https_no_subdomain_can_set_the_cookie(
+    client: Client, make_product: MakeProduct, settings: Any
+) -> None:
+    settings.HTTPS = True
+    response = client.get(f"/products/{make_product().slug}/", secure=True)
+    cookie = response.cookies["__Host-buyer"]
+    assert cookie["secure"]
+    assert cookie["path"] == "/"
+    assert not cookie["domain"]
+
+
+def test_the_key_stays_from_one_page_to_the_next(
+    client: Client, make_product: MakeProduct, reserve: Reserve
+) -> None:
+    product = make_product()
+    client.get(f"/products/{product.slug}/")
+    key = client.cookies["buyer"].value
+    reserve(product)
+    client.get("/basket/")
+    assert client.cookies["buyer"].value == key
+
+
+def test_the_key_stays_when_staff_signs_in(client: Client, make_product: MakeProduct) -> None:
+    client.get(f"/products/{make_product().slug}/")
+    key = client.cookies["buyer"].value
+    client.force_login(get_user_model().objects.create_superuser("staff"))
+    client.get("/basket/")
+    assert client.cookies["buyer"].value == key
+
+
+@pytest.mark.parametrize("change", ["truncated", "other key", "unsigned", "garbage"])
+def test_a_forged_cookie_opens_no_basket(
+    client: Client, make_product: MakeProduct, reserve: Reserve, change: str
+) -> None:
+    reserve(make_product(name="Lamp"))
+    signed = client.cookies["buyer"].value
+    key, _, signature = signed.partition(":")
+    assert b"Lamp" in client.get("/basket/").content
+    forged = {
+        "truncated": signed[:-1],
+        "other key": f"{'x' * 32}:{signature}",
+        "unsigned": key,
+        "garbage": "\x01é:",
+    }[change]
+    thief = Client(headers={"cookie": f"buyer={forged}"})
+    response = thief.get("/basket/")
+    assert response.status_code == 200
+    assert b"Lamp" not in response.content
+
+
+def test_keys_are_long_and_never_the_same() -> None:
+    made = {buyer.ensure(_no_buyer()) for _ in range(100)}
+    assert len(made) == 100
+    assert all(buyer.KEY.fullmatch(key) for key in made)
+
+
+def _no_buyer() -> buyer.ShopRequest:
+    request = buyer.ShopRequest()
+    request.buyer = ""
+    return request

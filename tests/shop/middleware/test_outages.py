@@ -1,0 +1,273 @@
+"""What buyers see of a database that was away: nothing where it is back soon, else a 503."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.conf import LazySettings
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from inventory.models import Product, Reservation
+from shop.database_errors import is_outage, is_timeout
+from shop.middleware import outages
+from shop.models import Order
+from tests.command_line import database_url, psql
+from tests.conftest import MakeProduct
+from tests.shop.orders.pages import Shopper, text_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Execute = Callable[..., Any]
+
+
+def kill_backend() -> None:
+    connection.ensure_connection()
+    psql(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid})")
+
+
+@contextmanager
+def lost_at(word: str, *, after: bool = False) -> Iterator[list[str]]:
+    """Kill our backend when we send a statement that has this word: before it, or after it.
+
+    Yields the statements with that word that were sent.
+    """
+    sent: list[str] = []
+
+    def kill(execute: Execute, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if word not in sql:
+            return execute(sql, params, many, context)
+        sent.append(sql)
+        if len(sent) > 1:
+            return execute(sql, params, many, context)
+        if after:
+            execute(sql, params, many, context)
+        kill_backend()
+        return execute("SELECT 1", None, False, context)
+
+    with connection.execute_wrapper(kill):
+        yield sent
+
+
+def reserve(client: Client, product: Product) -> Any:
+    form = {"product": product.slug, "quantity": 1, "key": uuid.uuid4()}
+    return client.post("/basket/holds/", {**form, "seen_price": product.price})
+
+
+def holds() -> int:
+    return Reservation.objects.filter(status="HELD").count()
+
+
+# It is back soon
+
+
+def test_a_page_is_shown_though_the_connection_was_lost(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    kill_backend()
+    assert client.get(f"/products/{product.slug}/").status_code == 200
+
+
+def test_a_purchase_is_made_though_the_connection_was_lost(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product(1)
+    kill_backend()
+    answer = reserve(client, product)
+    assert answer.status_code == 302
+    assert "reserved for you" in text_of(client.get("/basket/"))
+    assert holds() == 1
+
+
+@pytest.mark.parametrize("strategy", ["combined", "single_statement", "select_for_update"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+def test_a_purchase_that_was_lost_on_its_way_is_made_once(
+    client: Client, make_product: MakeProduct, strategy: str, after: bool
+) -> None:
+    product = make_product(5, strategy=strategy)
+    table = "inventory_product"
+    update = f'UPDATE "{table}"' if strategy == "select_for_update" else f"UPDATE {table}"
+    with lost_at(update, after=after) as sent:
+        answer = reserve(client, product)
+    assert sent
+    assert answer.status_code == 302
+    assert "reserved for you" in text_of(client.get("/basket/"))
+    assert holds() == 1
+
+
+def test_a_buyer_without_a_cookie_stays_the_same_buyer(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    with lost_at("UPDATE inventory_product", after=True):
+        reserve(client, product)
+    assert product.name in text_of(client.get("/basket/"))
+    assert holds() == 1
+
+
+def test_an_order_that_was_lost_on_its_way_is_placed_once(
+    make_product: MakeProduct,
+) -> None:
+    with lost_at('INSERT INTO "shop_order"', after=True) as sent:
+        Shopper().order(make_product(5))
+    assert sent
+    assert Order.objects.count() == 1
+
+
+# What can't be done twice, or can't be done now
+
+
+@pytest.fixture
+def held(client: Client, make_product: MakeProduct) -> Reservation:
+    reserve(client, make_product(5))
+    return Reservation.objects.get()
+
+
+def test_what_may_have_been_written_is_not_done_twice_but_told(
+    client: Client, held: Reservation
+) -> None:
+    with lost_at('UPDATE "inventory_reservation"') as sent:
+        answer = client.post(f"/basket/holds/{held.pk}/", {"remove": ""})
+    assert len(sent) == 1
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
+    assert "no-store" in answer["Cache-Control"]
+    assert "can’t reach its database" in text_of(answer)
+    assert "stays reserved" in text_of(answer)
+    assert holds() == 1
+
+
+def test_what_has_written_nothing_yet_is_done_in_a_second_try(
+    client: Client, held: Reservation
+) -> None:
+    kill_backend()
+    assert client.post(f"/basket/holds/{held.pk}/", {"remove": ""}).status_code == 302
+    assert holds() == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/basket/", "/orders/", "/admin/login/"])
+def test_a_database_that_stays_away_is_told(
+    client: Client, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Not by a page of its own that would need it: a 503, and that at once if others wait."""
+
+    def refuse() -> None:
+        raise OperationalError("connection refused")
+
+    client.raise_request_exception = False
+    client.cookies["sessionid"] = "0" * 32  # has the admin's middleware look for it
+    connection.close()
+    monkeypatch.setattr(connection, "connect", refuse)
+    monkeypatch.setattr(outages, "SECONDS_TO_WAIT", 0)
+    answer = client.get(path)
+    monkeypatch.undo()
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
+
+
+def test_an_error_of_middleware_is_told_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the counters of the limits, where they are kept in the database."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        kill_backend()
+        connection.cursor().execute("SELECT 1")
+
+    client.raise_request_exception = False
+    monkeypatch.setattr("shop.middleware.rate_limits._over", fail)
+    monkeypatch.setattr(outages, "SECONDS_TO_WAIT", 0)
+    answer = client.get("/")
+    connection.close()
+    assert answer.status_code == 503
+
+
+def test_any_other_error_is_none_of_ours(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        connection.cursor().execute("SELECT no_such_column")
+
+    client.raise_request_exception = False
+    monkeypatch.setattr("shop.middleware.rate_limits._over", fail)
+    assert client.get("/").status_code == 500
+    client.raise_request_exception = True
+    with pytest.raises(ProgrammingError):
+        client.get("/")
+
+
+def test_a_row_that_somebody_keeps_locked_is_told(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product(5)
+    with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as other:
+        other.execute("SELECT 1 FROM inventory_product WHERE id = %s FOR UPDATE", [product.pk])
+        connection.cursor().execute("SET lock_timeout = '100ms'")
+        answer = reserve(client, product)
+        connection.cursor().execute("RESET lock_timeout")
+        other.rollback()
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
+    assert "Very busy" in text_of(answer)
+    assert holds() == 0
+    assert reserve(client, product).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("code", "outage", "timeout"),
+    [
+        ("08006", True, False),  # the connection was lost
+        ("08P01", True, False),  # PgBouncer has no server
+        ("57P01", True, False),  # the server ends
+        ("57P03", True, False),  # the server starts
+        ("53300", True, False),  # too many connections
+        ("25006", True, False),  # a standby
+        ("55P03", False, True),  # lock_timeout
+        ("57014", False, True),  # statement_timeout
+        ("40001", False, False),
+        ("23505", False, False),
+        ("42P01", False, False),
+    ],
+)
+def test_what_an_error_of_the_database_means(code: str, outage: bool, timeout: bool) -> None:
+    with pytest.raises(DatabaseError) as raised:
+        connection.cursor().execute(
+            f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$"
+        )
+    assert (is_outage(raised.value), is_timeout(raised.value)) == (outage, timeout)
+    cause = raised.value.__cause__
+    assert (is_outage(cause), is_timeout(cause)) == (outage, timeout)
+
+
+def test_a_request_costs_no_more_statements_than_without(
+    client: Client, make_product: MakeProduct, settings: LazySettings
+) -> None:
+    product = make_product()
+    with CaptureQueriesContext(connection) as with_it:
+        client.get(f"/products/{product.slug}/")
+    settings.MIDDLEWARE = [name for name in settings.MIDDLEWARE if "outages" not in name]
+    with CaptureQueriesContext(connection) as without:
+        Client().get(f"/products/{product.slug}/")
+    assert len(with_it) == len(without) > 0
+
+
+@pytest.mark.parametrize(
+    ("sql", "may_write"),
+    [
+        ("SELECT 1", False),
+        ("  select * from x for update", False),
+        ("UPDATE x SET y = 1", True),
+        ("WITH x AS (DELETE FROM y) SELECT 1", True),
+        ("SELECT procrastinate_defer_jobs_v1(1)", True),
+        (b"SELECT 1", True),
+    ],
+)
+def test_which_statements_may_write(sql: Any, may_write: bool) -> None:
+    sent = outages.Statements()
+    sent(lambda *args: None, sql, None, False, {})
+    assert sent.may_have_written == may_write

@@ -1,0 +1,410 @@
+"""Every state that needs a person: on the dashboard, in an alert, and in one e-mail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from threading import Thread
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.contrib.auth.models import Group, User
+from django.core import mail
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from shop import jobs, orders, payments, shop_alerts, tasks
+from shop.models import DemoBankCharge, Order, Payment, Refund, ShopAlert
+from shop.notifications import alert_delivery
+from shop.orders import refunds
+from shop.payments.base import ProviderUnavailable
+from tests.concurrency import at_once
+from tests.conftest import MakeProduct
+from tests.shop.orders.steps import (
+    APPROVE,
+    at_bank,
+    do_jobs,
+    forget_jobs,
+    go_to_bank,
+    place,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Kind = ShopAlert.Kind
+
+
+@pytest.fixture(autouse=True)
+def managers(settings: LazySettings, transactional_db: None) -> Iterator[None]:
+    settings.MANAGERS = [("", "boss@example.org")]
+    settings.PAYMENT_PROVIDER = "demo"
+    forget_jobs()
+    yield
+    forget_jobs()
+
+
+@pytest.fixture
+def paid(make_product: MakeProduct) -> Order:
+    order = place((make_product(2), 2))
+    at_bank(order, APPROVE)
+    settled = orders.settle(order.pk)
+    forget_jobs()
+    return settled
+
+
+def opened() -> list[str]:
+    return list(ShopAlert.objects.open().order_by("pk").values_list("kind", flat=True))
+
+
+def staff(group: str = "") -> Client:
+    user = User.objects.create_user(f"{group}-{User.objects.count()}", is_staff=True)
+    if group:
+        user.groups.add(Group.objects.get(name=group))
+    else:
+        user.is_superuser = True
+        user.save()
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def look() -> None:
+    """What the worker does every minute, and what comes of it."""
+    tasks.watch_for_trouble(0)
+    do_jobs("mail_alerts")
+
+
+def assert_told(words: str) -> None:
+    """On the dashboard, on every other page of the admin, and by one e-mail."""
+    look()
+    look()
+    [letter] = [each for each in mail.outbox if each.to == ["boss@example.org"]]
+    assert words in letter.body
+    client = staff("merchant")
+    assert words in client.get("/admin/").content.decode()
+    assert words in client.get(reverse("admin:shop_order_changelist")).content.decode()
+
+
+# Money
+
+
+def refuse(refused: bool = True) -> None:
+    DemoBankCharge.objects.update(state="DECLINED" if refused else "APPROVED")
+
+
+def test_a_refused_refund_is_told_until_it_succeeds(paid: Order) -> None:
+    orders.refund(paid.pk)
+    refund = Refund.objects.get()
+    refuse()
+    for _ in range(2):
+        refunds.carry_out(refund.pk)
+    assert opened() == [Kind.REFUND_REFUSED]
+    alert = ShopAlert.objects.get()
+    assert (alert.order, alert.subject) == (paid, f"refund {refund.pk}")
+    assert_told("was refused by the provider")
+    refuse(False)
+    refunds.carry_out(refund.pk)
+    assert opened() == []
+
+
+def test_the_alert_comes_with_the_refusal_or_not_at_all(
+    paid: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.refund(paid.pk)
+    refuse()
+
+    def fail(*args: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(shop_alerts, "keep_in_line", fail)
+        refunds.carry_out(Refund.objects.get().pk)
+    assert Refund.objects.get().state == Refund.State.DUE
+    refuse(False)
+
+
+def test_a_refusal_that_lost_its_alert_gets_one_from_the_worker(paid: Order) -> None:
+    orders.refund(paid.pk)
+    Refund.objects.update(state="FAILED", problem="Account closed.")
+    look()
+    assert opened() == [Kind.REFUND_REFUSED]
+    assert "Account closed." in ShopAlert.objects.get().text
+
+
+def test_a_refund_that_can_not_be_carried_out_for_an_hour(
+    paid: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.refund(paid.pk)
+    Refund.objects.update(decided_at=timezone.now() - timedelta(minutes=59))
+    look()
+    assert opened() == []
+    Refund.objects.update(decided_at=timezone.now() - timedelta(minutes=61))
+    assert_told("is due for more than an hour")
+    refunds.carry_out(Refund.objects.get().pk)
+    assert opened() == []
+
+
+def test_a_payment_that_nobody_can_tell_the_end_of(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = place((make_product(1), 1))
+    go_to_bank(order)
+    Payment.objects.update(expires_at=timezone.now() - timedelta(minutes=14))
+    look()
+    assert opened() == []
+    Payment.objects.update(expires_at=timezone.now() - timedelta(minutes=16))
+    assert_told("has not said how the payment of €24.80 for order")
+    Payment.objects.update(state="DECLINED")
+    look()
+    assert opened() == []
+
+
+# Background work
+
+
+def a_job(task: str, status: str, **arguments: Any) -> int:
+    jobs.queue(task, **arguments)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET status = %s WHERE status = 'todo'", [status])
+        cursor.execute("SELECT max(id) FROM procrastinate_jobs")
+        [job_id] = cursor.fetchone()
+    return int(job_id)
+
+
+def make_jobs_old() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = at - interval '1 hour'")
+
+
+def test_e_mails_that_could_not_be_sent_are_told_and_tried_again(paid: Order) -> None:
+    for _ in range(2):
+        a_job("send_order_paid", "failed", order_id=paid.pk)
+    a_job("send_order_shipped", "succeeded", order_id=paid.pk)
+    assert_told("2 e-mails of the kind send_order_paid failed")
+    alert = ShopAlert.objects.get()
+    assert paid.number in alert.text
+    client = staff("merchant")
+    page = reverse("admin:shop_shopalert_try_again", args=[alert.pk])
+    answer = client.post(page, {"confirmed": "yes"}, follow=True).content.decode()
+    assert "2 jobs will be tried once more." in answer
+    look()
+    assert opened() == []
+    mail.outbox.clear()
+    do_jobs("send_order_paid")
+    assert [each.to for each in mail.outbox] == [[paid.email]] * 2
+
+
+def test_e_mails_that_fail_again_and_again_are_told_before_they_are_given_up(paid: Order) -> None:
+    a_job("send_order_paid", "todo", order_id=paid.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = 4")
+    look()
+    assert opened() == []
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = 5")
+    assert_told("1 e-mail of the kind send_order_paid failed.")
+    do_jobs("send_order_paid")
+    look()
+    assert opened() == []
+
+
+def test_the_e_mail_about_a_refund_that_could_not_be_sent_names_its_order(paid: Order) -> None:
+    orders.refund(paid.pk)
+    a_job("send_order_refunded", "failed", refund_id=Refund.objects.get().pk)
+    look()
+    assert paid.number in ShopAlert.objects.get(subject__endswith="send_order_refunded").text
+    refunds.carry_out(Refund.objects.get().pk)
+
+
+def test_what_is_done_every_minute_anyway_is_no_trouble_when_once_it_fails() -> None:
+    for task in ("expire_lapsed", "check_law"):
+        a_job(task, "failed", timestamp=0)
+    a_job("carry_out_refund", "failed", refund_id=1)
+    look()
+    assert opened() == []
+
+
+def test_another_job_that_failed() -> None:
+    a_job("post_alert", "failed", alert_id=1)
+    assert_told("1 background job of the kind post_alert failed")
+
+
+# The worker
+
+
+@pytest.fixture
+def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that tells without a worker is waited for."""
+
+    class WaitedFor(Thread):
+        def start(self) -> None:
+            super().start()
+            self.join()
+
+    monkeypatch.setattr(alert_delivery, "Thread", WaitedFor)
+
+
+def beat(seconds_ago: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat)"
+            " VALUES (statement_timestamp() - make_interval(secs => %s))",
+            [seconds_ago],
+        )
+
+
+@pytest.mark.parametrize("address", ["/healthz", "/admin/"])
+def test_that_no_worker_runs_is_told_once_by_the_web(
+    told_at_once: None, client: Client, address: str
+) -> None:
+    viewer = client if address == "/healthz" else staff()
+    jobs.queue("send_order_paid", order_id=1)
+    viewer.get(address)
+    assert opened() == []  # it has not waited for long
+    make_jobs_old()
+    for _ in range(3):
+        assert viewer.get(address).status_code == 200
+    [letter] = mail.outbox
+    assert letter.to == ["boss@example.org"]
+    assert "no worker runs" in letter.body
+    assert "no worker runs" in staff("merchant").get("/admin/").content.decode()
+    beat(10)
+    viewer.get(address)
+    assert opened() == []
+
+
+def test_a_worker_that_has_not_shown_for_long_is_none(told_at_once: None, client: Client) -> None:
+    jobs.queue("send_order_paid", order_id=1)
+    make_jobs_old()
+    beat(600)
+    client.get("/healthz")
+    assert opened() == [Kind.WORKER_GONE]
+
+
+def test_without_jobs_that_wait_a_missing_worker_is_no_trouble(client: Client) -> None:
+    jobs.queue("send_order_paid", order_id=1, wait=timedelta(hours=2))
+    make_jobs_old()
+    client.get("/healthz")
+    assert opened() == []
+
+
+def test_many_who_look_at_once_tell_once(told_at_once: None) -> None:
+    jobs.queue("send_order_paid", order_id=1)
+    make_jobs_old()
+    at_once([lambda: alert_delivery.tell_of_worker(is_missing=True)] * 6)
+    assert len(mail.outbox) == 1
+    assert ShopAlert.objects.count() == 1
+
+
+def test_a_mail_server_that_is_down_is_tried_again_later_and_hurts_no_page(
+    told_at_once: None, client: Client, settings: LazySettings
+) -> None:
+    jobs.queue("send_order_paid", order_id=1)
+    make_jobs_old()
+    good = settings.EMAIL_BACKEND
+    settings.EMAIL_BACKEND = "no.such.Backend"
+    assert client.get("/healthz").content == b"ok\n"
+    settings.EMAIL_BACKEND = good
+    client.get("/healthz")
+    assert mail.outbox == []
+    ShopAlert.objects.update(tried_at=timezone.now() - timedelta(minutes=6))
+    client.get("/healthz")
+    assert len(mail.outbox) == 1
+
+
+def test_a_worker_that_comes_and_goes_makes_one_alert(told_at_once: None, client: Client) -> None:
+    jobs.queue("send_order_paid", order_id=1)
+    make_jobs_old()
+    for _ in range(3):
+        client.get("/healthz")
+        beat(0)
+        client.get("/healthz")
+        assert opened() == []
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM procrastinate_workers")
+    assert (len(mail.outbox), ShopAlert.objects.count()) == (1, 1)
+    ShopAlert.objects.update(resolved_at=timezone.now() - timedelta(hours=2))
+    client.get("/healthz")
+    assert (len(mail.outbox), ShopAlert.objects.count()) == (2, 2)
+
+
+# One alert, whoever looks
+
+
+def test_processes_that_look_at_once_raise_one_alert(paid: Order) -> None:
+    orders.refund(paid.pk)
+    Refund.objects.update(state="FAILED", problem="No.")
+    results = at_once([shop_alerts.check_all] * 6)
+    assert [type(each) for each in results] == [list] * 6
+    assert ShopAlert.objects.count() == 1
+    assert sorted(at_once([alert_delivery.send_new] * 4)) == [0, 0, 0, 1]
+
+
+def test_what_is_raised_while_somebody_looks_is_not_resolved(
+    paid: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders.refund(paid.pk)
+    refuse()
+    seen = shop_alerts._refused_refunds
+
+    def look_and_be_late() -> Any:
+        found = list(seen())
+        refunds.carry_out(Refund.objects.get().pk)
+        return found
+
+    monkeypatch.setattr(shop_alerts, "_refused_refunds", look_and_be_late)
+    shop_alerts.check_all()
+    assert opened() == [Kind.REFUND_REFUSED]
+
+
+def test_who_may_see_and_acknowledge(paid: Order) -> None:
+    orders.refund(paid.pk)
+    refuse()
+    refunds.carry_out(Refund.objects.get().pk)
+    alert = ShopAlert.objects.get()
+    page = reverse("admin:shop_shopalert_acknowledge", args=[alert.pk])
+    auditor, merchant = staff("auditor"), staff("merchant")
+    change = reverse("admin:shop_shopalert_change", args=[alert.pk])
+    assert paid.number in auditor.get(change).content.decode()
+    assert auditor.post(page, {"confirmed": "yes"}).status_code == 403
+    answer = merchant.post(page, {"confirmed": "yes"}, follow=True).content.decode()
+    assert f"You have acknowledged “refund refused” of order {paid.number}." in answer
+    assert 'class="banner"' not in answer
+    assert "refund refused" in merchant.get("/admin/").content.decode().lower()
+    assert opened() == [Kind.REFUND_REFUSED]
+    found = merchant.get(reverse("admin:shop_shopalert_changelist"), {"q": paid.number})
+    assert list(found.context["cl"].result_list) == [alert]
+
+
+def test_a_webhook_gets_them_too(
+    paid: Order, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted: list[dict[str, object]] = []
+    monkeypatch.setattr(alert_delivery, "_post", posted.append)
+    settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/"
+    orders.refund(paid.pk)
+    refuse()
+    refunds.carry_out(Refund.objects.get().pk)
+    look()
+    do_jobs("post_shop_alert")
+    [content] = posted
+    assert (content["kind"], content["order"]) == ("REFUND_REFUSED", paid.number)
+
+
+def test_a_provider_that_is_down_for_a_moment_is_no_trouble(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = place((make_product(1), 1))
+    go_to_bank(order)
+
+    def silent(payment: Payment) -> None:
+        raise ProviderUnavailable("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(payments, "status", silent)
+        tasks.settle_pending(0)
+        look()
+    assert opened() == []
