@@ -1,4 +1,4 @@
-"""The door to the queue of background work (``shop.tasks``)."""
+"""The door to the queue of background work."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from procrastinate.tasks import configure_task
 
 
 def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None:
-    """Queue a job of the task of that name in ``shop.tasks``, to start after ``wait``.
+    """Queue a job of the task of that name, to start after ``wait``.
+
+    ``task`` is the name of a function in ``shop.tasks``, or a dotted path.
 
     In the transaction under way: the job is there exactly if what it is about is. Inside a
     worker ``task.defer()`` would use another connection, and so another transaction.
 
     Raises KeyError if there is no such task.
     """
-    known = app.tasks[f"shop.tasks.{task}"]
+    known = app.tasks[task if "." in task else f"shop.tasks.{task}"]
     configure_task(
         name=known.name,
         job_manager=JobManager(DjangoConnector()),
@@ -53,4 +55,4 @@ def try_failed_again(task_name: str) -> int:
 
 def queue_flash_sale(flash_sale_id: int) -> None:
     """Have a worker hold that sale (setting INVENTORY_QUEUE_FLASH_SALE)."""
-    queue("run_flash_sale", flash_sale_id=flash_sale_id)
+    queue("inventory.experiments.tasks.run_flash_sale", flash_sale_id=flash_sale_id)

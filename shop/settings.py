@@ -54,7 +54,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "pgtrigger",
     "inventory",
-    "inventory.experiments",
+    "inventory.experiments",  # may be left out
     "shop",  # before procrastinate, whose command it extends
     "shop.demo",
     "shop.load_tests",

@@ -18,8 +18,6 @@ from procrastinate.jobs import Status
 
 from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
-from inventory.experiments.flash_sale import sale
-from inventory.experiments.models import FlashSale
 from shop import hoarding, orders, refusals, shop_alerts
 from shop.notifications import alert_delivery, order_mail, outbox
 from shop.orders import refunds
@@ -89,11 +87,6 @@ def post_alert(alert_id: int) -> None:
 @app.task(retry=again_and_again)
 def post_shop_alert(alert_id: int) -> None:
     alert_delivery.post_shop_alert(alert_id)
-
-
-@app.task(lock="flash_sale")  # one after the other: each takes what the machine has
-def run_flash_sale(flash_sale_id: int) -> None:
-    sale.hold(FlashSale.objects.get(pk=flash_sale_id))
 
 
 # What is done all the time. ``queueing_lock``: one waits at the most, if workers are late.

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -17,18 +18,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django.views.decorators.http import require_POST
 
 from inventory import alerts
+from inventory.admin import charts
 from inventory.admin.base import change_url
-from inventory.experiments.flash_sale import charts
-from inventory.experiments.flash_sale.report import is_broken
-from inventory.experiments.models import FlashSale, FlashSaleResult
-from inventory.models import (
-    Product,
-    Reservation,
-    StockAlert,
-)
+from inventory.models import Product, Reservation, StockAlert
 from shop import shop_alerts
 from shop.models import Order, Refusal, ShopAlert
 from shop.notifications.alert_delivery import send_new, tell_of_worker
@@ -197,8 +193,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "low_stock": [Product(**fields) for fields in numbers.low_stock],
             "low_stock_url": _list(Product, "stock_is=low"),
         }
-    if may("experiments.view_flashsale"):
-        context |= _last_flash_sale()
+    context["cards"] = _cards_of_apps(staff(request))
     context["title"] = "Dashboard"
     return context
 
@@ -390,18 +385,11 @@ def _hour(at: datetime, zone: Any) -> datetime:
     return local.replace(minute=0, second=0, microsecond=0).astimezone(zone)
 
 
-def _last_flash_sale() -> dict[str, Any]:
-    last = FlashSale.objects.filter(state=FlashSale.State.FINISHED).order_by("-pk").values("pk")[:1]
-    results = list(FlashSaleResult.objects.filter(flash_sale__in=last).select_related("flash_sale"))
-    if not results:
-        return {"flash_sale": None, "flash_sales_url": _list(FlashSale)}
-    sale = results[0].flash_sale
-    return {
-        "flash_sale": sale,
-        "flash_sale_url": reverse("admin:experiments_flashsale_change", args=[sale.pk]),
-        "flash_sale_chart": charts.of(results)[0],
-        "flash_sale_broken": sorted({each.strategy for each in results if is_broken(each)}),
-    }
+def _cards_of_apps(user: User) -> list[charts.Card]:
+    """What other apps have to show: the function that their AppConfig names as dashboard_card."""
+    names = [getattr(config, "dashboard_card", None) for config in apps.get_app_configs()]
+    cards = [import_string(name)(user) for name in names if name]
+    return [card for card in cards if card is not None]
 
 
 def _list(model: type[Any], query: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
@@ -73,7 +74,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Stock alerts", "notifications", "inventory.stockalert"),
                 _item("Reservations", "hourglass_top", "inventory.reservation"),
                 _item("Stock movements", "swap_vert", "inventory.stockmovement"),
-                _item("Flash sales", "bolt", "experiments.flashsale"),
+                *_of_experiments(),
             ],
         },
         {
@@ -103,6 +104,13 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         },
     ]
+
+
+def _of_experiments() -> list[dict[str, Any]]:
+    """Where a project has them."""
+    if not apps.is_installed("inventory.experiments"):
+        return []
+    return [_item("Flash sales", "bolt", "experiments.flashsale")]
 
 
 def _item(title: str, icon: str, model: str) -> dict[str, Any]:

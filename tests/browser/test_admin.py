@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from inventory import reservations
 from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.experiments.models import FlashSale
+from inventory.experiments.tasks import run_flash_sale
 from inventory.models import Product, StockAlert
 from shop import orders, shop_alerts, tasks
 from shop.models import Order, ShopAlert
@@ -66,7 +67,7 @@ def test_a_naive_sale_is_seen_acknowledged_and_repaired(log_in: LogIn) -> None:
     page.get_by_label("Naive read and save").check()
     press(page, "Run it")
     expect(page.get_by_role("status")).to_contain_text("0 of 1 turns done")
-    tasks.run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
+    run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
     # The page looks again by itself.
     expect(page.get_by_role("row").filter(has_text="naive")).to_contain_text(
         "sold 15 of 10: 5 buyers will be disappointed"

@@ -25,7 +25,8 @@ from inventory.admin.base import (
     list_url,
     who,
 )
-from inventory.experiments.flash_sale import charts, report, running
+from inventory.experiments.flash_sale import report, running
+from inventory.experiments.flash_sale.charts import charts_of
 from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import StockAlert
@@ -133,7 +134,7 @@ class FlashSaleAdmin(FactsAdmin):
             "percent": round(100 * len(results) / sale.turns) if sale and sale.turns else 0,
             "alerts": self._open_alerts(request, results),
             "alerts_url": list_url(StockAlert, "shelf=exhibits"),
-            "charts": charts.of(results) if results else [],
+            "charts": charts_of(results) if results else [],
             "how_to_read_it": report.HOW_TO_READ_IT,
             "title": f"Flash sale #{object_id}",
         }

@@ -1,35 +1,24 @@
-"""A flash sale's figures as data for Chart.js."""
+"""A flash sale's figures as charts."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from inventory.admin.charts import (
+    BLUE,
+    DARK_BLUE,
+    GREEN,
+    LIGHT_BLUE,
+    RED,
+    Chart,
+    data,
+    options,
+)
 from inventory.experiments.models import FlashSaleResult
 
-GREEN, RED, GREY, BLUE, LIGHT_BLUE, DARK_BLUE = (
-    "#16a34a",
-    "#dc2626",
-    "#7b8794",
-    "#3b82f6",
-    "#93c5fd",
-    "#1e40af",
-)
 
-
-@dataclass(frozen=True)
-class Chart:
-    title: str
-    help: str
-    data: str
-    """Chart.js's data, as JSON."""
-    options: str
-    """Chart.js's options, as JSON."""
-
-
-def of(results: Sequence[FlashSaleResult]) -> list[Chart]:
+def charts_of(results: Sequence[FlashSaleResult]) -> list[Chart]:
     """Units, throughput and latency per strategy; of several rounds the median."""
     rounds: dict[str, list[FlashSaleResult]] = {}
     for result in results:
@@ -87,35 +76,3 @@ def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
 def _median(results: Sequence[FlashSaleResult], field: str) -> float:
     values = [value for each in results if (value := getattr(each, field)) is not None]
     return round(statistics.median(values), 1) if values else 0
-
-
-def data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) -> str:
-    """Chart.js's data; each series has a name, a number per label, and a colour."""
-    return json.dumps(
-        {
-            "labels": labels,
-            "datasets": [
-                {"label": name, "data": values, "backgroundColor": colour, "maxBarThickness": 28}
-                for name, values, colour in series
-            ],
-        }
-    )
-
-
-def options(*, stacked: bool = False, lying: bool = False) -> str:
-    """Chart.js's options; ``lying`` for bars from left to right."""
-    return json.dumps(
-        {
-            "responsive": True,
-            "maintainAspectRatio": False,
-            "animation": False,
-            "indexAxis": "y" if lying else "x",
-            "plugins": {
-                "legend": {"display": True, "position": "bottom", "labels": {"color": GREY}}
-            },
-            "scales": {
-                "x": {"stacked": stacked, "beginAtZero": True, "ticks": {"color": GREY}},
-                "y": {"stacked": stacked, "ticks": {"color": GREY, "display": True}},
-            },
-        }
-    )

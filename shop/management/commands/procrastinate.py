@@ -6,11 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
+from django.db import DatabaseError, connection
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
-from inventory.races.server import goes_through_pooler
 from shop.deployment.worker import work_until_told_to_end
 
 BEHIND_POOLER = (
@@ -33,7 +32,14 @@ class Command(procrastinate.Command):
     def warn_behind_pooler(self) -> None:
         """A pooler of whole sessions would do, and can't be told from here: so it may go on."""
         try:
-            if goes_through_pooler(DEFAULT_DB_ALIAS):
+            if self.goes_through_pooler():
                 self.stderr.write(self.style.WARNING(BEHIND_POOLER))
         finally:
             connection.close()
+
+    def goes_through_pooler(self) -> bool:
+        """Whether the connection we were told that we have is another one than serves us."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [(serves_us,)] = cursor.fetchall()
+        return bool(connection.connection.info.backend_pid != serves_us)

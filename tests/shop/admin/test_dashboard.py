@@ -21,9 +21,10 @@ from inventory import alerts, stock
 from inventory.admin.base import change_url
 from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.experiments.models import FlashSale
+from inventory.experiments.tasks import run_flash_sale
 from inventory.models import Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
-from shop import basket, tasks
+from shop import basket
 from shop.models import Order, Refusal
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
@@ -321,7 +322,7 @@ class TestFlashSales:
         sale = FlashSale.objects.get()
         assert (sale.state, str(sale.started_by)) == (FlashSale.State.QUEUED, "staff")
         [arguments] = queued("run_flash_sale")
-        tasks.run_flash_sale(**arguments)
+        run_flash_sale(**arguments)
         html = admin.get(response.request["PATH_INFO"]).content.decode()
         assert "sold 15 of 10: 5 buyers will be disappointed" in html
         assert 'http-equiv="refresh"' not in html
@@ -353,7 +354,7 @@ class TestFlashSales:
     def test_a_sale_whose_worker_was_killed_counts_as_broken_off(self, admin: Client) -> None:
         admin.post(self.RUN, self.FORM)
         FlashSale.objects.update(state=FlashSale.State.RUNNING)
-        tasks.run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
+        run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
         sale = FlashSale.objects.get()
         assert sale.state == FlashSale.State.BROKEN_OFF
         page = reverse("admin:experiments_flashsale_change", args=[sale.pk])

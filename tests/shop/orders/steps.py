@@ -104,7 +104,7 @@ def close_payment_time(order: Order) -> None:
 
 def queued(task: str) -> list[dict[str, Any]]:
     """The arguments of the jobs of this task that wait to be done."""
-    jobs = ProcrastinateJob.objects.filter(task_name=f"shop.tasks.{task}", status="todo")
+    jobs = ProcrastinateJob.objects.filter(task_name__endswith=f".tasks.{task}", status="todo")
     return [job.args for job in jobs.order_by("id")]
 
 

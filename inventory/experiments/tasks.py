@@ -1,0 +1,19 @@
+"""Flash sales in the background, where the project's queue of jobs is procrastinate.
+
+procrastinate finds this module by itself. No other part of the app needs it: see ``running``.
+"""
+
+from __future__ import annotations
+
+from procrastinate.contrib.django import app
+
+from inventory.experiments.flash_sale import sale
+from inventory.experiments.models import FlashSale
+
+# One after the other: each takes what the machine has. The other name is that of earlier jobs.
+one_at_a_time = app.task(lock="flash_sale", aliases=["shop.tasks.run_flash_sale"])
+
+
+@one_at_a_time
+def run_flash_sale(flash_sale_id: int) -> None:
+    sale.hold(FlashSale.objects.get(pk=flash_sale_id))
