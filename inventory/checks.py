@@ -1,17 +1,28 @@
-"""What Django's system checks say about the app's settings."""
+"""What Django's system checks say about the app's settings, and about products' strategies."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 
 from inventory import conf, strategies
 from inventory.exceptions import UnknownStrategy
+from inventory.models import Product
+
+
+@register
+def strategies_can_be_loaded(**kwargs: Any) -> list[CheckMessage]:
+    return [Error(problem, id="inventory.E003") for problem in _problems_of_strategies()]
 
 
 @register
 def default_strategy_exists(**kwargs: Any) -> list[CheckMessage]:
+    if _problems_of_strategies():
+        return []
     try:
         strategies.get(conf.default_strategy())
     except UnknownStrategy as error:
@@ -21,6 +32,8 @@ def default_strategy_exists(**kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def default_strategy_is_safe(**kwargs: Any) -> list[CheckMessage]:
+    if _problems_of_strategies():
+        return []
     slug = conf.default_strategy()
     if any(s.slug == slug and not s.is_safe for s in strategies.all_strategies()):
         return [
@@ -31,4 +44,36 @@ def default_strategy_is_safe(**kwargs: Any) -> list[CheckMessage]:
                 id="inventory.E002",
             )
         ]
+    return []
+
+
+@register(Tags.database)
+def strategies_of_products_exist(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Name strategies that products have and the setting has no more."""
+    alias = router.db_for_read(Product)
+    if alias not in (databases or ()) or _problems_of_strategies():
+        return []
+    if Product._meta.db_table not in connections[alias].introspection.table_names():
+        return []  # no migration was run yet
+    known = [each.slug for each in strategies.all_strategies()]
+    others = Product.objects.using(alias).catalogue().exclude(strategy__in=["", *known])
+    gone = others.order_by("strategy").values_list("strategy", flat=True).distinct()
+    return [
+        Warning(
+            f"Products have the strategy “{slug}”, which there is not. Nobody can buy them.",
+            hint="Add its dotted path to INVENTORY_STRATEGIES, or choose another one for them.",
+            id="inventory.W001",
+        )
+        for slug in gone
+    ]
+
+
+def _problems_of_strategies() -> list[str]:
+    """What is wrong with the setting INVENTORY_STRATEGIES, a line for each fault."""
+    try:
+        strategies.all_strategies()
+    except ImproperlyConfigured as error:
+        return str(error).splitlines()
     return []

@@ -1,8 +1,24 @@
 """The app's settings, with their defaults."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
+
+# Our own strategies: those that oversell first, the best one last. To add yours, name both in
+# your settings: INVENTORY_STRATEGIES = [*STRATEGIES, "guitars.strategies.Careful"].
+STRATEGIES = (
+    "inventory.strategies.naive.Naive",
+    "inventory.strategies.unguarded_decrement.UnguardedDecrement",
+    "inventory.strategies.process_mutex.ProcessMutex",
+    "inventory.strategies.mutex.Mutex",
+    "inventory.strategies.select_for_update.SelectForUpdate",
+    "inventory.strategies.conditional_update.ConditionalUpdate",
+    "inventory.strategies.versioned.Versioned",
+    "inventory.strategies.serializable.Serializable",
+    "inventory.strategies.single_statement.SingleStatement",
+    "inventory.strategies.combined.Combined",
+)
 
 
 def hold_for() -> timedelta:
@@ -15,6 +31,12 @@ def keep_ended_for() -> timedelta:
     """How long a reservation that came to nothing is kept: INVENTORY_KEEP_ENDED_FOR, 90 days."""
     value: timedelta = getattr(settings, "INVENTORY_KEEP_ENDED_FOR", timedelta(days=90))
     return value
+
+
+def strategies() -> Sequence[str]:
+    """The dotted paths of all strategies that there are: INVENTORY_STRATEGIES, by default ours."""
+    paths: Sequence[str] = getattr(settings, "INVENTORY_STRATEGIES", STRATEGIES)
+    return paths
 
 
 def default_strategy() -> str:

@@ -47,7 +47,7 @@ from inventory.locking import (
 from inventory.models import Product, Reservation, ReservationQuerySet
 from inventory.quantities import checked
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
-from inventory.strategies.single_statement import take_if_available
+from inventory.strategies.single_statement import SingleStatement, take_if_available
 
 # A buyer waits for one such batch at the most: 200 holds are some milliseconds; with 1,000, the
 # slowest percent of the buyers of that product were measured to wait five times as long.
@@ -126,7 +126,7 @@ def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> lis
         ):
             chosen = _strategy(product.strategy_slug)
             if not chosen.joins_transaction:
-                chosen = strategies.get("single_statement")
+                chosen = SingleStatement()
             taken[place] = reserve(product, quantity, buyer=buyer, strategy=chosen)
     return [taken[place] for place in range(len(lines))]
 

@@ -5,6 +5,7 @@ Messages of ``inventory`` name the SKU; ``Refused`` says the same to a customer.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from inventory.exceptions import (
     NotForSale,
     ReservationChanged,
     TooMuchContention,
+    UnknownStrategy,
 )
 from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
@@ -36,6 +38,8 @@ from shop.exceptions import HoldInOrder, LimitPerAddress
 from shop.hold_fates import Fate, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
 from shop.order_lines import grouped
+
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -377,6 +381,9 @@ def _plain(error: InventoryError, product: Product, buyer: str) -> str:
             return f"Very many people want {name} right now. Please try once more."
         case ReservationChanged():
             return _changed(product)
+        case UnknownStrategy():
+            log.error("%s can't be reserved. %s", product.sku, error)
+            return f"{name} can’t be reserved at the moment."
     return str(error)
 
 

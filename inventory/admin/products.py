@@ -143,7 +143,8 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         if "price" in self.fields:  # of "19,90" a field for numbers alone would send nothing
             self.fields["price"].widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
         if "strategy" in self.fields:
-            self.fields["strategy"].choices = strategy_choices()  # type: ignore[attr-defined]
+            choices = strategy_choices(self.instance.strategy)
+            self.fields["strategy"].choices = choices  # type: ignore[attr-defined]
         if "confirm_unsafe" in self.fields and not self._chooses_unsafe():
             self.fields["confirm_unsafe"].widget = forms.HiddenInput()
 
@@ -232,23 +233,26 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         if not self.is_bound or "strategy" not in self.fields:
             return False
         slug = self.data.get(self.add_prefix("strategy"), "")
-        known = {strategy.slug: strategy for strategy in strategies.all_strategies()}
-        if slug not in known or known[slug].is_safe:
+        chosen = strategies.find(slug)
+        if chosen is None or chosen.is_safe:
             return False
         return not self.instance.pk or "strategy" in self.changed_data
 
 
-def strategy_choices() -> list[tuple[str, Any]]:
-    """The strategies by name, those that oversell apart."""
+def strategy_choices(own: str = "") -> list[tuple[str, Any]]:
+    """The strategies by name, those that oversell apart; and ``own``, also if it is gone."""
     default = strategies.get(conf.default_strategy())
     named: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for each in reversed(strategies.all_strategies()):
         named[each.is_safe].append((each.slug, each.label))
-    return [
+    choices: list[tuple[str, Any]] = [
         ("", f"The shop’s default ({default.label})"),
         ("Safe", named[True]),
         ("Oversell, and are here to be seen failing", named[False]),
     ]
+    if own and strategies.find(own) is None:
+        choices.append((own, f"{own} (there is none of that name any more: choose another)"))
+    return choices
 
 
 def strategies_explained() -> SafeString:

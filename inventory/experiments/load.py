@@ -26,6 +26,8 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 
+from inventory import conf
+
 SECONDS_TO_GET_READY = 60
 SECONDS_TO_THE_START = 0.05  # long enough for the message to reach every process
 SECONDS_BETWEEN_REPORTS = 0.05
@@ -160,6 +162,7 @@ class Process:
         arguments = (
             os.environ.get("DJANGO_SETTINGS_MODULE") or settings.SETTINGS_MODULE,
             connection.settings_dict["NAME"],
+            conf.strategies(),
             application_name,
             theirs,
         )
@@ -239,7 +242,13 @@ def processes(number: int, application_name: str) -> Iterator[Processes]:
 # In a process
 
 
-def main(settings_module: str, database: str, application_name: str, parent: Connection) -> None:
+def main(
+    settings_module: str,
+    database: str,
+    strategies: Sequence[str],
+    application_name: str,
+    parent: Connection,
+) -> None:
     """Do jobs for ``parent`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
     os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
@@ -248,6 +257,7 @@ def main(settings_module: str, database: str, application_name: str, parent: Con
     django.setup()
     ours = connections.settings[DEFAULT_DB_ALIAS]
     ours["NAME"] = database  # a test's, perhaps, not the settings'
+    settings.INVENTORY_STRATEGIES = strategies  # so are these
     ours["OPTIONS"] = {**ours.get("OPTIONS", {}), "application_name": application_name}
     try:
         while True:

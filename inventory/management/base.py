@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandParser, OutputWrapper
 
 from inventory.management.folding import folded
+
+USAGE_ERROR = 2
 
 
 class FoldedOutput(OutputWrapper):
@@ -38,6 +41,14 @@ class FoldingCommand(BaseCommand):
         style = self.stderr.style_func
         self.stderr = FoldedOutput(options.get("stderr") or sys.stderr)
         self.stderr.style_func = style
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """The help lists strategies, and is made before Django's checks look at the settings."""
+        try:
+            super().run_from_argv(argv)
+        except ImproperlyConfigured as error:
+            self.stderr.write(str(error))
+            sys.exit(USAGE_ERROR)
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **options)

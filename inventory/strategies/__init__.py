@@ -1,74 +1,47 @@
-"""Ways of taking stock: one file each, one contract (``base.Strategy``), and this registry."""
+"""Ways of taking stock: one file each, one contract (``Strategy``), and the registry of them.
 
-from __future__ import annotations
+A strategy of your own is a class in a file of yours:
 
-import difflib
+    from django.db import transaction
+    from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
-from inventory.exceptions import UnknownStrategy
-from inventory.strategies.base import Strategy
-from inventory.strategies.combined import Combined
-from inventory.strategies.conditional_update import ConditionalUpdate
-from inventory.strategies.mutex import Mutex
-from inventory.strategies.naive import Naive
-from inventory.strategies.process_mutex import ProcessMutex
-from inventory.strategies.select_for_update import SelectForUpdate
-from inventory.strategies.serializable import Serializable
-from inventory.strategies.single_statement import SingleStatement
-from inventory.strategies.unguarded_decrement import UnguardedDecrement
-from inventory.strategies.versioned import Versioned
+    class Careful(Strategy):
+        slug = "careful"
+        label = "Careful"
+        is_safe = True
+        how = "Two sentences on how it works. They are shown to people."
+        when = "A sentence on when to use it."
 
-__all__ = ["Strategy", "all_strategies", "create", "get", "label_of", "register"]
+        def _take(self, request: Request, pay: Pay) -> Reservation:
+            with transaction.atomic():
+                ...  # take request.quantity units of the product request.product_id
+                if there were enough:
+                    return record_hold(request)
+            raise refusal(request)
 
-_CLASSES: dict[str, type[Strategy]] = {
-    strategy.slug: strategy
-    for strategy in (
-        Naive,
-        UnguardedDecrement,
-        ProcessMutex,
-        Mutex,
-        SelectForUpdate,
-        ConditionalUpdate,
-        Versioned,
-        Serializable,
-        SingleStatement,
-        Combined,
-    )
-}
+and a line in your settings:
 
-# One of each per process, for its lifetime: what a strategy remembers (the lock of
-# process_mutex), it remembers for all threads of the process.
-_INSTANCES: dict[str, Strategy] = {slug: cls() for slug, cls in _CLASSES.items()}
+    from inventory.conf import STRATEGIES
 
+    INVENTORY_STRATEGIES = [*STRATEGIES, "guitars.strategies.Careful"]
 
-def all_strategies() -> list[Strategy]:
-    """Every strategy, the unsafe ones first."""
-    return list(_INSTANCES.values())
+Products, forms, flash sales and the race explorer then know it by its slug. The locks that the
+others take are in ``inventory.locking``: who takes units away stands in the same queues.
+"""
 
+from inventory.holds import Request, record_hold, refusal
+from inventory.strategies.base import Pay, Strategy
+from inventory.strategies.registry import all_strategies, create, find, get, label_of
 
-def get(slug: str) -> Strategy:
-    """Return this process's strategy of that name. Raises UnknownStrategy."""
-    return _INSTANCES[_known(slug)]
-
-
-def create(slug: str) -> Strategy:
-    """Return a new one, as another process would have it. Raises UnknownStrategy."""
-    return _CLASSES[_known(slug)]()
-
-
-def label_of(slug: str) -> str:
-    """The strategy's name for people; the slug where no strategy has it (any more)."""
-    return _INSTANCES[slug].label if slug in _INSTANCES else slug
-
-
-def register(strategy: type[Strategy]) -> None:
-    """Let this process know a strategy of your own, in place of another one of its slug."""
-    _CLASSES[strategy.slug] = strategy
-    _INSTANCES[strategy.slug] = strategy()
-
-
-def _known(slug: str) -> str:
-    if slug in _CLASSES:
-        return slug
-    near = difflib.get_close_matches(slug, _CLASSES, n=3, cutoff=0.4)
-    names = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_CLASSES)}."
-    raise UnknownStrategy(f"There is no strategy “{slug}”: {names}")
+__all__ = [
+    "Pay",
+    "Request",
+    "Strategy",
+    "all_strategies",
+    "create",
+    "find",
+    "get",
+    "label_of",
+    "record_hold",
+    "refusal",
+]

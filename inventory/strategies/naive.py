@@ -2,9 +2,8 @@
 
 from django.db import transaction
 
-from inventory.holds import Request, record_hold, refusal
 from inventory.models import Product, Reservation
-from inventory.strategies.base import Pay, Strategy
+from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
 
 class Naive(Strategy):

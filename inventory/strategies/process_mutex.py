@@ -2,9 +2,8 @@
 
 import threading
 
-from inventory.holds import Request
 from inventory.models import Reservation
-from inventory.strategies.base import Pay
+from inventory.strategies import Pay, Request
 from inventory.strategies.naive import Naive
 
 

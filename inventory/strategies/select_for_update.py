@@ -2,10 +2,9 @@
 
 from django.db import transaction
 
-from inventory.holds import Request, record_hold, refusal
 from inventory.locking import lock_product
 from inventory.models import Reservation
-from inventory.strategies.base import Pay, Strategy
+from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
 
 class SelectForUpdate(Strategy):

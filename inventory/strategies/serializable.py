@@ -2,9 +2,9 @@
 
 from django.db import OperationalError, connection, transaction
 
-from inventory.holds import Request, check_buyer_limit, record_hold, refusal
+from inventory.holds import check_buyer_limit
 from inventory.models import Product, Reservation
-from inventory.strategies.base import Pay, Strategy
+from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 from inventory.strategies.retry import attempts
 
 SERIALIZATION_FAILURE = "40001"

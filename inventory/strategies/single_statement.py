@@ -1,8 +1,8 @@
 """Guard, decrement and reservation in one SQL statement."""
 
-from inventory.holds import HOLD_COLUMNS, HOLD_VALUES, Request, hold_parameters, refusal
+from inventory.holds import HOLD_COLUMNS, HOLD_VALUES, hold_parameters
 from inventory.models import Reservation
-from inventory.strategies.base import Pay, Strategy
+from inventory.strategies import Pay, Request, Strategy, refusal
 
 TAKE = f"""
     WITH product AS (

@@ -79,13 +79,13 @@ def show_product(
     if form:  # others have taken units since we looked
         found = with_availability(Product.objects.filter(pk=product.pk), request.buyer)
         product = found.get()
-    strategy = strategies.get(product.strategy_slug)
+    strategy = strategies.find(product.strategy_slug)
     context = {
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
         "held_by_you": basket.units(request.buyer, product),
         "unfinished": status_page.unfinished(request.buyer, product),
-        "unsafe_strategy": None if strategy.is_safe else strategy,
+        "unsafe_strategy": strategy if strategy and not strategy.is_safe else None,
     }
     return render(request, "shop/product_detail.html", context, status=status)
 

@@ -25,21 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 every = pytest.mark.parametrize("slug", [s.slug for s in strategies.all_strategies()])
 
 
-def test_there_are_safe_and_unsafe_ones() -> None:
-    assert {s.slug: s.is_safe for s in strategies.all_strategies()} == {
-        "naive": False,
-        "unguarded_decrement": False,
-        "process_mutex": False,
-        "mutex": True,
-        "select_for_update": True,
-        "conditional_update": True,
-        "versioned": True,
-        "serializable": True,
-        "single_statement": True,
-        "combined": True,
-    }
-
-
 @every
 def test_a_strategy_explains_itself(slug: str) -> None:
     strategy = strategies.get(slug)

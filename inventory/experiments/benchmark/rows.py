@@ -13,10 +13,9 @@ from datetime import timedelta
 from django.db import connection
 
 from inventory import strategies
-from inventory.holds import Request, record_hold
 from inventory.models import Product, Reservation
 from inventory.reservations import reserve
-from inventory.strategies.base import Pay, Strategy
+from inventory.strategies import Pay, Request, Strategy, record_hold
 
 HOLD_FOR = timedelta(hours=1)  # no hold lapses during a benchmark
 INSERT_ONLY = "insert only"
@@ -63,7 +62,7 @@ class Purchase(Row):
 class InsertOnly(Strategy):
     """Not a way of taking stock: it writes the reservation and leaves the stock alone."""
 
-    slug = INSERT_ONLY
+    slug = "insert_only"
     label = "Insert only"
     is_safe = False
     how = "Writes the reservation, and looks at no stock."
@@ -78,6 +77,7 @@ class Insert(Purchase):
 
     def __init__(self) -> None:
         super().__init__(InsertOnly())
+        self.name = INSERT_ONLY
 
 
 class Read(Row):

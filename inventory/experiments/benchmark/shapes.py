@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from inventory import monitor, stock
 from inventory.models import Product
 from inventory.reservations import reserve
+from inventory.strategies.single_statement import SingleStatement
 
 PLENTY = 100_000_000  # units, more than a round can take
 HOT, SPREAD, SOLD_OUT, OPEN_LOOP = "hot", "spread", "sold out", "open loop"
@@ -82,7 +83,7 @@ def _exhibit(shape: Shape, name: str, **fields: Any) -> Product:
     )
     stock.receive(product, 1 if shape.is_sold_out else PLENTY, note="benchmark")
     if shape.is_sold_out:
-        reserve(product, 1, buyer="an earlier one", strategy="single_statement")
+        reserve(product, 1, buyer="an earlier one", strategy=SingleStatement())
     return product
 
 

@@ -25,7 +25,6 @@ from inventory.experiments.benchmark.run import (
 )
 from inventory.experiments.benchmark.run import Progress as Tell
 from inventory.experiments.management.output import (
-    USAGE_ERROR,
     add_output_options,
     breakable,
     check_writable,
@@ -33,7 +32,7 @@ from inventory.experiments.management.output import (
     write_json,
 )
 from inventory.management import tables
-from inventory.management.base import FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand
 
 
 class BenchmarkCommand(FoldingCommand):

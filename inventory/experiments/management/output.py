@@ -16,9 +16,9 @@ from django.core.management.base import CommandError, OutputWrapper
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from inventory.management.base import USAGE_ERROR
 from inventory.management.folding import terminal_width
 
-USAGE_ERROR = 2
 OF_A_SIGNAL = 128  # what shells add to its number
 BREAKING_OFF = (signal.SIGINT, signal.SIGTERM)
 

@@ -7,7 +7,9 @@ loglevel = "warning"  # the command's own output is enough
 
 def post_worker_init(worker: object) -> None:
     """Called by gunicorn in each worker, once the shop is loaded."""
-    from inventory import strategies
-    from inventory.experiments.benchmark.rows import InsertOnly
+    from django.conf import settings
 
-    strategies.register(InsertOnly)
+    from inventory import conf
+
+    ceiling = "inventory.experiments.benchmark.rows.InsertOnly"
+    settings.INVENTORY_STRATEGIES = [*conf.strategies(), ceiling]

@@ -18,7 +18,7 @@ from uuid import uuid4
 from django.urls import reverse
 
 from inventory.exceptions import InsufficientStock
-from inventory.experiments.benchmark.rows import INSERT_ONLY, Row
+from inventory.experiments.benchmark.rows import INSERT_ONLY, InsertOnly, Row
 from inventory.experiments.benchmark.run import Course
 from inventory.experiments.benchmark.shapes import Shape, exhibits
 from inventory.models import Product
@@ -135,6 +135,6 @@ def course(host: str = "", port: int = 0, how_served: str = "") -> Course:
 
 def _products(shape: Shape, row: str, name: str) -> AbstractContextManager[list[Product]]:
     """The shop decides by the product how it is reserved."""
-    pages = (STOCK_FRAGMENT, PRODUCT_PAGE)
-    strategy = "" if row in pages else row
+    slugs = {STOCK_FRAGMENT: "", PRODUCT_PAGE: "", INSERT_ONLY: InsertOnly.slug}
+    strategy = slugs.get(row, row)
     return exhibits(shape, name, is_exhibit=False, strategy=strategy)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from inventory import strategies
+from inventory import conf
 from inventory.models import Product
-from inventory.strategies.unguarded_decrement import UnguardedDecrement
 from tests.conftest import MakeProduct
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -130,15 +130,12 @@ def test_showing_one(slug: str, heading: str, story: str) -> None:
     assert story in out
 
 
-def test_a_safe_strategy_that_is_not_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(UnguardedDecrement):
-        slug = "conditional_update"
-        is_safe = True
-
-    monkeypatch.setitem(strategies._CLASSES, "conditional_update", Broken)
-    code, out = races("conditional_update", "--max-preemptions=1", "--buyers=2")
+def test_a_safe_strategy_that_is_not_is_an_error(settings: LazySettings) -> None:
+    own = "tests.inventory.own_strategies.Oversells"
+    settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, own]
+    code, out = races("oversells", "--max-preemptions=1", "--buyers=2")
     assert code == 1
-    assert "conditional_update calls itself safe, and is broken in 6 of 8 schedules:" in out
+    assert "oversells calls itself safe, and is broken in 6 of 8 schedules:" in out
     assert "oversold 1" in out
 
 

@@ -15,7 +15,6 @@ from inventory.experiments.flash_sale import report
 from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, hold, plan
 from inventory.experiments.management.output import (
-    USAGE_ERROR,
     add_output_options,
     breakable,
     check_writable,
@@ -25,7 +24,7 @@ from inventory.experiments.management.output import (
 )
 from inventory.experiments.models import FlashSale
 from inventory.management import tables
-from inventory.management.base import FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand
 
 
 class Command(FoldingCommand):

@@ -18,9 +18,9 @@ from rich.text import Text
 
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.experiments.management.output import USAGE_ERROR, breakable, console_on
+from inventory.experiments.management.output import breakable, console_on
 from inventory.experiments.strategy_races import StrategyRace, race
-from inventory.management.base import FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand
 from inventory.management.folding import folded
 from inventory.races import RacesError, report, transcript
 from inventory.races.explorer import ISOLATION_LEVELS

@@ -17,7 +17,6 @@ from inventory.experiments.flash_sale.buyers import FlashSaleError, Outcome
 from inventory.experiments.flash_sale.report import is_surprising
 from inventory.experiments.flash_sale.sale import InvalidParameters
 from inventory.experiments.management.output import (
-    USAGE_ERROR,
     add_output_options,
     breakable,
     check_writable,
@@ -26,7 +25,7 @@ from inventory.experiments.management.output import (
     write_json,
 )
 from inventory.experiments.models import FlashSaleResult
-from inventory.management.base import FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand
 from shop.load_tests.http_flash_sale import buyers, outside, report, sale
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 from shop.load_tests.http_flash_sale.target import WrongTarget
