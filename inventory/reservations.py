@@ -30,13 +30,7 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
-from inventory.holds import (
-    Request,
-    check_buyer_limit,
-    give_back,
-    refusal,
-    take_back_lapsed,
-)
+from inventory.holds import Request, give_back, take_back_lapsed
 from inventory.locking import (
     lock_product,
     lock_product_to_take,
@@ -46,6 +40,7 @@ from inventory.locking import (
 )
 from inventory.models import Product, Reservation, ReservationQuerySet
 from inventory.quantities import checked
+from inventory.snapshots import check_buyer_limit, refusal
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
 from inventory.strategies.single_statement import SingleStatement, take_if_available
 

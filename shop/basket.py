@@ -30,8 +30,8 @@ from inventory.exceptions import (
     TooMuchContention,
     UnknownStrategy,
 )
-from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
+from inventory.snapshots import holds_of_buyer
 from shop import catalogue, hoarding, money, refusals
 from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
@@ -222,7 +222,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
     """
     # The buyer is part of the key: nobody can take another's by guessing or by accident.
     idempotency_key = f"basket {buyer} {key}"
-    before = of_buyer(buyer, idempotency_key)
+    before = holds_of_buyer(buyer, idempotency_key)
     if before.has_key:
         earlier = Reservation.objects.get(idempotency_key=idempotency_key)
         if earlier.product_id == product.pk:
@@ -234,7 +234,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
             product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
         )
     try:
-        after = of_buyer(buyer)
+        after = holds_of_buyer(buyer)
         _check_limits(after.quantities)
         _check_value(after.value)
     except Refused:  # another request of this buyer was quicker, and both looked before it

@@ -29,7 +29,8 @@ Products, forms, flash sales and the race explorer then know it by its slug. The
 others take are in ``inventory.locking``: who takes units away stands in the same queues.
 """
 
-from inventory.holds import Request, record_hold, refusal
+from inventory.holds import Request, record_hold
+from inventory.snapshots import refusal
 from inventory.strategies.base import Pay, Strategy
 from inventory.strategies.registry import all_strategies, create, find, get, label_of
 

@@ -10,9 +10,10 @@ from typing import ClassVar
 from django.db import IntegrityError, connection, transaction
 
 from inventory.exceptions import CannotJoinTransaction, DuplicateKey
-from inventory.holds import Request, check_buyer_limit, refusal
+from inventory.holds import Request
 from inventory.locking import queue_buyer
 from inventory.models import KEY_ONCE, STOCK_BACKSTOP, Reservation
+from inventory.snapshots import check_buyer_limit, refusal
 
 Pay = Callable[[], object]
 

@@ -26,16 +26,10 @@ from django.db import (
 from django.db.transaction import atomic
 
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, TooMuchContention
-from inventory.holds import (
-    HOLD_COLUMNS,
-    Request,
-    available_now,
-    held,
-    refusal_at,
-    units_of_buyers,
-)
+from inventory.holds import HOLD_COLUMNS, Request, written_hold
 from inventory.locking import queue_buyers
 from inventory.models import KEY_ONCE, Reservation
+from inventory.snapshots import available_now, refusal_on, units_of_buyers
 from inventory.strategies.base import Pay, constraint_name
 from inventory.strategies.single_statement import SingleStatement
 
@@ -95,7 +89,7 @@ class Waiting:
         if self.granted is None:
             raise self.error or TooMuchContention("The answer was lost. Please try again.")
         price, at = self.granted
-        return held(self.request, price, at)
+        return written_hold(self.request, price, at)
 
 
 class Queue:
@@ -229,13 +223,13 @@ def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
     for waiting in pending:
         request = waiting.request
         if request.idempotency_key in now.keys or not now.is_enough_for(request):
-            waiting.error = refusal_at(now, request)
+            waiting.error = refusal_on(now, request)
         elif request.quantity <= left:
             left -= request.quantity
             chosen.append(waiting)
     if not chosen:
         for waiting in pending:
-            waiting.error = waiting.error or refusal_at(now, waiting.request)
+            waiting.error = waiting.error or refusal_on(now, waiting.request)
     return chosen
 
 

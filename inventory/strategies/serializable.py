@@ -2,8 +2,8 @@
 
 from django.db import OperationalError, connection, transaction
 
-from inventory.holds import check_buyer_limit
 from inventory.models import Product, Reservation
+from inventory.snapshots import check_buyer_limit
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 from inventory.strategies.retry import attempts
 

@@ -24,7 +24,6 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
-from inventory.holds import of_buyer
 from inventory.models import Product, Reservation
 from inventory.reservations import (
     confirm,
@@ -35,6 +34,7 @@ from inventory.reservations import (
     return_units,
     shrink,
 )
+from inventory.snapshots import holds_of_buyer
 from tests.concurrency import (
     at_once,
     lapse,
@@ -455,7 +455,7 @@ def test_in_a_rush_a_buyers_basket_is_found_without_reading_all_others(
     assert "reservation_of_buyer" in basket.explain()
 
     with CaptureQueriesContext(connection) as captured:
-        assert of_buyer("buyer-7").quantities == [1]
+        assert holds_of_buyer("buyer-7").quantities == [1]
     with connection.cursor() as cursor:
         cursor.execute("EXPLAIN " + captured.captured_queries[0]["sql"])
         assert "reservation_of_buyer" in str(cursor.fetchall())
@@ -468,9 +468,9 @@ def test_of_a_buyer_only_what_is_alive_counts(make_product: MakeProduct) -> None
     lapse(reserve(product, 3, buyer="A", idempotency_key="lapsed"))
     confirm(reserve(product, 1, buyer="A").pk)
     reserve(product, 1, buyer="B", idempotency_key="another's")
-    assert sorted(of_buyer("A").quantities) == [1, 2]
+    assert sorted(holds_of_buyer("A").quantities) == [1, 2]
     for key, is_there in {"first": True, "lapsed": True, "another's": False, "new": False}.items():
-        found = of_buyer("A", key)
+        found = holds_of_buyer("A", key)
         assert sorted(found.quantities) == [1, 2]
         assert found.has_key is is_there
 

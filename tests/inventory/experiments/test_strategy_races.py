@@ -17,10 +17,11 @@ from django.utils.module_loading import import_string
 
 from inventory import conf, reservations, strategies
 from inventory.experiments.strategy_races import race, sold_right
-from inventory.holds import Request, record_hold, refusal
+from inventory.holds import Request, record_hold
 from inventory.models import Product, Reservation
 from inventory.races import explore, story
 from inventory.reservations import reserve
+from inventory.snapshots import refusal
 from inventory.strategies import Strategy
 from inventory.strategies import combined as combined_module
 from inventory.strategies import single_statement as single_statement_module
