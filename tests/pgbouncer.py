@@ -1,4 +1,4 @@
-"""A PgBouncer before the test's database, set up as the README has it."""
+"""A PgBouncer before the test's database, set up as shop/README.md has it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def pgbouncer(connect_query: str | None = None) -> Iterator[str]:
 
 def _configuration(port: int, connect_query: str | None) -> ConfigParser:
     """What the README says, save for where things are and who comes in."""
-    found = re.search(r"```ini\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    found = re.search(
+        r"```ini\n(.*?)```", (ROOT / "shop" / "README.md").read_text(encoding="utf-8"), re.S
+    )
     assert found is not None
     configuration = ConfigParser(interpolation=None)
     configuration.read_string(found[1])

@@ -1,4 +1,4 @@
-"""`inventory` in a project that isn't ours, and the README's account of it."""
+"""`inventory` in a project that isn't ours, and its README's account of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN_SHOP = ROOT / "tests" / "own_shop"
 
 @pytest.fixture(scope="module")
 def readme() -> str:
-    return (ROOT / "README.md").read_text()
+    return (ROOT / "inventory" / "README.md").read_text()
 
 
 def test_a_shop_of_ones_own_sells_three_of_three_guitars() -> None:

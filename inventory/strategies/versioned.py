@@ -17,7 +17,7 @@ class Versioned(Strategy):
     is_safe = True
     how = (
         "Reads the stock and the row's version, and writes only if the version is still the same. "
-        "Who was overtaken reads again after a short random pause, for up to 30 seconds."
+        "A buyer who was overtaken tries again after a short random pause, for up to 30 seconds."
     )
     when = "When conflicts are rare, or the reader must think long before writing (a form)."
 

@@ -4,7 +4,7 @@ Only processes that serve the web have these limits. The worker, commands and fl
 take their time.
 
 A session's settings don't hold behind a pooler of transactions, and would reach other programs.
-There the pooler sets them, by its ``connect_query`` (see the README).
+There the pooler sets them, by its ``connect_query`` (see shop/README.md).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MISSING = (
     "The connections to the database go through a pooler, and no lock_timeout is set: a row that "
     "somebody keeps locked can stop the shop."
 )
-HOW_TO_SET = "Give the pooler a connect_query that sets them, as in the README."
+HOW_TO_SET = "Give the pooler a connect_query that sets them, as in shop/README.md."
 
 
 def limit_new_connections() -> None:

@@ -1,0 +1,30 @@
+"""The READMEs, taken apart."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+OF_INVENTORY = ROOT / "inventory" / "README.md"
+OF_SHOP = ROOT / "shop" / "README.md"
+READMES = [README, OF_INVENTORY, OF_SHOP]
+
+
+def prose(readme: Path) -> str:
+    """All but the blocks of code."""
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", readme.read_text())
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    """The blocks of code in that language."""
+    found = re.findall(rf"(?ms)^( *)```{language}\n(.*?)^\1```$", readme.read_text())
+    return [textwrap.dedent(code) for _, code in found]
+
+
+def block_with(readme: Path, words: str) -> str:
+    """The one block of Python that has these words in it."""
+    (code,) = [code for code in blocks(readme, "python") if words in code]
+    return code

@@ -1,0 +1,171 @@
+"""The three READMEs: what they say is what the code says, and what they name is there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import get_commands, load_command_class
+from django.urls import Resolver404, resolve
+from django.utils.module_loading import import_string
+
+from inventory import conf, strategies
+from tests.readmes import OF_INVENTORY, README, READMES, ROOT, block_with, blocks, prose
+
+MOST_LINES = 200  # of the first one: five minutes
+OF_AN_EXAMPLE = ("guitars", "acme", "ACME", "phone")  # what the reader is going to write
+
+each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+
+
+def in_backticks(readme: Path) -> list[str]:
+    found = re.findall(r"`([^`]+)`", prose(readme))
+    return [each for each in found if not any(name in each for name in OF_AN_EXAMPLE)]
+
+
+def test_a_newcomer_reads_the_first_one_in_five_minutes() -> None:
+    assert len(README.read_text().splitlines()) <= MOST_LINES
+
+
+def test_the_table_of_strategies_is_made_from_their_declarations() -> None:
+    rows = ["| strategy | safe | how it works | when to use it |", "|---|---|---|---|"]
+    for path in conf.STRATEGIES:
+        each = import_string(path)
+        safe = "yes" if each.is_safe else "**no**"
+        rows.append(f"| `{each.slug}` | {safe} | {each.how} | {each.when} |")
+    table = "\n".join(rows)
+    assert table in README.read_text(), f"The README needs this table:\n{table}"
+
+
+@each_readme
+def test_links_lead_somewhere(readme: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", prose(readme))
+    assert links
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (readme.parent / path).resolve() if path else readme
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(readme: Path) -> set[str]:
+    """The names of its headings, as pages that show it make them."""
+    headings = re.findall(r"(?m)^#+ (.*)$", prose(readme))
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+
+
+@each_readme
+def test_paths_exist(readme: Path) -> None:
+    """In backticks: files and directories of the checkout, and addresses of the shop."""
+    for each in in_backticks(readme):
+        if re.fullmatch(r"/[\w/-]*", each):
+            assert is_address(each), each
+        elif re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", each) and ("/" in each or is_file_name(each)):
+            made = each in (".env", ".postgres/")  # and ignored by git
+            assert made or (ROOT / each).exists() or (readme.parent / each).exists(), each
+
+
+def is_file_name(name: str) -> bool:
+    return Path(name).suffix in {".py", ".md", ".txt", ".toml", ".html", ".ini"}
+
+
+def is_address(path: str) -> bool:
+    try:
+        resolve(path)
+    except Resolver404:
+        return False
+    return True
+
+
+@each_readme
+def test_commands_exist_and_can_be_parsed(readme: Path) -> None:
+    text = re.sub(r"\s+", " ", readme.read_text())
+    shown = re.findall(r"manage\.py ([a-z_]+)((?: --?[\w-]+(?: \w+)?)*)", text)
+    assert shown
+    for name, arguments in shown:
+        command = load_command_class(get_commands()[name], name)
+        if "--help" not in arguments and name != "procrastinate":
+            command.create_parser("manage.py", name).parse_args(shlex.split(arguments))
+
+
+@each_readme
+def test_modules_that_are_run_exist(readme: Path) -> None:
+    for name in re.findall(r"python -m ([\w.]+)", readme.read_text()):
+        assert importlib.util.find_spec(name), name
+
+
+@each_readme
+def test_dotted_names_can_be_imported(readme: Path) -> None:
+    """Also those of the table of functions, which leaves ``inventory`` out."""
+    for each in in_backticks(readme):
+        name = re.match(r"(?:[a-z_]\w*\.)+\w+", each.removesuffix(".md"))
+        if name is None or "/" in each or is_file_name(each):
+            continue
+        package = name[0].split(".")[0]
+        if package in ("inventory", "shop", "tests"):
+            assert can_be_imported(name[0]), each
+        elif package in ("reservations", "stock", "monitor", "django"):
+            assert can_be_imported(name[0] if package == "django" else f"inventory.{name[0]}"), each
+
+
+def can_be_imported(name: str) -> bool:
+    """A module, something in one, or an attribute of that."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@each_readme
+def test_settings_exist(readme: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    for each in in_backticks(readme):
+        for name in re.findall(r"^[A-Z]+(?:_[A-Z]+)+|^[A-Z]{4,}(?=$|=)", each):
+            assert (
+                re.search(rf"(?m)^(# )?{name}=", example)
+                or hasattr(settings, name)
+                or any(name in code for code in code_that_reads_settings())
+            ), name
+
+
+def code_that_reads_settings() -> Iterator[str]:
+    for package in ("inventory", "shop"):
+        for file in (ROOT / package).rglob("*.py"):
+            yield file.read_text()
+
+
+@each_readme
+def test_code_that_is_shown_is_python(readme: Path) -> None:
+    for code in blocks(readme, "python"):
+        compile(code, str(readme), "exec")
+
+
+def test_the_strategy_that_is_shown_is_one() -> None:
+    """It sells no more than there is, and says of itself all that a strategy must say."""
+    names: dict[str, type[strategies.Strategy]] = {}
+    exec(block_with(OF_INVENTORY, "class Patient"), names)
+    assert not names["Patient"].__abstractmethods__
+    names["Patient"]()
+
+
+@each_readme
+def test_no_sentence_begins_with_who_or_what(readme: Path) -> None:
+    """Its subject comes first."""
+    pattern = r"(?m)(?:^|[.:;?!|] |\*\*)((?:Who|Whom|Whoever|What|Whatever)\b.*)"
+    assert re.findall(pattern, re.sub(r"(?<!\n)\n(?!\n)", " ", prose(readme))) == []
