@@ -88,6 +88,11 @@ class Standing:
         return self.situation in PAYABLE
 
     @property
+    def template(self) -> str:
+        """The template that tells the buyer of this situation."""
+        return f"shop/order_status/{self.situation.name.lower()}.html"
+
+    @property
     def in_short(self) -> str:
         """The situation in a few words, for a list."""
         by_words = IN_SHORT | LET_GO_IN_SHORT if self.was_let_go else IN_SHORT

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cache
 
 from django import template
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.template.defaultfilters import stringfilter
 from django.templatetags.static import static
 
 from inventory.models import Product
@@ -47,6 +49,16 @@ def availability_of(product: Product) -> catalogue.Availability:
 def countdown(seconds: int) -> str:
     """Seconds as a clock shows them: 9:41."""
     return f"{seconds // 60}:{seconds % 60:02}"
+
+
+@register.filter(is_safe=True)
+@stringfilter
+def one_line(text: str) -> str:
+    """Text on one line, whatever the lines of its template: a paragraph of a plain-text e-mail.
+
+    Spaces that keep a number and its unit together stay.
+    """
+    return re.sub(r"[ \n]+", " ", text).strip(" ")
 
 
 @register.filter

@@ -140,7 +140,7 @@ def show_basket(
         "unfinished": status_page.unfinished(request.buyer),
     }
     return render(
-        request, "shop/_basket.html" if part else "shop/basket.html", context, status=status
+        request, "shop/partials/basket.html" if part else "shop/basket.html", context, status=status
     )
 
 

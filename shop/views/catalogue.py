@@ -102,6 +102,6 @@ def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
     except Http404:
         if "HX-Request" not in request.headers:
             raise
-        return render(request, "shop/_product_stock.html")
+        return render(request, "shop/partials/product_stock.html")
     context = {"product": product, "held_by_you": basket.units(request.buyer, product)}
-    return render(request, "shop/_product_stock.html", context)
+    return render(request, "shop/partials/product_stock.html", context)

@@ -117,7 +117,7 @@ def _look(request: ShopRequest) -> HttpResponse:
         return _show(request, CheckoutForm())
     seen = [*request.GET.getlist("hold"), *request.GET.getlist("ended")][:200]
     context = {**_basket_now(request, uuids(seen)), "is_part": True}
-    return render(request, "shop/_checkout.html", context)
+    return render(request, "shop/partials/checkout.html", context)
 
 
 def _show(

@@ -55,11 +55,11 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
         "has_outbox": outbox.is_shown(),
     }
     if "HX-Request" not in request.headers:
-        return render(request, "shop/order.html", context)
+        return render(request, "shop/order_detail.html", context)
     if request.GET.get("seen") == stands.fingerprint:
         return HttpResponse(status=NOTHING_NEW)
     status = 200 if stands.awaits_answer else LAST_LOOK
-    return render(request, "shop/_order.html", {**context, "is_part": True}, status=status)
+    return render(request, stands.template, {**context, "is_part": True}, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -22,6 +22,7 @@ from inventory.models import Product, Reservation
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
 from tests.shop.conftest import Reserve
+from tests.shop.orders.pages import html_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +39,7 @@ def quantities(product: Product) -> list[int]:
 
 def error(response: Any) -> str:
     """The message beside the quantity field."""
-    [text] = re.findall(r'<p class="error"[^>]*>([^<]*)</p>', response.content.decode())
+    [text] = re.findall(r'<p class="error"[^>]*>([^<]*)</p>', html_of(response))
     return str(text).strip()
 
 
@@ -58,7 +59,7 @@ def test_reserving_leads_to_the_basket(
     product = make_product(10, name="Lamp", price=Decimal("12.50"))
     response = reserve(product, 2)
     assert (response.status_code, response["Location"]) == (302, "/basket/")
-    content = client.get("/basket/").content.decode()
+    content = html_of(client.get("/basket/"))
     assert "2 × Lamp reserved for you" in content
     assert "€25.00" in content
     assert "€29.90" in content  # with shipping
@@ -71,7 +72,7 @@ def test_the_product_page_has_all_that_the_form_needs(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product()
-    content = client.get(f"/products/{product.slug}/").content.decode()
+    content = html_of(client.get(f"/products/{product.slug}/"))
     inputs = dict(re.findall(r'<input[^>]*name="([^"]*)"[^>]*value="([^"]*)"', content))
     assert inputs["product"] == product.slug
     client.post("/basket/holds/", inputs)
@@ -93,7 +94,7 @@ def test_a_quantity_that_is_none_is_refused_beside_the_field_and_nothing_is_lost
     shown = escape(typed[:100])
     assert (
         f'name="quantity" type="text" inputmode="numeric" autocomplete="off" value="{shown}"'
-        in (response.content.decode())
+        in (html_of(response))
     )
     assert stock(product) == 10
     assert not Reservation.objects.exists()
@@ -108,7 +109,7 @@ def test_a_quantity_beyond_all_limits_is_refused(
     response = reserve(product, typed)
     assert response.status_code == 409
     assert error(response) == "A basket can hold 20 units at a time."
-    assert typed in response.content.decode()
+    assert typed in html_of(response)
     assert stock(product) == 1000
     assert client.get("/basket/").status_code == 200
 
@@ -247,7 +248,7 @@ def test_the_price_is_the_one_shown_when_it_was_reserved(
     product = make_product(price=Decimal("10.00"))
     reserve(product)
     Product.objects.filter(pk=product.pk).update(price=Decimal("99.00"))
-    content = client.get("/basket/").content.decode()
+    content = html_of(client.get("/basket/"))
     assert "€10.00" in content
     assert "€99.00" not in content
 
@@ -269,7 +270,7 @@ def reserve_at(client: Client, product: Product, units: int, seen_price: object)
         "seen_price": seen_price,
     }
     response: Any = client.post("/basket/holds/", form, follow=True)
-    return unescape(response.content.decode())
+    return text_of(response)
 
 
 def said(page: str) -> list[str]:
@@ -283,14 +284,14 @@ def test_a_price_that_has_changed_while_the_page_was_open_is_told_before_it_is_p
     client: Client, make_product: MakeProduct, now: str
 ) -> None:
     product = make_product(name="Lamp", price=Decimal("10.00"))
-    page = client.get(f"/products/{product.slug}/").content.decode()
+    page = html_of(client.get(f"/products/{product.slug}/"))
     [seen] = re.findall(r'name="seen_price" value="([^"]*)"', page)
     Product.objects.filter(pk=product.pk).update(price=Decimal(now))
     assert said(reserve_at(client, product, 2, seen)) == [
         f"2 × Lamp reserved for you. The price is now €{now} each; the page showed €10.00. "
         "If you don't want them at this price, remove them."
     ]
-    assert said(unescape(client.get("/basket/").content.decode())) == []  # told once
+    assert said(text_of(client.get("/basket/"))) == []  # told once
 
 
 def test_the_price_is_told_though_another_page_is_read_before_the_basket(
@@ -300,8 +301,8 @@ def test_the_price_is_told_though_another_page_is_read_before_the_basket(
     form = {"product": product.slug, "quantity": 1, "key": uuid.uuid4(), "seen_price": "8.00"}
     client.post("/basket/holds/", form)
     for page in ("/help/stock/", "/", f"/products/{product.slug}/"):
-        assert said(unescape(client.get(page).content.decode())) == []
-    [words] = said(unescape(client.get("/checkout/").content.decode()))
+        assert said(text_of(client.get(page))) == []
+    [words] = said(text_of(client.get("/checkout/")))
     assert "The price is now €10.00; the page showed €8.00" in words
 
 
@@ -326,7 +327,7 @@ def test_what_is_no_price_tells_nothing_and_hinders_nothing(
 
 
 def test_the_help_page_says_which_price_is_paid(client: Client) -> None:
-    page = client.get("/help/stock/").content.decode()
+    page = html_of(client.get("/help/stock/"))
     assert "says so if the product's page had shown another one" in page
 
 
@@ -459,7 +460,7 @@ def test_more_units_become_a_hold_of_their_own(client: Client, hold: Reservation
     for _ in range(2):  # sent twice it counts once
         assert change(client, hold, 5, seen=3, key=key)["Location"] == "/basket/"
     assert quantities(hold.product) == [3, 2]
-    content = unescape(client.get("/basket/").content.decode())
+    content = text_of(client.get("/basket/"))
     assert said(content)[1:] == [
         "2 × Lamp added, with a time of their own. The price is now €12.00 each; the page showed "
         "€10.00. If you don't want them at this price, remove them."
@@ -472,7 +473,7 @@ def test_more_than_there_is_is_refused_beside_the_field(client: Client, hold: Re
     response = change(client, hold, 11, seen=3)
     assert response.status_code == 409
     assert error(response) == "There are only 7 of Lamp left."
-    assert 'value="11"' in response.content.decode()
+    assert 'value="11"' in html_of(response)
     assert quantities(hold.product) == [3]
 
 
@@ -504,7 +505,7 @@ def test_a_change_of_what_is_over_is_told_so_once(
     lapse(hold)
     if taken_back:
         reservations.expire_lapsed()
-    page = unescape(change(client, hold, 1, seen=3).content.decode())
+    page = text_of(change(client, hold, 1, seen=3))
     words = ["The time of your 3 × Lamp is over, and others may take them."]
     assert [each for each in said(page) if "reserved for you" not in each] == words
 
@@ -517,7 +518,7 @@ def test_a_change_of_what_was_removed_in_another_tab_says_so(
     client.get("/basket/")
     response = change(client, hold, wanted, seen=3)
     assert response.status_code == 409
-    assert said(unescape(response.content.decode())) == ["3 × Lamp were removed from your basket."]
+    assert said(text_of(response)) == ["3 × Lamp were removed from your basket."]
 
 
 @pytest.mark.parametrize("wanted", [1, 4])
@@ -559,15 +560,11 @@ def test_another_buyers_hold_is_not_there(hold: Reservation) -> None:
 
 def lines(client: Client) -> list[dict[str, Any]]:
     """What the basket's page shows, line by line, and the form of each."""
-    page = unescape(client.get("/basket/").content.decode())
+    page = text_of(client.get("/basket/"))
     return [
         {
-            "sum": " ".join(re.sub(r"<[^>]*>", "", line.split("hold__price")[1]).split())[2:].split(
-                " Yours"
-            )[0],
-            "time": " ".join(
-                re.sub(r"<[^>]*>", "", re.findall(r'hold__time">(.*?)</p>', line)[0]).split()
-            ),
+            "sum": _words(re.findall(r'hold__price">(.*?)</p>', line)[0]),
+            "time": _words(re.findall(r'hold__time">(.*?)</p>', line)[0]),
             "action": re.findall(r'action="([^"]*)"', line)[0],
             "form": {
                 name: re.findall(rf'name="{name}" value="([^"]*)"', line)
@@ -576,6 +573,10 @@ def lines(client: Client) -> list[dict[str, Any]]:
         }
         for line in re.findall(r'<li class="hold">(.*?)</li>', page, re.DOTALL)
     ]
+
+
+def _words(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", "", html).split())
 
 
 @pytest.fixture
@@ -619,9 +620,7 @@ def test_words_about_a_line_say_of_which_price_if_there_are_two(
     reserve(two_holds[0].product, 1)
     line, _ = lines(client)
     answer = client.post(line["action"], {**line["form"], "quantity": 4}, follow=True)
-    assert said(unescape(answer.content.decode())) == [
-        "You now hold 4 × Lamp at €10.00 (5 in all)."
-    ]
+    assert said(text_of(answer)) == ["You now hold 4 × Lamp at €10.00 (5 in all)."]
     refused = client.post(line["action"], {**line["form"], "quantity": 3})
     assert "You hold 4 × Lamp at €10.00 (5 in all) now." in unescape(error(refused))
 
@@ -651,7 +650,7 @@ def test_fewer_of_a_line_keeps_those_that_last_longest(
     [line] = lines(client)
     for _ in range(2):  # sent twice it counts once
         answer = client.post(line["action"], {**line["form"], "quantity": wanted}, follow=True)
-        assert said(unescape(answer.content.decode())) == [f"You now hold {wanted} × Lamp."]
+        assert said(text_of(answer)) == [f"You now hold {wanted} × Lamp."]
     assert quantities(two_holds[0].product) == kept
     assert stock(two_holds[0].product) == 10 - wanted
     assert Reservation.objects.get(pk=two_holds[1].pk).quantity == kept[-1]
@@ -686,9 +685,7 @@ def test_removing_a_line_lets_go_of_what_it_showed_and_of_nothing_else(
     client.get("/basket/")
     for _ in range(2):
         answer = client.post(line["action"], {**line["form"], "remove": "1"}, follow=True)
-        assert said(unescape(answer.content.decode())) == [
-            "5 × Lamp removed from your basket. You still hold 1."
-        ]
+        assert said(text_of(answer)) == ["5 × Lamp removed from your basket. You still hold 1."]
     assert quantities(two_holds[0].product) == [1]
 
 
@@ -734,7 +731,7 @@ def test_lines_changed_in_many_tabs_at_once_lose_and_gain_no_units(
 
 
 def seconds_left(response: Any) -> list[int]:
-    return [int(s) for s in re.findall(r'data-seconds="(-?\d+)"', response.content.decode())]
+    return [int(s) for s in re.findall(r'data-seconds="(-?\d+)"', html_of(response))]
 
 
 def test_the_countdown_is_by_the_databases_clock(client: Client, hold: Reservation) -> None:
@@ -751,7 +748,7 @@ def test_a_page_that_asks_at_the_end_is_told_that_the_time_is_over(
     if taken_back:
         reservations.expire_lapsed()
     response = client.get("/basket/", {"seen": str(hold.pk)}, headers={"HX-Request": "true"})
-    content = response.content.decode()
+    content = html_of(response)
     assert "The time of your 3 × Lamp is over" in content
     assert "<html" not in content
     assert re.search(r'id="basket-count"[^>]*>0<', content)

@@ -18,18 +18,19 @@ from shop.forms import SearchForm
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.conftest import Reserve
+from tests.shop.orders.pages import html_of
 
 pytestmark = pytest.mark.django_db
 
 
 def names(response: Any) -> list[str]:
     """The products on a list page, in order."""
-    return re.findall(r'card__name"><a href="[^"]*">([^<]*)<', response.content.decode())
+    return re.findall(r'card__name"><a href="[^"]*">([^<]*)<', html_of(response))
 
 
 def stock_of(client: Client, product: Product) -> str:
     """What the product's live part says."""
-    content = client.get(f"/products/{product.slug}/stock/").content.decode()
+    content = html_of(client.get(f"/products/{product.slug}/stock/"))
     [words] = re.findall(r"<p[^>]*>([^<]*)</p>", content)
     return str(words)
 
@@ -92,7 +93,7 @@ def test_pages_of_a_list_keep_the_search(client: Client, make_product: MakeProdu
         make_product(name=f"Cup {number:02}")
     first = client.get("/", {"q": "cup", "sort": "-price"})
     assert len(names(first)) == 12
-    [following] = re.findall(r'rel="next" href="([^"]*)"', first.content.decode())
+    [following] = re.findall(r'rel="next" href="([^"]*)"', html_of(first))
     assert names(client.get("/" + following.replace("&amp;", "&"))) == ["Cup 12", "Cup 13"]
     assert names(client.get("/", {"page": "99"})) == ["Cup 12", "Cup 13"]
 
@@ -102,7 +103,7 @@ def test_a_long_list_leads_to_its_first_its_last_and_the_neighbouring_pages(
 ) -> None:
     for number in range(9 * 12):
         make_product(name=f"Cup {number:03}")
-    content = client.get("/?page=5&sort=-price").content.decode()
+    content = html_of(client.get("/?page=5&sort=-price"))
     [numbers] = re.findall(r'<ol class="pages__numbers">(.*?)</ol>', content, re.DOTALL)
     assert re.findall(r"(\d+|…)</(?:a|span)>", numbers) == ["1", "…", "4", "5", "6", "…", "9"]
     leads_to = [address.replace("&amp;", "&") for address in re.findall(r'href="([^"]*)"', numbers)]
@@ -112,9 +113,9 @@ def test_a_long_list_leads_to_its_first_its_last_and_the_neighbouring_pages(
 
 
 def test_the_headline_is_the_merchants(client: Client, settings: Any) -> None:
-    assert "<h1>Good things, some of them few</h1>" in client.get("/").content.decode()
+    assert "<h1>Good things, some of them few</h1>" in html_of(client.get("/"))
     settings.SHOP_HEADLINE = "Lamps & more"
-    assert "<h1>Lamps &amp; more</h1>" in client.get("/").content.decode()
+    assert "<h1>Lamps &amp; more</h1>" in html_of(client.get("/"))
 
 
 def test_nothing_found_and_nothing_there_say_what_to_do(client: Client) -> None:
@@ -183,7 +184,7 @@ def test_a_count_below_zero_is_shown_nowhere(
     Product.objects.filter(pk=product.pk).update(stock=-4)
     assert stock_of(client, product) == words
     for address in ("/", f"/products/{product.slug}/", f"/products/{product.slug}/stock/"):
-        page = client.get(address).content.decode()
+        page = html_of(client.get(address))
         assert 'data-available="0"' in page
         assert words in page
         assert not re.search(r"[>\" ]-4\b", page)
@@ -199,7 +200,7 @@ def test_units_in_ones_own_hands_do_not_come_back_by_waiting(
     assert stock_of(client, product) == "All in baskets, try again in a few minutes"
     reservations.confirm(others.pk)
     for address in ("/", f"/products/{product.slug}/"):
-        assert "You hold all that are left" in client.get(address).content.decode()
+        assert "You hold all that are left" in html_of(client.get(address))
     assert stock_of(client, product) == "You hold all that are left"
     assert stock_of(Client(), product) == "All in baskets, try again in a few minutes"
 
@@ -263,7 +264,7 @@ def test_what_staff_writes_is_text_not_html(client: Client, make_product: MakePr
     evil = "<img src=x onerror=alert(1)>"
     product = make_product(name=evil, description=evil)
     for address in ("/", f"/products/{product.slug}/"):
-        content = client.get(address).content.decode()
+        content = html_of(client.get(address))
         assert evil not in content
         assert escape(evil) in content
 
@@ -274,7 +275,7 @@ def test_an_uploaded_picture_is_served(
     settings.MEDIA_ROOT = tmp_path
     product = make_product()
     product.picture.save("cup.png", ContentFile(b"\x89PNG picture"))
-    assert f'src="{product.picture.url}"' in client.get("/").content.decode()
+    assert f'src="{product.picture.url}"' in html_of(client.get("/"))
 
 
 # Beside
@@ -284,13 +285,13 @@ def test_the_help_page_explains_the_strategies_in_use(
     client: Client, make_product: MakeProduct
 ) -> None:
     make_product(strategy="select_for_update")
-    content = client.get("/help/stock/").content.decode()
+    content = html_of(client.get("/help/stock/"))
     assert strategies.get(conf.default_strategy()).label in content
     assert strategies.get("select_for_update").label in content
     assert "received = available + held + sold" in content
     assert "can be oversold" not in content
     make_product(strategy="naive")
-    content = client.get("/help/stock/").content.decode()
+    content = html_of(client.get("/help/stock/"))
     assert "can be oversold" in content
     assert "received = available + held + sold" not in content
 
@@ -301,7 +302,7 @@ def test_the_help_page_speaks_to_shoppers_first(
     settings.INVENTORY_HOLD_FOR = timedelta(minutes=7)
     settings.PAYMENT_TIME = timedelta(minutes=13)
     make_product()
-    shown, curious = client.get("/help/stock/").content.decode().split("<details", 1)
+    shown, curious = html_of(client.get("/help/stock/")).split("<details", 1)
     assert "they are yours for 7 minutes" in shown
     assert "you get 13 minutes to pay" in shown
     for word in ("lock", "commit", "transaction", "database", "row", "received ="):

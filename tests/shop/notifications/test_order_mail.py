@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from django.conf import LazySettings
 from django.core import mail, signing
 from django.db.models.functions import Now
+from django.template.loader import render_to_string
 from django.test import Client
 
 from inventory.models import Reservation
@@ -68,6 +70,28 @@ def test_the_buyer_is_told_of_a_refund_and_its_reason(paid: Order) -> None:
     assert "giving you back €44.80" in message.body
     assert "Your order is cancelled." in message.body
     assert "Your order is cancelled." in message.alternatives[0].content
+
+
+@pytest.mark.parametrize("state", Refund.State)
+@pytest.mark.parametrize("reason", Refund.Reason)
+def test_each_paragraph_is_one_line_and_between_two_there_is_one_empty_line(
+    paid: Order, reason: Refund.Reason, state: Refund.State
+) -> None:
+    refund = Refund(payment=paid.payments.get(), amount=Decimal("1.00"), reason=reason, state=state)
+    context = {"order": paid, "refund": refund, "lines": paid.grouped_lines(), "shop_name": "Shop"}
+    text = render_to_string("shop/mail/order_refunded.txt", context)
+    hello, what, why, order, sender = text.rstrip().split("\n\n")
+    assert hello == f"Hello {paid.name},"
+    for paragraph in (what, why):
+        assert re.fullmatch(r"[A-Z][^\n]*\.", paragraph)
+        assert "  " not in paragraph
+    assert order.splitlines() == [
+        f"Order {paid.number}",
+        "  2 x Lamp <x> & Co, €19.90 each: €39.80",
+        "  Shipping: €5.00",
+        "  Total: €44.80",
+    ]
+    assert sender == "-- \nShop"
 
 
 def test_the_buyer_is_told_that_it_is_on_its_way(paid: Order) -> None:

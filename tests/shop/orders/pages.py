@@ -16,6 +16,12 @@ from shop.models import Order
 from shop.payments import demo
 from shop.payments.demo import Choice
 
+SPACE = re.compile(r'("[^"<>]*")|[ \t\r\n]+')  # what is typed into a field keeps its own
+KEEPS_ITS_LINES = re.compile(r"(<(?:pre|textarea)\b.*?</(?:pre|textarea)>)", re.DOTALL)
+AROUND_BLOCKS = re.compile(
+    r" ?(</?(?:button|dd|div|dl|dt|form|h1|h2|h3|label|li|ol|p|section|td|th|tr|ul)\b[^>]*>) ?"
+)
+
 
 class Shopper:
     """A person with a browser; ``tab`` is another one of the same browser."""
@@ -86,7 +92,19 @@ def page_of(order: Order) -> str:
 
 
 def text_of(response: Any) -> str:
-    return unescape(response.content.decode())
+    return unescape(html_of(response))
+
+
+def html_of(response: Any) -> str:
+    """A page as a browser shows it: how its template is broken into lines makes no difference."""
+    html = response.content.decode()
+    parts = KEEPS_ITS_LINES.split(html)
+    parts[::2] = [AROUND_BLOCKS.sub(r"\1", SPACE.sub(_space, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _space(found: re.Match[str]) -> str:
+    return found[1] or " "
 
 
 def hidden(page: str, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest
 from django.conf import LazySettings, settings
 from django.core import mail
 from django.db.models.functions import Now
+from django.template.loader import render_to_string
 from django.test import Client
 
 from inventory import reservations
@@ -290,12 +292,23 @@ def test_the_bank_is_silent(
     assert heading(ada.look(order)) == "Paid. Thank you!"
 
 
-def test_every_situation_has_words_of_its_own() -> None:
-    with open("templates/shop/_order.html") as template:
-        text = template.read()
+def test_every_situation_has_a_template_of_its_own(ada: Shopper, make_product: MakeProduct) -> None:
+    order, _ = ada.order(make_product())
+    stands = status_page.look_up(order.token)
+    headings = {}
     for situation in status_page.Situation:
-        if situation != status_page.Situation.REFUNDED:  # what is left
-            assert f'situation == "{situation}"' in text
+        shown = dataclasses.replace(stands, situation=situation)
+        page = render_to_string(shown.template, {"standing": shown, "order": order})
+        headings[shown.template] = heading(page)
+        assert f"standing--{situation}" in page
+        label = re.findall(r'id="pay" type="submit">(.*?)</button>', page, re.DOTALL)
+        assert [bool(words.strip()) for words in label] == ([True] if shown.can_be_paid else [])
+    assert all(headings.values())
+    folder = settings.BASE_DIR / "templates/shop/order_status"
+    assert {f"shop/order_status/{file.name}" for file in folder.iterdir()} == {
+        *headings,
+        "shop/order_status/base.html",
+    }
 
 
 # A page that is open
