@@ -11,10 +11,10 @@ from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
 from inventory.admin.base import OfProductAdmin, change_url
+from inventory.admin.csv import StockMovementResource
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.models import StockMovement
-from inventory.resources import StockMovementResource
 
 
 class MovementsForm(CsvForm):

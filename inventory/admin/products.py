@@ -42,10 +42,10 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
+from inventory.admin.csv import ProductResource
 from inventory.admin.filters import ProductShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.models import Product, Reservation, StockMovement
-from inventory.resources import ProductResource
 
 Reason = StockMovement.Reason
 PICTURE = "picture"
