@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import chain, count
-from typing import Any, ClassVar
+from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.db.models import F, ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.defaultfilters import pluralize
-from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
-from django.utils.text import slugify
+from django.utils.html import format_html
 from unfold.contrib.filters.admin import RadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import action, display
-from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
-from inventory import conf, monitor, stock, strategies, timeline
+from inventory import monitor, stock, strategies
 from inventory.admin.base import (
-    AskForm,
-    LineField,
     NothingChanged,
-    OffersWhatFits,
-    OnceForm,
-    OneOfField,
-    UnitsField,
     ask,
     ask_for_many,
-    change_url,
-    clock,
     list_url,
     object_or_404,
     who,
@@ -45,39 +28,9 @@ from inventory.admin.base import (
 from inventory.admin.csv import ProductResource
 from inventory.admin.filters import ProductShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
+from inventory.admin.product_forms import ProductForm, strategies_explained
+from inventory.admin.stock_actions import StockActions, moved
 from inventory.models import Product, Reservation, StockMovement
-
-Reason = StockMovement.Reason
-PICTURE = "picture"
-NO_FIELDS_OF_IT = ("initial_stock", "confirm_unsafe")
-NOT_COMPARED = (PICTURE, *NO_FIELDS_OF_IT)  # with what the form showed
-ENTRIES = 50  # of the stock history on a page
-OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
-
-
-class ReceiveForm(OnceForm):
-    units = UnitsField(label="Units received")
-    reason = OneOfField(
-        choices=[
-            (each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)
-        ]
-    )
-    note = LineField(required=False, help_text="Such as the number of the delivery note.")
-
-
-class RemoveForm(OnceForm):
-    units = UnitsField(label="Units removed")
-    reason = OneOfField(
-        choices=[
-            (each.value, each.label)
-            for each in (Reason.DAMAGE, Reason.STOCKTAKE, Reason.SENT_BACK, Reason.OTHER)
-        ]
-    )
-    note = LineField(required=False)
-
-
-class RepairForm(AskForm):
-    note = LineField(required=False, help_text="What you think has happened.")
 
 
 class ProductsForm(CsvForm):
@@ -85,190 +38,6 @@ class ProductsForm(CsvForm):
         "Column sku, and those of what you want to change; a row per product. An unknown SKU is a "
         "new product. Stock comes in as stock movements. You see old → new before anything is "
         "written."
-    )
-
-
-class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Knows what it showed when it was opened, and so writes only what was changed since."""
-
-    initial_stock = UnitsField(
-        label="Units in stock",
-        min_value=0,
-        required=False,
-        help_text="How many you have. They are on sale at once; empty: none yet.",
-    )
-    confirm_unsafe = forms.BooleanField(
-        label="Use it all the same", required=False, widget=UnfoldBooleanWidget()
-    )
-    strategy = OneOfField(
-        required=False,
-        help_text="How stock is taken. The default is right for every product of a shop.",
-    )
-
-    class Meta:
-        model = Product
-        fields: ClassVar[list[str]] = [
-            "name",
-            "sku",
-            "slug",
-            "description",
-            "price",
-            "picture",
-            "is_active",
-            "low_stock_threshold",
-            "max_per_buyer",
-            "strategy",
-            "backstop",
-        ]
-        help_texts: ClassVar[dict[str, str]] = {
-            "slug": "The end of it, in small letters and hyphens. Empty: made from the name.",
-            "low_stock_threshold": "You are told when fewer units than this are available. "
-            "0: never. Baskets that come and go tell it once a day at most, until units are "
-            "received.",
-        }
-        labels: ClassVar[dict[str, str]] = {"slug": "Address of its page"}
-        error_messages: ClassVar[dict[str, dict[str, str]]] = {
-            "price": {"invalid": "Enter an amount such as 19.90, with a point before the cents."},
-            "slug": {"unique": "Another product’s page has this address already."},
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, field in self.fields.items():
-            field.show_hidden_initial = name not in NOT_COMPARED
-        if self.instance.pk:
-            del self.fields["initial_stock"]
-        if "slug" in self.fields:
-            self.fields["slug"].required = False
-        if "price" in self.fields:  # of "19,90" a field for numbers alone would send nothing
-            self.fields["price"].widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
-        if "strategy" in self.fields:
-            choices = strategy_choices(self.instance.strategy)
-            self.fields["strategy"].choices = choices  # type: ignore[attr-defined]
-        if "confirm_unsafe" in self.fields and not self._chooses_unsafe():
-            self.fields["confirm_unsafe"].widget = forms.HiddenInput()
-
-    def clean_sku(self) -> str:
-        sku: str = self.cleaned_data["sku"]
-        other = Product.objects.exclude(pk=self.instance.pk).filter(sku=sku).first()
-        if other is not None:
-            raise ValidationError(
-                format_html(
-                    '<a class="link" href="{}">{}</a> has this SKU already.',
-                    change_url(other),
-                    other,
-                )
-            )
-        return sku
-
-    def clean_slug(self) -> str:
-        """As it was typed, else made from the name; of two such products one gets a number."""
-        typed: str = self.cleaned_data["slug"]
-        if typed:
-            return typed
-        made_from = (self.cleaned_data.get(name, "") for name in ("name", "sku"))
-        start = next(filter(None, map(slugify, made_from)), "product")[:90]
-        others = Product.objects.exclude(pk=self.instance.pk).filter(slug__startswith=start)
-        taken = set(others.values_list("slug", flat=True))
-        numbered = (f"{start}-{number}" for number in count(2))
-        return next(slug for slug in chain([start], numbered) if slug not in taken)
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        if self.instance.pk:
-            self._check_what_is_there_now()
-        self._check_unsafe_is_meant(data)
-        return data
-
-    def changed_fields(self) -> list[str]:
-        """The product's fields that were changed in this form."""
-        return [name for name in self.changed_data if name not in NO_FIELDS_OF_IT]
-
-    def _check_what_is_there_now(self) -> None:
-        """Somebody else may have saved the product since this form was opened, or sold of it.
-
-        The row stays locked until the admin's transaction has saved it.
-        """
-        now = Product.objects.select_for_update(no_key=True).get(pk=self.instance.pk)
-        for name in self.changed_fields():
-            if name == PICTURE or name not in self.cleaned_data:
-                continue
-            was, is_now = self._shown(name), getattr(now, name)
-            if is_now not in (was, self.cleaned_data[name]):  # it may be this form, sent again
-                self.add_error(
-                    name,
-                    f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "
-                    "form. Open it again to see what they did.",
-                )
-        if now.stock < 0 and self.cleaned_data.get("backstop") and "backstop" in self.changed_data:
-            self.add_error(
-                "backstop",
-                f"{now.stock} are available: it can be switched on at zero or more. Receiving what "
-                "is missing switches it on by itself.",
-            )
-
-    def _shown(self, name: str) -> Any:
-        """What the form showed in that field when it was opened; None if it doesn't tell."""
-        bound = self[name]
-        posted = bound.field.hidden_widget().value_from_datadict(
-            self.data, self.files, bound.html_initial_name
-        )
-        try:
-            return bound.field.clean(posted)
-        except ValidationError:
-            return None
-
-    def _check_unsafe_is_meant(self, data: dict[str, Any]) -> None:
-        if "strategy" not in data or not self._chooses_unsafe() or data.get("confirm_unsafe"):
-            return
-        chosen = strategies.get(data["strategy"])
-        self.add_error(
-            "strategy",
-            f"{chosen.label} is here to be seen failing: with it this product will be sold more "
-            f"often than there are units. {chosen.how} Tick “Use it all the same” if you mean it.",
-        )
-
-    def _chooses_unsafe(self) -> bool:
-        """Whether this form switches a strategy on that oversells."""
-        if not self.is_bound or "strategy" not in self.fields:
-            return False
-        slug = self.data.get(self.add_prefix("strategy"), "")
-        chosen = strategies.find(slug)
-        if chosen is None or chosen.is_safe:
-            return False
-        return not self.instance.pk or "strategy" in self.changed_data
-
-
-def strategy_choices(own: str = "") -> list[tuple[str, Any]]:
-    """The strategies by name, those that oversell apart; and ``own``, also if it is gone."""
-    default = strategies.get(conf.default_strategy())
-    named: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
-    for each in reversed(strategies.all_strategies()):
-        named[each.is_safe].append((each.slug, each.label))
-    choices: list[tuple[str, Any]] = [
-        ("", f"The shop’s default ({default.label})"),
-        ("Safe", named[True]),
-        ("Oversell, and are here to be seen failing", named[False]),
-    ]
-    if own and strategies.find(own) is None:
-        choices.append((own, f"{own} (there is none of that name any more: choose another)"))
-    return choices
-
-
-def strategies_explained() -> SafeString:
-    """What each strategy says of itself, to be unfolded."""
-    each_one = format_html_join(
-        "",
-        "<dt>{}{}</dt><dd>{} <em>{}</em></dd>",
-        (
-            (each.label, "" if each.is_safe else OVERSELLS, each.how, each.when)
-            for each in reversed(strategies.all_strategies())
-        ),
-    )
-    return format_html(
-        '<details class="explained"><summary>How stock is taken, in each strategy</summary>'
-        "<dl>{}</dl></details>",
-        each_one,
     )
 
 
@@ -290,7 +59,7 @@ class StockFilter(RadioFilter):
 
 
 @admin.register(Product)
-class ProductAdmin(CsvAdmin, OffersWhatFits):
+class ProductAdmin(CsvAdmin, StockActions):
     form = ProductForm
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -406,7 +175,7 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
         obj.save()
         units = form.cleaned_data.get("initial_stock")
         if units and self.has_move_permission(request):
-            stock.receive(obj, units, reason=Reason.DELIVERY, by=who(request))
+            stock.receive(obj, units, reason=StockMovement.Reason.DELIVERY, by=who(request))
 
     def response_add(
         self, request: HttpRequest, obj: Product, post_url_continue: str | None = None
@@ -428,115 +197,6 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
 
     def fits(self, action: str, obj: Product) -> bool:
         return action != "switch_off" or obj.is_active
-
-    # Stock
-
-    def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm("inventory.add_stockmovement")
-
-    @action(
-        description="Receive",
-        icon="add",
-        permissions=["move"],
-        url_path="receive",
-        variant=ActionVariant.PRIMARY,
-    )
-    def receive_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        product = object_or_404(self, request, object_id)
-
-        return ask(
-            self,
-            request,
-            product,
-            title=f"Receive units of {product}",
-            will=[
-                f"{product.sku} has {product.stock} available now; what you receive is added to "
-                "what is there at that moment, and is on sale at once."
-            ],
-            button="Receive",
-            do=_moving(stock.receive, product, request, opened_again="Receive again"),
-            form_class=ReceiveForm,
-        )
-
-    @action(description="Remove", permissions=["move"], url_path="remove")
-    def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        product = object_or_404(self, request, object_id)
-
-        return ask(
-            self,
-            request,
-            product,
-            title=f"Remove units of {product}",
-            will=[
-                f"{product.sku} has {product.stock} available now. Only available units can go; "
-                "what is held or sold stays."
-            ],
-            button="Remove",
-            do=_moving(stock.remove, product, request, opened_again="Remove again"),
-            form_class=RemoveForm,
-            danger=True,
-        )
-
-    @action(description="Repair", permissions=["move"], url_path="repair")
-    def repair_count(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        product = object_or_404(self, request, object_id)
-        state = monitor.state_of(product.pk)
-        right = state.available - state.drift
-        will = [
-            f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
-        ]
-        if state.drift == 0:
-            will = ["Received = available + held + sold: there is nothing to repair."]
-        elif right < 0:
-            will.append(
-                f"{-right} unit{pluralize(-right, ' is,s are')} promised that "
-                f"{pluralize(-right, 'doesn’t,don’t')} exist: it stays oversold until units are "
-                "received or orders cancelled."
-            )
-
-        def do(data: dict[str, Any]) -> str:
-            movement = stock.repair(product, note=data["note"], by=who(request))
-            if movement is None:
-                return NothingChanged(
-                    f"{product.sku}: the count was right, and nothing was repaired."
-                )
-            return moved(movement)
-
-        return ask(
-            self,
-            request,
-            product,
-            title=f"Repair the count of {product}",
-            will=will,
-            button="Repair",
-            do=do,
-            form_class=RepairForm,
-        )
-
-    def has_see_movements_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
-        return request.user.has_perm("inventory.view_stockmovement")
-
-    @action(
-        description="Stock history",
-        icon="swap_vert",
-        permissions=["see_movements"],
-        url_path="stock-history",
-    )
-    def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        product = object_or_404(self, request, object_id)
-        before = timeline.place(request.GET.get("before", ""))
-        entries = timeline.of_product(product.pk, before=before, most=ENTRIES)
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"Stock history of {product}",
-            "original": product,
-            "entries": entries,
-            "before": before,
-            "older": str(entries[-1].place) if len(entries) == ENTRIES else "",
-            "back": change_url(product),
-        }
-        return TemplateResponse(request, "admin/inventory/stock_history.html", context)
 
     # Switching off, and why not to delete
 
@@ -643,49 +303,6 @@ class ProductAdmin(CsvAdmin, OffersWhatFits):
 
     def has_import_permission(self, request: HttpRequest) -> bool:
         return self.has_change_permission(request) and self.has_add_permission(request)
-
-
-def _moving(
-    move: Callable[..., StockMovement], product: Product, request: HttpRequest, *, opened_again: str
-) -> Callable[[dict[str, Any]], str]:
-    """What a form to receive or remove units does with what was filled in.
-
-    A form sent again may mean the same units or others: nothing moves, and the page says so,
-    with a link to a new form.
-    """
-
-    def do(data: dict[str, Any]) -> str:
-        movement = move(
-            product,
-            data["units"],
-            reason=Reason(data["reason"]),
-            note=data["note"],
-            by=who(request),
-            idempotency_key=data["key"],
-        )
-        if movement.is_repeated:
-            return NothingChanged.but(_sent_before(movement), request.path, opened_again)
-        return moved(movement)
-
-    return do
-
-
-def _sent_before(movement: StockMovement) -> str:
-    units = abs(movement.units)
-    were = "1 unit was" if units == 1 else f"{units} units were"
-    done = "received" if movement.units > 0 else "removed"
-    return (
-        f"This form was sent before: {were} {done} at {clock(movement.made_at)} "
-        f"(movement #{movement.pk}). Nothing was {done} this time."
-    )
-
-
-def moved(movement: StockMovement) -> str:
-    """What a movement did, in words."""
-    return (
-        f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
-        f"({movement.get_reason_display()})."
-    )
 
 
 def has_history(product: Product) -> bool:

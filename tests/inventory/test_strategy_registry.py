@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.utils.module_loading import import_string
 
 from inventory import conf, strategies, timeline
-from inventory.admin.products import ProductForm, strategies_explained
+from inventory.admin.product_forms import ProductForm, strategies_explained
 from inventory.checks import strategies_of_products_exist
 from inventory.exceptions import InsufficientStock, UnknownStrategy
 from inventory.experiments.admin.flash_sales import RunForm

@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from inventory import stock
-from inventory.admin.products import ProductForm
+from inventory.admin.product_forms import ProductForm
 from inventory.exceptions import NotForSale
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve

@@ -1,0 +1,211 @@
+"""What a merchant does with the stock of a product: receive, remove, repair, look back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import pluralize
+from django.template.response import TemplateResponse
+from unfold.decorators import action
+from unfold.enums import ActionVariant
+
+from inventory import monitor, stock, timeline
+from inventory.admin.base import (
+    AskForm,
+    LineField,
+    NothingChanged,
+    OffersWhatFits,
+    OnceForm,
+    OneOfField,
+    UnitsField,
+    ask,
+    change_url,
+    clock,
+    object_or_404,
+    who,
+)
+from inventory.models import Product, StockMovement
+
+Reason = StockMovement.Reason
+ENTRIES = 50  # of the stock history on a page
+
+
+class StockActions(OffersWhatFits):
+    """The pages of a product on which its stock is moved, or its history shown."""
+
+    def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.add_stockmovement")
+
+    @action(
+        description="Receive",
+        icon="add",
+        permissions=["move"],
+        url_path="receive",
+        variant=ActionVariant.PRIMARY,
+    )
+    def receive_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Receive units of {product}",
+            will=[
+                f"{product.sku} has {product.stock} available now; what you receive is added to "
+                "what is there at that moment, and is on sale at once."
+            ],
+            button="Receive",
+            do=_moving(stock.receive, product, request, opened_again="Receive again"),
+            form_class=ReceiveForm,
+        )
+
+    @action(description="Remove", permissions=["move"], url_path="remove")
+    def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Remove units of {product}",
+            will=[
+                f"{product.sku} has {product.stock} available now. Only available units can go; "
+                "what is held or sold stays."
+            ],
+            button="Remove",
+            do=_moving(stock.remove, product, request, opened_again="Remove again"),
+            form_class=RemoveForm,
+            danger=True,
+        )
+
+    @action(description="Repair", permissions=["move"], url_path="repair")
+    def repair_count(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        state = monitor.state_of(product.pk)
+        right = state.available - state.drift
+        will = [
+            f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
+        ]
+        if state.drift == 0:
+            will = ["Received = available + held + sold: there is nothing to repair."]
+        elif right < 0:
+            will.append(
+                f"{-right} unit{pluralize(-right, ' is,s are')} promised that "
+                f"{pluralize(-right, 'doesn’t,don’t')} exist: it stays oversold until units are "
+                "received or orders cancelled."
+            )
+
+        def do(data: dict[str, Any]) -> str:
+            movement = stock.repair(product, note=data["note"], by=who(request))
+            if movement is None:
+                return NothingChanged(
+                    f"{product.sku}: the count was right, and nothing was repaired."
+                )
+            return moved(movement)
+
+        return ask(
+            self,
+            request,
+            product,
+            title=f"Repair the count of {product}",
+            will=will,
+            button="Repair",
+            do=do,
+            form_class=RepairForm,
+        )
+
+    def has_see_movements_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("inventory.view_stockmovement")
+
+    @action(
+        description="Stock history",
+        icon="swap_vert",
+        permissions=["see_movements"],
+        url_path="stock-history",
+    )
+    def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        product = object_or_404(self, request, object_id)
+        before = timeline.place(request.GET.get("before", ""))
+        entries = timeline.of_product(product.pk, before=before, most=ENTRIES)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Stock history of {product}",
+            "original": product,
+            "entries": entries,
+            "before": before,
+            "older": str(entries[-1].place) if len(entries) == ENTRIES else "",
+            "back": change_url(product),
+        }
+        return TemplateResponse(request, "admin/inventory/stock_history.html", context)
+
+
+class ReceiveForm(OnceForm):
+    units = UnitsField(label="Units received")
+    reason = OneOfField(
+        choices=[
+            (each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)
+        ]
+    )
+    note = LineField(required=False, help_text="Such as the number of the delivery note.")
+
+
+class RemoveForm(OnceForm):
+    units = UnitsField(label="Units removed")
+    reason = OneOfField(
+        choices=[
+            (each.value, each.label)
+            for each in (Reason.DAMAGE, Reason.STOCKTAKE, Reason.SENT_BACK, Reason.OTHER)
+        ]
+    )
+    note = LineField(required=False)
+
+
+class RepairForm(AskForm):
+    note = LineField(required=False, help_text="What you think has happened.")
+
+
+def _moving(
+    move: Callable[..., StockMovement], product: Product, request: HttpRequest, *, opened_again: str
+) -> Callable[[dict[str, Any]], str]:
+    """What a form to receive or remove units does with what was filled in.
+
+    A form sent again may mean the same units or others: nothing moves, and the page says so,
+    with a link to a new form.
+    """
+
+    def do(data: dict[str, Any]) -> str:
+        movement = move(
+            product,
+            data["units"],
+            reason=Reason(data["reason"]),
+            note=data["note"],
+            by=who(request),
+            idempotency_key=data["key"],
+        )
+        if movement.is_repeated:
+            return NothingChanged.but(_sent_before(movement), request.path, opened_again)
+        return moved(movement)
+
+    return do
+
+
+def _sent_before(movement: StockMovement) -> str:
+    units = abs(movement.units)
+    were = "1 unit was" if units == 1 else f"{units} units were"
+    done = "received" if movement.units > 0 else "removed"
+    return (
+        f"This form was sent before: {were} {done} at {clock(movement.made_at)} "
+        f"(movement #{movement.pk}). Nothing was {done} this time."
+    )
+
+
+def moved(movement: StockMovement) -> str:
+    """What a movement did, in words."""
+    return (
+        f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
+        f"({movement.get_reason_display()})."
+    )
