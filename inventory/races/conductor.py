@@ -1,7 +1,7 @@
-"""One schedule, performed: sessions are let through their gates in the order that is chosen.
+"""Performs one schedule: lets sessions through their gates in the chosen order.
 
-The rule that makes it repeatable: a choice is made only when nobody is on the way, that is when
-every session is at its gate, or waits for a lock that another session holds, or is done.
+One rule makes this repeatable: the conductor chooses only when every session is at its gate, or
+waits for a lock of another session, or is done. No session is on its way then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CANNOT_WAIT = (Kind.READ, Kind.LOCAL, Kind.COMMIT, Kind.ROLLBACK)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A choice: who could go on, with which statement, and who was chosen."""
+    """A choice: the sessions that could go on, their statements, and the one that was chosen."""
 
     enabled: tuple[tuple[str, Step], ...]
     chosen: str
@@ -42,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A line of the transcript: a step let through, or one that had to wait and now completes."""
+    """A line of the transcript: a step that starts, or one that had to wait and now completes."""
 
     step: Step
     is_completion: bool = False
@@ -50,14 +50,14 @@ class Event:
 
 @dataclass
 class Performance:
-    """What happened in one schedule."""
+    """The steps of one schedule, and the choices behind them."""
 
     points: list[Point]
     events: list[Event]
     returned: dict[str, object]
     raised: dict[str, BaseException]
     cut: str | None = None
-    """Why it was given up before its end, if it was."""
+    """The reason why the conductor gave up before the end, if it did."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Performance:
 
 
 Choose = Callable[[list[tuple[str, Step]], str | None], str | None]
-"""From who is enabled, with what, and who went last: whom to let through, None to give up."""
+"""Takes the sessions that can go on, and the last that went. Returns the next; None to stop."""
 
 
 class Conductor:
@@ -90,14 +90,14 @@ class Conductor:
         self._spare = Spare()
 
     def close(self) -> None:
-        """Close the connections that sessions have left for the next ones."""
+        """Close the connections that were kept for the next sessions."""
         self._spare.close()
 
     def perform(self, choose: Choose, only: Collection[str] | None = None) -> Performance:
         """Run the sessions from start to end, in the order that ``choose`` makes.
 
-        ``only``: these sessions, by name. Raises StepTimedOut or Misuse. Nobody is left
-        running, also then.
+        ``only``: these sessions, by name. Raises StepTimedOut or Misuse. All sessions have ended
+        when this returns or raises.
         """
         board = Board()
         performers = [
@@ -161,7 +161,7 @@ class _OneSchedule:
         )
 
     def _start(self) -> None:
-        """Connect all at once; then run each up to its first statement, one after the other."""
+        """Connect all sessions at once. Then run each up to its first statement, one by one."""
         for session in self.sessions:
             session.start()
         self._settle()
@@ -201,7 +201,7 @@ class _OneSchedule:
         return True
 
     def _let_all_look(self, step: Step) -> None:
-        """Before a step that could close a circle of waits."""
+        """Let waiting sessions look for a deadlock first: this step could close a circle."""
         if not self.server.reports_looks or step.kind in CANNOT_WAIT:
             return
         with self.board.changed:
@@ -210,7 +210,7 @@ class _OneSchedule:
             )
 
     def _settle(self) -> None:
-        """Return when nobody is on the way: at a gate, waiting for another session, or done."""
+        """Return when each session is at its gate, waits for another session, or is done."""
         deadline = time.monotonic() + self.step_timeout
         while True:
             if self._is_anybody_on_the_way():
@@ -238,7 +238,7 @@ class _OneSchedule:
                 continue
             wait = self.server.wait_of(session.pid, {s.pid: s.label for s in self.sessions})
             with self.board.changed:
-                # It may have got its lock meanwhile.
+                # The session may have got its lock meanwhile.
                 if session.state is State.RUNNING and session.is_in_sql:
                     session.state = State.BLOCKED
                     if session.step.wait is None:
@@ -247,10 +247,10 @@ class _OneSchedule:
                         self.waiting.append(session)
 
     def _has_anything_changed(self) -> bool:
-        """Ask again about those who wait: what ran since may have ended their wait.
+        """Ask PostgreSQL again about waiting sessions: a later step may have ended their wait.
 
-        The answer counts only if nobody has moved while it was given: a deadlock ends by itself,
-        and who was still waiting when PostgreSQL looked may be free by now.
+        The answer counts only if no session moved meanwhile. A deadlock ends by itself, so a
+        session that PostgreSQL saw waiting may be free already.
         """
         before = [s.state for s in self.sessions]
         asked = [s for s in self.sessions if s.state is State.BLOCKED]
@@ -267,7 +267,7 @@ class _OneSchedule:
         return self.server.blocked((s.pid for s in asked), (s.pid for s in self.sessions))
 
     def _is_deadlock(self) -> bool:
-        """Everybody who isn't done waits: PostgreSQL will choose whom to refuse."""
+        """Whether all sessions that aren't done wait: PostgreSQL will end one of them."""
         states = {s.state for s in self.sessions}
         if State.BLOCKED in states and not states - {State.BLOCKED, State.DONE}:
             time.sleep(POLL)
@@ -280,10 +280,10 @@ class _OneSchedule:
             step = next(e.step for e in reversed(self.events) if e.step.session == session.label)
             self.events.append(Event(step, is_completion=True))
 
-    # When something is wrong
+    # If something goes wrong
 
     def _give_up(self) -> None:
-        """Name who takes too long, and why; the callers end everybody."""
+        """Raise StepTimedOut for the sessions that take too long; the caller ends all sessions."""
         session = (self._on_the_way() or [s for s in self.sessions if s.state is State.BLOCKED])[0]
         so_far = written(point.chosen for point in self.points) or "the start"
         if session.state is State.STARTING:
@@ -305,7 +305,7 @@ class _OneSchedule:
         )
 
     def _end_all(self) -> list[Session]:
-        """End every session; return those that can't be ended."""
+        """End every session, and return those that can't be ended."""
         with self.board.changed:
             self.board.is_aborted = True
             self.board.changed.notify_all()

@@ -1,10 +1,10 @@
-"""What the explorer refuses, and what it gives up on. An anomaly that it finds is a Result."""
+"""Errors of the explorer itself. An anomaly that it finds is a Result, not an error."""
 
 from __future__ import annotations
 
 
 class RacesError(Exception):
-    """Anything that keeps the explorer from telling the truth about a scenario."""
+    """The explorer can't tell the truth about a scenario; the message says why."""
 
 
 class Misuse(RacesError):
@@ -23,14 +23,14 @@ class ImpossibleSchedule(RacesError):
 
 
 class StepTimedOut(RacesError):
-    """A session was neither done, nor at its next statement, nor waiting for another in time.
+    """A session took too long: it neither ended, nor came to a statement, nor waited for another.
 
     Its statement was cancelled, its connection closed by the server; the message names it.
     """
 
 
 class SqlAroundTheGate(Misuse):
-    """A session talked to PostgreSQL other than by Django's cursors: that can't be held back."""
+    """A session went past Django's cursors to PostgreSQL, where the explorer can't stop it."""
 
 
 class RaceFound(AssertionError):

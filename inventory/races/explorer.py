@@ -75,12 +75,12 @@ def explore(
     ``isolation``: the sessions' level, as “serializable”; by default the connection's.
     ``using``: the database, by alias.
     ``step_timeout``: seconds for a step, after which its session is ended and named.
-    ``max_steps``: of one session in one schedule; whoever needs more is cut off.
-    ``watch``: gets the Result before the first schedule. It fills up, and is there for whoever
-    breaks this off.
+    ``max_steps``: of one session in one schedule; a session that needs more is cut off.
+    ``watch``: gets the Result before the first schedule. The Result fills up, so that a caller
+    who breaks this off still has it.
 
-    The database is left as the last schedule left it. Raises RacesError if the sessions can't
-    be explored; what the sessions raise is a result.
+    The database stays as the last schedule left it. Raises RacesError if the sessions can't be
+    explored. An exception that a session raises is a result.
     """
     return Explorer(
         named(sessions),
@@ -119,7 +119,7 @@ def replay(
 
 
 def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
-    """The sessions by name: A, B, … where none are given. Raises Misuse."""
+    """Return the sessions by name: A, B, … where the caller gives none. Raises Misuse."""
     if not isinstance(sessions, Mapping):
         sessions = {chr(ord("A") + place): call for place, call in enumerate(sessions)}
     for name, call in sessions.items():
@@ -133,7 +133,7 @@ def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
 
 
 class Explorer:
-    """The sessions, with all that is needed to perform a schedule and judge it."""
+    """The sessions, and the options with which schedules are performed and judged."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class Explorer:
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[Stage]:
-        """Everything in place: checks made, the second connection open, no pauses, no chance."""
+        """Check the connection, open a second one, and switch off pauses and chance."""
         check_connection(self.using)
         chance = random.getstate()
         with committing_without_sync(self.using), without_pauses():
@@ -237,7 +237,7 @@ class Explorer:
 
 
 class Stage:
-    """Where schedules are performed and judged, one after the other."""
+    """Performs schedules one after the other, and judges them."""
 
     def __init__(self, explorer: Explorer, server: Server) -> None:
         self.explorer = explorer
@@ -262,7 +262,7 @@ class Stage:
         return self.explorer.isolation or self.server.isolation
 
     def warm_up(self) -> None:
-        """Fill the caches of Python's side, by serial orders; learn what differs anyway."""
+        """Perform serial orders, to fill Python's caches and to learn which values are noise."""
         if self.learned.upper_bound:
             return
         first = self._perform_serially(self.names)
@@ -281,7 +281,7 @@ class Stage:
         )
 
     def perform_branch(self, walk: Walk) -> Performance:
-        """Perform it; what isn't as it was gets another try (somebody else may have been in)."""
+        """Perform the branch. Try again if it goes another way: others may use the database."""
         for tries_left in reversed(range(TRIES)):
             walk.restart()
             try:
@@ -311,7 +311,7 @@ class Stage:
         return performance
 
     def judge(self, performance: Performance) -> Run | None:
-        """What came of it; None if it was given up."""
+        """Return the run with its verdict, or None if the conductor gave it up."""
         if performance.cut:
             return None
         explorer = self.explorer
@@ -326,7 +326,7 @@ class Stage:
         if explorer.invariant is not None:
             run.broken = verdict(explorer.invariant, run)
         if explorer.serial:
-            # Last: it may perform serial orders, and so change the database.
+            # This comes last, since it may perform serial orders, and so change the database.
             run.is_serializable = self.serial_orders.include(run.outcome, undone(performance))
             if explorer.invariant is None and not run.is_serializable:
                 run.broken = "It ends like no serial order of its sessions."
@@ -335,7 +335,7 @@ class Stage:
     def sample(
         self, result: Result, samples: int, source: random.Random, max_preemptions: int | None
     ) -> None:
-        """Perform schedules drawn at random, those not seen yet."""
+        """Perform schedules drawn at random that weren't performed yet."""
         for _ in range(samples):
             performance = self.perform(AtRandom(source, max_preemptions).choose)
             if result.find(performance.choices) is None:
@@ -374,7 +374,7 @@ class Stage:
 
 
 def verdict(invariant: Invariant, run: Run) -> str | None:
-    """What the invariant has against the run; None if it holds."""
+    """Return the reason why the invariant does not hold, or None if it holds."""
     try:
         holds = invariant(run)
     except AssertionError as error:
@@ -430,7 +430,7 @@ def check_connection(using: str) -> None:
 
 @contextlib.contextmanager
 def committing_without_sync(using: str) -> Iterator[None]:
-    """Let commits of the caller's connection not wait for the disk: setup runs very often."""
+    """Let the caller's commits return before they are on disk, because setup runs very often."""
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT current_setting('synchronous_commit')")
         [before] = cursor.fetchone()
@@ -445,7 +445,7 @@ def committing_without_sync(using: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_pauses() -> Iterator[None]:
-    """Let time.sleep() return at once inside sessions: a pause before another try is no step."""
+    """Let time.sleep() return at once in sessions: a pause before another try is no step."""
     sleep = time.sleep
 
     def sleep_outside_sessions(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Runs as one HTML file that needs nothing else: to send, to keep, to show in a talk."""
+"""Runs as one HTML file that needs no other file: to send, to keep, or to show in a talk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Drawing:
 
 @dataclass
 class Section:
-    """A part of the report: what was explored, and a run of it."""
+    """A part of the report: an exploration, and one of its runs."""
 
     title: str
     result: Result
@@ -59,7 +59,7 @@ def as_html(
     columns: Sequence[str] = (),
     rows: Sequence[Sequence[object]] = (),
 ) -> str:
-    """A page with a table (``columns`` and ``rows``, if there are any) and the sections' runs."""
+    """A page with a table, if there are ``rows``, and with the sections' runs."""
     engine = Engine(dirs=[str(Path(__file__).parent)], autoescape=True)
     context: dict[str, Any] = {
         "title": title,
@@ -98,7 +98,7 @@ def drawing_of(run: Run, title: str) -> Drawing:
 
 
 def bars_of(found: list[Line]) -> list[Bar]:
-    """Where each session is in a transaction, and where it waits."""
+    """The stretches in which each session has a transaction open, or waits."""
     bars = []
     opened: dict[int, Bar] = {}
     waiting: dict[int, Bar] = {}

@@ -1,4 +1,4 @@
-"""What came of a schedule, and of all of them."""
+"""The outcome of one schedule (Run), and of all of them (Result)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Run:
     performance: Performance = field(repr=False)
     preemptions: int
     results: dict[str, str]
-    """What each session returned or raised, in a word."""
+    """The result or exception of each session, in a word."""
     before: str
     after: str
-    """The state, as ``describe`` says it."""
+    """The state in words, as ``describe`` returned it."""
     broken: str | None = None
-    """Why the invariant doesn't hold, if it doesn't."""
+    """The reason why the invariant doesn't hold; None if it holds."""
     is_serializable: bool | None = None
-    """Whether it ends like a serial order; None if nobody looked."""
+    """Whether it ends like a serial order; None if that wasn't compared."""
     outcome: Outcome | None = field(default=None, repr=False)
     number: int = 0
     """From 1, in the order in which schedules were performed."""
@@ -50,7 +50,7 @@ class Run:
 
     @property
     def returned(self) -> dict[str, object]:
-        """What sessions returned, by name."""
+        """The values that sessions returned, by name."""
         return self.performance.returned
 
     @property
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def steps(self) -> list[Step]:
-        """In the order in which they were let through."""
+        """The steps in the order in which they started."""
         return [event.step for event in self.events if not event.is_completion]
 
     @property
@@ -78,16 +78,16 @@ class Run:
 
     @property
     def sqlstates(self) -> list[str]:
-        """PostgreSQL's codes of the statements that failed, handled or not."""
+        """The SQLSTATEs of failed statements, whether or not the session handled the error."""
         return [step.sqlstate for step in self.steps if step.sqlstate]
 
     @property
     def is_flagged(self) -> bool:
-        """Broken, or like no serial order."""
+        """Whether it is broken, or ends like no serial order."""
         return self.broken is not None or self.is_serializable is False
 
     def lines_to_compare(self) -> list[tuple[str, str]]:
-        """What must be the same whenever the schedule is performed: (session, what it did)."""
+        """The lines that a replay must repeat: (session, statement and outcome)."""
         lines = []
         for event in self.events:
             step = event.step
@@ -102,30 +102,30 @@ class Run:
 
 @dataclass
 class Result:
-    """What came of all the schedules that were performed."""
+    """The outcome of all schedules that were performed."""
 
     explorer: Explorer = field(repr=False)
     postgresql: str
     isolation: str
     runs: list[Run] = field(default_factory=list, repr=False)
     upper_bound: int = 0
-    """How many schedules there would be if nobody ever had to wait."""
+    """The number of schedules if no session ever had to wait."""
     exhaustive: bool = False
-    """Whether every schedule was performed (or one that comes to the same, where reduced)."""
+    """Whether every schedule was performed; with ``reduce``, or one with the same effect."""
     complete_up_to: int | None = None
-    """Every schedule with that many preemptions was performed; None if really every one."""
+    """Every schedule with at most so many preemptions was performed. None: every schedule."""
     reduced: bool = False
     sampled: int = 0
-    """How many of the schedules were drawn at random, past the budget."""
+    """The number of schedules that were drawn at random, once the budget was used up."""
     given_up: int = 0
-    """Schedules in which a session made too many steps."""
+    """The number of schedules in which a session made too many steps."""
     cut: int = 0
-    """Schedules given up because they only repeat others (``reduce``)."""
+    """The number of schedules given up because they only repeat others (``reduce``)."""
     retried: int = 0
-    """Performances that went another way than the one they branched from, and were repeated."""
+    """The number of performances that left the way of their branch, and were repeated."""
     seconds: float = 0.0
     broken_off: bool = False
-    """Whether it is not at its end: under way, or ended before (Ctrl-C, an error)."""
+    """Whether the exploration is under way, or ended early (Ctrl-C, an error)."""
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)
 
     def add(self, run: Run | None, cut: str | None) -> None:
@@ -157,7 +157,7 @@ class Result:
 
     @property
     def waits(self) -> int:
-        """Runs in which somebody had to wait."""
+        """Runs in which a session had to wait."""
         return sum(run.waits > 0 for run in self.runs)
 
     @property
@@ -171,7 +171,7 @@ class Result:
 
     @property
     def outcomes(self) -> Counter[Outcome]:
-        """How often each way of ending came up."""
+        """The number of runs with each outcome."""
         return Counter(run.outcome for run in self.runs if run.outcome is not None)
 
     @property
@@ -181,12 +181,12 @@ class Result:
 
     @property
     def most_instructive(self) -> Run:
-        """The shortest broken run; where none is, the shortest with the most waits."""
+        """The shortest broken run; if there is none, the shortest of those with the most waits."""
         return self.shortest or min(self.runs, key=lambda run: (-run.waits, *shortness(run)))
 
     @property
     def coverage(self) -> str:
-        """How much of the space was seen, in words."""
+        """How many of the schedules were performed, in words."""
         if self.broken_off:
             return "broken off"
         if self.exhaustive:
@@ -210,7 +210,7 @@ class Result:
             raise RaceFound(self.failure(self.not_serializable))
 
     def failure(self, runs: list[Run]) -> str:
-        from . import transcript  # it is made of runs
+        from . import transcript  # the failure is made of runs
 
         run = min(runs, key=shortness)
         return (
@@ -220,10 +220,10 @@ class Result:
         )
 
     def replay(self, schedule: Run | str) -> Run:
-        """Perform a schedule again, as ``A*3 B*2 A``, and return how it ended.
+        """Perform a schedule such as ``A*3 B*2 A`` again, and return the run.
 
-        Raises Unrepeatable, with the statement that differs, if it was among the runs and is
-        another now; ImpossibleSchedule if a session can't go on where it says so.
+        Raises Unrepeatable, with the statement that differs, if the run differs from the recorded
+        one; ImpossibleSchedule if a session can't go on where the schedule says so.
         """
         expected = schedule if isinstance(schedule, Run) else None
         if isinstance(schedule, str):
@@ -231,7 +231,7 @@ class Result:
         return self.explorer.replay(schedule, expected)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """The whole result, for JSON."""
         from . import transcript
 
         return {

@@ -1,4 +1,4 @@
-"""How a schedule is written down: ``A*3 B*2 A B*2`` is three steps of A, two of B, and so on."""
+"""Schedules as text: ``A*3 B*2 A B*2`` is three steps of A, two of B, and so on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from .errors import Misuse
 
 Choices = tuple[str, ...]
-"""Which session was let through, at each point."""
+"""The session that was let through, at each point."""
 
 
 def written(choices: Iterable[str]) -> str:
@@ -22,7 +22,7 @@ def written(choices: Iterable[str]) -> str:
 
 
 def read(text: str, sessions: Sequence[str]) -> Choices:
-    """The choices of a schedule as ``written``. Raises Misuse for what isn't one.
+    """Return the choices of a schedule as ``written``. Raises Misuse if ``text`` isn't one.
 
     >>> "".join(read("A*3 B*2 A B*2", ["A", "B"]))
     'AAABBABB'

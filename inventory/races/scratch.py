@@ -1,4 +1,4 @@
-"""A database of one's own for as long as it takes: on the same server, made and dropped again."""
+"""A database for one run only: made on the same server, and dropped at the end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ INSUFFICIENT_PRIVILEGE = "42501"
 def scratch_database(using: str = "default") -> Iterator[str]:
     """Point the connection ``using`` to a new, migrated database; drop it at the end.
 
-    Its name is unique, and its end doesn't depend on how the body ends. Raises Misuse if the
-    role may not create databases, the server isn't PostgreSQL, or a pooler is before it.
+    Its name is unique. It is dropped however the body ends. Raises Misuse if the role may not
+    create databases, if the server isn't PostgreSQL, or if a pooler is in between.
     """
     connection = connections[using]
     if connection.vendor != "postgresql":
@@ -56,14 +56,14 @@ def create(using: str, database: sql.Identifier) -> None:
 
 
 def switch(using: str, name: str) -> None:
-    """Let all new connections of ``using``, in all threads, go to the database ``name``."""
+    """Send all new connections of ``using``, in all threads, to the database ``name``."""
     connections[using].close()
     connections[using].settings_dict["NAME"] = name
     connections.settings[using]["NAME"] = name
 
 
 def execute(using: str, statement: sql.Composed) -> None:
-    """Execute a statement that can't be in a transaction, beside what the connection does."""
+    """Execute a statement outside of any transaction, on a connection of its own."""
     server = connections[using].copy()
     try:
         with server.cursor() as cursor:

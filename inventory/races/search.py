@@ -1,4 +1,4 @@
-"""Which schedule comes next: all of them once, those with the fewest preemptions first.
+"""Chooses the next schedule: each one once, those with the fewest preemptions first.
 
 A schedule is found again by its choices from the start (the sessions can't be rewound). Each
 performance leaves the choices that it didn't make as branches; the queue hands them out by the
@@ -24,20 +24,20 @@ Enabled = list[tuple[str, Step]]
 
 @dataclass(order=True)
 class Branch:
-    """A start of schedules: the choices of an earlier performance up to here, then another."""
+    """The start of a schedule: an earlier performance up to a point, then another choice."""
 
     preemptions: int
     number: int
     known: list[Point] = field(compare=False)
     """The points of the earlier performance, up to the one where this branches off."""
     chosen: str | None = field(compare=False)
-    """Whom to let through there; None for the very first performance."""
+    """The session to let through there; None for the very first performance."""
     asleep: frozenset[str] = field(compare=False)
-    """Who needn't be let through next: it makes no difference, and is explored elsewhere."""
+    """Sessions to leave out there: another branch covers them, with the same outcome."""
 
 
 class Search:
-    """The queue of branches, and what was left out of it."""
+    """The queue of branches, and a count of the schedules that were left out."""
 
     def __init__(self, *, max_preemptions: int | None = None, reduce: bool = False) -> None:
         self.max_preemptions = max_preemptions
@@ -52,13 +52,13 @@ class Search:
 
     @property
     def complete_up_to(self) -> int | None:
-        """All schedules with this many preemptions have been performed; None if really all."""
+        """The number of preemptions up to which all schedules were performed; None if all were."""
         if self._queue:
             return self._queue[0].preemptions - 1
         return self.max_preemptions if self.has_left_out else None
 
     def next(self) -> Walk:
-        """Take the next branch from the queue, as a way to perform it."""
+        """Take the next branch from the queue, and return a Walk that performs it."""
         return Walk(self, heapq.heappop(self._queue))
 
     def add(
@@ -72,7 +72,7 @@ class Search:
 
 
 class Walk:
-    """Follows a branch to where it is new, goes on without preemption, and notes other ways."""
+    """Follows a branch to its new choice, goes on without preemption, notes other choices."""
 
     def __init__(self, search: Search, branch: Branch) -> None:
         self.search = search
@@ -80,7 +80,7 @@ class Walk:
         self.restart()
 
     def restart(self) -> None:
-        """Before each try to perform the branch."""
+        """Start over, for another try to perform the branch."""
         self._place = 0
         self._asleep = self.branch.asleep
         self._others: list[tuple[int, str, int, frozenset[str]]] = []
@@ -97,10 +97,10 @@ class Walk:
         return self.branch.chosen if is_last else known.chosen
 
     def _go_on(self, enabled: Enabled, last: str | None, place: int) -> str | None:
-        """Without preemption where possible; what else could be chosen is noted."""
+        """Choose without preemption where possible, and note the other choices."""
         steps = dict(enabled)
         names = [name for name, _ in enabled if name not in self._asleep]
-        names.sort(key=lambda name: name != last)  # stable: who went last goes on
+        names.sort(key=lambda name: name != last)  # stable: the session that went last goes on
         if not names:
             return None
         asleep = self._asleep
@@ -126,7 +126,7 @@ class Walk:
 
 
 class Serially:
-    """One session after the other, in this order; also where one has to wait for another."""
+    """Runs one session after the other, in this order, even if one has to wait for another."""
 
     def __init__(self, order: Choices) -> None:
         self.order = order
@@ -137,7 +137,7 @@ class Serially:
 
 
 class Given:
-    """Exactly these choices; then, if they end too soon, on without preemption."""
+    """Makes exactly these choices. If they end too soon, goes on without preemption."""
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -158,7 +158,7 @@ class Given:
 
 
 class AtRandom:
-    """Every choice equally likely, within the bound on preemptions."""
+    """Chooses at random, each session equally likely, within the bound on preemptions."""
 
     def __init__(self, source: random.Random, max_preemptions: int | None) -> None:
         self._random = source
@@ -175,7 +175,7 @@ class AtRandom:
 
 
 def preemptions_in(points: list[Point]) -> int:
-    """How often somebody was interrupted who could have gone on."""
+    """How often a session was interrupted that could have gone on."""
     return sum(
         before.chosen in point.names and point.chosen != before.chosen
         for before, point in itertools.pairwise(points)
@@ -183,7 +183,7 @@ def preemptions_in(points: list[Point]) -> int:
 
 
 def check_same(known: Point, enabled: Enabled, branch: Branch, place: int) -> None:
-    """Raise Unrepeatable if who is enabled, with which statements, is not what it was."""
+    """Raise Unrepeatable if other sessions, or other statements, are at the gates than before."""
     before = [(name, step.sql) for name, step in known.enabled]
     now = [(name, step.sql) for name, step in enabled]
     if before != now:
@@ -193,7 +193,7 @@ def check_same(known: Point, enabled: Enabled, branch: Branch, place: int) -> No
 def unrepeatable(
     place: int, so_far: str, before: list[tuple[str, str]], now: list[tuple[str, str]]
 ) -> Unrepeatable:
-    """The exception that shows both lines."""
+    """The exception, which shows the statements then and now."""
     was, is_ = dict(before), dict(now)
     lines = [
         f"  {name} was at: {was.get(name, '(done, or waiting for a lock)')}\n"
@@ -210,10 +210,10 @@ def unrepeatable(
 
 
 def are_independent(one: Step, other: Step) -> bool:
-    """Whether two steps of different sessions come to the same in either order.
+    """Whether two steps of different sessions have the same effect in either order.
 
-    True only where that is certain at READ COMMITTED: who reads doesn't see what isn't
-    committed; writes to different tables don't meet. Else False, which costs time alone.
+    True only where that is certain at READ COMMITTED: a read doesn't see uncommitted rows, and
+    writes to different tables don't meet. False where it isn't certain, which only costs time.
     """
     if Kind.LOCAL in (one.kind, other.kind) or Kind.READ is one.kind is other.kind:
         return True

@@ -1,9 +1,10 @@
-"""Does a schedule end like any serial order of its sessions? If not, they got in each other's way.
+"""Compares the end of a schedule with the ends of all serial orders of its sessions.
 
-What is compared: what every session returned or raised, and all rows of the tables that any of
-them wrote, without what differs from run to run anyway. That is keys made by the database,
-instants, UUIDs (left out by their type), and whatever else differs between two runs of one and
-the same serial order (random tokens). A foreign key counts as the row that it refers to.
+If none is like it, the sessions got in each other's way. Two ends are alike if every session
+returned or raised the same, and all rows of the tables that a session wrote are the same. Values
+that differ from run to run don't count: keys made by the database, instants and UUIDs, by their
+type, and all else that differs between two runs of the same serial order, such as random tokens.
+A foreign key counts as the row that it refers to.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a schedule ended, as far as two schedules can be compared."""
+    """The end of a schedule, made comparable."""
 
     results: tuple[tuple[str, str], ...]
     state: State
@@ -41,16 +42,16 @@ class Outcome:
 
 @dataclass
 class Learned:
-    """What serial orders have shown, and needn't be found out again."""
+    """Facts that serial orders have shown, kept so that they are found out once."""
 
     upper_bound: int = 0
-    """How many schedules there would be if nobody ever had to wait; 0: nothing was learned yet."""
+    """The number of schedules if no session ever had to wait; 0: nothing was learned yet."""
     tables: set[str] = field(default_factory=set)
-    """Those that are written, and so compared."""
+    """The tables that sessions write, and that are compared."""
     noise: set[tuple[str, str]] = field(default_factory=set)
-    """Columns that differ from run to run anyway."""
+    """Columns that differ between two runs of the same serial order."""
     by_type: set[str] = field(default_factory=set)
-    """Sessions whose results do; they are compared by type."""
+    """Sessions whose results differ; the results are compared by type."""
 
 
 class Snapshots:
@@ -62,7 +63,7 @@ class Snapshots:
         self._noise = learned.noise
 
     def rows(self) -> Rows:
-        """All rows of the tables, and of those that they refer to."""
+        """All rows of these tables, and of the tables that they refer to."""
         wanted, rows = set(self.tables), {}
         while wanted:
             table = wanted.pop()
@@ -76,7 +77,7 @@ class Snapshots:
         return rows
 
     def learn_noise(self, one: Rows, other: Rows) -> None:
-        """From two runs of the same serial order: what differs is chance, or the clock."""
+        """Learn from two runs of the same serial order: a difference is chance, or the clock."""
         for table in one.keys() & other.keys():
             for column in self._server.tables[table].columns:
                 values = [sorted(str(row[column]) for row in rows[table]) for rows in (one, other)]
@@ -116,21 +117,21 @@ class Snapshots:
 
 
 class SerialOrders:
-    """The outcomes of all serial orders, of all sessions or some, each performed when needed."""
+    """The outcomes of serial orders, of all sessions or some, each performed when needed."""
 
     def __init__(self, outcome_of: Callable[[tuple[str, ...]], Outcome]) -> None:
         self._outcome_of = outcome_of
         self._outcomes: dict[frozenset[str], set[Outcome]] = {}
 
     def forget(self) -> None:
-        """After more tables are compared than before."""
+        """Drop the outcomes: they lack the tables that are compared from now on."""
         self._outcomes.clear()
 
     def include(self, outcome: Outcome, undone: Collection[str]) -> bool:
-        """Whether a schedule could have been a serial order.
+        """Whether the outcome is that of a serial order.
 
         ``undone`` are the sessions that PostgreSQL refused for the sake of the others (deadlock,
-        serialization failure): it is as if they had never been.
+        serialization failure): they count as if they had never run.
         """
         names = frozenset(name for name, _ in outcome.results) - set(undone)
         if names not in self._outcomes:
@@ -150,7 +151,7 @@ def tables_written(performance: Performance) -> set[str]:
 
 
 def undone(performance: Performance) -> set[str]:
-    """Sessions that ended because PostgreSQL chose them to."""
+    """The sessions that PostgreSQL ended for the sake of others."""
     return {
         name
         for name, error in performance.raised.items()
@@ -159,7 +160,7 @@ def undone(performance: Performance) -> set[str]:
 
 
 def results_of(performance: Performance, by_type: Iterable[str] = ()) -> dict[str, str]:
-    """What each session returned or raised, in a word; of ``by_type``, its type alone."""
+    """The result or exception of each session, in a word; for ``by_type``, its type alone."""
     results = {}
     for name, value in performance.returned.items():
         results[name] = type(value).__name__ if name in by_type else described(value)

@@ -1,4 +1,4 @@
-"""What PostgreSQL itself says: who waits for whom, and what its tables look like."""
+"""Questions to PostgreSQL: which session waits for which, and what its tables look like."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BLOCKED = """
     WHERE pg_blocking_pids(pid) && %(ours)s::int[]
         OR pg_safe_snapshot_blocking_pids(pid) && %(ours)s::int[]
 """
-# Who waits for a row waits for its transaction, and meanwhile holds a lock on the row's place in
-# the table: that tells which table.
+# A session that waits for a row waits for that row's transaction. Meanwhile it has a lock on the
+# tuple, and this lock names the table.
 WAIT = """
     SELECT pg_blocking_pids(waits.pid), waits.locktype, waits.mode, coalesce(
         waits.relation,
@@ -61,7 +61,7 @@ OTHERS_DOING = """
     SELECT pid, coalesce(nullif(application_name, ''), backend_type), left(query, 200)
     FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%(pid)s))
 """
-# While a session is held at its gate it is idle in transaction; nothing may end it for that.
+# A session at its gate is idle in transaction. No timeout may end it for that.
 SESSION_SETTINGS = {
     "lock_timeout": "0",
     "statement_timeout": "0",
@@ -80,7 +80,7 @@ LOOK_SETTINGS = {
 
 @dataclass(frozen=True)
 class Wait:
-    """What a session waits for: a lock that ``on`` (names of sessions) hold."""
+    """A session's wait for a lock that the sessions named in ``on`` have."""
 
     on: tuple[str, ...]
     lock: str
@@ -91,13 +91,13 @@ class Wait:
 
 @dataclass(frozen=True)
 class Table:
-    """What the catalogue says of a table."""
+    """A table, as the catalogue describes it."""
 
     name: str
     columns: dict[str, str]
     primary_key: tuple[str, ...]
     has_side_effects: bool
-    """Triggers, rules, views: a write may touch what its text doesn't name."""
+    """It has triggers or rules, or is a view: writes may touch tables that they don't name."""
     parents: dict[str, str] = field(default_factory=dict)
     """Column → the table that it refers to."""
     touches: set[str] = field(default_factory=set)
@@ -105,38 +105,38 @@ class Table:
 
 
 class Server:
-    """A connection of its own, beside those of the sessions."""
+    """The explorer's own connection, beside those of the sessions."""
 
     def __init__(self, using: str) -> None:
         self._wrapper = connections[using].copy()
         self._wrapper.ensure_connection()
         self._connection: psycopg.Connection[Any] = self._wrapper.connection
-        self._connection.prepare_threshold = 0  # the same few questions, very often
+        self._connection.prepare_threshold = 0  # a few questions are asked very often
         self.version = self._ask("SHOW server_version")[0][0].split()[0]
         self.isolation = self._ask("SHOW default_transaction_isolation")[0][0]
         self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
-        """Whether sessions can be told when they have looked for a deadlock."""
+        """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
 
     def close(self) -> None:
         self._wrapper.close()
 
     def reach_of(self, sql: str) -> frozenset[str]:
-        """The tables that a statement may read or change, at once and as far as can be told."""
+        """The tables that a statement may read or change, by its text and the catalogue."""
         named = tables_in(sql, self.tables)
         if any(self.tables[name].has_side_effects for name in named):
             return frozenset(self.tables)
         return named.union(*(self.tables[name].touches for name in named))
 
-    # Who waits
+    # Waits
 
     def blocked(self, pids: Iterable[int], ours: Iterable[int]) -> set[int]:
-        """Those backends that wait for a lock which one of ``ours`` has, or asked for first."""
+        """The backends that wait for a lock which one of ``ours`` has, or asked for first."""
         rows = self._ask(BLOCKED, {"pids": list(pids), "ours": list(ours)})
         return {pid for (pid,) in rows}
 
     def wait_of(self, pid: int, names: dict[int, str]) -> Wait:
-        """What a blocked backend waits for; ``names`` are those of the sessions, by backend."""
+        """The lock that a blocked backend waits for; ``names`` are the sessions', by backend."""
         rows = self._ask(WAIT, {"pid": pid})
         if not rows:
             return Wait(tuple(n for p, n in names.items() if p != pid), "a lock")
@@ -145,7 +145,7 @@ class Server:
         return Wait(on, lock_in_words(locktype, mode, table))
 
     def blockers_in_words(self, pid: int) -> str:
-        """Who a backend waits for, where it isn't one of our sessions."""
+        """The backends outside of our sessions that a backend waits for, in words."""
         rows = self._ask(OTHERS_DOING, {"pid": pid})
         return "; ".join(f"process {other} ({name}): {query}" for other, name, query in rows)
 
@@ -157,7 +157,7 @@ class Server:
     def terminate(self, pid: int) -> None:
         self._ask("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
 
-    # What there is
+    # Settings and rows
 
     def session_settings(self, isolation: str | None) -> tuple[str, dict[str, str]]:
         """The statement, with its values, that a session's connection starts with."""
@@ -212,7 +212,7 @@ class Server:
 def goes_through_pooler(using: str) -> bool:
     """Whether a pooler, such as PgBouncer, is between us and the server, and hides who serves us.
 
-    What a client is told as it connects, so that it can cancel, is then the pooler's invention.
+    A pooler makes up the process number and key that a client gets for cancelling.
     """
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -221,9 +221,9 @@ def goes_through_pooler(using: str) -> bool:
 
 
 def check_direct(using: str) -> None:
-    """Raise Misuse if a pooler is in between: what one session sets, others would get.
+    """Raise Misuse if a pooler is in between: it would pass one session's settings on to others.
 
-    So this comes before anything is set, as not to leave it behind on the pooler's connections.
+    Call this before any setting is made, so that none stays on the pooler's connections.
     """
     if goes_through_pooler(using):
         raise Misuse(
@@ -233,7 +233,7 @@ def check_direct(using: str) -> None:
 
 
 def lock_in_words(locktype: str, mode: str, table: str | None) -> str:
-    """How a lock of ``pg_locks`` is called in a transcript."""
+    """The name of a lock of ``pg_locks`` in a transcript."""
     if locktype in ("transactionid", "tuple"):
         return f"row lock on {table}" if table else "a row that isn't committed yet"
     if locktype == "relation":

@@ -1,9 +1,9 @@
-"""One of the racing callers: a thread and a connection of its own, held at every statement.
+"""A session: a racing caller in a thread, with a connection, stopped at every statement.
 
 The gate is Django's ``execute_wrapper`` for statements, and the connection's own ``_commit`` and
 ``_rollback`` for the ends of transactions, which no wrapper sees. BEGIN has no gate: it takes
-neither a snapshot nor a lock, and is sent with the first statement. Whatever else goes to the
-server is noticed in psycopg's ``Connection.wait``, and refused.
+neither a snapshot nor a lock, and is sent with the first statement. Traffic that goes past the
+gate is noticed in psycopg's ``Connection.wait``, and raises SqlAroundTheGate.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
 
 
 class Aborted(BaseException):
-    """Ends a session from within, when its schedule is given up."""
+    """Raised inside a session to end it, when its schedule is given up."""
 
 
 class State(Enum):
@@ -43,7 +43,7 @@ class State(Enum):
 
 @dataclass
 class Board:
-    """What sessions and their conductor share; guarded by ``changed``."""
+    """State that sessions and their conductor share, guarded by ``changed``."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     is_aborted: bool = False
@@ -51,20 +51,20 @@ class Board:
 
 @dataclass(slots=True)
 class Step:
-    """One statement, COMMIT or ROLLBACK of a session, and what became of it."""
+    """One statement, COMMIT or ROLLBACK of a session, and its outcome."""
 
     session: str
     sql: str
-    """Normalised, with placeholders: replays are compared by it."""
+    """The statement, normalised and with placeholders, by which replays are compared."""
     shown: str
-    """With its values."""
+    """The statement with its values."""
     kind: Kind
     tables: frozenset[str]
     is_autocommit: bool
     has_written: bool = False
-    """For the end of a transaction: whether others can notice it."""
+    """For the end of a transaction: whether other sessions can notice it."""
     number: int = 0
-    """Its place in the schedule; from 1."""
+    """Its number in the schedule, from 1."""
     rows: int | None = None
     values: tuple[dict[str, str], ...] = ()
     """The first rows that a query returned, as text."""
@@ -74,14 +74,14 @@ class Step:
 
     @property
     def changes(self) -> bool:
-        """Whether it wrote at least one row."""
+        """Whether the step wrote at least one row."""
         return self.kind is Kind.WRITE and self.error is None and bool(self.rows)
 
 
 class Spare:
-    """Connections that earlier sessions left as good as new: connecting takes longer than all else.
+    """Connections of earlier sessions, kept as good as new, because connecting takes longest.
 
-    Each is used by one session at a time, from one schedule to the next.
+    Each serves one session at a time.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Spare:
             return None
 
     def give(self, connection: psycopg.Connection[Any]) -> None:
-        """Keep a connection that is idle, after PostgreSQL has forgotten all about its session."""
+        """Keep an idle connection, once PostgreSQL has reset its session (DISCARD ALL)."""
         connection.execute("DISCARD ALL")
         self._connections.append(connection)
 
@@ -104,7 +104,7 @@ class Spare:
 
 
 class Session(threading.Thread):
-    """Runs ``call``, one statement at a time, each let through by ``go``."""
+    """Runs ``call`` one statement at a time; ``go`` lets each through."""
 
     def __init__(
         self,
@@ -121,10 +121,10 @@ class Session(threading.Thread):
         self.label = name
         self.state = State.STARTING
         self.step: Step | None = None
-        """At the gate: what comes next. Else: what was let through last."""
+        """At the gate: the next step. Otherwise: the last one that was let through."""
         self.is_in_sql = False
         self.has_looked = False
-        """While it waits: whether it has looked for a deadlock, which it does once."""
+        """While it waits: whether it has looked for a deadlock. A session looks once."""
         self.pid = 0
         self.returned: object = None
         self.raised: BaseException | None = None
@@ -138,12 +138,12 @@ class Session(threading.Thread):
         self._has_written = False
         self._pipeline: Step | None = None
         self._is_quiet = False
-        """What is sent now is not part of the schedule."""
+        """Statements that the explorer sends now are not part of the schedule."""
 
     # For the conductor
 
     def go(self) -> Step:
-        """Let the session through its gate; the caller holds ``board.changed``."""
+        """Let the session through its gate. The caller has acquired ``board.changed``."""
         assert self.state is State.AT_GATE
         self.state = State.RUNNING
         self.has_looked = False
@@ -183,7 +183,7 @@ class Session(threading.Thread):
         """Put gates into this thread's connection, and connect."""
         connection.settings_dict = {
             **connection.settings_dict,
-            "CONN_HEALTH_CHECKS": False,  # statements of nobody's
+            "CONN_HEALTH_CHECKS": False,  # no session's statements
             "CONN_MAX_AGE": None,
             "DISABLE_SERVER_SIDE_CURSORS": True,  # FETCH passes no gate
         }
@@ -218,7 +218,7 @@ class Session(threading.Thread):
         connection.ensure_connection()
 
     def _adopt(self, connection: BaseDatabaseWrapper) -> None:
-        """Make a new server connection one of the explorer's."""
+        """Prepare a new server connection for the explorer."""
         raw = connection.connection
         if self._isolation is not None:
             raw.isolation_level = None  # Django's own option would win over the setting
@@ -235,7 +235,7 @@ class Session(threading.Thread):
             name = getattr(gen, "__name__", "")
             if self._pipeline is not None:
                 return self._wait_in_pipeline(name, lambda: wait(gen, *args, **kwargs))
-            # These change a flag of the client; or begin and end a pipeline without statements.
+            # These change a flag of the client, or begin and end a pipeline without statements.
             harmless = name.startswith(("_set_", "_enter_gen", "_exit_gen", "_sync_gen"))
             if self.is_in_sql or self._is_quiet or self._board.is_aborted or harmless:
                 return wait(gen, *args, **kwargs)
@@ -250,18 +250,18 @@ class Session(threading.Thread):
         raw.wait = wait_behind_the_gate
 
     def _note_look(self, notice: psycopg.errors.Diagnostic) -> None:
-        """PostgreSQL says that the session still waits, after it has looked for a deadlock."""
+        """Note that the session has looked for a deadlock: PostgreSQL reports its wait."""
         if notice.source_function == "ProcSleep":
             with self._board.changed:
                 self.has_looked = True
                 self._board.changed.notify_all()
 
     def _leave(self, connection: BaseDatabaseWrapper) -> None:
-        """Give the connection back for the next schedule, if it can be; close it else."""
+        """Keep the connection for the next schedule if it is as good as new; otherwise close it."""
         raw = connection.connection
-        with contextlib.suppress(psycopg.Error):  # then it is closed below
+        with contextlib.suppress(psycopg.Error):  # it is closed below
             if raw is not None and self._is_as_good_as_new(raw):
-                del raw.wait  # the session's, no longer of use
+                del raw.wait  # of the session, which has ended
                 raw.remove_notice_handler(self._note_look)
                 self._spare.give(raw)
                 connection.connection = None
@@ -273,7 +273,7 @@ class Session(threading.Thread):
             self.misuse is None
             and not self._board.is_aborted
             and raw.autocommit
-            and raw.prepare_threshold is None  # else psycopg remembers what is prepared
+            and raw.prepare_threshold is None  # or psycopg would think they are prepared
             and raw.info.transaction_status == TransactionStatus.IDLE
         )
 
@@ -285,7 +285,7 @@ class Session(threading.Thread):
         many: bool,
         context: dict[str, Any],
     ) -> object:
-        """Django's wrapper round every statement."""
+        """The wrapper that Django calls for every statement."""
         if self._is_quiet:
             return execute(sql, params, many, context)
         connection, cursor = context["connection"], context["cursor"].cursor
@@ -321,7 +321,7 @@ class Session(threading.Thread):
         )
 
     def _perform(self, step: Step, act: Callable[[], object], cursor: Any = None) -> object:
-        """Wait at the gate, act, and note in ``step`` what came of it."""
+        """Wait at the gate, act, and note the outcome in ``step``."""
         if self._pipeline is not None:
             self._pipeline.shown += f"; {step.shown}"
             return act()
@@ -342,7 +342,7 @@ class Session(threading.Thread):
             self._end_step(step, was_in_sql)
 
     def _begin_pipeline(self, step: Step) -> None:
-        """A pipeline is one step: all of it is under way before anything comes back."""
+        """Begin a pipeline. It is one step: all of it is sent before any answer comes back."""
         step.kind = Kind.OTHER
         self.step = step
         self._wait_at_gate()
@@ -350,7 +350,7 @@ class Session(threading.Thread):
         self.is_in_sql = True
 
     def _wait_in_pipeline(self, name: str, act: Callable[[], Any]) -> Any:
-        """Let psycopg's generator of that name run; the pipeline's end is the step's."""
+        """Run psycopg's generator of that name. The step ends with the pipeline."""
         assert self._pipeline is not None
         try:
             return act()
@@ -417,7 +417,7 @@ def is_idle(connection: BaseDatabaseWrapper) -> bool:
 
 
 def with_values(connection: BaseDatabaseWrapper, sql: str, params: Any) -> str:
-    """The statement as it is shown; as it is sent, where the values can be put in."""
+    """The statement with its values put in; without them where that can't be done."""
     if params is None:
         return sql
     try:
@@ -454,7 +454,7 @@ def note_error(step: Step, error: Exception) -> None:
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
-    """PostgreSQL's code, wherever in the chain of exceptions it is."""
+    """The SQLSTATE of an error, or of a cause of it; None if there is no SQLSTATE."""
     while error is not None:
         code = getattr(error, "sqlstate", None)
         if code:

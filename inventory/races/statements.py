@@ -1,4 +1,4 @@
-"""What can be told from a statement's text: what it does, to which tables, and in few words."""
+"""Reads a statement's text: its kind, its tables, and its wording in short."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a step does, as far as others can notice."""
+    """The kind of a step, by its effect on other sessions."""
 
     READ = "read"
     WRITE = "write"
     LOCK = "lock"
-    LOCAL = "local"  # savepoints, settings: nobody else can notice
+    LOCAL = "local"  # savepoints, settings: other sessions can't notice
     COMMIT = "commit"
     ROLLBACK = "rollback"
-    OTHER = "other"  # anything may happen: DDL, functions
+    OTHER = "other"  # unknown effect: DDL, functions
 
 
 LONGEST_COLUMNS = 40  # characters from SELECT to FROM that are shown
@@ -35,7 +35,7 @@ _WORD = re.compile(r"\w+")
 
 
 def normalised(sql: str) -> str:
-    """The text without what changes from run to run: names made of thread numbers, white space.
+    """The text without parts that change from run to run: thread numbers in names, white space.
 
     >>> normalised('SAVEPOINT "s140050513786560_x1"')
     'SAVEPOINT "s_x1"'
@@ -46,7 +46,7 @@ def normalised(sql: str) -> str:
 
 
 def kind_of(sql: str) -> Kind:
-    """What a statement does, told from its text.
+    """The kind of a statement, read from its text.
 
     >>> kind_of("SELECT stock FROM product FOR UPDATE")
     <Kind.LOCK: 'lock'>
@@ -71,7 +71,7 @@ def kind_of(sql: str) -> Kind:
 
 
 def tables_in(sql: str, known: Iterable[str]) -> frozenset[str]:
-    """Those of the ``known`` tables that the text names; rather one too many than one too few."""
+    """The ``known`` tables that the text names. It may name one too many, and never one too few."""
     words = set(_WORD.findall(sql))
     return frozenset(table for table in known if table in words)
 
@@ -82,7 +82,7 @@ def sets_isolation(sql: str) -> bool:
 
 
 def assignments(sql: str) -> list[tuple[str, str]]:
-    """What an UPDATE sets: (column, expression).
+    """The assignments of an UPDATE: (column, expression).
 
     >>> assignments('UPDATE product SET stock = (stock - 1), sold = 2 WHERE id = 1')
     [('stock', 'stock - 1'), ('sold', '2')]
@@ -122,7 +122,7 @@ def plain(sql: str) -> str:
 
 
 def in_short(sql: str) -> str:
-    """A statement as it is said in a talk: the columns that nobody looks at are left out.
+    """A statement in short, without the columns that matter to nobody.
 
     >>> in_short('SELECT "product"."id", "product"."sku", "product"."name" FROM "product"'
     ...          ' WHERE "product"."id" = 1 LIMIT 21')

@@ -1,4 +1,4 @@
-"""What went wrong in a run, in plain words, and what the anomaly is called."""
+"""Tells in plain words what went wrong in a run, and names the anomaly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Finding:
 
 
 def findings(run: Run) -> list[Finding]:
-    """What can be seen in the transcript, the most telling first."""
+    """The anomalies in the transcript, the most telling first."""
     found = [*stale_reads(run), *refusals(run)] if run.is_flagged else [*refusals(run)]
     order = (LOST_UPDATE, STALE_CHECK, PHANTOM, WRITE_SKEW, DEADLOCKED, REFUSED, CONSTRAINT)
     if any(finding.anomaly in (LOST_UPDATE, STALE_CHECK) for finding in found):
@@ -46,7 +46,7 @@ def anomalies(run: Run) -> list[str]:
 
 
 def told(run: Run) -> str:
-    """One sentence on what went wrong; on why nothing did, where nothing did."""
+    """One sentence that says what went wrong, or why nothing did."""
     found = findings(run)
     if found:
         return found[0].sentence
@@ -78,7 +78,7 @@ def what_it_found(run: Run, step: Step) -> str:
 
 
 def stale_reads(run: Run) -> Iterator[Finding]:
-    """Who wrote by what it had read, after another had committed a change of that."""
+    """Sessions that wrote by a value which another had changed and committed since they read it."""
     timeline = Timeline(run)
     for write in run.steps:
         if not write.changes:
@@ -126,7 +126,7 @@ def describe_stale_read(
 
 
 def refusals(run: Run) -> Iterator[Finding]:
-    """Whom PostgreSQL stopped."""
+    """Sessions that PostgreSQL stopped."""
     for step in run.steps:
         me, ended = step.session, step.session in run.raised
         then = f", and {me} tried again" if goes_on_after(run, step) else ""
@@ -162,7 +162,7 @@ def goes_on_after(run: Run, failed: Step) -> bool:
 
 
 def changed_columns(run: Run) -> set[str]:
-    """Columns that somebody changes in this run."""
+    """Columns that a session changes in this run."""
     changed: set[str] = set()
     for step in run.steps:
         if step.kind is Kind.WRITE:
@@ -179,7 +179,7 @@ def changed_columns(run: Run) -> set[str]:
 
 
 class Timeline:
-    """When, in lines of the transcript, steps took effect and became visible."""
+    """The lines of the transcript at which steps took effect and became visible."""
 
     def __init__(self, run: Run) -> None:
         self._steps = run.steps
@@ -209,7 +209,7 @@ class Timeline:
         return sorted(newest.values(), key=lambda step: -step.number)
 
     def end_of(self, write: Step) -> Step | None:
-        """The COMMIT that makes a write visible, the write itself in autocommit; None: never."""
+        """The COMMIT that makes a write visible; in autocommit the write itself; else None."""
         if write.is_autocommit:
             return write
         for step in self._steps:
@@ -221,9 +221,10 @@ class Timeline:
         return None
 
     def change_committed_between(self, read: Step, write: Step) -> tuple[Step, Step] | None:
-        """Another's change of what was read, not visible then but before the writer is done.
+        """Another session's change of the rows that were read: not visible at the read.
 
-        Returns (change, what made it visible).
+
+        It becomes visible before the writer is done. Returns (change, step that showed it).
         """
         mine = self.end_of(write)
         if mine is None:
@@ -242,7 +243,7 @@ class Timeline:
 
 
 def changed_column(read: Step, write: Step) -> tuple[str, str]:
-    """The first column that the UPDATE sets to something else than was read."""
+    """The first column that the UPDATE sets to another value than was read."""
     pairs = assignments(write.shown)
     had = read.values[0] if read.values else {}
     for column, value in pairs:

@@ -20,7 +20,7 @@ from .statements import Kind, in_short
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
 LANE_WIDTH = 6
 INDENT = 2
-LEAST_STATEMENT = 20  # characters of it that are shown beside what came of it
+LEAST_STATEMENT = 20  # characters of it that are shown beside its outcome
 FEW_COLUMNS = 3
 LONGEST_RESULT = 60  # characters
 
@@ -30,7 +30,7 @@ class Line:
     """One line of a transcript."""
 
     label: str
-    """The number of its step; 5' where step 5 had to wait and goes on."""
+    """The number of its step; 5' where step 5 goes on after a wait."""
     session: str
     lane: int
     text: str
@@ -74,7 +74,7 @@ def result_in_words(step: Step, columns: set[str]) -> str:
 
 
 def values_in_words(values: dict[str, str], columns: set[str]) -> str:
-    """Those of a row's values that matter: what is changed by anybody, or all of a few."""
+    """The values of a row that matter: those that a session changes, or all if they are few."""
     shown = {name: value for name, value in values.items() if name in columns}
     if not shown and len(values) <= FEW_COLUMNS:
         shown = values
@@ -92,9 +92,9 @@ def as_text(run: Run, *, width: int = 160) -> str:
 
 
 class Rendered:
-    """A run for a rich console: statements are cut to fit, never what came of them.
+    """A run for a rich console. Statements are cut to fit, their outcomes never.
 
-    What came of them stands in a column of its own where nothing has to be cut for that.
+    The outcomes stand in a column of their own if no statement has to be cut for that.
     """
 
     def __init__(self, run: Run) -> None:
@@ -134,9 +134,9 @@ def heading(run: Run) -> Text:
 
 
 def rendered_line(each: Line, room: int, names: int, column: int) -> Iterator[Text]:
-    """The line, with ``room`` for its statement and what came of it; in two if it is too little.
+    """The line, with ``room`` for its statement and outcome; in two lines if they don't fit.
 
-    ``column``: where what came of it begins, counted as ``room`` is; 0: behind the statement.
+    ``column``: where the outcome begins, counted as ``room`` is; 0: behind the statement.
     """
     colour = LANE_COLOURS[each.lane % len(LANE_COLOURS)]
     result = arrow_and_result(each)
@@ -172,7 +172,7 @@ def results_in_words(run: Run) -> str:
 
 
 def as_dict(run: Run) -> dict[str, Any]:
-    """Everything about a run, for JSON."""
+    """The whole run, for JSON."""
     return {
         "schedule": run.schedule,
         "preemptions": run.preemptions,

@@ -1,4 +1,4 @@
-"""What is held at the gate, who is seen waiting, and what is refused; and that nothing hangs."""
+"""The gate: it stops statements, sees waits, refuses what it can't stop, and never hangs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def steps_of(name: str, run: object) -> list[str]:
     return [step.sql.split()[0] for step in run.steps if step.session == name]  # type: ignore[attr-defined]
 
 
-# What is held
+# Stopped statements
 
 
 def test_statements_savepoints_and_ends_of_transactions_are_steps() -> None:
@@ -144,7 +144,7 @@ def test_names_of_savepoints_don_t_make_runs_differ() -> None:
     assert any('SAVEPOINT "s_x1"' in step.sql for step in result.runs[0].steps)
 
 
-# Who waits
+# Waits
 
 
 def test_a_foreign_key_makes_commit_wait() -> None:
@@ -219,7 +219,7 @@ def test_advisory_locks_and_table_locks_are_named() -> None:
         assert waits == {words}
 
 
-# What is refused, and why
+# Refused, with a reason
 
 
 def test_one_session_is_no_race() -> None:

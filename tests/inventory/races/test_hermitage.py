@@ -1,9 +1,9 @@
-"""What PostgreSQL promises at each level, as in Martin Kleppmann's Hermitage, in every order.
+"""PostgreSQL's promises at each level, as in Martin Kleppmann's Hermitage, in every order.
 
 Two rows, 10 and 20. For each anomaly and level: does any schedule show it? READ COMMITTED stops
 G0, G1a, G1b, G1c and OTV; REPEATABLE READ (snapshot isolation) also PMP, P4 and G-single; only
-SERIALIZABLE stops G2-item and G2. What is stopped is stopped by an error, by waiting, or by an
-old snapshot.
+SERIALIZABLE stops G2-item and G2. PostgreSQL stops an anomaly by an error, by a wait, or by an old
+snapshot.
 """
 
 from __future__ import annotations

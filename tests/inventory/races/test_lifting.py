@@ -119,7 +119,7 @@ def test_the_readmes_ten_minutes(tmp_path: Path) -> None:
 
 
 def without_margin(output: str) -> str:
-    """What pytest printed, without its margin, and with single spaces."""
+    """The output of pytest, without its margin, and with single spaces."""
     return " ".join(" ".join(re.sub(r"^E ", "", line).split()) for line in output.splitlines())
 
 

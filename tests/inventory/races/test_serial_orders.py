@@ -66,7 +66,7 @@ def test_a_foreign_key_to_the_wrong_row_does_count() -> None:
 
 
 def test_a_state_of_ones_own_to_compare() -> None:
-    """Who only cares for the number of sales sees nothing wrong in a stock that is off."""
+    """A comparison of the number of sales alone finds nothing wrong in a stock that is off."""
 
     def sell() -> None:
         mug = Mug.objects.get()

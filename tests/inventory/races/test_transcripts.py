@@ -1,4 +1,4 @@
-"""What a reader gets to see: the lanes, the values, the waits, and the sentence."""
+"""Transcripts for readers: the lanes, the values, the waits, and the sentence."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_page_escapes_what_it_shows() -> None:
     assert "<b>title" not in page
 
 
-# What is told from the text of a statement
+# Reading the text of a statement
 
 
 @pytest.mark.parametrize(
