@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any
 from uuid import UUID, uuid4
 
 from django import forms
@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from unfold.forms import AuthenticationForm
 
-from shop.address import Address, country_choices
+from shop.address import country_choices
 from shop.models import Order
 
 PRICE = re.compile(r"[0-9]{1,8}(\.[0-9]{1,2})?")
@@ -138,26 +138,9 @@ def uuids(values: list[str]) -> list[UUID]:
     return found
 
 
-class Contact(TypedDict):
-    """The name, e-mail and address of an order, as ``shop.orders.checkout`` takes them."""
-
-    name: str
-    email: str
-    address: Address
-
-
 class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """The form for the name, the e-mail and the address of an order."""
+    """The form for what the buyer types of an order: ``shop.orders`` takes its ``instance``."""
 
-    TYPED = ["name", "email", "address", "postcode", "town", "country"]
-
-    address = forms.CharField(
-        label="Street address",
-        max_length=1000,
-        help_text="Street and house number; a flat or a company in a second line.",
-        widget=forms.Textarea(attrs={"autocomplete": "street-address", "rows": 2}),
-        error_messages={"required": "Enter the street and the house number."},
-    )
     country = forms.ChoiceField(
         widget=forms.Select(attrs={"autocomplete": "country"}),
         error_messages={
@@ -168,12 +151,16 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
 
     class Meta:
         model = Order
-        fields = ["name", "email", "postcode", "town", "country"]
+        fields = Order.CHECKOUT_FIELDS
         labels = {"email": "E-mail"}
-        help_texts = {"email": "For the news of your order, and nothing else."}
+        help_texts = {
+            "email": "For the news of your order, and nothing else.",
+            "street": "Street and house number; a flat or a company in a second line.",
+        }
         widgets = {
             "name": forms.TextInput(attrs={"autocomplete": "name"}),
             "email": forms.EmailInput(attrs={"autocomplete": "email"}),
+            "street": forms.Textarea(attrs={"autocomplete": "street-address", "rows": 2}),
             "postcode": forms.TextInput(attrs={"autocomplete": "postal-code"}),
             "town": forms.TextInput(attrs={"autocomplete": "address-level2"}),
         }
@@ -183,6 +170,7 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
                 "required": "Enter your e-mail address, such as ada@example.org.",
                 "invalid": "Enter an e-mail address, such as ada@example.org.",
             },
+            "street": {"required": "Enter the street and the house number."},
             "postcode": {"required": "Enter the postcode, or a dash if there is none."},
             "town": {"required": "Enter the town."},
         }
@@ -197,29 +185,27 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
         country.initial = countries[0]
         self.fields["postcode"].required = self.fields["town"].required = True
 
+    def add_prefix(self, field_name: str) -> str:
+        """The name in the page: pages that are still open send the street as ``address``."""
+        return super().add_prefix("address" if field_name == "street" else field_name)
+
     def full_clean(self) -> None:
         """Check all that was sent; the page takes its reader to the first field that is wrong."""
         super().full_clean()
-        wrong = next((name for name in self.TYPED if name in self.errors), None)
+        wrong = next((name for name in self.Meta.fields if name in self.errors), None)
         if wrong:
             self.fields[wrong].widget.attrs["autofocus"] = True
 
     @property
-    def contact(self) -> Contact:
-        """The name, e-mail and address, if the form is valid."""
-        sent = self.cleaned_data
-        address = Address(sent["address"], sent["postcode"], sent["town"], sent["country"])
-        return {"name": sent["name"], "email": sent["email"], "address": address}
-
-    @property
     def typed_fields(self) -> list[forms.BoundField]:
         """The fields that a buyer fills in."""
-        return [self[name] for name in self.TYPED]
+        return [self[name] for name in self.Meta.fields]
 
     @property
-    def typed(self) -> dict[str, str]:
-        """What was typed, right or wrong."""
-        return {name: self.data.get(name, "") for name in self.TYPED if name in self.data}
+    def typed(self) -> dict[str, Any]:
+        """What was typed, right or wrong, in the fields that were sent."""
+        sent = {field.name: field.data for field in self.typed_fields} if self.is_bound else {}
+        return {name: data for name, data in sent.items() if data is not None}
 
     @property
     def is_begun(self) -> bool:

@@ -6,12 +6,13 @@ import secrets
 import uuid
 from datetime import timedelta
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
+from django.utils.text import capfirst
 
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
 from shop import money
@@ -51,6 +52,11 @@ class Order(models.Model):
         SHIPPED = "SHIPPED", "shipped"
         CANCELLED = "CANCELLED", "cancelled"
         REFUNDED = "REFUNDED", "refunded"
+
+    ADDRESS_FIELDS = ("street", "postcode", "town", "country")
+    # What the buyer types at the checkout, in the order of its form. All that is done with it goes
+    # by this list: it is saved, compared, corrected, and shown to staff.
+    CHECKOUT_FIELDS = ("name", "email", *ADDRESS_FIELDS)
 
     token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
     number = models.CharField(max_length=9, unique=True, default=new_number, editable=False)
@@ -121,6 +127,27 @@ class Order(models.Model):
     def address(self) -> str:
         """Where it goes, as people write it: in lines, with the country's name."""
         return str(Address(self.street, self.postcode, self.town, self.country))
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        """What the buyer typed at the checkout, by field."""
+        return {name: getattr(self, name) for name in self.CHECKOUT_FIELDS}
+
+    @classmethod
+    def further_fields(cls) -> list[str]:
+        """What the buyer types beside name, e-mail and address."""
+        known = {"name", "email", *cls.ADDRESS_FIELDS}
+        return [name for name in cls.CHECKOUT_FIELDS if name not in known]
+
+    @property
+    def further_details(self) -> list[tuple[str, Any]]:
+        """Those of the further fields that say something: each one's label with its text."""
+        names = self.further_fields()
+        return [
+            (str(capfirst(field.verbose_name)), _displayed(self, field.name))
+            for field in self._meta.fields
+            if field.name in names and getattr(self, field.name)
+        ]
 
     @property
     def is_open(self) -> bool:
@@ -536,6 +563,12 @@ class GivenPermission(models.Model):
 
     def __str__(self) -> str:
         return f"{self.group}: {self.permission}"
+
+
+def _displayed(order: Order, name: str) -> Any:
+    """The field's value as people read it."""
+    display = getattr(order, f"get_{name}_display", None)  # of a field with choices
+    return display() if display else getattr(order, name)
 
 
 def _total(amounts: models.QuerySet[Payment] | models.QuerySet[Refund]) -> Decimal:

@@ -76,7 +76,7 @@ def leave_placed_before(request: HttpRequest, order: Order) -> None:
 
 
 def leave_corrected(request: HttpRequest, order: Order) -> None:
-    """A correction of the order's name, e-mail or address was taken over."""
+    """A correction of what the buyer typed at the checkout was taken over."""
     _leave(request, "corrected", order.pk)
 
 
@@ -248,8 +248,7 @@ def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
         Notice(
             "warning",
             f"Order {order.number} is {order.get_state_display()} by now. "
-            "Your corrections came too late: it keeps the name, the e-mail and the address that "
-            "it had before.",
+            "Your corrections came too late: it stays as it was.",
         )
         for order in Order.objects.filter(pk=order_id)
     ]

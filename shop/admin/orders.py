@@ -221,6 +221,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     fields = (
         ("number", "shown_state", "placed_at"),
         ("name", "email", "shown_address"),
+        *Order.further_fields(),
         ("price", "shipping", "paid", "given_back"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )

@@ -40,49 +40,52 @@ from shop.orders import customer_limits, lifecycle
 def place_order(
     buyer: str,
     reservation_ids: Collection[UUID],
+    order: Order,
     *,
-    name: str,
-    email: str,
-    address: Address | str,
     idempotency_key: str,
     seen_total: Decimal | None = None,
 ) -> Order:
-    """Make an order of these holds of the buyer, prolonged for the payment, and return it.
+    """Make ``order`` of these holds of the buyer, prolonged for the payment, and return it.
 
-    The prices are those of the holds. ``seen_total`` is what the buyer saw, shipping included;
-    give it wherever the basket may have changed since. An ``address`` in plain text is taken as it
-    is. A second request with the same ``idempotency_key`` changes nothing, and returns the first
-    one's order, whatever else it asks for: see ``is_order_of`` and ``correct_contact``.
+    ``order`` isn't saved yet, such as a form's instance: it has what the buyer typed
+    (``Order.CHECKOUT_FIELDS``), and the rest is set here. An address in plain text is a ``street``
+    without a town. The prices are those of the holds. ``seen_total`` is what the buyer saw,
+    shipping included; give it wherever the basket may have changed since. A second request with
+    the same ``idempotency_key`` changes nothing, and returns the first one's order, whatever else
+    it asks for: see ``is_order_of`` and ``correct_contact``.
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
     LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
     """
-    order = Order(
-        buyer=buyer,
-        **_contact(name, email, address),
-        idempotency_key=idempotency_key,
-        currency=settings.SHOP_CURRENCY,
-        shipping_cost=settings.SHIPPING_COST,
-        total=settings.SHIPPING_COST,
-    )
+    _tidy(order)
+    order.buyer = buyer
+    order.idempotency_key = idempotency_key
+    order.currency = settings.SHOP_CURRENCY
+    order.shipping_cost = order.total = settings.SHIPPING_COST
     order.clean_fields()
     ids = set(reservation_ids)
     try:
         return _place_once(order, ids, seen_total)
     except LimitPerCustomer:
-        if not _take_back_lapsed(order, ids):
+        if not _take_back_lapsed(buyer, order.email_key, ids):
             raise
     return _place_once(order, ids, seen_total)
 
 
-def _take_back_lapsed(order: Order, ids: set[UUID]) -> int:
-    """Take back what else of these products the order's customer let lapse; return how many."""
+def _tidy(order: Order) -> None:
+    """Take needless space out of what was typed, and note the address that limits compare."""
+    for name, value in order.typed.items():
+        if isinstance(value, str):
+            setattr(order, name, value.strip())
+    order.street = str(Address(order.street))
+    order.email_key = customer_limits.email_key(order.email)
+
+
+def _take_back_lapsed(buyer: str, email_key: str, ids: set[UUID]) -> int:
+    """Take back what else of these products the customer let lapse; return how many."""
     products = Product.objects.filter(reservations__in=ids).distinct()
     return customer_limits.take_back_lapsed(
-        products.values_list("pk", flat=True),
-        buyer=order.buyer,
-        email_key=order.email_key,
-        but=ids,
+        products.values_list("pk", flat=True), buyer=buyer, email_key=email_key, but=ids
     )
 
 
@@ -91,21 +94,6 @@ def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Ord
         # A double click waits here for the first one, and then finds its order.
         pglock.advisory(f"order {order.idempotency_key}", xact=True).acquire()
         return _earlier(order) or _place(order, ids, seen_total)
-
-
-def _contact(name: str, email: str, address: Address | str) -> dict[str, str]:
-    """The order's fields that say who gets it and where, without needless space."""
-    if isinstance(address, str):
-        address = Address(street=address)
-    return {
-        "name": name.strip(),
-        "email": email.strip(),
-        "email_key": customer_limits.email_key(email),
-        "street": str(Address(address.street)),
-        "postcode": address.postcode.strip(),
-        "town": address.town.strip(),
-        "country": address.country,
-    }
 
 
 def _earlier(order: Order) -> Order | None:
@@ -184,43 +172,47 @@ def is_order_of(order: Order, reservation_ids: Collection[UUID]) -> bool:
     return set(order.lines.values_list("reservation_id", flat=True)) == set(reservation_ids)
 
 
-def correct_contact(order: Order, *, name: str, email: str, address: Address | str) -> bool:
-    """Take over what differs in name, e-mail or address; return whether anything does.
+def correct_contact(order_id: int, corrected: Order) -> bool:
+    """Take over what was typed (``Order.CHECKOUT_FIELDS``) from ``corrected``, which isn't saved.
 
-    Also for a buyer who went back in the browser, corrected the checkout's form and sent it again:
-    ``place_order`` returned the first one's order then. Corrected is only what isn't paid yet.
+    It is a form's instance: of the order itself as it was changed, or a new one of a buyer who went
+    back in the browser, corrected the checkout's form and sent it again (``place_order`` returned
+    the first one's order then). Corrected is only what isn't paid yet. Return whether anything
+    differs from what is saved.
 
     Raises ValidationError, NotInThisState or LimitPerCustomer if something differs and can't be
-    taken over; then nothing was changed.
+    taken over; then nothing was changed. Raises Order.DoesNotExist.
     """
-    contact = _contact(name, email, address)
-    if all(getattr(order, field) == value for field, value in contact.items()):
+    _tidy(corrected)
+    order = Order.objects.get(pk=order_id)
+    if order.typed == corrected.typed:
         return False
     try:
-        _correct(order.pk, contact)
+        _correct(order_id, corrected)
     except LimitPerCustomer:
-        corrected = Order(buyer=order.buyer, **contact)
-        if not _take_back_lapsed(corrected, set(order.lines.values_list("reservation", flat=True))):
+        ids = set(order.lines.values_list("reservation", flat=True))
+        if not _take_back_lapsed(order.buyer, corrected.email_key, ids):
             raise
-        _correct(order.pk, contact)
+        _correct(order_id, corrected)
     return True
 
 
 @transaction.atomic
-def _correct(order_id: int, contact: dict[str, str]) -> None:
+def _correct(order_id: int, corrected: Order) -> None:
     order = lifecycle.locked(order_id)
     if not order.is_open:
         raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
     # A limit that was lowered since keeps nobody from correcting the street.
-    is_another_customer = order.email_key != contact["email_key"]
-    for field, value in contact.items():
-        setattr(order, field, value)
+    is_another_customer = order.email_key != corrected.email_key
+    fields = [*Order.CHECKOUT_FIELDS, "email_key"]
+    for name in fields:
+        setattr(order, name, getattr(corrected, name))
     order.clean_fields()
     if is_another_customer:
         products = Product.objects.filter(reservations__order_line__order=order).distinct()
         customer_limits.queue_customer(products, order.email_key)
         customer_limits.check_customer(products, buyer=order.buyer, email_key=order.email_key)
-    order.save(update_fields=contact)
+    order.save(update_fields=fields)
 
 
 def unfinished_orders(buyer: str) -> OrderQuerySet:

@@ -31,9 +31,9 @@ from shop.views.basket import CONFLICT, UNPROCESSABLE
 def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 
-    POST ``name``, ``email``, the address in its parts, and what the page had: each ``hold``,
-    ``seen_total``, and the form's ``key``. Sent twice, it leads to the first one's order. With
-    ``again``, reserve once more what the page called over in time (each ``ended`` hold).
+    POST the form's fields, and what the page had: each ``hold``, ``seen_total``, and the form's
+    ``key``. Sent twice, it leads to the first one's order. With ``again``, reserve once more what
+    the page called over in time (each ``ended`` hold).
     """
     if request.method != "POST":
         return _look(request)
@@ -60,7 +60,7 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
     return rules.place_order(
         buyer,
         sent["hold"],
-        **form.contact,
+        form.save(commit=False),
         # The buyer is part of the key: nobody can come upon another's order.
         idempotency_key=f"checkout {buyer} {sent['key']}",
         seen_total=sent["seen_total"],
@@ -70,7 +70,7 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
 def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpResponse:
     """Lead to the bank; or to the order, if the form was sent before with something else in it."""
     try:
-        is_corrected = rules.correct_contact(order, **form.contact)
+        is_corrected = rules.correct_contact(order.pk, form.instance)
     except NotInThisState:
         notices.leave_not_corrected(request, order)
         return redirect("order", order.token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -76,7 +76,7 @@ def payment(request: ShopRequest, token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
 def contact(request: ShopRequest, token: str) -> HttpResponse:
-    """POST the parts of the checkout's form that say who gets the order and where: correct it.
+    """POST what the buyer typed at the checkout: correct it.
 
     For the browser that placed it alone: whoever else has the order's address could send the
     parcel to their own.
@@ -87,15 +87,18 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
     if found.buyer != request.buyer:
         raise PermissionDenied
     if request.method != "POST":
-        return _show_contact(request, found, ContactForm(initial=_contact_now(found)))
-    form = ContactForm(request.POST)
+        return _show_contact(request, found, ContactForm(instance=found))
+    form = ContactForm(request.POST, instance=found)
     if not form.is_valid():
         return _show_contact(request, found, form, UNPROCESSABLE)
     try:
-        checkout.correct_contact(found, **form.contact)
+        checkout.correct_contact(found.pk, form.instance)
         notices.leave_corrected(request, found)
     except NotInThisState:
         notices.leave_not_corrected(request, found)
+    except ValidationError as error:
+        form.add_error(None, error.messages)
+        return _show_contact(request, found, form, UNPROCESSABLE)
     except LimitPerCustomer as refused:
         form.add_error("email", str(refused))
         return _show_contact(request, found, form, CONFLICT)
@@ -103,13 +106,8 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
 
 
 def can_be_corrected(request: ShopRequest, order: Order) -> bool:
-    """Whether this visitor may still change who gets the order and where."""
+    """Whether this visitor may still change what was typed at the checkout."""
     return order.is_open and order.buyer == request.buyer
-
-
-def _contact_now(order: Order) -> dict[str, str]:
-    fields = {name: getattr(order, name) for name in ContactForm.Meta.fields}
-    return {**fields, "address": order.street}
 
 
 def _show_contact(

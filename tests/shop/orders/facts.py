@@ -278,8 +278,8 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             lambda number: facts.order(number).town == "Elsewhere",
         ),
         (
-            r"Order (\S+) is ([a-z ]+) by now\. Your corrections came too "
-            r"late: it keeps the name, the e-mail and the address that it had before\.",
+            r"Order (\S+) is ([a-z ]+) by now\. Your corrections came too late: it stays as it "
+            r"was\.",
             lambda number, state: (
                 facts.order(number).get_state_display() == state
                 and facts.order(number).town != "Elsewhere"

@@ -14,7 +14,6 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory import reservations
 from inventory.models import Product, Reservation
-from shop.address import Address
 from shop.models import (
     DemoBankCharge,
     DemoBankRefund,
@@ -51,9 +50,14 @@ def order_holds(
     return checkout.place_order(
         buyer,
         [hold.pk for hold in holds],
-        name="Ada",
-        email=email or f"{buyer.lower()}@example.org",
-        address=Address("1 Main Street", "10115", "Springfield", "DE"),
+        Order(
+            name="Ada",
+            email=email or f"{buyer.lower()}@example.org",
+            street="1 Main Street",
+            postcode="10115",
+            town="Springfield",
+            country="DE",
+        ),
         idempotency_key=key or f"key-{next(_numbers)}",
         seen_total=seen_total,
     )

@@ -18,7 +18,6 @@ from inventory.exceptions import InsufficientStock
 from inventory.models import Product, Reservation
 from inventory.reservations import reserve
 from shop import orders
-from shop.address import Address
 from shop.exceptions import (
     BasketChanged,
     EmptyBasket,
@@ -156,30 +155,18 @@ def test_what_makes_no_sense_is_named_by_its_field(
 ) -> None:
     hold = reserve(make_product(), 1, buyer="A")
     entered = {"name": "Ada", "email": "a@example.org", "street": "1 Main Street", field: value}
-    parts = {name: entered.pop(name, "") for name in ("street", "postcode", "town", "country")}
     with pytest.raises(ValidationError) as refused:
-        checkout.place_order(
-            "A",
-            [hold.pk],
-            name=entered["name"],
-            email=entered["email"],
-            address=Address(**parts),
-            idempotency_key="k",
-        )
+        checkout.place_order("A", [hold.pk], Order(**entered), idempotency_key="k")
     assert set(refused.value.message_dict) == {field}
     assert not Order.objects.exists()
 
 
 def test_an_address_in_plain_text_is_kept_as_it_is_in_lines(make_product: MakeProduct) -> None:
     hold = reserve(make_product(), 1, buyer="A")
-    order = checkout.place_order(
-        "A",
-        [hold.pk],
-        name="Ada",
-        email="a@example.org",
-        address=" 1 Main Street\r\n 10115 Springfield\r\n",
-        idempotency_key="k",
+    typed = Order(
+        name="Ada", email="a@example.org", street=" 1 Main Street\r\n 10115 Springfield\r\n"
     )
+    order = checkout.place_order("A", [hold.pk], typed, idempotency_key="k")
     assert now(order).address == "1 Main Street\n10115 Springfield"
 
 
