@@ -1,0 +1,96 @@
+"""Who may import whom: the contracts in pyproject.toml hold, and none of them is a paper one."""
+
+from __future__ import annotations
+
+import pkgutil
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import inventory
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+APART = {"experiments", "races", "migrations"}  # not of the core
+
+# A line that no contract must let pass, and where: one at least for each contract.
+FORBIDDEN = [
+    ("inventory never imports shop", "inventory/stock.py", "import shop.models"),
+    ("the tables know no strategies, which are built on them", "inventory/conf.py",
+     "import inventory.strategies"),
+    ("races are a library: they import nothing of ours", "inventory/races/story.py",
+     "from inventory import conf"),
+    ("neither inventory's core nor the shop imports the experiments", "inventory/alerts.py",
+     "from inventory.experiments import parameters"),
+    ("neither inventory's core nor the shop imports the experiments", "shop/tasks.py",
+     "import inventory.experiments.models"),
+    ("neither inventory's core nor the shop imports the races", "shop/jobs.py",
+     "from inventory.races import explore"),
+    ("neither inventory's core nor the shop imports the races", "inventory/monitor.py",
+     "import inventory.races.story"),
+    ("the shop doesn't import its load tests", "shop/basket.py",
+     "from shop.load_tests import serving"),
+    ("the shop uses the doors of inventory, which inventory/__init__ names", "shop/basket.py",
+     "from inventory.holds import give_back"),
+    ("the shop uses the doors of inventory, which inventory/__init__ names", "shop/basket.py",
+     "from inventory.strategies.combined import Combined"),
+]  # fmt: skip
+
+
+def lint_imports(directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("copy")
+    for package in CONTRACTS["root_packages"]:
+        shutil.copytree(ROOT / package, directory / package)
+    shutil.copy(ROOT / "pyproject.toml", directory)
+    return directory
+
+
+def test_the_contracts_hold(copy: Path) -> None:
+    run = lint_imports(copy)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), FORBIDDEN)
+def test_a_forbidden_import_breaks_its_contract(
+    copy: Path, contract: str, file: str, line: str
+) -> None:
+    module = copy / file
+    before = module.read_text()
+    module.write_text(f"{before}\n{line}\n")
+    try:
+        run = lint_imports(copy)
+    finally:
+        module.write_text(before)
+    assert run.returncode == 1
+    assert f"{contract} BROKEN" in run.stdout
+
+
+def test_every_contract_is_tried() -> None:
+    assert {each["name"] for each in CONTRACTS["contracts"]} == {name for name, *_ in FORBIDDEN}
+
+
+def test_each_module_is_a_door_or_forbidden_to_the_shop() -> None:
+    modules = {each.name for each in pkgutil.iter_modules(inventory.__path__)} - APART
+    [private] = [
+        contract["forbidden_modules"]
+        for contract in CONTRACTS["contracts"]
+        if contract["name"].startswith("the shop uses the doors")
+    ]
+    closed = {name.removeprefix("inventory.") for name in private} - {"strategies.*"}
+    assert closed | set(inventory.DOORS) == modules
+    assert closed & set(inventory.DOORS) == set()
