@@ -17,6 +17,7 @@ DOORS = {
     "strategies": "the ways of taking stock, and how to write another one",
     "snapshots": "what one instant shows of a product or a buyer",
     "locking": "the locks of the others, for who adds a step to their transaction; their order",
+    "law": "that sum, as a sentence, in numbers and in SQL",
     "monitor": "the law, checked",
     "alerts": "what a merchant must know, raised and resolved",
     "exceptions": "what is refused, and why",

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Kind = StockAlert.Kind
-Figures = dict[str, int]
 
 SAME_SHORTAGE = timedelta(days=1)
 AT_ONCE = 100  # products that a transaction locks at the most
@@ -78,7 +77,7 @@ def refresh(product_ids: Collection[int]) -> None:
                 alert = open_alerts.pop((state.product_id, kind), None)
                 if alert is None:
                     _raise_or_open_again(state, kind, figures)
-                elif _figures(alert) != figures:
+                elif alert.as_dict() != figures:
                     StockAlert.objects.filter(pk=alert.pk).update(**figures)
         for alert in open_alerts.values():
             _resolve(alert)
@@ -98,15 +97,9 @@ def acknowledge(alert_ids: Collection[int], by: AbstractBaseUser) -> int:
     return StockAlert.objects.filter(pk__in=alert_ids).acknowledge(by)
 
 
-def _wanted(state: StockState) -> dict[Kind, Figures]:
+def _wanted(state: StockState) -> dict[Kind, dict[str, int]]:
     """The alerts that this state calls for."""
-    figures = {
-        "received": state.received,
-        "available": state.available,
-        "held": state.held,
-        "sold": state.sold,
-        "recorded": state.recorded,
-    }
+    figures = state.as_dict()
     called_for = {
         Kind.NEGATIVE_STOCK: state.available < 0,
         Kind.OVERSOLD: state.oversold > 0,
@@ -118,9 +111,9 @@ def _wanted(state: StockState) -> dict[Kind, Figures]:
 
 def _out_of_line(states: list[StockState]) -> list[int]:
     """The products whose open alerts are not what their state calls for, by primary key."""
-    have: dict[int, dict[Kind, Figures]] = {}
+    have: dict[int, dict[Kind, dict[str, int]]] = {}
     for (product_id, kind), alert in _open_alerts().items():
-        have.setdefault(product_id, {})[kind] = _figures(alert)
+        have.setdefault(product_id, {})[kind] = alert.as_dict()
     return sorted(
         state.product_id for state in states if have.get(state.product_id, {}) != _wanted(state)
     )
@@ -133,17 +126,7 @@ def _open_alerts(product_ids: Collection[int] | None = None) -> dict[tuple[int, 
     return {(alert.product_id, Kind(alert.kind)): alert for alert in alerts.order_by("pk")}
 
 
-def _figures(alert: StockAlert) -> Figures:
-    return {
-        "received": alert.received,
-        "available": alert.available,
-        "held": alert.held,
-        "sold": alert.sold,
-        "recorded": alert.recorded,
-    }
-
-
-def _raise_or_open_again(state: StockState, kind: Kind, figures: Figures) -> None:
+def _raise_or_open_again(state: StockState, kind: Kind, figures: dict[str, int]) -> None:
     if kind is Kind.LOW_STOCK and (shortage := _same_shortage(state.product_id)):
         StockAlert.objects.filter(pk=shortage.pk).update(resolved_at=None, **figures)
     else:
@@ -164,7 +147,7 @@ def _same_shortage(product_id: int) -> StockAlert | None:
     return None if received.exists() else last
 
 
-def _raise(state: StockState, kind: Kind, figures: Figures) -> None:
+def _raise(state: StockState, kind: Kind, figures: dict[str, int]) -> None:
     StockAlert.objects.create(product_id=state.product_id, kind=kind, **figures)
     level = logging.WARNING if kind is Kind.LOW_STOCK else logging.ERROR
     log.log(logging.INFO if state.is_exhibit else level, "%s: %s", kind.label, state)

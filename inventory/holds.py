@@ -15,6 +15,7 @@ from decimal import Decimal
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import BooleanField, Case, F, Value, When
 
+from inventory.law import HAS_LAPSED
 from inventory.models import Product, Reservation
 
 TAKE_BACK_AT_ONCE = 1000  # lapsed holds a statement takes back at the most
@@ -108,13 +109,12 @@ def take_back_lapsed(
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH lapsed AS MATERIALIZED (
                 SELECT id FROM inventory_reservation
-                WHERE status = 'HELD' AND expires_at <= statement_timestamp() AND id IN (
+                WHERE {HAS_LAPSED} AND id IN (
                     SELECT id FROM inventory_reservation
-                    WHERE product_id = %(product_id)s AND status = 'HELD'
-                        AND expires_at <= statement_timestamp()
+                    WHERE product_id = %(product_id)s AND {HAS_LAPSED}
                         AND (%(buyer)s::text IS NULL OR buyer = %(buyer)s)
                         AND (%(only)s::uuid[] IS NULL OR id = ANY(%(only)s))
                     ORDER BY expires_at LIMIT %(at_most)s
@@ -124,9 +124,7 @@ def take_back_lapsed(
             UPDATE inventory_reservation AS reservation
             SET status = 'EXPIRED', decided_at = statement_timestamp()
             FROM lapsed
-            WHERE reservation.id = lapsed.id
-                AND reservation.status = 'HELD'
-                AND reservation.expires_at <= statement_timestamp()
+            WHERE reservation.id = lapsed.id AND {HAS_LAPSED}
             RETURNING reservation.quantity
             """,
             {

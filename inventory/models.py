@@ -1,4 +1,4 @@
-"""The tables of the law: received = available + held + sold, for every product, always.
+"""The tables of the law (``inventory.law``).
 
 Stock changes only through ``inventory.reservations`` and ``inventory.stock``.
 """
@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import GreaterThan
 
 from inventory import conf
-from inventory.law import Figures
+from inventory.law import NAMES, Figures, figures_in_sql
 from inventory.pictures import PictureField
 
 if TYPE_CHECKING:
@@ -30,24 +30,12 @@ KEY_ONCE = "reservation_idempotency_key_once"
 # Whoever takes stock below zero, by whatever way, has raised the alert when that is committed.
 # At the end of the transaction, so that its own reservations are counted; the product's row is
 # locked until then, so nobody else raises or resolves an alert of it meanwhile (alerts.refresh).
-RAISE_NEGATIVE_STOCK = """
-    INSERT INTO inventory_stockalert
-        (product_id, kind, received, available, held, sold, recorded, raised_at)
-    SELECT product.id, 'NEGATIVE_STOCK', product.units_received, product.stock,
-        coalesce(reserved.held, 0), coalesce(reserved.sold, 0),
-        (SELECT coalesce(sum(units), 0) FROM inventory_stockmovement
-            WHERE product_id = product.id),
-        statement_timestamp()
-    FROM inventory_product AS product, (
-        SELECT sum(quantity) FILTER (WHERE status = 'HELD') AS held,
-            sum(quantity - returned) FILTER (WHERE status = 'SOLD') AS sold
-        FROM inventory_reservation
-        WHERE product_id = NEW.id AND status IN ('HELD', 'SOLD')
-    ) AS reserved
-    WHERE product.id = NEW.id AND product.stock < 0
+RAISE_NEGATIVE_STOCK = f"""
+    INSERT INTO inventory_stockalert (product_id, kind, {", ".join(NAMES)}, raised_at)
+    SELECT id, 'NEGATIVE_STOCK', {", ".join(NAMES)}, statement_timestamp()
+    FROM ({figures_in_sql("= NEW.id")}) AS product WHERE available < 0
     ON CONFLICT (product_id, kind) WHERE resolved_at IS NULL DO UPDATE SET
-        received = excluded.received, available = excluded.available, held = excluded.held,
-        sold = excluded.sold, recorded = excluded.recorded;
+        {", ".join(f"{name} = excluded.{name}" for name in NAMES)};
     RETURN NULL;
 """
 
@@ -451,13 +439,7 @@ class StockAlert(Figures, Alert):
         """What was seen, in words for the merchant."""
         if self.kind == self.Kind.LOW_STOCK:
             return f"{self.available} left"
-        words = (
-            f"received {self.received}, available {self.available}, held {self.held}, "
-            f"sold {self.sold}: drift {self.drift:+d}, oversold {self.oversold}"
-        )
-        if self.recorded != self.received:
-            words += f", {self.received - self.recorded:+d} received without a movement"
-        return words
+        return self.in_words()
 
 
 class StockCheck(models.Model):

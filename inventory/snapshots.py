@@ -19,6 +19,7 @@ from inventory.exceptions import (
     NotForSale,
 )
 from inventory.holds import Request
+from inventory.law import HAS_LAPSED, UNITS_HELD
 from inventory.models import Product, Reservation
 
 Refusal = NotForSale | InsufficientStock | DuplicateKey
@@ -41,7 +42,7 @@ def refusal_on(now: Available, request: Request) -> Refusal:
         return DuplicateKey("There is a reservation with this key.")
     if not now.is_active:
         return NotForSale(request.sku)
-    return InsufficientStock(request.sku, request.quantity, now.stock + now.lapsed)
+    return InsufficientStock(request.sku, request.quantity, now.units)
 
 
 def check_buyer_limit(request: Request) -> None:
@@ -67,8 +68,13 @@ class Available:
     keys: Collection[str]
     """Those of the requests' idempotency keys with which there is a reservation already."""
 
+    @property
+    def units(self) -> int:
+        """Units that anybody may take now."""
+        return self.stock + self.lapsed
+
     def is_enough_for(self, request: Request) -> bool:
-        return self.is_active and request.quantity <= self.stock + self.lapsed
+        return self.is_active and request.quantity <= self.units
 
 
 def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available:
@@ -78,11 +84,10 @@ def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT is_active, stock, (
-                SELECT coalesce(sum(quantity), 0)::int FROM inventory_reservation
-                WHERE product_id = product.id AND status = 'HELD'
-                    AND expires_at <= statement_timestamp()
+                SELECT coalesce(sum({UNITS_HELD}), 0)::int FROM inventory_reservation
+                WHERE product_id = product.id AND {HAS_LAPSED}
             ), ARRAY(
                 SELECT idempotency_key FROM inventory_reservation
                 WHERE idempotency_key = ANY(%s::text[])

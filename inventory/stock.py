@@ -105,7 +105,7 @@ def repair(
     with transaction.atomic():
         before = lock_product_to_take(product.pk).stock
         # Under the lock, in a statement of its own: nobody moves units of it meanwhile.
-        right = before - monitor.state_of(product.pk).drift
+        right = monitor.state_of(product.pk).right_stock
         if right == before:
             return None
         Product.objects.filter(pk=product.pk).update(

@@ -369,8 +369,8 @@ class StockMovementResource(OncePerFile):
         """What it would do by now. Nothing is locked: buyers don't wait for a preview."""
         product, units = movement.product, movement.units
         now = available_now(product.pk)
-        if -units > now.stock + now.lapsed:
-            raise InsufficientStock(product.sku, -units, now.stock + now.lapsed)
+        if -units > now.units:
+            raise InsufficientStock(product.sku, -units, now.units)
         if max(product.units_received, now.stock) + units > MOST_UNITS:
             raise InvalidQuantity(f"{product.sku} can't have more than {MOST_UNITS} units.")
         movement.stock_before, movement.stock_after = now.stock, now.stock + units

@@ -8,6 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from unfold.decorators import action
 from unfold.enums import ActionVariant
 
@@ -26,6 +27,7 @@ from inventory.admin.base import (
     object_or_404,
     who,
 )
+from inventory.law import LAW
 from inventory.models import Product, StockMovement
 
 Reason = StockMovement.Reason
@@ -85,12 +87,12 @@ class StockActions(OffersWhatFits):
     def repair_count(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
         state = monitor.state_of(product.pk)
-        right = state.available - state.drift
+        right = state.right_stock
         will = [
             f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
         ]
         if state.drift == 0:
-            will = ["Received = available + held + sold: there is nothing to repair."]
+            will = [f"{capfirst(LAW)}: there is nothing to repair."]
         elif right < 0:
             will.append(
                 f"{-right} unit{pluralize(-right, ' is,s are')} promised that "

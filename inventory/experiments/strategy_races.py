@@ -89,7 +89,7 @@ def race(
         {name: partial(buy, create, product, name) for name in names},
         setup=partial(put_back, product, units),
         invariant=partial(sold_right, product, buyers, units, isolation),
-        describe=lambda: the_law(monitor.state_of(product.pk)),
+        describe=lambda: monitor.state_of(product.pk).as_equation(),
         max_preemptions=max_preemptions,
         isolation=isolation,
         budget=budget,
@@ -136,7 +136,7 @@ def put_back(product: Product, units: int) -> None:
 def sold_right(product: Product, buyers: int, units: int, isolation: str | None, run: Run) -> None:
     """The law, and no false “sold out”: who could be served was served, the others were told."""
     state = monitor.state_of(product.pk)
-    assert state.keeps_law, the_law(state)
+    assert state.keeps_law, state.as_equation()
     refused = [e for e in run.raised.values() if isinstance(e, InsufficientStock)]
     failed = [e for e in run.raised.values() if not isinstance(e, InsufficientStock)]
     if failed and isolation not in (None, READ_COMMITTED):
@@ -147,15 +147,3 @@ def sold_right(product: Product, buyers: int, units: int, isolation: str | None,
     assert len(refused) <= expected, (
         f"{len(refused)} buyers were told “sold out”, {expected} should have been"
     )
-
-
-def the_law(state: monitor.StockState) -> str:
-    """The law as an equation, with what is wrong with it.
-
-    ``available 0 + held 2 + sold 0 ≠ received 1: oversold 1, drift +1``
-    """
-    text = f"available {state.available} + held {state.held} + sold {state.sold}"
-    text += f" {'≠' if state.drift else '='} received {state.received}"
-    wrong = [f"oversold {state.oversold}"] * bool(state.oversold)
-    wrong += [f"drift {state.drift:+d}"] * bool(state.drift)
-    return text + (f": {', '.join(wrong)}" if wrong else "")

@@ -24,6 +24,7 @@ from django.views.decorators.http import require_POST
 from inventory import alerts
 from inventory.admin import charts
 from inventory.admin.base import change_url
+from inventory.law import HAS_LAPSED, IS_HELD, IS_SOLD, LAW, UNITS_HELD, UNITS_SOLD
 from inventory.models import Product, Reservation, StockAlert
 from shop import shop_alerts
 from shop.models import Order, Refusal, ShopAlert
@@ -35,7 +36,7 @@ LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
 MOST_ALERTS = 100
-LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
+AGAINST_THE_LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
 
 
 def staff(request: HttpRequest) -> User:
@@ -208,7 +209,7 @@ def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
 
 def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
     """The law's state in a line."""
-    broken = [each for each in opened if each.kind in LAW]
+    broken = [each for each in opened if each.kind in AGAINST_THE_LAW]
     if numbers.seconds_ago is None:
         words = "not checked yet"
     else:
@@ -219,6 +220,7 @@ def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
         "kept": not broken and numbers.seconds_ago is not None,
         "broken": broken[:SHOWN],
         "checked": words,
+        "sentence": LAW,
     }
 
 
@@ -237,11 +239,10 @@ def _numbers(midnight: datetime) -> Numbers:
             f"""
             SELECT
                 (SELECT coalesce(sum(stock), 0) FROM inventory_product WHERE NOT is_exhibit),
-                coalesce(sum(units) FILTER (WHERE status = 'HELD'), 0),
-                coalesce(sum(units) FILTER (WHERE status = 'HELD'
-                    AND expires_at <= statement_timestamp()), 0),
-                coalesce(sum(units) FILTER (WHERE status = 'SOLD'), 0),
-                count(*) FILTER (WHERE status = 'HELD' AND expires_at > statement_timestamp()
+                coalesce(sum(units) FILTER (WHERE {IS_HELD}), 0),
+                coalesce(sum(units) FILTER (WHERE {HAS_LAPSED}), 0),
+                coalesce(sum(units) FILTER (WHERE {IS_SOLD}), 0),
+                count(*) FILTER (WHERE {IS_HELD} AND expires_at > statement_timestamp()
                     AND expires_at <= statement_timestamp() + %(soon)s::interval),
                 (SELECT count(*) FROM shop_order WHERE state = 'PENDING'),
                 (SELECT count(*) FROM shop_order WHERE state = 'PAID'),
@@ -254,12 +255,11 @@ def _numbers(midnight: datetime) -> Numbers:
                     WHERE stock < low_stock_threshold AND is_active AND NOT is_exhibit
                     ORDER BY stock, id LIMIT %(shown)s) AS low)
             FROM (
-                SELECT status, expires_at, product_id, quantity AS units
-                FROM inventory_reservation WHERE status = 'HELD'
+                SELECT status, expires_at, product_id, {UNITS_HELD} AS units
+                FROM inventory_reservation WHERE {IS_HELD}
                 UNION ALL
-                SELECT status, expires_at, product_id, quantity - returned
-                FROM inventory_reservation
-                WHERE status = 'SOLD' AND decided_at >= %(midnight)s
+                SELECT status, expires_at, product_id, {UNITS_SOLD}
+                FROM inventory_reservation WHERE {IS_SOLD} AND decided_at >= %(midnight)s
             ) AS reservation
             JOIN inventory_product AS product
                 ON product.id = reservation.product_id AND NOT product.is_exhibit
@@ -339,11 +339,11 @@ def _hours_chart() -> charts.Chart:
     first = _first_hour()
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT 'sold', date_trunc('hour', decided_at), sum(quantity - returned)
+            f"""
+            SELECT 'sold', date_trunc('hour', decided_at), sum({UNITS_SOLD})
             FROM inventory_reservation AS reservation
             JOIN inventory_product AS product ON product.id = reservation.product_id
-            WHERE status = 'SOLD' AND decided_at >= %(first)s AND NOT product.is_exhibit
+            WHERE {IS_SOLD} AND decided_at >= %(first)s AND NOT product.is_exhibit
             GROUP BY 2
             UNION ALL
             SELECT 'refused', date_trunc('hour', refused_at), count(*)

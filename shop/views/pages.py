@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from django.views.static import serve
 
 from inventory import conf, strategies
+from inventory.law import LAW
 from inventory.models import Product
 from shop import health, kind, shop_alerts
 from shop.middleware.rate_limits import not_limited
@@ -29,6 +30,7 @@ def how_we_take_stock(request: HttpRequest) -> HttpResponse:
         "strategies": used,
         "unsafe": [strategy for strategy in used if not strategy.is_safe],
         "default": conf.default_strategy(),
+        "law": LAW,
         "minutes": _minutes(conf.hold_for()),
         "payment_minutes": _minutes(settings.PAYMENT_TIME),
         "most_minutes": _minutes(settings.HOLD_AT_MOST),

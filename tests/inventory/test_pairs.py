@@ -20,7 +20,6 @@ import pytest
 
 from inventory import monitor, reservations, stock, strategies
 from inventory.exceptions import InventoryError
-from inventory.experiments.strategy_races import the_law
 from inventory.models import Product, Reservation, StockMovement
 from inventory.races import RaceFound, Run, explore
 from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
@@ -89,7 +88,7 @@ def look_at(
 
     def holds(run: Run) -> None:
         state = monitor.state_of(product.pk)
-        assert state.keeps_law, the_law(state)
+        assert state.keeps_law, state.as_equation()
         for error in run.raised.values():
             assert isinstance(error, InventoryError), f"{type(error).__name__}: {error}"
 
@@ -97,7 +96,7 @@ def look_at(
         [lambda: actions[one](shelf, "A"), lambda: actions[other](shelf, "B")],
         setup=setup,
         invariant=holds,
-        describe=lambda: the_law(monitor.state_of(product.pk)),
+        describe=lambda: monitor.state_of(product.pk).as_equation(),
         max_preemptions=max_preemptions,
         budget=20_000,
     )

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from inventory import alerts, monitor, stock
+from inventory.law import LAW
 from inventory.management import tables
 from inventory.management.base import FoldingCommand
 from inventory.management.folding import folded
@@ -15,7 +16,7 @@ from inventory.models import Product
 
 class Command(FoldingCommand):
     help = (
-        "Check the law of stock, received = available + held + sold, for every product, "
+        f"Check the law of stock, {LAW}, for every product, "
         "and raise alerts for what is wrong. Exits 1 if it is broken anywhere."
     )
 
