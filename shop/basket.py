@@ -229,7 +229,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
             return earlier
     _check_limits(before.quantities, [quantity])
     _check_value(before.value + quantity * product.price)
-    with in_plain_words(product, buyer), refusals.on_record(product, quantity):
+    with in_plain_words(product, buyer), refusals.on_record(product):
         hold = hoarding.reserve(
             product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
         )

@@ -16,12 +16,12 @@ KEEP = timedelta(days=30)
 
 
 @contextmanager
-def on_record(product: Product, quantity: int) -> Iterator[None]:
+def on_record(product: Product) -> Iterator[None]:
     """Put it on record if what is done inside is refused for want of units."""
     try:
         yield
-    except InsufficientStock:
-        Refusal.objects.create(product=product, quantity=quantity)
+    except InsufficientStock as refused:
+        Refusal.objects.create(product=product, quantity=refused.requested)
         raise
 
 
