@@ -1,5 +1,6 @@
-"""The writes that strategies share: record a hold, take lapsed ones back, give units back.
+"""What a buyer asks for, and the writes that strategies share.
 
+They record a hold, take lapsed ones back, and give units back.
 Time is always the database's. ``statement_timestamp()`` rather than ``now()``: the latter is
 the start of the transaction, which may have waited long for a lock.
 """
@@ -15,15 +16,20 @@ from decimal import Decimal
 from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import BooleanField, Case, F, Value, When
 
+from inventory.exceptions import InvalidQuantity
 from inventory.law import HAS_LAPSED
 from inventory.models import Product, Reservation
 
+MOST_UNITS = 2_147_483_647  # what PostgreSQL's integer holds
 TAKE_BACK_AT_ONCE = 1000  # lapsed holds a statement takes back at the most
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a buyer asks for: ``quantity`` units of a product, held for ``hold_for``."""
+    """What a buyer asks for: ``quantity`` units of a product, held for ``hold_for``.
+
+    Raises InvalidQuantity if that is no number of units.
+    """
 
     product_id: int
     sku: str
@@ -34,6 +40,19 @@ class Request:
     idempotency_key: str | None = None
     max_per_buyer: int | None = None
     reservation_id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    def __post_init__(self) -> None:
+        check_units(self.quantity)
+
+
+def check_units(quantity: object) -> None:
+    """Raise InvalidQuantity if that isn't a number of units, 1 to MOST_UNITS."""
+    if isinstance(quantity, bool) or not isinstance(quantity, int):
+        raise InvalidQuantity(f"The quantity must be a whole number, not {quantity!r}.")
+    if quantity < 1:
+        raise InvalidQuantity(f"The quantity must be at least 1, not {quantity}.")
+    if quantity > MOST_UNITS:
+        raise InvalidQuantity(f"The quantity must be at most {MOST_UNITS}.")
 
 
 # The columns of a new hold, as a SELECT from the product's row: price and clock are the

@@ -30,7 +30,7 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
-from inventory.holds import Request, give_back, take_back_lapsed
+from inventory.holds import Request, check_units, give_back, take_back_lapsed
 from inventory.locking import (
     lock_product,
     lock_product_to_take,
@@ -39,7 +39,6 @@ from inventory.locking import (
     queue_buyer,
 )
 from inventory.models import Product, Reservation, ReservationQuerySet
-from inventory.quantities import checked
 from inventory.snapshots import check_buyer_limit, refusal
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
 from inventory.strategies.single_statement import SingleStatement, take_if_available
@@ -82,7 +81,7 @@ def reserve(
     request = Request(
         product_id=product.pk,
         sku=product.sku,
-        quantity=checked(quantity),
+        quantity=quantity,
         buyer=buyer,
         hold_for=conf.hold_for() if hold_for is None else hold_for,
         strategy=chosen.slug,
@@ -335,7 +334,7 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
     Raises InvalidQuantity for more units than are held, ReservationChanged if the quantity is
     not the one ``seen``, ReservationEnded if it is no hold any more, Reservation.DoesNotExist.
     """
-    checked(units)
+    check_units(units)
     with _product_locked(reservation_id) as reservation:
         if reservation.status != HELD:
             raise _ended(reservation)
@@ -365,7 +364,7 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
     Raises InvalidQuantity for more units than the buyer has, ReservationChanged if the number
     is not the one ``seen``, ReservationEnded if it is no sale, Reservation.DoesNotExist.
     """
-    checked(units)
+    check_units(units)
     with _product_locked(reservation_id) as reservation:
         if reservation.status != SOLD:
             raise _ended(reservation)
@@ -388,7 +387,7 @@ def write_off(reservation_id: UUID, units: int) -> Reservation:
     Raises InvalidQuantity for more units than the buyer has, ReservationEnded if it is no sale,
     Reservation.DoesNotExist.
     """
-    checked(units)
+    check_units(units)
     # One conditional statement: returns and other write-offs of the same sale may be racing.
     written = Reservation.objects.sold().filter(
         pk=reservation_id, quantity__gte=F("returned") + F("written_off") + units
@@ -407,7 +406,7 @@ def return_written_off(reservation_id: UUID, units: int) -> Reservation:
 
     Raises InvalidQuantity for more units than are written off, Reservation.DoesNotExist.
     """
-    checked(units)
+    check_units(units)
     with _product_locked(reservation_id) as reservation:
         returned = Reservation.objects.sold().filter(pk=reservation_id, written_off__gte=units)
         if not returned.update(

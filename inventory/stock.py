@@ -9,10 +9,9 @@ from django.db.models import F
 
 from inventory import alerts, monitor
 from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
-from inventory.holds import backstop_after, take_back_lapsed
+from inventory.holds import MOST_UNITS, backstop_after, check_units, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
 from inventory.models import Product, StockMovement
-from inventory.quantities import MOST_UNITS, checked
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -39,7 +38,7 @@ def receive(
     Raises InvalidQuantity for less than 1, or more than the count can hold;
     IdempotencyKeyReused.
     """
-    checked(units)
+    check_units(units)
     with transaction.atomic():
         stock = lock_product(product.pk)
         if earlier := _earlier(product, units, idempotency_key):
@@ -71,7 +70,7 @@ def remove(
 
     Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
     """
-    checked(units)
+    check_units(units)
     with transaction.atomic():
         before = lock_product_to_take(product.pk).stock
         if earlier := _earlier(product, -units, idempotency_key):

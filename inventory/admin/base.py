@@ -33,8 +33,8 @@ from unfold.widgets import (
 )
 
 from inventory.exceptions import InventoryError
+from inventory.holds import MOST_UNITS
 from inventory.models import Product
-from inventory.quantities import MOST_UNITS
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

@@ -18,8 +18,8 @@ from import_export.results import Error
 
 from inventory import stock, strategies
 from inventory.exceptions import InsufficientStock, InvalidQuantity, UnknownStrategy
+from inventory.holds import MOST_UNITS
 from inventory.models import Product, StockMovement
-from inventory.quantities import MOST_UNITS
 from inventory.snapshots import available_now
 
 MOST_ROWS = 2000  # of stock: so long buyers of the same products may have to wait

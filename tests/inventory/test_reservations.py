@@ -24,6 +24,7 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
+from inventory.holds import Request
 from inventory.models import Product, Reservation
 from inventory.reservations import (
     confirm,
@@ -79,6 +80,19 @@ def test_a_quantity_that_makes_no_sense_is_named_and_changes_nothing(
         reserve(product, quantity, buyer="A")  # type: ignore[arg-type]
     assert stock_of(product) == 10
     assert not Reservation.objects.exists()
+
+
+@pytest.mark.parametrize("quantity", [0, -1, True, "2", 1.5, 2_147_483_648])
+def test_no_strategy_is_ever_asked_for_a_quantity_that_makes_no_sense(quantity: object) -> None:
+    with pytest.raises(InvalidQuantity, match="quantity must be"):
+        Request(
+            product_id=1,
+            sku="LAMP",
+            quantity=quantity,  # type: ignore[arg-type]
+            buyer="A",
+            hold_for=timedelta(minutes=1),
+            strategy="combined",
+        )
 
 
 @pytest.mark.parametrize("quantity", [11, 900_000_000, 2_147_483_647])
