@@ -24,7 +24,6 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.core import signing
 from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
@@ -43,6 +42,7 @@ from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import fields_of
 from tests.shop.orders import steps
+from tests.shop.orders.pages import signed_cookie
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -153,8 +153,7 @@ class Shop:
 
     def client(self) -> Client:
         client = Client()
-        signed = signing.Signer(salt=buyer.SALT).sign(BUYER)
-        client.cookies[buyer.cookie_name()] = signed
+        client.cookies[buyer.cookie_name()] = signed_cookie(BUYER)
         return client
 
     def post(self, page: str, *arguments: object, **sent: object) -> object:
@@ -349,7 +348,7 @@ def last_unit(make_product: MakeProduct, strategy: str) -> Any:
 
     def reserve(key: str) -> object:
         client = Client()
-        client.cookies[buyer.cookie_name()] = signing.Signer(salt=buyer.SALT).sign(key * 32)
+        client.cookies[buyer.cookie_name()] = signed_cookie(key * 32)
         sent = {"product": product.slug, "quantity": 1, "key": str(uuid.UUID(int=1))}
         return client.post(reverse("basket-holds"), sent)
 

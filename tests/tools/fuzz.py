@@ -482,12 +482,12 @@ def let_in(world: World) -> None:
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Group, User
     from django.contrib.sessions.backends.db import SessionStore
-    from django.core import signing
 
     from shop.middleware import buyer
+    from tests.shop.orders.pages import signed_cookie
 
     csrf = f"csrftoken={CSRF}"
-    key = signing.Signer(salt=buyer.SALT).sign(buyer_key())
+    key = signed_cookie(buyer_key())
     world.cookies = {"visitor": csrf, "buyer": f"{csrf}; {buyer.cookie_name()}={key}"}
     for role in ("auditor", "merchant", "superuser"):
         user, _ = User.objects.update_or_create(

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
-from django.test import Client
+from django.core import signing
+from django.test import Client, override_settings
 
+from inventory import reservations
 from shop.middleware import buyer
 from tests.conftest import MakeProduct
 from tests.shop.conftest import Reserve
@@ -60,6 +62,53 @@ def test_the_key_stays_when_staff_signs_in(client: Client, make_product: MakePro
     assert client.cookies["buyer"].value == key
 
 
+# Made with django.core.signing.Signer(salt="shop.buyer"), as this shop signed its cookies before
+# it left that to Django's signed cookies. Browsers keep them for 400 days.
+OLD_SECRET = "the key that this shop had when it signed this cookie"
+OLD_KEY = "Zq3_vB7xK-0mN2pL9sT4wY6uE8rD1gHj"
+OLD_COOKIE = f"{OLD_KEY}:0g-rzBy3rSA_wQn7mJgc15_dp6qLlI54vGF0qJWceAo"
+
+
+@pytest.mark.parametrize("is_fallback", [False, True])
+def test_a_cookie_that_was_signed_the_old_way_still_opens_its_basket_and_is_renewed(
+    client: Client, make_product: MakeProduct, is_fallback: bool
+) -> None:
+    key, fallbacks = ("a newer key", [OLD_SECRET]) if is_fallback else (OLD_SECRET, [])
+    with override_settings(SECRET_KEY=key, SECRET_KEY_FALLBACKS=fallbacks):
+        reservations.reserve(make_product(name="Lamp"), 1, buyer=OLD_KEY)
+        client.cookies["buyer"] = OLD_COOKIE
+        response = client.get("/basket/")
+        assert b"Lamp" in response.content
+        renewed = response.cookies["buyer"].value
+        assert renewed == client.cookies["buyer"].value != OLD_COOKIE
+        again = client.get("/basket/")
+        assert b"Lamp" in again.content
+        assert "buyer" not in again.cookies
+        assert buyer_of(client.post("/orders/none/payment/")) == OLD_KEY
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        OLD_COOKIE[:-1],
+        OLD_COOKIE.replace("Zq3", "Zq4"),
+        f"{OLD_KEY[:-1]}:{OLD_COOKIE.partition(':')[2]}",
+    ],
+)
+def test_a_forged_cookie_of_the_old_way_is_nobodys(client: Client, forged: str) -> None:
+    with override_settings(SECRET_KEY=OLD_SECRET):
+        client.cookies["buyer"] = forged
+        response = client.get("/basket/")
+        assert buyer_of(response) == ""
+        assert not response.cookies
+
+
+def test_what_was_signed_for_something_else_is_nobodys(client: Client) -> None:
+    for salt in ("", "buyer", "shop.buyer", "basket" + buyer.SALT):
+        client.cookies["buyer"] = signing.get_cookie_signer(salt=salt).sign("x" * 32)
+        assert buyer_of(client.get("/basket/")) == ""
+
+
 @pytest.mark.parametrize("change", ["truncated", "other key", "unsigned", "garbage"])
 def test_a_forged_cookie_opens_no_basket(
     client: Client, make_product: MakeProduct, reserve: Reserve, change: str
@@ -84,6 +133,12 @@ def test_keys_are_long_and_never_the_same() -> None:
     made = {buyer.ensure(_no_buyer()) for _ in range(100)}
     assert len(made) == 100
     assert all(buyer.KEY.fullmatch(key) for key in made)
+
+
+def buyer_of(response: Any) -> str:
+    """The key that the request behind the response was handled with."""
+    key: str = response.wsgi_request.buyer
+    return key
 
 
 def _no_buyer() -> buyer.ShopRequest:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings
-from django.core import mail, signing
+from django.core import mail
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
 from django.test import Client
@@ -25,6 +25,7 @@ from tests.conftest import MakeProduct
 from tests.shop.orders.conftest import (  # noqa: F401  (a fixture for every test)
     money_and_goods_agree_after_each_test,
 )
+from tests.shop.orders.pages import signed_cookie
 from tests.shop.orders.steps import (
     APPROVE,
     at_bank,
@@ -142,7 +143,7 @@ def test_the_buyer_is_not_told_that_refused_money_is_coming(paid: Order, client:
         assert "The bank refused" in text
         assert "giving you back" not in text
     key = "A" * 32
-    client.cookies[buyer.cookie_name()] = signing.Signer(salt=buyer.SALT).sign(key)
+    client.cookies[buyer.cookie_name()] = signed_cookie(key)
     Order.objects.update(buyer=key)
     for address in (f"/orders/{paid.token}/", "/orders/"):
         page = client.get(address).content.decode()

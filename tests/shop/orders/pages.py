@@ -8,10 +8,12 @@ import uuid
 from html import unescape
 from typing import Any
 
+from django.core import signing
 from django.test import Client
 from django.urls import reverse
 
 from inventory.models import Product
+from shop.middleware import buyer
 from shop.models import Order
 from shop.payments import demo
 from shop.payments.demo import Choice
@@ -85,6 +87,11 @@ class Shopper:
 
     def cancel(self, order: Order) -> Any:
         return self.client.post(f"{page_of(order)}cancellation/")
+
+
+def signed_cookie(key: str) -> str:
+    """What the cookie of the buyer with that key holds."""
+    return signing.get_cookie_signer(salt=buyer.cookie_name() + buyer.SALT).sign(key)
 
 
 def page_of(order: Order) -> str:
