@@ -74,6 +74,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
     "shop.middleware.buyer.middleware",
     "shop.middleware.rate_limits.RateLimitMiddleware",
     "axes.middleware.AxesMiddleware",

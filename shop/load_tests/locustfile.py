@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from collections import Counter
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlencode
@@ -122,7 +123,9 @@ class Buyer(FastHttpUser):
         fields = hidden_fields(page, FORM.format("/basket/holds/"), "product")
         with self.ask("POST", "/basket/holds/", "reserve", {**fields, "quantity": "1"}) as answer:
             self.latency = answer.request_meta["response_time"] / 1000
-            if answer.status_code == 409 and any(words in text_of(answer) for words in SOLD_OUT):
+            if answer.status_code == HTTPStatus.CONFLICT and any(
+                words in text_of(answer) for words in SOLD_OUT
+            ):
                 answer.success()
                 raise Refused
             return must_lead_on(answer, "reserve")
@@ -151,7 +154,7 @@ class Buyer(FastHttpUser):
     def see(self, address: str, name: str) -> str:
         """Ask for a page, and return it. Raises Failed."""
         with self.ask("GET", address, name) as answer:
-            if answer.status_code != 200:
+            if answer.status_code != HTTPStatus.OK:
                 fail(answer, name)
             return text_of(answer)
 
@@ -206,7 +209,7 @@ def text_of(answer: ResponseContextManager) -> str:
 def must_lead_on(answer: ResponseContextManager, name: str) -> str:
     """The address that the answer leads to. Raises Failed if it leads nowhere."""
     address = answer.headers.get("location") if answer.headers else None
-    if answer.status_code != 302 or not address:
+    if answer.status_code != HTTPStatus.FOUND or not address:
         fail(answer, name)
     return str(address)
 
@@ -215,7 +218,7 @@ def fail(answer: ResponseContextManager, name: str) -> None:
     """Raise Failed with what the shop answered, and count the request as a failure."""
     if not answer.status_code:
         reason = f"no answer ({getattr(answer, 'error', None)!r})"
-    elif answer.status_code == 429:
+    elif answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         reason = f"429: {TOO_MANY}"
     else:
         reason = f"{answer.status_code}: {problem_on(text_of(answer))}"

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -181,7 +182,7 @@ def is_served(url: str) -> bool:
     """Whether the shop at this address can serve customers."""
     try:
         with urllib.request.urlopen(f"{url}/healthz", timeout=10) as answer:
-            return bool(answer.status == 200)
+            return bool(answer.status == HTTPStatus.OK)
     except (urllib.error.URLError, OSError):
         return False
 

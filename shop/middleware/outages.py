@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -102,7 +103,8 @@ class Failed(HttpResponse):
     """Stands for an error on its way to ``OutageMiddleware``; nobody else ever sees it."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(status=500)  # with which no middleware saves anything
+        # With this status no middleware saves anything.
+        super().__init__(status=HTTPStatus.INTERNAL_SERVER_ERROR)
         self.error = error
 
 
@@ -155,7 +157,7 @@ def unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
         "is_busy": not is_outage(error),
         "seconds": RETRY_AFTER,
     }
-    response = render(request, "503.html", context, status=503)
+    response = render(request, "503.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)
     response["Retry-After"] = str(RETRY_AFTER)
     response["Cache-Control"] = "no-store"
     return response

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -84,7 +85,9 @@ def _over(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse
     if usage is None or not usage["should_limit"]:
         return None
     seconds = max(1, usage["time_left"])
-    response = render(request, "429.html", {"seconds": seconds}, status=429)
+    response = render(
+        request, "429.html", {"seconds": seconds}, status=HTTPStatus.TOO_MANY_REQUESTS
+    )
     response["Retry-After"] = str(seconds)
     return response
 

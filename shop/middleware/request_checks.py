@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -75,11 +76,11 @@ class RequestChecksMiddleware:
 
 def _refuse_head(request: HttpRequest) -> HttpResponse | None:
     if not is_utf8(request.META.get(KEPT, request.META.get("CONTENT_TYPE", ""))):
-        return _answer(415)
+        return _answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     try:
         texts = [request.path_info, *_texts(request.GET), *request.COOKIES.values()]
     except UNREADABLE:
-        return _answer(400)
+        return _answer(HTTPStatus.BAD_REQUEST)
     return _refuse_nul(texts)
 
 
@@ -89,14 +90,14 @@ def _refuse_size(request: HttpRequest) -> HttpResponse | None:
     Of a body whose size isn't announced Django would read nothing at all.
     """
     if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
-        return _answer(411)
+        return _answer(HTTPStatus.LENGTH_REQUIRED)
     most = _most_bytes(request)
     try:
         announced = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
-        return _answer(400)
+        return _answer(HTTPStatus.BAD_REQUEST)
     if announced > most:
-        return _answer(413, most=filesizeformat(most))
+        return _answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, most=filesizeformat(most))
     return None
 
 
@@ -116,7 +117,7 @@ def _refuse_body(request: HttpRequest, view: View) -> HttpResponse | None:
     try:
         texts = [*_texts(request.POST), *_texts(request.FILES)]
     except UNREADABLE:
-        return _answer(400)
+        return _answer(HTTPStatus.BAD_REQUEST)
     return _refuse_nul(texts)
 
 
@@ -126,8 +127,8 @@ def _texts(sent: MultiValueDict[str, Any]) -> list[str]:
 
 
 def _refuse_nul(texts: Iterable[str]) -> HttpResponse | None:
-    return _answer(400) if any(NUL in text for text in texts) else None
+    return _answer(HTTPStatus.BAD_REQUEST) if any(NUL in text for text in texts) else None
 
 
-def _answer(status: int, **context: object) -> HttpResponse:
-    return HttpResponse(render_to_string(f"{status}.html", context), status=status)
+def _answer(status: HTTPStatus, **context: object) -> HttpResponse:
+    return HttpResponse(render_to_string(f"{status.value}.html", context), status=status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from uuid import UUID
 
 from django.http import Http404, HttpResponse
@@ -18,9 +19,6 @@ from shop.middleware.rate_limits import client_address
 from shop.orders import status_page
 from shop.views.catalogue import show_product
 from shop.waiting_rooms import place_at
-
-UNPROCESSABLE = 422
-CONFLICT = 409
 
 
 @require_safe
@@ -39,7 +37,7 @@ def holds(request: ShopRequest) -> HttpResponse:
     product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():
-        return show_product(request, product, form, UNPROCESSABLE)
+        return show_product(request, product, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     wanted = form.cleaned_data["quantity"]
     try:
         with place_at(product):
@@ -52,7 +50,7 @@ def holds(request: ShopRequest) -> HttpResponse:
             )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
-        return show_product(request, product, form, CONFLICT)
+        return show_product(request, product, form, HTTPStatus.CONFLICT)
     notices.leave_reserved(
         request, hold.pk, wanted=wanted, seen_price=form.cleaned_data["seen_price"], more=False
     )
@@ -82,7 +80,7 @@ def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
 def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
     form = ChangeHoldForm(request.POST)
     if not form.is_valid():
-        return show_basket(request, hold, form, UNPROCESSABLE)
+        return show_basket(request, hold, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     sent = form.cleaned_data
     try:
         with place_at(hold.product):
@@ -96,7 +94,7 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
             )
     except baskets.Refused as refused:
         form.add_error("quantity", str(refused))
-        return show_basket(request, hold, form, CONFLICT)
+        return show_basket(request, hold, form, HTTPStatus.CONFLICT)
     if added:
         notices.leave_reserved(
             request,
@@ -114,7 +112,7 @@ def show_basket(
     request: ShopRequest,
     changed: Reservation | None = None,
     form: ChangeHoldForm | None = None,
-    status: int = 200,
+    status: HTTPStatus = HTTPStatus.OK,
 ) -> HttpResponse:
     """The basket's page; with the form of a hold as it was sent, if it was refused.
 
@@ -128,7 +126,7 @@ def show_basket(
     rows = [
         (line, form if form and changed in line.holds else _form(line)) for line in basket.lines
     ]
-    part = "HX-Request" in request.headers
+    part = bool(request.htmx)
     context = {
         "basket": basket,
         "rows": rows,

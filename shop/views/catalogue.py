@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -73,7 +74,10 @@ def find_product(request: ShopRequest, slug: str) -> Product:
 
 
 def show_product(
-    request: ShopRequest, product: Product, form: ReserveForm | None = None, status: int = 200
+    request: ShopRequest,
+    product: Product,
+    form: ReserveForm | None = None,
+    status: HTTPStatus = HTTPStatus.OK,
 ) -> HttpResponse:
     """The product's page; with the form as it was sent, if it was refused."""
     if form:  # others have taken units since we looked
@@ -100,7 +104,7 @@ def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
     try:
         product = find_product(request, slug)
     except Http404:
-        if "HX-Request" not in request.headers:
+        if not request.htmx:
             raise
         return render(request, "shop/partials/product_stock.html")
     context = {"product": product, "held_by_you": basket.units(request.buyer, product)}

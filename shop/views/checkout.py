@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -23,7 +24,6 @@ from shop.models import Order
 from shop.orders import checkout as rules
 from shop.orders import status_page
 from shop.payments import ProviderUnavailable
-from shop.views.basket import CONFLICT, UNPROCESSABLE
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,16 +42,18 @@ def checkout(request: ShopRequest) -> HttpResponse:
     if "again" in request.POST:
         return _reserve_again(request, form)
     if not is_valid:
-        return _show(request, form, UNPROCESSABLE)
+        return _show(request, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         order = _place_order(request.buyer, form)
     except ValidationError as error:
         form.add_error(None, error.messages)
-        return _show(request, form, UNPROCESSABLE)
+        return _show(request, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     except HoldInOrder as refused:
-        return _show(request, form, CONFLICT, problem=str(refused), earlier=refused.order)
+        return _show(
+            request, form, HTTPStatus.CONFLICT, problem=str(refused), earlier=refused.order
+        )
     except ShopError as refused:
-        return _show(request, form, CONFLICT, problem=str(refused))
+        return _show(request, form, HTTPStatus.CONFLICT, problem=str(refused))
     return _go_on(request, form, order)
 
 
@@ -76,7 +78,7 @@ def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpRespon
         return redirect("order", order.token)
     except LimitPerCustomer as refused:
         problem = f"{refused} Order {order.number} stays as it was placed."
-        return _show(request, form, CONFLICT, problem=problem, earlier=order)
+        return _show(request, form, HTTPStatus.CONFLICT, problem=problem, earlier=order)
     is_same = rules.is_order_of(order, form.cleaned_data["hold"])
     if is_corrected:
         notices.leave_corrected(request, order)
@@ -107,13 +109,13 @@ def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
                 request, hold.pk, wanted=ended.quantity, seen_price=price, more=False
             )
     typed = CheckoutForm(initial=form.typed)
-    status = CONFLICT if refused else 200
+    status = HTTPStatus.CONFLICT if refused else HTTPStatus.OK
     return _show(request, typed, status, seen=still_over, refused=refused)
 
 
 def _look(request: ShopRequest) -> HttpResponse:
     """The page; for one that is open, only the parts of it that change by themselves."""
-    if "HX-Request" not in request.headers:
+    if not request.htmx:
         return _show(request, CheckoutForm())
     seen = [*request.GET.getlist("hold"), *request.GET.getlist("ended")][:200]
     context = {**_basket_now(request, uuids(seen)), "is_part": True}
@@ -123,7 +125,7 @@ def _look(request: ShopRequest) -> HttpResponse:
 def _show(
     request: ShopRequest,
     form: CheckoutForm,
-    status: int = 200,
+    status: HTTPStatus = HTTPStatus.OK,
     *,
     seen: Iterable[UUID] | None = None,
     **more: object,

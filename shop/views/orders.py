@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HTMX_STOP_POLLING
 
 from inventory.models import Product
 from shop import notices, orders
@@ -17,13 +20,9 @@ from shop.middleware.outages import repeatable
 from shop.models import Order
 from shop.notifications import outbox
 from shop.orders import CancelledBy, checkout, status_page
-from shop.views.basket import CONFLICT, UNPROCESSABLE
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
 from shop.waiting_rooms import place_at
-
-NOTHING_NEW = 204
-LAST_LOOK = 286  # tells htmx to stop asking
 
 
 @require_safe
@@ -54,11 +53,11 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
         "can_be_corrected": can_be_corrected(request, stands.order),
         "has_outbox": outbox.is_shown(),
     }
-    if "HX-Request" not in request.headers:
+    if not request.htmx:
         return render(request, "shop/order_detail.html", context)
     if request.GET.get("seen") == stands.fingerprint:
-        return HttpResponse(status=NOTHING_NEW)
-    status = 200 if stands.awaits_answer else LAST_LOOK
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    status = HTTPStatus.OK if stands.awaits_answer else HTMX_STOP_POLLING
     return render(request, stands.template, {**context, "is_part": True}, status=status)
 
 
@@ -90,7 +89,7 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
         return _show_contact(request, found, ContactForm(instance=found))
     form = ContactForm(request.POST, instance=found)
     if not form.is_valid():
-        return _show_contact(request, found, form, UNPROCESSABLE)
+        return _show_contact(request, found, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         checkout.correct_contact(found.pk, form.instance)
         notices.leave_corrected(request, found)
@@ -101,7 +100,7 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
         return _show_contact(request, found, form, UNPROCESSABLE)
     except LimitPerCustomer as refused:
         form.add_error("email", str(refused))
-        return _show_contact(request, found, form, CONFLICT)
+        return _show_contact(request, found, form, HTTPStatus.CONFLICT)
     return redirect("order", token)
 
 
@@ -111,7 +110,7 @@ def can_be_corrected(request: ShopRequest, order: Order) -> bool:
 
 
 def _show_contact(
-    request: ShopRequest, order: Order, form: ContactForm, status: int = 200
+    request: ShopRequest, order: Order, form: ContactForm, status: HTTPStatus = HTTPStatus.OK
 ) -> HttpResponse:
     context = {"order": order, "form": form}
     return render(request, "shop/order_contact.html", context, status=status)

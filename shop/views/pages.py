@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from http import HTTPStatus
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -65,6 +66,6 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return HttpResponse(
         f"{problem or 'ok'}\n",
         content_type="text/plain",
-        status=503 if problem else 200,
+        status=HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK,
         headers={kind.HEADER: kind.DEMO if settings.DEMO else kind.LIVE},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import redirect, render
@@ -33,7 +34,9 @@ def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
         log.warning("A message of %s was refused: %s", provider, error)
         return HttpResponseBadRequest(f"{error}\n", content_type="text/plain")
     except ProviderUnavailable as error:
-        return HttpResponse(f"{error}\n", status=503, content_type="text/plain")
+        return HttpResponse(
+            f"{error}\n", status=HTTPStatus.SERVICE_UNAVAILABLE, content_type="text/plain"
+        )
     return HttpResponse("ok\n", content_type="text/plain")
 
 
@@ -51,7 +54,8 @@ def _choose(request: HttpRequest, reference: str) -> HttpResponse:
     try:
         choice = demo.Choice(request.POST.get("choice", ""))
     except ValueError:
-        return _show_bank(request, charge, problem="Choose one of these four.", status=400)
+        problem = "Choose one of these four."
+        return _show_bank(request, charge, problem=problem, status=HTTPStatus.BAD_REQUEST)
     charge = demo.choose(reference, choice)
     if choice is demo.Choice.LOSE_ANSWER and charge.state == DemoBankCharge.State.APPROVED:
         return _show_bank(request, charge, lost=True)
@@ -66,6 +70,10 @@ def _charge(reference: str) -> DemoBankCharge:
 
 
 def _show_bank(
-    request: HttpRequest, charge: DemoBankCharge, *, status: int = 200, **more: object
+    request: HttpRequest,
+    charge: DemoBankCharge,
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
+    **more: object,
 ) -> HttpResponse:
     return render(request, "shop/demo_bank.html", {"charge": charge, **more}, status=status)

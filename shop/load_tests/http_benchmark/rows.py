@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -27,7 +28,6 @@ from shop.load_tests.http_benchmark.client import Answer, Client
 STOCK_FRAGMENT, PRODUCT_PAGE = "stock fragment", "product page"
 BROWSERS = 60  # of each client, by turns
 TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="([^"]+)"')
-FOUND, CONFLICT = 302, 409
 
 
 class Browsers:
@@ -98,9 +98,9 @@ def _reserve(browsers: Browsers, product: Product) -> None:
         "key": uuid4(),
     }
     answer = browsers.client.post(reverse("basket-holds"), cookies, urlencode(form).encode())
-    if answer.status == CONFLICT:
+    if answer.status == HTTPStatus.CONFLICT:
         raise InsufficientStock(product.sku, 1, 0)
-    _check(answer, FOUND)
+    _check(answer, HTTPStatus.FOUND)
 
 
 def _check(answer: Answer, status: int) -> None:

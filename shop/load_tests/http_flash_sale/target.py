@@ -6,6 +6,7 @@ import http.client
 import re
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
 from shop import kind
@@ -25,7 +26,7 @@ def check(host: str, *, own: bool) -> None:
         raise WrongTarget(
             f"host: {host} isn't this shop: what it answers at /healthz has no {kind.HEADER}."
         )
-    if status != 200:
+    if status != HTTPStatus.OK:
         raise WrongTarget(f"host: the shop at {host} can't serve customers: {text.strip()}")
     if said != kind.DEMO and not own:
         raise WrongTarget(
@@ -37,10 +38,10 @@ def check(host: str, *, own: bool) -> None:
 def units_shown(host: str, product: str) -> int:
     """How many units of a product its page says anybody may take now. Raises WrongTarget."""
     status, text, _ = _get(host, f"/products/{quote(product, safe='')}/")
-    if status == 404:
+    if status == HTTPStatus.NOT_FOUND:
         raise WrongTarget(f"product: the shop at {host} has none that is called {product!r}.")
     shown = AVAILABLE.search(text)
-    if status != 200 or shown is None:
+    if status != HTTPStatus.OK or shown is None:
         raise WrongTarget(
             f"product: its page at {host} doesn't say what there is (it is {status})."
         )
