@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +11,7 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
+from django.utils.crypto import get_random_string
 from django.utils.text import capfirst
 
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
@@ -26,13 +26,13 @@ NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for
 
 def new_token() -> str:
     """A key that can't be guessed."""
-    return secrets.token_urlsafe(24)
+    return get_random_string(32)
 
 
 def new_number() -> str:
     """An order's number for people; it doesn't tell how many orders there are."""
-    letters = [secrets.choice(NUMBER_LETTERS) for _ in range(8)]
-    return f"{''.join(letters[:4])}-{''.join(letters[4:])}"
+    letters = get_random_string(8, NUMBER_LETTERS)
+    return f"{letters[:4]}-{letters[4:]}"
 
 
 class OrderQuerySet(models.QuerySet["Order"]):

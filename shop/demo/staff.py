@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-
 import axes.utils
 from django.contrib.auth.models import User
+from django.utils.crypto import get_random_string
 
 USERNAME = "admin"
 
@@ -40,11 +39,11 @@ def renew_password() -> tuple[str, str]:
 def _make_somebody() -> tuple[str, str]:
     name = USERNAME
     if User.objects.filter(username=name).exists():  # a customer's, or somebody's who has left
-        name = f"{USERNAME}-{secrets.token_hex(3)}"
+        name = f"{USERNAME}-{get_random_string(6).lower()}"
     password = _new_password()
     User.objects.create_superuser(username=name, password=password)
     return name, password
 
 
 def _new_password() -> str:
-    return secrets.token_urlsafe(12)
+    return get_random_string(16)

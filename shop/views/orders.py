@@ -97,7 +97,7 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
         notices.leave_not_corrected(request, found)
     except ValidationError as error:
         form.add_error(None, error.messages)
-        return _show_contact(request, found, form, UNPROCESSABLE)
+        return _show_contact(request, found, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     except LimitPerCustomer as refused:
         form.add_error("email", str(refused))
         return _show_contact(request, found, form, HTTPStatus.CONFLICT)
