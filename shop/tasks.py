@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from procrastinate import RetryStrategy
+from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import UniqueViolation
 from procrastinate.job_context import JobContext
@@ -186,4 +187,4 @@ def forget_old_import_files(timestamp: int) -> None:
 @app.periodic(cron=EVERY_NIGHT)
 @app.task(queueing_lock="forget_old_jobs", pass_context=True)
 async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
-    await context.app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS)
+    await remove_old_jobs(context, max_hours=KEEP_JOBS)
