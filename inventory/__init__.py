@@ -18,6 +18,7 @@ DOORS = {
     "snapshots": "what one instant shows of a product or a buyer",
     "locking": "the locks of the others, for who adds a step to their transaction; their order",
     "law": "that sum, as a sentence, in numbers and in SQL",
+    "database": "where the stock is kept: a connection, and transactions on it",
     "monitor": "the law, checked",
     "alerts": "what a merchant must know, raised and resolved",
     "exceptions": "what is refused, and why",

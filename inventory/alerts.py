@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
 from django.db.models.functions import Now
 
 from inventory import monitor
+from inventory.database import atomic
 from inventory.locking import lock_products
 from inventory.models import Reservation, StockAlert, StockCheck, StockMovement
 from inventory.monitor import StockState
@@ -67,7 +67,7 @@ def _take_back_lapsed(product_ids: list[int]) -> bool:
 
 def refresh(product_ids: Collection[int]) -> None:
     """Bring the alerts of these products in line with their state, in one transaction."""
-    with transaction.atomic():
+    with atomic():
         lock_products(product_ids)
         # Under the lock, in a statement of its own: what is seen here stays so until the end.
         states = monitor.states_of(product_ids)

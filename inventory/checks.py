@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from inventory import conf, strategies
+from inventory.database import alias
 from inventory.exceptions import UnknownStrategy
 from inventory.models import Product
 
@@ -17,6 +20,49 @@ from inventory.models import Product
 @register
 def strategies_can_be_loaded(**kwargs: Any) -> list[CheckMessage]:
     return [Error(problem, id="inventory.E003") for problem in _problems_of_strategies()]
+
+
+@register
+def database_is_postgresql(**kwargs: Any) -> list[CheckMessage]:
+    """It is the row locks, the clock and the deferred triggers of PostgreSQL that keep the law."""
+    kept_in = connections[alias()]
+    if kept_in.vendor == "postgresql":
+        return []
+    return [
+        Error(
+            f"The database “{alias()}”, which keeps the stock, is no PostgreSQL: its ENGINE is "
+            f"{kept_in.settings_dict['ENGINE']!r}.",
+            hint="Let DATABASES name a PostgreSQL database there, or let a router send the app "
+            "“inventory”, and the users, to one that is.",
+            id="inventory.E004",
+        )
+    ]
+
+
+@register
+def all_tables_are_in_one_database(**kwargs: Any) -> list[CheckMessage]:
+    """What is read must be what was written, and users are referred to."""
+    models = [*apps.get_app_config("inventory").get_models(), get_user_model()]
+    elsewhere = {
+        f"{model._meta.label} is {what} “{other}”"
+        for model in models
+        for what, other in (
+            ("read from", router.db_for_read(model)),
+            ("written to", router.db_for_write(model)),
+        )
+        if other != alias()
+    }
+    if not elsewhere:
+        return []
+    return [
+        Error(
+            f"The stock is kept in the database “{alias()}”, and {each}.",
+            hint="Let the routers send all models of the app “inventory”, and the users, to one "
+            "database, for reading as for writing.",
+            id="inventory.E005",
+        )
+        for each in sorted(elsewhere)
+    ]
 
 
 @register
@@ -52,13 +98,12 @@ def strategies_of_products_exist(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Name strategies that products have and the setting has no more."""
-    alias = router.db_for_read(Product)
-    if alias not in (databases or ()) or _problems_of_strategies():
+    if alias() not in (databases or ()) or _problems_of_strategies():
         return []
-    if Product._meta.db_table not in connections[alias].introspection.table_names():
+    if Product._meta.db_table not in connections[alias()].introspection.table_names():
         return []  # no migration was run yet
     known = [each.slug for each in strategies.all_strategies()]
-    others = Product.objects.using(alias).catalogue().exclude(strategy__in=["", *known])
+    others = Product.objects.catalogue().exclude(strategy__in=["", *known])
     gone = others.order_by("strategy").values_list("strategy", flat=True).distinct()
     return [
         Warning(

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db import DEFAULT_DB_ALIAS, connection
 from django.db.models import BooleanField, Case, F, Value, When
 
+from inventory.database import alias, connection
 from inventory.exceptions import InvalidQuantity
 from inventory.law import HAS_LAPSED
 from inventory.models import Product, Reservation
@@ -110,7 +110,7 @@ def written_hold(request: Request, unit_price: Decimal, at: datetime) -> Reserva
         "decided_at": None,
     }
     # As if it had been read: a third of the time that the model's constructor takes.
-    return Reservation.from_db(DEFAULT_DB_ALIAS, written.keys(), written.values())
+    return Reservation.from_db(alias(), written.keys(), written.values())
 
 
 def take_back_lapsed(
@@ -126,7 +126,7 @@ def take_back_lapsed(
     the order of primary keys, as everybody who locks several of a product's reservations.
     With ``buyer``, only those of that buyer; with ``only``, no others. Returns (holds, units).
     """
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(
             f"""
             WITH lapsed AS MATERIALIZED (

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 from uuid import UUID
 
 import pglock
-from django.db import connection
 
+from inventory.database import alias, connection
 from inventory.models import Product, Reservation
 
 
@@ -84,7 +84,7 @@ def queue_buyers(product_id: int, buyers: Iterable[str]) -> None:
     locks = {
         pglock.advisory(f"buyer {buyer} of product {product_id}").int_lock_id for buyer in buyers
     }
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(id) FROM unnest(%s::bigint[]) AS id", [sorted(locks)]
         )
@@ -92,4 +92,4 @@ def queue_buyers(product_id: int, buyers: Iterable[str]) -> None:
 
 def queue_product(product_id: int) -> None:
     """Wait until nobody else takes units of this product through its queue."""
-    pglock.advisory(f"product {product_id}", xact=True).acquire()
+    pglock.advisory(f"product {product_id}", xact=True, using=alias()).acquire()

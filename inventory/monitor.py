@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from django.db import connection
-
+from inventory.database import connection
 from inventory.law import BREAKS_LAW, Figures, figures_in_sql
 
 
@@ -75,6 +74,6 @@ def state_of(product_id: int) -> StockState:
 
 
 def _states(sql: str, parameters: dict[str, list[int]] | None = None) -> list[StockState]:
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(sql, parameters)
         return [StockState(*row) for row in cursor.fetchall()]

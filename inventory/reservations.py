@@ -14,11 +14,11 @@ from functools import reduce
 from operator import or_
 from uuid import UUID, uuid4
 
-from django.db import transaction
 from django.db.models import Exists, F, ForeignObjectRel, OuterRef, Q
 from django.db.models.functions import Greatest, Least, Now
 
 from inventory import conf, strategies
+from inventory.database import atomic
 from inventory.exceptions import (
     BuyerLimitExceeded,
     DuplicateKey,
@@ -114,7 +114,7 @@ def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> lis
     Raises what ``reserve`` raises.
     """
     taken: dict[int, Reservation] = {}
-    with transaction.atomic():
+    with atomic():
         for place, (product, quantity) in sorted(
             enumerate(lines), key=lambda line: (line[1][0].pk, line[0])
         ):
@@ -140,7 +140,7 @@ def _take_with_lapsed(request: Request) -> Reservation:
 
     Others who want the product wait meanwhile: what was freed is not lost to them on the way.
     """
-    with refusals_of_the_database(request), transaction.atomic():
+    with refusals_of_the_database(request), atomic():
         limited = request.max_per_buyer is not None
         if limited:
             queue_buyer(request.product_id, request.buyer)
@@ -182,7 +182,7 @@ def prolong(
     Reservation.DoesNotExist.
     """
     ids = set(reservation_ids)
-    with transaction.atomic():
+    with atomic():
         for hold in lock_reservations(ids):
             if hold.status != HELD:
                 raise _ended(hold)
@@ -220,9 +220,9 @@ def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
     taken again, Reservation.DoesNotExist. Then nothing was changed.
     """
     ids = set(reservation_ids)
-    with suppress(ReservationEnded), transaction.atomic():
+    with suppress(ReservationEnded), atomic():
         return _confirm_all(ids)
-    with transaction.atomic():
+    with atomic():
         products = _lock_products_to_retake(ids)
         # First those still held: what lapsed of our own must not be taken back for the others.
         gone = [each for each in lock_reservations(ids) if each.status not in (HELD, SOLD)]
@@ -309,7 +309,7 @@ def release_all(reservation_ids: Collection[UUID]) -> list[Reservation]:
 
     The others stay as they are. Raises Reservation.DoesNotExist.
     """
-    with transaction.atomic():
+    with atomic():
         lock_products(
             Reservation.objects.filter(pk__in=reservation_ids).values_list("product_id", flat=True)
         )
@@ -435,7 +435,7 @@ def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) 
     for each in product_ids:
         holds = batch
         while holds == batch:
-            with transaction.atomic():
+            with atomic():
                 lock_product(each)
                 holds, units = take_back_lapsed(each, batch)
             all_holds += holds
@@ -453,7 +453,7 @@ def expire(reservation_ids: Iterable[UUID]) -> int:
     lapsed = Reservation.objects.lapsed().filter(pk__in=ids).order_by("product_id")
     taken_back = 0
     for product_id in list(lapsed.values_list("product_id", flat=True).distinct()):
-        with transaction.atomic():
+        with atomic():
             lock_product(product_id)
             taken_back += take_back_lapsed(product_id, only=ids)[0]
     return taken_back
@@ -472,7 +472,7 @@ def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
     unreferred = old.exclude(reduce(or_, _references(), Q(pk__in=[])))
     forgotten, further = 0, Q()
     while True:
-        with transaction.atomic():
+        with atomic():
             # Locked: a payment that comes late could make it a sale yet.
             rows = unreferred.filter(further).select_for_update(skip_locked=True)
             found = list(rows.order_by("decided_at").values_list("pk", "decided_at")[:batch])
@@ -498,7 +498,7 @@ def _product_locked(reservation_id: UUID) -> Iterator[Reservation]:
 
     Its status doesn't: ``confirm`` needs no lock on the product.
     """
-    with transaction.atomic():
+    with atomic():
         lock_product(
             Reservation.objects.values_list("product_id", flat=True).get(pk=reservation_id)
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import transaction
 from django.db.models import F
 
 from inventory import alerts, monitor
+from inventory.database import atomic
 from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
 from inventory.holds import MOST_UNITS, backstop_after, check_units, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
@@ -39,7 +39,7 @@ def receive(
     IdempotencyKeyReused.
     """
     check_units(units)
-    with transaction.atomic():
+    with atomic():
         stock = lock_product(product.pk)
         if earlier := _earlier(product, units, idempotency_key):
             return earlier
@@ -71,7 +71,7 @@ def remove(
     Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
     """
     check_units(units)
-    with transaction.atomic():
+    with atomic():
         before = lock_product_to_take(product.pk).stock
         if earlier := _earlier(product, -units, idempotency_key):
             return earlier
@@ -101,7 +101,7 @@ def repair(
     Where that is below zero, units were promised that don't exist: the backstop goes off, and
     the product stays oversold until units are received or sales are cancelled.
     """
-    with transaction.atomic():
+    with atomic():
         before = lock_product_to_take(product.pk).stock
         # Under the lock, in a statement of its own: nobody moves units of it meanwhile.
         right = monitor.state_of(product.pk).right_stock

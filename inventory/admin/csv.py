@@ -11,12 +11,12 @@ from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.utils.text import slugify
 from import_export import fields, resources, widgets
 from import_export.results import Error
 
 from inventory import stock, strategies
+from inventory.database import atomic
 from inventory.exceptions import InsufficientStock, InvalidQuantity, UnknownStrategy
 from inventory.holds import MOST_UNITS
 from inventory.models import Product, StockMovement
@@ -360,7 +360,7 @@ class StockMovementResource(OncePerFile):
             if self.is_preview:
                 self._foresee(instance)
             else:
-                with transaction.atomic():
+                with atomic():
                     self._move(instance)
         except (InsufficientStock, InvalidQuantity) as error:
             raise ValidationError({"units": str(error)}) from error

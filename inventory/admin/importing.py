@@ -22,6 +22,7 @@ from unfold.contrib.import_export.forms import ImportForm
 
 from inventory import import_files
 from inventory.admin.base import clock, list_url, who
+from inventory.database import alias, atomic
 from inventory.models import ImportFile
 
 CSV_ONLY = [CSV]
@@ -104,7 +105,7 @@ class CsvAdmin(ImportMixin, ExportMixin):
                 "chosen more than a day ago. Choose it again.",
             )
             return HttpResponseRedirect(self._import_url())
-        with transaction.atomic():
+        with atomic():
             if import_files.claim(file):
                 return self._import(file, request)
         file.refresh_from_db()
@@ -122,7 +123,7 @@ class CsvAdmin(ImportMixin, ExportMixin):
         dataset = CSV().create_dataset(text)
         result = self.process_dataset(dataset, None, request, file_name=file.name)
         if problems := _problems(result):
-            transaction.set_rollback(True)
+            transaction.set_rollback(True, using=alias())
             messages.error(request, "Nothing was imported. " + " ".join(problems[:10]))
             return HttpResponseRedirect(list_url(self.model))
         file.outcome, file.content = _outcome(result), b""

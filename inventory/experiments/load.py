@@ -24,9 +24,10 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
+from django.db import DatabaseError, connections
 
 from inventory import conf
+from inventory.database import alias, connection
 
 SECONDS_TO_GET_READY = 60
 SECONDS_TO_THE_START = 0.05  # long enough for the message to reach every process
@@ -49,7 +50,7 @@ class Job(ABC):
 
     def connect(self) -> None:
         """Give a thread what it needs before the start: by default, a connection."""
-        connection.ensure_connection()
+        connection().ensure_connection()
 
     @abstractmethod
     def work(self, start: float) -> None:
@@ -161,7 +162,7 @@ class Process:
         self.pipe, theirs = context.Pipe()
         arguments = (
             os.environ.get("DJANGO_SETTINGS_MODULE") or settings.SETTINGS_MODULE,
-            connection.settings_dict["NAME"],
+            connection().settings_dict["NAME"],
             conf.strategies(),
             application_name,
             theirs,
@@ -255,7 +256,7 @@ def main(
     import django
 
     django.setup()
-    ours = connections.settings[DEFAULT_DB_ALIAS]
+    ours = connections.settings[alias()]
     ours["NAME"] = database  # a test's, perhaps, not the settings'
     settings.INVENTORY_STRATEGIES = strategies  # so are these
     ours["OPTIONS"] = {**ours.get("OPTIONS", {}), "application_name": application_name}
@@ -285,7 +286,7 @@ def _do(job: Job, parent: Connection) -> None:
                 time.sleep(max(0.0, start - time.monotonic()))
                 job.work(start)
         finally:
-            connection.close()
+            connection().close()
 
     try:
         job.prepare()

@@ -8,8 +8,9 @@ from contextlib import nullcontext
 import pglock
 from django.conf import settings
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+
+from inventory.database import alias, connection
 
 Tell = Callable[[str], object]
 
@@ -33,8 +34,9 @@ def ensure(tell: Tell, app: str = "inventory") -> None:
 def make() -> None:
     """Make the tables, as ``migrate`` does."""
     # Others may be starting on it, too. A database of many is migrated by whoever runs it.
-    with pglock.advisory("inventory.tables") if may_migrate() else nullcontext():
-        call_command("migrate", verbosity=0, interactive=False)
+    lock = pglock.advisory("inventory.tables", using=alias())
+    with lock if may_migrate() else nullcontext():
+        call_command("migrate", database=alias(), verbosity=0, interactive=False)
 
 
 def may_migrate() -> bool:
@@ -43,7 +45,7 @@ def may_migrate() -> bool:
 
 def missing(app: str) -> str:
     """What the database lacks for ``app``, in a sentence; empty if nothing."""
-    executor = MigrationExecutor(connection)
+    executor = MigrationExecutor(connection())
     targets = executor.loader.graph.leaf_nodes(app)
     plan = executor.migration_plan(targets)
     if not plan:

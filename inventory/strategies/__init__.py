@@ -2,7 +2,7 @@
 
 A strategy of your own is a class in a file of yours:
 
-    from django.db import transaction
+    from inventory.database import atomic
     from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
     class Careful(Strategy):
@@ -13,7 +13,7 @@ A strategy of your own is a class in a file of yours:
         when = "A sentence on when to use it."
 
         def _take(self, request: Request, pay: Pay) -> Reservation:
-            with transaction.atomic():
+            with atomic():
                 ...  # take request.quantity units of the product request.product_id
                 if there were enough:
                     return record_hold(request)

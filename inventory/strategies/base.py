@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError
 
+from inventory.database import atomic, connection
 from inventory.exceptions import CannotJoinTransaction, DuplicateKey
 from inventory.holds import Request
 from inventory.locking import queue_buyer
@@ -50,7 +51,7 @@ class Strategy(ABC):
         Raises InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey,
         TooMuchContention or CannotJoinTransaction; then nothing was changed.
         """
-        if not self.joins_transaction and connection.in_atomic_block:
+        if not self.joins_transaction and connection().in_atomic_block:
             raise CannotJoinTransaction(
                 f"The strategy {self.slug} needs a transaction of its own. Call it outside "
                 "transaction.atomic(), or choose another strategy."
@@ -65,7 +66,7 @@ class Strategy(ABC):
         if not self.is_safe:
             check_buyer_limit(request)
             return self._take(request, pay)
-        with transaction.atomic():
+        with atomic():
             # Another request of this buyer waits here, so that it counts what we take.
             queue_buyer(request.product_id, request.buyer)
             check_buyer_limit(request)
@@ -83,7 +84,7 @@ def refusals_of_the_database(request: Request) -> Iterator[None]:
     Inside the caller's transaction a savepoint keeps that one usable.
     """
     try:
-        with transaction.atomic() if connection.in_atomic_block else nullcontext():
+        with atomic() if connection().in_atomic_block else nullcontext():
             yield
     except IntegrityError as error:
         constraint = constraint_name(error)

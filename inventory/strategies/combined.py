@@ -15,16 +15,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import (
-    DatabaseError,
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    connection,
-)
-from django.db.transaction import atomic
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
+from inventory.database import atomic, connection
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, TooMuchContention
 from inventory.holds import HOLD_COLUMNS, Request, written_hold
 from inventory.locking import queue_buyers
@@ -137,7 +130,7 @@ class Combined(SingleStatement):
         self._queues: dict[int, Queue] = {}
 
     def _attempt(self, request: Request, pay: Pay) -> Reservation:
-        if connection.in_atomic_block:
+        if connection().in_atomic_block:
             # Others can't be served in this caller's transaction, nor this caller in theirs.
             return super()._attempt(request, pay)
         waiting = Waiting(request)
@@ -266,7 +259,7 @@ def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
         except (OperationalError, InterfaceError) as error:
             if not is_lost(error):
                 raise
-            connection.close()
+            connection().close()
             lost = error
     raise lost
 
@@ -324,7 +317,7 @@ def _within_limits(together: Sequence[Waiting]) -> list[Waiting]:
 def _send(together: Sequence[Waiting]) -> tuple[Decimal, datetime] | None:
     """Take for all; return the price and the time, or None where there isn't enough for all."""
     requests = [waiting.request for waiting in together]
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(
             TAKE_ALL,
             {

@@ -1,8 +1,8 @@
 """Check and write in one UPDATE; the number of rows tells."""
 
-from django.db import transaction
 from django.db.models import F
 
+from inventory.database import atomic
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
@@ -18,7 +18,7 @@ class ConditionalUpdate(Strategy):
     when = "The first thing to reach for: plain ORM, short, and hard to get wrong."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
+        with atomic():
             enough = Product.objects.filter(
                 pk=request.product_id, is_active=True, stock__gte=request.quantity
             )

@@ -1,8 +1,8 @@
 """A mutex that all processes share: PostgreSQL's advisory lock."""
 
-from django.db import transaction
 from django.db.models import F
 
+from inventory.database import atomic
 from inventory.locking import queue_product
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
@@ -19,7 +19,7 @@ class Mutex(Strategy):
     when = "When what must not happen twice at once is more than one row, or no row at all."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
+        with atomic():
             queue_product(request.product_id)
             product = Product.objects.get(pk=request.product_id)
             if product.is_active and product.stock >= request.quantity:

@@ -1,7 +1,6 @@
 """Read, check, save: what everybody writes first."""
 
-from django.db import transaction
-
+from inventory.database import atomic
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
@@ -24,6 +23,6 @@ class Naive(Strategy):
         # Others have read the same stock meanwhile, and write over what we write now.
         product.stock -= request.quantity
         product.version += 1
-        with transaction.atomic():
+        with atomic():
             product.save(update_fields=["stock", "version"])
             return record_hold(request)

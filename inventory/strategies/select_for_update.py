@@ -1,7 +1,6 @@
 """The textbook: lock the row, check, write."""
 
-from django.db import transaction
-
+from inventory.database import atomic
 from inventory.locking import lock_product
 from inventory.models import Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
@@ -18,7 +17,7 @@ class SelectForUpdate(Strategy):
     when = "When the decision needs Python, and few want the same product at once."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
+        with atomic():
             product = lock_product(request.product_id)
             if product.is_active and product.stock >= request.quantity:
                 product.stock -= request.quantity

@@ -1,7 +1,8 @@
 """Naive code, and PostgreSQL watches: a dangerous pattern of reads and writes is rolled back."""
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError
 
+from inventory.database import atomic, connection
 from inventory.models import Product, Reservation
 from inventory.snapshots import check_buyer_limit
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
@@ -32,8 +33,8 @@ class Serializable(Strategy):
         raise AssertionError("attempts() ends by raising")
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
-            with connection.cursor() as cursor:
+        with atomic():
+            with connection().cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
             check_buyer_limit(request)
             product = Product.objects.get(pk=request.product_id)

@@ -1,8 +1,8 @@
 """An F() expression alone: no update is lost, and stock goes below zero."""
 
-from django.db import transaction
 from django.db.models import F
 
+from inventory.database import atomic
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 
@@ -22,7 +22,7 @@ class UnguardedDecrement(Strategy):
         if not product.is_active or product.stock < request.quantity:
             raise refusal(request)
         pay()
-        with transaction.atomic():
+        with atomic():
             # The stock that was checked above may be gone by now.
             Product.objects.filter(pk=product.pk).update(
                 stock=F("stock") - request.quantity, version=F("version") + 1

@@ -1,7 +1,6 @@
 """Optimistic: write only if nobody else has written since we read."""
 
-from django.db import transaction
-
+from inventory.database import atomic
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 from inventory.strategies.retry import attempts
@@ -33,7 +32,7 @@ class Versioned(Strategy):
         product = Product.objects.get(pk=request.product_id)
         if not product.is_active or product.stock < request.quantity:
             raise refusal(request)
-        with transaction.atomic():
+        with atomic():
             unchanged = Product.objects.filter(pk=product.pk, version=product.version)
             if not unchanged.update(
                 stock=product.stock - request.quantity, version=product.version + 1

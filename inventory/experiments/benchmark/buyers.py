@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from django.db import connection
 from hdrh.histogram import HdrHistogram
 
+from inventory.database import connection
 from inventory.exceptions import InsufficientStock
 from inventory.experiments.benchmark.rows import Row
 from inventory.experiments.load import Job, Processes
@@ -149,11 +149,11 @@ class Buying(Job):
 
     def prepare(self) -> None:
         ids = self.product_ids
-        connection.close()
+        connection().close()
         _use_pool(self.connections if self.is_pooled else 0)
         self.what = self.row()
         self.products = list(Product.objects.filter(pk__in=ids))
-        connection.close()
+        connection().close()
         self.lock = threading.Lock()
         self.names = count()
         self.dice = random.Random(self.place)  # the same arrivals for every row and round
@@ -162,7 +162,7 @@ class Buying(Job):
     def connect(self) -> None:
         self.what.connect(self.products)
         if self.is_pooled:
-            connection.close()
+            connection().close()
 
     def work(self, start: float) -> None:
         """Buy until time is over; keep what was served after the warm-up."""
@@ -188,7 +188,7 @@ class Buying(Job):
 
     def finish(self) -> None:
         if self.is_pooled:
-            connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper has it
+            connection().close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper has it
         histogram = HdrHistogram(1, LONGEST, DIGITS)
         for latencies in self.latencies:
             for seconds in latencies:
@@ -209,7 +209,7 @@ class Buying(Job):
             self._note(error)
         finally:
             if self.is_pooled:
-                connection.close()  # back into the pool, as at the end of a web request
+                connection().close()  # back into the pool, as at the end of a web request
 
     def _note(self, error: Exception) -> None:
         with self.lock:
@@ -235,7 +235,7 @@ class Buying(Job):
 
 def _use_pool(size: int) -> None:
     """Let the connections opened from now on share a pool of this size; 0: each its own."""
-    ours = connection.settings_dict
+    ours = connection().settings_dict
     ours["OPTIONS"]["pool"] = size and {
         "min_size": size,
         "max_size": size,

@@ -10,9 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import connection
-
 from inventory import strategies
+from inventory.database import connection
 from inventory.models import Product, Reservation
 from inventory.reservations import reserve
 from inventory.strategies import Pay, Request, Strategy, record_hold
@@ -31,7 +30,7 @@ class Row(ABC):
 
     def connect(self, products: Sequence[Product]) -> None:
         """Give a thread what it needs before the start."""
-        connection.ensure_connection()
+        connection().ensure_connection()
 
     def disconnect(self) -> None:  # noqa: B027  (connections to the database are closed anyway)
         """Take back what a thread was given."""

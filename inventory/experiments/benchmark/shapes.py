@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
-
 from inventory import monitor, stock
+from inventory.database import atomic, connection
 from inventory.models import Product
 from inventory.reservations import reserve
 from inventory.strategies.single_statement import SingleStatement
@@ -51,7 +50,7 @@ def exhibits(shape: Shape, name: str, **fields: Any) -> Iterator[list[Product]]:
     """
     products: list[Product] = []
     try:
-        with transaction.atomic():
+        with atomic():
             for number in range(shape.products):
                 products.append(_exhibit(shape, f"{name}-{number}", **fields))
         yield products
@@ -72,7 +71,7 @@ def tidy_tables() -> None:
 
     A plan made while a table was empty is a bad one for the rest of the connection.
     """
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE) inventory_product, inventory_reservation")
 
 
@@ -92,7 +91,7 @@ def _remove(ids: list[int]) -> None:
 
     A buyer whose process was ended a moment ago may still be at it: the lock keeps others out.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
+    with atomic(), connection().cursor() as cursor:
         cursor.execute("SELECT FROM inventory_product WHERE id = ANY(%s) FOR UPDATE", [ids])
         for table in ("reservation", "stockmovement"):
             cursor.execute(f"DELETE FROM inventory_{table} WHERE product_id = ANY(%s)", [ids])

@@ -11,9 +11,8 @@ from datetime import timedelta
 from enum import Enum
 from functools import partial
 
-from django.db import connection
-
 from inventory import strategies
+from inventory.database import connection
 from inventory.exceptions import InsufficientStock, InventoryError
 from inventory.experiments.load import Job, NotReady, Processes, processes
 from inventory.models import Product
@@ -125,7 +124,7 @@ class Purchases(Job):
 
     def prepare(self) -> None:
         self.product = Product.objects.get(pk=self.product_id)
-        connection.close()
+        connection().close()
         self.queue = deque(self.buyers)
 
     def work(self, start: float) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.utils.module_loading import import_string
 
+from inventory.database import atomic
 from inventory.experiments.flash_sale.sale import Parameters, plan
 from inventory.experiments.models import FlashSale
 
@@ -39,7 +40,7 @@ def queue(
     """
     queue_sale = import_string(settings.INVENTORY_QUEUE_FLASH_SALE)
     try:
-        with transaction.atomic():
+        with atomic():
             sale = plan(parameters, started_by=started_by, idempotency_key=idempotency_key)
             queue_sale(sale.pk)
     except IntegrityError:

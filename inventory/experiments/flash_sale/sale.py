@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
 from django.db.models.functions import Now
 
 from inventory import alerts, monitor, stock, strategies
+from inventory.database import connection
 from inventory.exceptions import InventoryError
 from inventory.experiments.flash_sale.buyers import (
     Buyer,
@@ -256,7 +256,7 @@ def _wait_for_the_killed(application_name: str) -> None:
     may be asked on a connection that was a buyer's, and has its name: it doesn't count.
     """
     deadline = time.monotonic() + SECONDS_FOR_THE_KILLED
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         while time.monotonic() < deadline:
             cursor.execute(
                 "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'"
@@ -335,7 +335,7 @@ def _percentile_ms(latencies: list[float], percent: int) -> float | None:
 
 def free_connections() -> int:
     """How many more connections the server takes, as far as it says."""
-    with connection.cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(
             """
             SELECT (SELECT sum(setting::int) FILTER (WHERE name = 'max_connections')

@@ -141,7 +141,7 @@ def test_as_many_threads_as_buyers_unless_the_server_has_too_few_connections() -
 
 def test_buyers_that_cannot_connect_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = SimpleNamespace(settings_dict={"NAME": "no_such_database"})
-    monkeypatch.setattr("inventory.experiments.load.connection", elsewhere)
+    monkeypatch.setattr("inventory.experiments.load.connection", lambda: elsewhere)
     started = time.monotonic()
     with pytest.raises(FlashSaleError, match=r"can't connect: .*no_such_database"):
         run(Parameters(strategies=["mutex"]))
