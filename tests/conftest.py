@@ -9,15 +9,30 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test import TransactionTestCase
+from pytest_django import DjangoDbBlocker
 
 from inventory import monitor, stock
 from inventory.models import Product
+from tests import emptying
 
 pytest_plugins = ["inventory.races.pytest_plugin"]
 
 MakeProduct = Callable[..., Product]
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database, emptied after each test that commits by ``emptying``, not by Django."""
+    with django_db_blocker.unblock():
+        emptying.remember_what_migrations_left()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            TransactionTestCase, "_fixture_teardown", lambda case: emptying.empty_tables()
+        )
+        yield
 
 
 @pytest.fixture
