@@ -146,9 +146,12 @@ def charged_at_bank(order: Order) -> Decimal:
 
 def assert_money_and_goods_agree() -> None:
     """No order keeps money without the goods, or lets go of the goods without the money."""
-    for order in Order.objects.all():
-        kept = order.kept()
-        lines = list(order.lines.select_related("reservation"))
+    for order in Order.objects.prefetch_related("lines__reservation", "payments__refunds"):
+        payments = list(order.payments.all())
+        refunds = [refund for payment in payments for refund in payment.refunds.all()]
+        charged = sum(each.amount for each in payments if each.state == Payment.State.PAID)
+        kept = charged - sum(refund.amount for refund in refunds)
+        lines = list(order.lines.all())
         statuses = {line.reservation.status for line in lines}
         sold = sum(
             line.reservation.quantity - line.reservation.returned
@@ -162,8 +165,8 @@ def assert_money_and_goods_agree() -> None:
                 line.reservation.unit_price,
             )
         if order.state in (Order.State.PAID, Order.State.SHIPPED):
-            goodwill = _sum(
-                Refund.objects.filter(payment__order=order, reason=Refund.Reason.GOODWILL)
+            goodwill = sum(
+                refund.amount for refund in refunds if refund.reason == Refund.Reason.GOODWILL
             )
             worth = sum(line.unit_price * line.left for line in lines) + order.shipping_cost
             assert kept == max(worth - goodwill, Decimal(0)), order
