@@ -20,6 +20,8 @@ from tests.browser.conftest import browser  # noqa: F401  (a fixture)
 from tests.tools.pictures import drawing
 from tests.tools.pictures.drawing import LOOKS, Look
 
+pytestmark = pytest.mark.slow
+
 README = (command_line.ROOT / "README.md").read_text()
 MOST_BYTES = 100_000
 TEXT = "{http://www.w3.org/2000/svg}text"

@@ -12,7 +12,7 @@ import pytest
 from inventory.management.folding import folded
 from tests import command_line
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 OURS = [
     "flash_sale", "http_flash_sale", "races", "benchmark", "http_benchmark", "check_stock", "demo",
@@ -61,7 +61,6 @@ def too_wide(lines: list[str], columns: int) -> list[str]:
     return [line for line in lines if len(line) > columns]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS)
 def test_results_fit_80_columns(arguments: Sequence[str]) -> None:
     code, lines = run(arguments, 80)

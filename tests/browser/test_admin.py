@@ -23,7 +23,7 @@ from tests.browser.conftest import NewPage
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import APPROVE, at_bank, forget_jobs, now, place, stock_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 OF_THE_FRAME = {"landmark-one-main", "region", "landmark-unique"}
 

@@ -19,7 +19,7 @@ from tests.browser.test_storefront import reserve
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import assert_money_and_goods_agree, forget_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from tests.browser.test_checkout import choose, expect_standing, go_to_bank
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import do_jobs, forget_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])

@@ -22,7 +22,7 @@ from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import forget_jobs
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 ADDRESSES = [
     "/",

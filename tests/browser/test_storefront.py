@@ -16,7 +16,7 @@ from inventory.models import Product, Reservation
 from tests.browser.conftest import NewPage
 from tests.conftest import MakeProduct
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def reserve(page: Page, product: Product, quantity: str = "1") -> None:

@@ -18,7 +18,7 @@ from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Page, Shopper
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 BUYERS = 24  # more than there are threads: 2 web workers × 8
 LONG = {"LOCK_TIMEOUT": "120", "STATEMENT_TIMEOUT": "120"}

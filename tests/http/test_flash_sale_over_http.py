@@ -22,7 +22,7 @@ from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Page, Shopper
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 BUYERS, UNITS, AT_ONCE = 200, 20, 40
 REFUSALS = ("are in baskets at the moment", "is sold out")

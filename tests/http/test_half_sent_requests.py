@@ -17,7 +17,7 @@ from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import Shopper
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 MANY = 50  # more than the threads of two web workers
 MOST_SECONDS = 30

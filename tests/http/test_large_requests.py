@@ -12,7 +12,7 @@ import pytest
 
 from tests.http.conftest import Served
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SECONDS = 20
 MB = 1024**2

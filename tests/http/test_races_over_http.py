@@ -23,7 +23,7 @@ from tests.conftest import MakeProduct
 from tests.http.conftest import Served
 from tests.http.shopper import ADDRESS, Page, Shopper
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:

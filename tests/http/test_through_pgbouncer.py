@@ -22,7 +22,7 @@ from tests.http.shopper import Shopper
 from tests.pgbouncer import SERVER_CONNECTIONS, pgbouncer
 from tests.shop.programs import SECONDS, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SAFE = [strategy.slug for strategy in strategies.all_strategies() if strategy.is_safe]
 UNITS, BUYERS = 6, 24

@@ -23,7 +23,7 @@ from shop.deployment.embedded_postgres import DATABASE, USER, EmbeddedPostgres
 from tests.command_line import ROOT, database_url, environment, psql, start
 from tests.shop.programs import ServerUser, clean_up, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SECONDS_TO_A_HEARTBEAT = 11.0  # which notices the loss, if nothing else has
 PROCESSES = "SELECT max(pid) FROM pg_stat_activity"
@@ -94,7 +94,6 @@ def test_it_ends_when_it_is_told_to_after_a_loss(worker: subprocess.Popen[str]) 
     assert worker.returncode == 0, errors
 
 
-@pytest.mark.slow
 def test_it_goes_on_after_the_server_has_crashed() -> None:
     """On a server of the test's own: a backend that is killed takes all others with it."""
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:

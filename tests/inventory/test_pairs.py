@@ -26,7 +26,7 @@ from inventory.reservations import confirm, expire_lapsed, release, reserve, ret
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 

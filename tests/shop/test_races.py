@@ -44,7 +44,7 @@ from tests.shop.admin.conftest import fields_of
 from tests.shop.orders import steps
 from tests.shop.orders.pages import signed_cookie
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 BUYER = "A" * 32

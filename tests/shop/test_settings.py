@@ -55,12 +55,14 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_shop_in_production_passes_djangos_checks(checkout: Path) -> None:
     run = manage("check", "--deploy", "--fail-level=INFO", checkout=checkout, env=PRODUCTION)
     assert run.stdout == "System check identified no issues (0 silenced).\n"
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
     found = settings(checkout, {**PRODUCTION, "HOLD_MINUTES": "7", "TIME_ZONE": "Europe/Berlin"})
     assert found["ALLOWED_HOSTS"] == ["shop.example.org", "www.shop.example.org"]
@@ -71,6 +73,7 @@ def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
     assert found["DEBUG"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
@@ -111,6 +114,7 @@ def test_a_time_zone_must_exist(value: str) -> None:
         time_zone(value)
 
 
+@pytest.mark.slow
 def test_a_strategy_that_does_not_exist_is_named(checkout: Path) -> None:
     run = manage("check", checkout=checkout, env={**ELSEWHERE, "STRATEGY": "single_statment"})
     assert "did you mean single_statement" in run.stderr
@@ -132,6 +136,7 @@ def test_each_variable_of_the_example_is_explained() -> None:
         assert re.match(r"(# )?[A-Z_]+=", variable), paragraph
 
 
+@pytest.mark.slow
 def test_the_example_shows_the_defaults(checkout: Path) -> None:
     class Example(Env):  # type: ignore[misc]
         ENVIRON: dict[str, str] = {}
@@ -141,6 +146,7 @@ def test_the_example_shows_the_defaults(checkout: Path) -> None:
     assert settings(checkout, {**example, **ELSEWHERE}) == settings(checkout, ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_an_empty_variable_counts_as_unset(checkout: Path) -> None:
     listed = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     for nothing in ("", " "):
@@ -148,6 +154,7 @@ def test_an_empty_variable_counts_as_unset(checkout: Path) -> None:
         assert settings(checkout, empty) == settings(checkout, ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_the_file_counts_where_the_environment_says_nothing(checkout: Path) -> None:
     file = checkout / ".env"
     file.write_text("HOLD_MINUTES=21\nALLOWED_HOSTS=from-file\nHSTS_SECONDS=\n# COMMENT=1\n")
@@ -160,6 +167,7 @@ def test_the_file_counts_where_the_environment_says_nothing(checkout: Path) -> N
         file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["a directory", "not text"])
 def test_a_file_that_cannot_be_read_is_named(checkout: Path, broken: str) -> None:
     file = checkout / ".env"

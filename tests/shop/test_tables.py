@@ -17,6 +17,8 @@ from inventory.management import tables
 from shop.deployment.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres
 from tests.shop.programs import PACKAGES, clean_up, copy_checkout
 
+pytestmark = pytest.mark.slow
+
 SALE = ["flash_sale", "--strategy", "mutex", "--payment-ms", "0"]
 SHORT = ["--shape", "hot", "--rounds", "1", "--seconds", "0.1", "--buyers", "2", "--row", "mutex"]
 COMMANDS = [SALE, ["benchmark", *SHORT], ["check_stock"], ["demo", "--password"]]

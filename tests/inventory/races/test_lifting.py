@@ -15,6 +15,8 @@ from django.db import connection
 
 import inventory.races
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(inventory.races.__file__).parent
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 ALLOWED = {"django", "psycopg", "rich", "pytest"} | set(sys.stdlib_module_names)

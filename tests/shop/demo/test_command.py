@@ -26,7 +26,7 @@ from shop.demo.management.commands import demo as demo_command
 from shop.load_tests import serving
 from tests import command_line
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def demo(*arguments: str) -> str:

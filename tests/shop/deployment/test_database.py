@@ -81,6 +81,7 @@ def test_a_wrong_url_is_named(url: str, complaint: str) -> None:
 CHECK = ("check", "--database", "default")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "url", "complaint"),
     [
@@ -109,6 +110,7 @@ def url_of(socket_dir: Path, password: str = PASSWORD, name: str = DATABASE) -> 
     return f"postgres://{user}:{word}@{host}:{PORT}/{name}?sslmode=require&connect_timeout=9"
 
 
+@pytest.mark.slow
 def test_special_characters_options_and_a_sockets_directory_work(
     checkout: Path, socket_dir: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_special_characters_options_and_a_sockets_directory_work(
     assert (run.returncode, run.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
@@ -141,6 +144,7 @@ def test_what_the_server_refuses_is_explained(
     assert run.returncode == 1
 
 
+@pytest.mark.slow
 def test_tables_that_are_missing_are_explained(checkout: Path, socket_dir: Path) -> None:
     env = {**SECRET, "DATABASE_URL": url_of(socket_dir, name="postgres")}
     run = manage("clearsessions", checkout=checkout, env=env)
@@ -164,6 +168,7 @@ def test_the_parts_of_a_url_become_djangos_settings() -> None:
     assert settings["OPTIONS"] == {"sslmode": "require", "target_session_attrs": "primary"}
 
 
+@pytest.mark.slow
 def test_without_a_url_the_checkouts_own_server_runs(checkout: Path) -> None:
     for env in (SECRET, {**SECRET, "DATABASE_URL": ""}):
         run = manage(*CHECK, checkout=checkout, env=env)
@@ -171,6 +176,7 @@ def test_without_a_url_the_checkouts_own_server_runs(checkout: Path) -> None:
         assert keepers(checkout / ".postgres")  # it lingers for the next command
 
 
+@pytest.mark.slow
 def test_its_directory_may_be_a_link_to_another_disk(checkout: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:
         Path(directory).chmod(0o755)
@@ -186,6 +192,7 @@ def test_its_directory_may_be_a_link_to_another_disk(checkout: Path) -> None:
             clean_up(disk)
 
 
+@pytest.mark.slow
 @needs_ordinary_user
 def test_a_checkout_of_somebody_else_is_explained(checkout: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:

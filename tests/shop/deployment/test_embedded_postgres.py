@@ -32,6 +32,8 @@ from tests.shop.programs import (
     wait_until_stopped,
 )
 
+pytestmark = pytest.mark.slow
+
 STARTED = "SELECT pg_postmaster_start_time()"
 
 

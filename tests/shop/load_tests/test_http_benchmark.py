@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from inventory.experiments.benchmark import rows
 from inventory.models import Product
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SHORT = ["--rounds", "1", "--seconds", "0.3", "--warm-up", "0.05", "--threads", "4"]
 

@@ -20,7 +20,7 @@ from inventory.models import Product, Reservation, StockMovement
 from tests import command_line
 from tests.conftest import MakeProduct
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SHORT = ["--rounds", "2", "--seconds", "0.2", "--warm-up", "0.05", "--processes", "2"]
 

@@ -18,7 +18,7 @@ from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import Reservation
 from tests import command_line
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def flash_sale(*arguments: str) -> str:

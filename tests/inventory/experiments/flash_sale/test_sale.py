@@ -19,7 +19,7 @@ from inventory.models import Product, Reservation
 from inventory.strategies import Strategy
 from tests.conftest import MakeProduct
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SAFE = tuple(each.slug for each in strategies.all_strategies() if each.is_safe)
 
