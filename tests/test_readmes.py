@@ -116,6 +116,15 @@ def test_dotted_names_can_be_imported(readme: Path) -> None:
             assert can_be_imported(name[0] if package == "django" else f"inventory.{name[0]}"), each
 
 
+@each_readme
+def test_attributes_of_classes_exist(readme: Path) -> None:
+    modules = [importlib.import_module(name) for name in ("shop.models", "shop.forms")]
+    for each in in_backticks(readme):
+        if found := re.fullmatch(r"([A-Z]\w+)\.(\w+)", each):
+            classes = [getattr(module, found[1], None) for module in modules]
+            assert any(hasattr(cls, found[2]) for cls in classes), each
+
+
 def can_be_imported(name: str) -> bool:
     """A module, something in one, or an attribute of that."""
     parts = name.split(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps as all_apps
-from django.db import transaction
+from django.db import router, transaction
 
 GROUPS = {
     # Products, stock and orders; not who may do what, and no flash sales: those load the machine.
@@ -65,25 +65,33 @@ def give_permissions(*, using: str, apps: Any = all_apps, **kwargs: object) -> N
     isn't there, since its app isn't installed or not migrated so far yet, is given when it is.
     """
     try:
-        given_permissions = apps.get_model("shop", "GivenPermission").objects.using(using)
+        given_permission = apps.get_model("shop", "GivenPermission")
     except LookupError:  # migrated to a state that had no such model
         return
+    if not router.allow_migrate_model(using, given_permission):  # another database
+        return
+    given_permissions = given_permission.objects.using(using)
     groups = apps.get_model("auth", "Group").objects.using(using)
-    permissions = apps.get_model("auth", "Permission").objects.using(using)
-    names = permissions.values_list("pk", "content_type__app_label", "codename")
-    there = {f"{app}.{codename}": pk for pk, app, codename in names}
+    there = _permissions_by_name(apps, using)
     with transaction.atomic(using=using):  # given and put on record, or neither
         given = set(given_permissions.values_list("group", "permission"))
+        made = {group for group, _ in given}
         for name, listed in GROUPS.items():
             new = [there[each] for each in listed if each in there]
             new = [pk for pk in new if (name, pk) not in given]
             if not new:
                 continue
-            group = groups.filter(name=name).first()
-            if group is None and not any(name == known for known, _ in given):
-                group = groups.create(name=name)
-            if group is not None:  # else somebody has deleted it
+            if name not in made:
+                groups.get_or_create(name=name)
+            for group in groups.filter(name=name):  # none, if somebody has deleted it
                 group.permissions.add(*new)
             given_permissions.bulk_create(
-                given_permissions.model(group=name, permission_id=pk) for pk in new
+                given_permission(group=name, permission_id=pk) for pk in new
             )
+
+
+def _permissions_by_name(apps: Any, using: str) -> dict[str, int]:
+    """The primary keys of the permissions that are there, such as of ``shop.view_order``."""
+    permissions = apps.get_model("auth", "Permission").objects.using(using)
+    names = permissions.values_list("content_type__app_label", "codename", "pk")
+    return {f"{app}.{codename}": pk for app, codename, pk in names}
