@@ -1,4 +1,4 @@
-"""What Django's system checks say about the shop's settings, and about the database server."""
+"""System checks of the shop's settings and of the database server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shop.middleware import rate_limits
 
 @register(Tags.database)
 def database_answers(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """Connect, so that ``check --database`` finds out. An OperationalError is told as any other."""
+    """Connect, so that ``check --database`` reports a server that doesn't answer."""
     for alias in databases or ():
         connections[alias].ensure_connection()
     return []

@@ -1,4 +1,4 @@
-"""What every page of the shop shows."""
+"""Context of every page of the shop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shop import notices
 
 
 def basket(request: HttpRequest) -> dict[str, Any]:
-    """``units_in_basket`` and ``notices``: asked for only by a page that shows them."""
+    """``units_in_basket`` and ``notices``: looked up only if the page shows them."""
     buyer = getattr(request, "buyer", "")
     return {
         "units_in_basket": lambda: baskets.units(buyer),

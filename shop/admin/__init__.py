@@ -1,4 +1,4 @@
-"""The admin's pages for orders, money and people. What they do is in ``shop.orders``."""
+"""The admin's pages for orders, money and people. Their rules are in ``shop.orders``."""
 
 from shop.admin import (  # noqa: F401  (registers)
     alerts,

@@ -1,4 +1,4 @@
-"""Alerts of what isn't stock: what needs a person, what did, and who has seen it."""
+"""Alerts about orders, money and jobs: open, resolved, and acknowledged."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ShopAlertAdmin(AlertAdmin):
         def do(data: dict[str, Any]) -> str:
             number = jobs.try_failed_again(alert.subject)
             if not number:
-                return NothingChanged("No job of this kind has failed by now: nothing was done.")
+                return NothingChanged("No failed job of this kind is left: nothing was done.")
             return f"{number} job{pluralize(number)} will be tried once more."
 
         return ask(
@@ -90,10 +90,7 @@ class ShopAlertAdmin(AlertAdmin):
             request,
             alert,
             title="Try the failed jobs again",
-            will=[
-                "The worker tries each of them once more. An e-mail that is out of date by now "
-                "isn’t sent."
-            ],
+            will=["The worker tries each job once more. It skips an e-mail that is out of date."],
             button="Try again",
             do=do,
         )

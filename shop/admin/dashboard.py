@@ -1,4 +1,4 @@
-"""The admin's first page: what a merchant looks at in the morning, in a handful of queries."""
+"""The admin's first page: a merchant's figures of the morning, in a handful of queries."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ AGAINST_THE_LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, Sto
 
 
 def staff(request: HttpRequest) -> User:
-    """Who asks; the admin lets in nobody else."""
+    """The member of staff who asks; the admin lets in nobody else."""
     return cast(User, request.user)
 
 
-# On every page: the alerts that nobody has taken note of
+# On every page: open alerts that nobody has acknowledged
 
 
 def banner(request: HttpRequest) -> dict[str, Any]:
-    """What ``admin/alert_banner.html`` shows: of stock, and of all else."""
+    """Context of ``admin/alert_banner.html``: alerts about stock, and all others."""
     user = request.user
     if not (user.is_active and user.is_staff):
         return {}
@@ -100,9 +100,9 @@ def _heading(number: int) -> str:
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
-    """Those of the shop's own products, and first what breaks the law; once per request.
+    """The open alerts of the shop's own products, first those that break the law; once per request.
 
-    Exhibits of flash sales are made to be broken: the sale's page tells of them.
+    A flash sale's exhibits are made to be broken: the sale's page shows their alerts.
     """
     if not hasattr(request, "open_alerts"):
         opened = StockAlert.objects.open().filter(product__is_exhibit=False)
@@ -116,7 +116,7 @@ def open_alerts(request: HttpRequest) -> list[Any]:
 
 
 def open_shop_alerts(request: HttpRequest) -> list[ShopAlert]:
-    """The latest first, those that nobody has seen before the others; once per request."""
+    """The other open alerts: unacknowledged ones first, then the latest; once per request."""
     if not hasattr(request, "open_shop_alerts"):
         opened = ShopAlert.objects.open().select_related("order")
         request.open_shop_alerts = list(  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def open_shop_alerts(request: HttpRequest) -> list[ShopAlert]:
 
 
 def search(request: HttpRequest) -> HttpResponse:
-    """What it finds, a page at a time; 404 for a page that isn't there, or is no number."""
+    """A page of search results; 404 if the page doesn't exist or is not a number."""
     try:
         found: HttpResponse = admin.site.search(request)  # type: ignore[attr-defined]
         return found
@@ -143,7 +143,7 @@ def search(request: HttpRequest) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with the list behind it."""
+    """A number, and a link to the list that it counts."""
 
     label: str
     value: str
@@ -153,12 +153,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one snapshot shows; units, but orders and all else from ``pending`` on."""
+    """The numbers of one snapshot: units of stock; from ``pending`` on, orders and others."""
 
     available: int
     held: int
     lapsed: int
-    """Held by the books, and free for anybody who wants them."""
+    """Units in holds that are over: still counted as held, and free for the next buyer."""
     sold_today: int
     lapsing: int
     pending: int
@@ -170,7 +170,7 @@ class Numbers:
 
 
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Fill the index page's context; what a user may not see is left out."""
+    """Fill the index page's context, without the parts that this user may not see."""
     may = staff(request).has_perm
     numbers = _numbers(_midnight())
     _keep_watch(request, numbers)
@@ -200,7 +200,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
-    """Find out whether a worker runs, at each look, and tell people if none does."""
+    """Find out on each visit whether a worker runs, and raise an alert if none does."""
     known = any(each.kind == ShopAlert.Kind.WORKER_GONE for each in open_shop_alerts(request))
     if known or numbers.worker_is_missing:
         tell_of_worker(is_missing=numbers.worker_is_missing)
@@ -208,7 +208,7 @@ def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
 
 
 def law(numbers: Numbers, opened: list[StockAlert]) -> dict[str, Any]:
-    """The law's state in a line."""
+    """A line that says whether the law holds."""
     broken = [each for each in opened if each.kind in AGAINST_THE_LAW]
     if numbers.seconds_ago is None:
         words = "not checked yet"
@@ -233,7 +233,7 @@ def _ago(seconds: int) -> str:
 
 
 def _numbers(midnight: datetime) -> Numbers:
-    """All of it in one statement, and so of one snapshot."""
+    """Read all numbers in one statement, and so from one snapshot."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -275,7 +275,7 @@ def _midnight() -> datetime:
 
 
 def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
-    """Each with the permission that it takes to see it."""
+    """The figures, each with the permission that it requires."""
     product, reservation = "inventory.view_product", "inventory.view_reservation"
     return [
         (product, Figure("Units available", f"{numbers.available:,}", _list(Product))),
@@ -285,7 +285,7 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
                 "Units held",
                 f"{numbers.held:,}",
                 _reservations("status__exact=HELD"),
-                f"{numbers.lapsed:,} of them lapsed, free for anybody" if numbers.lapsed else "",
+                f"{numbers.lapsed:,} lapsed, free for the next buyer" if numbers.lapsed else "",
             ),
         ),
         (
@@ -362,14 +362,14 @@ def _hours_chart() -> charts.Chart:
     ]
     return charts.Chart(
         "Sales and refusals of the last day",
-        "By the hour. A refusal is a buyer who was told that there are too few units.",
+        "By the hour. A refusal: a buyer asked for more units than there were.",
         charts.data([f"{hour:%H}:00" for hour in hours], series),
         charts.options(),
     )
 
 
 def _behind_the_hours(request: HttpRequest) -> list[tuple[str, str]]:
-    """The lists behind the chart: what they show, and where they are."""
+    """Links to the lists behind the chart."""
     links = [("Sales", _sold_since(_first_hour()))]
     if staff(request).has_perm("shop.view_refusal"):
         links.append(("Refusals", _list(Refusal, _from("refused_at", _first_hour()))))
@@ -386,7 +386,7 @@ def _hour(at: datetime, zone: Any) -> datetime:
 
 
 def _cards_of_apps(user: User) -> list[charts.Card]:
-    """What other apps have to show: the function that their AppConfig names as dashboard_card."""
+    """Cards of other apps: each AppConfig may name a function as its dashboard_card."""
     names = [getattr(config, "dashboard_card", None) for config in apps.get_app_configs()]
     cards = [import_string(name)(user) for name in names if name]
     return [card for card in cards if card is not None]
@@ -402,7 +402,7 @@ def _list(model: type[Any], query: str = "") -> str:
 
 @require_POST
 def check_now(request: HttpRequest) -> HttpResponse:
-    """Check all products, as the worker does every minute, and say what was found."""
+    """Check all products, as the worker does every minute, and show the result."""
     if not staff(request).has_perm("inventory.view_stockalert"):
         raise PermissionDenied
     broken = alerts.check_all()

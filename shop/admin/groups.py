@@ -12,7 +12,7 @@ from django.apps import apps as all_apps
 from django.db import router, transaction
 
 GROUPS = {
-    # Products, stock and orders; not who may do what, and no flash sales: those load the machine.
+    # Products, stock and orders. Not users and groups, and no flash sales: those load the machine.
     "merchant": [
         "inventory.view_product",
         "inventory.add_product",

@@ -1,6 +1,6 @@
-"""Background jobs have no page here: procrastinate's own shows what each was asked to do with.
+"""Take procrastinate's own page of jobs away: it shows the arguments of every job.
 
-Its buttons to retry and cancel jobs would also be there for those who may only look.
+It also offers its buttons to retry and cancel jobs to users who may only look.
 """
 
 from django.contrib import admin

@@ -1,4 +1,4 @@
-"""Orders: facts, and what staff do with them; each step asks first, and calls ``shop.orders``."""
+"""Orders: their facts, and the steps of staff. Each step asks first, and calls ``shop.orders``."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def refund_form(lines: list[OrderLine]) -> type[AskForm]:
         **_fields_of_units(lines, {line.pk: line.left for line in lines}),
         "restock": YesField(
             label="Put the units back on sale",
-            help_text="Leave it off for goods that are broken or not back yet: this can be done "
-            "later, too.",
+            help_text="Leave this off if the goods are broken or not back yet. You can put "
+            "them on sale later.",
         ),
         "note": LineField(required=False),
         "seen": forms.DecimalField(widget=forms.HiddenInput()),
@@ -187,7 +187,7 @@ def _fields_of_units(lines: list[OrderLine], left: dict[int, int]) -> dict[str, 
 
 
 def _units_asked_for(data: dict[str, Any]) -> dict[int, int]:
-    """What these fields of a form say: units by line."""
+    """The units of each line that the form's fields ask for."""
     return {
         int(name.removeprefix("line_")): number
         for name, number in data.items()
@@ -228,7 +228,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     readonly_fields = ("shown_state", "address", "price", "shipping", "paid", "given_back")
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """The newest first; of those that wait to be sent, the oldest."""
+        """The newest first; orders to ship with the oldest first."""
         to_ship = request.GET.get("state__exact") == State.PAID
         return ("placed_at", "pk") if to_ship else self.ordering
 
@@ -251,7 +251,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
 
     @display(description="Address")
     def shown_address(self, order: Order) -> SafeString:
-        """As it is written on a parcel."""
+        """The address as on a parcel."""
         return format_html_join(
             mark_safe("<br>"), "{}", ([line] for line in order.address.splitlines())
         )
@@ -276,7 +276,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def given_back(self, order: Order) -> str:
         return _money(order, order.refunded())
 
-    # What staff do
+    # Steps of staff
 
     def fits(self, action: str, obj: Order) -> bool:
         return FITS[action](obj)
@@ -301,10 +301,10 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             shipped = orders.ship(order.pk, data["tracking"])
             if order.state == State.SHIPPED:
                 return NothingChanged(
-                    f"Order {shipped.number} was shipped already, and its buyer told; nothing was "
-                    "done this time."
+                    f"Order {shipped.number} was shipped before, and its buyer has an e-mail. "
+                    "Nothing was done this time."
                 )
-            return f"Order {shipped.number} is shipped; {shipped.email} is told."
+            return f"Order {shipped.number} is shipped. {shipped.email} gets an e-mail."
 
         return ask(
             self,
@@ -312,7 +312,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             order,
             title=f"Mark order {order.number} as shipped",
             will=[
-                f"{order.email} is told by e-mail that it is on its way.",
+                f"{order.email} gets an e-mail that it is on its way.",
                 "It can’t be cancelled then, only refunded.",
             ],
             button="Mark as shipped",
@@ -354,9 +354,9 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 f"Their price goes back to the buyer, of the {_money(order, order.kept())} kept. "
                 "With the last units goes the shipping cost, "
                 f"{_money(order, order.shipping_cost)}.",
-                "They don’t count against a limit per customer any more, so that the buyer can "
-                "order others instead.",
-                f"{order.email} is told by e-mail if money goes back.",
+                "They no longer count against a limit per customer, so the buyer can order others "
+                "instead.",
+                f"{order.email} gets an e-mail if money goes back.",
             ],
             button="Refund",
             do=do,
@@ -381,7 +381,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             will=[
                 f"It goes back to the buyer, of the {_money(order, order.kept())} kept. It is for "
                 "no units in particular: all stay sold, and count against a limit per customer.",
-                f"{order.email} is told by e-mail.",
+                f"{order.email} gets an e-mail.",
             ],
             button="Refund",
             do=lambda data: _refund(
@@ -406,9 +406,9 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             order,
             title=f"Refund all of order {order.number}",
             will=[
-                f"The buyer gives back all units, and gets all that is kept, "
+                f"The buyer gives back all units, and gets all the money that you kept, "
                 f"{_money(order, order.kept())}.",
-                f"{order.email} is told by e-mail if money goes back.",
+                f"{order.email} gets an e-mail if money goes back.",
             ],
             button="Refund all",
             do=lambda data: _refund(
@@ -441,7 +441,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             order,
             title=f"Put units of order {order.number} back on sale",
             will=[
-                "These units were refunded, or their order is closed, and they are not on sale.",
+                "These units were refunded or their order is closed, and they are not on sale.",
                 "No money moves. Don’t receive the same units as a delivery, too.",
             ],
             button="Put on sale",
@@ -461,11 +461,9 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         kept = order.kept()
         will = ["Its units go back on sale."]
         if kept:
-            will.append(
-                f"What is kept of the money, {_money(order, kept)}, goes back to the buyer."
-            )
+            will.append(f"The money that you kept, {_money(order, kept)}, goes back to the buyer.")
         else:
-            will.append("If a payment still comes in, it is given back.")
+            will.append("If a payment still arrives, it goes back.")
 
         def do(data: dict[str, Any]) -> str:
             was = Order.objects.get(pk=order.pk)
@@ -509,8 +507,9 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             order,
             title=f"Settle order {order.number} again",
             will=[
-                "The payment provider is asked how its payments ended, and it is acted on: what "
-                "was paid is kept only with the goods. The worker does so every minute, too."
+                "This asks the payment provider how the order’s payments ended, and acts on the "
+                "answer: a payment is kept only with the goods. The worker does the same every "
+                "minute."
             ],
             button="Ask the provider",
             do=do,
@@ -533,7 +532,7 @@ def _packing_slips(request: HttpRequest, chosen: list[Order], *, back: str) -> H
 
 
 def _why_not_to_send(order: Order) -> str:
-    """In words; empty if it waits to be sent."""
+    """The reason in words; empty if the order can be sent."""
     if order.state == State.PAID:
         return ""
     if order.state == State.SHIPPED:

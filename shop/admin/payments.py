@@ -1,4 +1,4 @@
-"""Payments and refunds: facts, and asking a provider once more."""
+"""Payments and refunds: their facts, and another try at the provider."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class PaymentAdmin(FactsAdmin):
 
     @display(description="Provider’s reference")
     def shown_reference(self, payment: Payment) -> str:
-        """Not in full: at the demo bank, whoever knows it can pay or decline."""
+        """The reference, shortened: at the demo bank anybody who knows it can pay or decline."""
         return shortened(payment.reference)
 
     @display(description="Order")
@@ -199,8 +199,8 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             refund,
             title=f"Carry refund #{refund.pk} out now",
             will=[
-                "The provider is asked to give the money back. However often it is asked, it "
-                "does so once; a refund that is done stays as it is."
+                "This asks the provider to give the money back. The provider does so only once, "
+                "however often you ask. A finished refund stays as it is."
             ],
             button="Try now",
             do=do,
@@ -226,8 +226,8 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             refund,
             title=f"Note that {money} were given back by hand",
             will=[
-                "No money moves by this: give it back first, by bank transfer for instance.",
-                "The provider isn’t asked again, and the buyer is told by e-mail.",
+                "This moves no money: give it back first, by bank transfer for instance.",
+                "Nobody asks the provider again, and the buyer gets an e-mail.",
             ],
             button="Note it",
             do=do,

@@ -28,7 +28,7 @@ class UserAdmin(GuardedAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type
     change_password_form = AdminPasswordChangeForm
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Who has changed anything stays, and so does the log of it: they can be made inactive."""
+        """Keep users who have changed anything, and their log. They can be made inactive."""
         deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
         logged = LogEntry.objects.filter(user__in=objs).values_list("user__username", flat=True)
         names = [f"log of changes by {name}: make them inactive instead" for name in set(logged)]
@@ -43,25 +43,25 @@ class GroupAdmin(GuardedAdmin, DjangoGroupAdmin, ModelAdmin):
 
 @admin.register(LogEntry)
 class LogEntryAdmin(FactsAdmin):
-    list_display = ("action_time", "user", "what", "thing", "words")
+    list_display = ("action_time", "user", "action", "object_link", "change")
     list_select_related = ("user", "content_type")
     list_filter = (("action_flag", admin.ChoicesFieldListFilter),)
     ordering = ("-pk",)
-    fields = (("action_time", "user"), ("what", "thing"), "words")
-    readonly_fields = ("what", "thing", "words")
+    fields = (("action_time", "user"), ("action", "object_link"), "change")
+    readonly_fields = ("action", "object_link", "change")
 
-    @display(description="What")
-    def what(self, entry: LogEntry) -> str:
+    @display(description="Action")
+    def action(self, entry: LogEntry) -> str:
         return entry.get_action_flag_display()
 
-    @display(description="Of")
-    def thing(self, entry: LogEntry) -> str:
+    @display(description="Object")
+    def object_link(self, entry: LogEntry) -> str:
         name = f"{entry.content_type}: {entry.object_repr}"
         url: Any = entry.get_admin_url()
         return format_html('<a class="link" href="{}">{}</a>', url, name) if url else name
 
     @display(description="In words")
-    def words(self, entry: LogEntry) -> str:
+    def change(self, entry: LogEntry) -> str:
         return entry.get_change_message()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

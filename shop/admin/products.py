@@ -1,4 +1,4 @@
-"""Products, with who holds them: buyers and addresses are the shop's, not the inventory's."""
+"""Products, with the holders of their units: only the shop knows buyers and addresses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ admin.site.unregister(Product)
 class ReleaseForm(AskForm):
     cancel_orders = YesField(
         label="Cancel their unpaid orders, too",
-        help_text="Each with all that is in it. A buyer who is just paying gets the money back.",
+        help_text="This cancels these orders whole. A buyer who is paying gets the money back.",
     )
 
 
@@ -98,7 +98,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
 
     @action(description="Release", permissions=["release_holders"], url_path="holders/release")
     def release_holders(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask, and release what the addresses hold that were ticked (``network`` in the query)."""
+        """Ask, and release the holds of the ticked addresses (``network`` in the query)."""
         product = object_or_404(self, request, object_id)
         networks = request.GET.getlist("network")
         if not networks:
@@ -107,9 +107,9 @@ class ProductWithHoldersAdmin(ProductAdmin):
                 reverse("admin:inventory_product_holders", args=[product.pk])
             )
         chosen = holders.holders_of(product, networks)
-        will = ["Nothing is held from there any more."]
+        will = ["These addresses hold nothing any more."]
         if chosen:
-            will = [*map(said_before, chosen), "Buyers lose what goes back on sale."]
+            will = [*map(said_before, chosen), "Buyers lose the units that go back on sale."]
 
         def do(data: dict[str, Any]) -> str:
             released = holders.release(
@@ -135,14 +135,14 @@ class ProductWithHoldersAdmin(ProductAdmin):
         )
 
     @action(
-        description="Oversold: choose whom to tell",
+        description="Oversold: choose the promises to take back",
         icon="emergency",
         permissions=["rescue"],
         url_path="rescue",
         variant=ActionVariant.DANGER,
     )
     def rescue(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """List the promises that can be taken back; POST: take the ticked ones back."""
+        """List the promises that can be taken back; on POST, take the ticked ones back."""
         product = object_or_404(self, request, object_id)
         if request.method == "POST":
             self._take_back(request, product)
@@ -159,7 +159,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
         return TemplateResponse(request, "admin/rescue.html", context)
 
     def _take_back(self, request: HttpRequest, product: Product) -> None:
-        """Each by itself: what is done is said and logged, and what is refused is said, too."""
+        """Take back one promise after the other. Show and log each success, and show each error."""
         ticked = _ticked(request)
         if not ticked:
             messages.error(request, "Nothing was done: tick the promises to take back first.")
@@ -176,7 +176,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
 
 
 def _ticked(request: HttpRequest) -> list[tuple[UUID, int]]:
-    """The ticked promises of the form, each with the units that it showed; the last ones first."""
+    """The ticked promises of the form with the units that it showed, the last ones first."""
     ticked = []
     for value in request.POST.getlist("promise"):
         with suppress(ValueError):
@@ -186,7 +186,7 @@ def _ticked(request: HttpRequest) -> list[tuple[UUID, int]]:
 
 
 def said_before(holder: Holder) -> str:
-    """What releasing will do to what an address holds."""
+    """The effect that releasing will have on an address's holds."""
     source = "Unknown addresses" if holder.network == holders.UNKNOWN else holder.network
     baskets, in_orders = holder.units_in_baskets, holder.units_in_orders
     words = f"{source}: {_units(baskets)} in baskets {pluralize(baskets, 'goes,go')} back on sale."
@@ -196,7 +196,7 @@ def said_before(holder: Holder) -> str:
 
 
 def said_of(released: Released, product: Product) -> str:
-    """What was done. It is logged for good, and so names no address."""
+    """The steps that were done. The log keeps this for good, so it names no address."""
     words = (
         f"{_units(released.units)} of {product} in {released.holds} "
         f"reservation{pluralize(released.holds)} released"

@@ -1,4 +1,4 @@
-"""Refusals: what buyers wanted and did not get."""
+"""Refusals: units that buyers asked for and did not get."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reservations, with the orders that they are in, which the inventory knows nothing of."""
+"""Reservations, with their orders, which only the shop knows."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class ReservationWithOrderAdmin(ReservationAdmin):
         return super().fits(action, obj) and not hasattr(obj, "order_line")
 
     def release(self, hold: Reservation) -> str:
-        """An order keeps its holds: without them it would be an order of nothing."""
+        """Release a hold, unless it is in an order: an order without its holds would be empty."""
         try:
             release_hold(hold.buyer, hold.pk)
         except HoldInOrder as error:
             if error.order.is_open:
                 raise HoldInOrder(
                     f"It is in order {error.order.number}, which waits for its payment. Cancel "
-                    "the order: that puts its units back on sale, and its buyer is told.",
+                    "the order: that puts its units back on sale, and sends the buyer an e-mail.",
                     order=error.order,
                 ) from error
         return super().release(hold)

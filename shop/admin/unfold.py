@@ -1,4 +1,4 @@
-"""What Unfold shows on every page of the admin, named in the setting UNFOLD by dotted paths."""
+"""Parts of Unfold on every admin page; the setting UNFOLD names them by dotted paths."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _of_experiments() -> list[dict[str, Any]]:
-    """Where a project has them."""
+    """The items of experiments, if the project has them."""
     if not apps.is_installed("inventory.experiments"):
         return []
     return [_item("Flash sales", "bolt", "experiments.flashsale")]

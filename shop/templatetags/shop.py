@@ -1,4 +1,4 @@
-"""How the shop's templates write things."""
+"""Filters and tags of the shop's templates."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ register = template.Library()
 
 @register.simple_tag
 def shop_name() -> str:
-    """The shop's name, also where there is no request: on the page for what went wrong."""
+    """The shop's name, also on error pages, which have no request in their context."""
     name: str = settings.SHOP_NAME
     return name
 
 
 @register.simple_tag
 def shop_headline() -> str:
-    """What stands above all products."""
+    """The headline above the list of products."""
     headline: str = settings.SHOP_HEADLINE
     return headline
 
 
 @register.filter
 def money(amount: Decimal, currency: str = "") -> str:
-    """An amount as people write it: €14.50; in the shop's currency, unless it has its own."""
+    """An amount such as €14.50, in its own currency or else the shop's."""
     return amounts.formatted(amount, currency or settings.SHOP_CURRENCY)
 
 
 @register.filter(name="availability")
 def availability_of(product: Product) -> catalogue.Availability:
-    """How much there is of a product that came through ``with_availability``."""
+    """The availability of a product that was read through ``with_availability``."""
     return catalogue.of(product)
 
 
 @register.filter
 def countdown(seconds: int) -> str:
-    """Seconds as a clock shows them: 9:41."""
+    """Seconds as minutes and seconds: 9:41."""
     return f"{seconds // 60}:{seconds % 60:02}"
 
 
@@ -63,7 +63,7 @@ def one_line(text: str) -> str:
 
 @register.filter
 def picture(product: Product) -> str:
-    """The address of the picture: uploaded, or drawn for the catalogue, or of a parcel."""
+    """The address of the product's picture: an upload, the demo's drawing, or a parcel."""
     if product.picture:
         return product.picture.url
     drawn = f"shop/catalogue/{product.slug}.svg"
@@ -72,5 +72,5 @@ def picture(product: Product) -> str:
 
 @cache
 def _exists(path: str) -> bool:
-    """Whether there is such a static file; they don't change while the shop runs."""
+    """Whether the static file exists. Static files don't change while the shop runs."""
     return finders.find(path) is not None

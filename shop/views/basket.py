@@ -1,4 +1,4 @@
-"""The basket, and the holds in it."""
+"""Pages of the basket and its holds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from shop.waiting_rooms import place_at
 
 @require_safe
 def basket(request: ShopRequest) -> HttpResponse:
-    """What the buyer holds."""
+    """Show the basket."""
     return show_basket(request)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@repeatable  # the key finds what the first time has reserved
+@repeatable  # the key finds the hold of the first request
 def holds(request: ShopRequest) -> HttpResponse:
     """Reserve: POST ``product`` (its slug), ``quantity`` and the form's ``key``."""
     if request.method != "POST":
@@ -114,9 +114,9 @@ def show_basket(
     form: ChangeHoldForm | None = None,
     status: HTTPStatus = HTTPStatus.OK,
 ) -> HttpResponse:
-    """The basket's page; with the form of a hold as it was sent, if it was refused.
+    """Show the basket's page; with a hold's form as it was sent, if that had an error.
 
-    A page that is open asks for the part of it that changes.
+    A page that is open asks only for the part that changes.
     """
     said = notices.pending(request, request.buyer)
     seen = uuids(request.GET.getlist("seen")[:100])
@@ -133,7 +133,7 @@ def show_basket(
         "over": baskets.look_at_ended(request.buyer, basket.ended),
         "is_part": part,
         "notices": [notice for notice in said if not notice.ended],
-        # Of a line that is there no more, the page has no field to say it beside.
+        # The line is gone, and with it the field beside which the error would stand.
         "refused": form if form and changed not in told_of else None,
         "unfinished": status_page.unfinished(request.buyer),
     }

@@ -1,4 +1,4 @@
-"""What there is to buy."""
+"""The list of products, and the page of each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ON_A_PAGE = 12
 
 @require_safe
 def product_list(request: ShopRequest) -> HttpResponse:
-    """All products, or those searched for."""
+    """List all products, or the results of a search."""
     form = SearchForm(request.GET)
-    form.is_valid()  # what makes no sense is left out
+    form.is_valid()  # values that make no sense are left out
     products = search(form.words, form.order, only_in_stock=form.only_in_stock, buyer=request.buyer)
     page = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
     context = {
@@ -43,7 +43,7 @@ def product_list(request: ShopRequest) -> HttpResponse:
 
 
 def query_without_page(query: MultiValueDict[str, str]) -> str:
-    """The search, to be carried along to the other pages of its result."""
+    """The search without its page number, for links to the other pages of its results."""
     kept: Any = query.copy()
     kept.pop("page", None)
     encoded: str = kept.urlencode()
@@ -52,7 +52,7 @@ def query_without_page(query: MultiValueDict[str, str]) -> str:
 
 @require_safe
 def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
-    """One product, with the form to reserve it."""
+    """Show one product, with the form to reserve it."""
     product = find_product(request, slug)
     if product.is_active:
         buyer.ensure(request)
@@ -62,7 +62,7 @@ def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
 def find_product(request: ShopRequest, slug: str) -> Product:
     """The product, if this visitor may see it; else a 404.
 
-    One that is switched off is seen by staff, and by those who have it in their basket.
+    Only staff, and buyers with units in their basket, see a product that is switched off.
     """
     found = with_availability(Product.objects.catalogue(), request.buyer)
     product = found.filter(slug=slug).first()
@@ -79,8 +79,8 @@ def show_product(
     form: ReserveForm | None = None,
     status: HTTPStatus = HTTPStatus.OK,
 ) -> HttpResponse:
-    """The product's page; with the form as it was sent, if it was refused."""
-    if form:  # others have taken units since we looked
+    """Show the product's page; with the form as it was sent, if that had an error."""
+    if form:  # others have taken units meanwhile
         found = with_availability(Product.objects.filter(pk=product.pk), request.buyer)
         product = found.get()
     strategy = strategies.find(product.strategy_slug)
@@ -96,10 +96,10 @@ def show_product(
 
 @require_safe
 def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
-    """How much there is of a product, and what the buyer holds, for a page that is open.
+    """Show a product's availability and the buyer's units, for a page that is open.
 
-    A page that was opened while the product was for sale hears that it isn't any more; what it
-    hears is the same where there never was one.
+    A page that was opened while the product was for sale learns that it isn't any more. The
+    answer is the same if the product never existed.
     """
     try:
         product = find_product(request, slug)

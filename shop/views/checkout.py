@@ -1,4 +1,4 @@
-"""From the basket to the bank."""
+"""The checkout: from the basket to the bank."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from shop.payments import ProviderUnavailable
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@repeatable  # the key finds the first one's order
+@repeatable  # the key finds the order of the first request
 def checkout(request: ShopRequest) -> HttpResponse:
     """Order what is in the basket, and go to the bank.
 

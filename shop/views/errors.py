@@ -1,7 +1,6 @@
-"""The pages of errors. They read no form that was sent, since that may be what is wrong.
+"""Error pages. They don't read the form that was sent, because the form may be the problem.
 
-Django's own read the form again for their token against forged requests, and so fail again where
-it can't be read; these pages have no forms.
+Django's own pages read the form again for its CSRF token, and fail again if it can't be read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An order's pages, at an address that can't be guessed. Who knows it may read and change it."""
+"""An order's pages. Anybody who knows their unguessable address may read and change the order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shop.waiting_rooms import place_at
 @require_safe
 @private_page
 def order_list(request: ShopRequest) -> HttpResponse:
-    """The orders of this browser's buyer."""
+    """List the orders of this browser's buyer."""
     placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
     stands = [status_page.as_recorded(order) for order in placed]
     return render(request, "shop/order_list.html", {"stands": stands})
@@ -37,11 +37,11 @@ def order_list(request: ShopRequest) -> HttpResponse:
 @require_safe
 @private_page
 def order(request: ShopRequest, token: str) -> HttpResponse:
-    """How the order stands; the bank sends its customers back to here.
+    """Show how the order stands. The bank sends its customers back to this page.
 
-    A payment under way is settled first: safe on a GET, since it only finds out what has happened
-    at the bank, as the worker and the bank's message do, too. A page that is open asks again;
-    ``seen`` is what it shows.
+    Settle a payment under way first. That is safe on a GET: it only finds out what happened at
+    the bank, as the worker and the bank's message do. A page that is open asks again, and sends
+    in ``seen`` the state that it shows.
     """
     try:
         stands = status_page.look_up(token)
@@ -63,9 +63,9 @@ def order(request: ShopRequest, token: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
-@repeatable  # as long as a payment may end well, it is gone on with
+@repeatable  # a payment that may still end well is continued
 def payment(request: ShopRequest, token: str) -> HttpResponse:
-    """POST: pay for the order, or go on with the payment under way."""
+    """On POST, pay for the order, or continue the payment under way."""
     found = get_object_or_404(Order, token=token)
     if request.method != "POST":
         return redirect("order", token)
@@ -75,10 +75,10 @@ def payment(request: ShopRequest, token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
 def contact(request: ShopRequest, token: str) -> HttpResponse:
-    """POST what the buyer typed at the checkout: correct it.
+    """On POST, correct what the buyer typed at the checkout.
 
-    For the browser that placed it alone: whoever else has the order's address could send the
-    parcel to their own.
+    Only the browser that placed the order may: others who have the order's link could send the
+    parcel to themselves.
     """
     found = get_object_or_404(Order, token=token)
     if not can_be_corrected(request, found) and request.method != "POST":
@@ -105,7 +105,7 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
 
 
 def can_be_corrected(request: ShopRequest, order: Order) -> bool:
-    """Whether this visitor may still change what was typed at the checkout."""
+    """Whether this visitor may still correct what was typed at the checkout."""
     return order.is_open and order.buyer == request.buyer
 
 
@@ -120,7 +120,7 @@ def _show_contact(
 @private_page
 @repeatable
 def cancellation(request: ShopRequest, token: str) -> HttpResponse:
-    """Ask whether to cancel the order; POST: do it. Again, it changes nothing."""
+    """Ask whether to cancel the order; on POST, cancel it. A repeated POST changes nothing."""
     found = get_object_or_404(Order, token=token)
     if request.method != "POST":
         if not found.can_be_cancelled:

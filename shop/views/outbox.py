@@ -1,4 +1,4 @@
-"""The e-mails of a demo, as pages. In a shop that isn't one, there are no such pages."""
+"""A demo's e-mails as pages. Only a demo has these pages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def in_demo(view: View) -> View:
 @in_demo
 @private_page
 def mails(request: ShopRequest) -> HttpResponse:
-    """Those that this visitor may see, newest first."""
+    """List the e-mails that this visitor may see, newest first."""
     found = outbox.visible_to(request.user, request.buyer)[:NEWEST]
     return render(request, "shop/outbox.html", {"mails": found, "most": NEWEST})
 
@@ -55,7 +55,7 @@ def mails(request: ShopRequest) -> HttpResponse:
 @in_demo
 @private_page
 def mail(request: ShopRequest, pk: int) -> HttpResponse:
-    """One e-mail; its HTML in a frame."""
+    """Show one e-mail, with its HTML in a frame."""
     found = get_object_or_404(outbox.visible_to(request.user, request.buyer), pk=pk)
     response = render(request, "shop/outbox_mail.html", {"mail": found})
     response["Content-Security-Policy"] = f"{SHOP}; frame-src 'self'"
@@ -67,7 +67,7 @@ def mail(request: ShopRequest, pk: int) -> HttpResponse:
 @private_page
 @xframe_options_sameorigin
 def mail_html(request: ShopRequest, pk: int) -> HttpResponse:
-    """The HTML of an e-mail, shut in: it may look as it likes, and do nothing."""
+    """Show the HTML of an e-mail, locked in: its styles work, and nothing else does."""
     found = get_object_or_404(
         outbox.visible_to(request.user, request.buyer).exclude(html=""), pk=pk
     )

@@ -1,4 +1,4 @@
-"""Pages beside the buying."""
+"""Pages for shoppers and machines: help, pictures, health."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def _minutes(time: timedelta) -> int:
 @require_safe
 @cache_control(public=True)
 def picture(request: HttpRequest, path: str) -> HttpResponseBase:
-    """One that staff uploaded. A web server before the shop may serve these few itself."""
+    """Serve a picture that staff uploaded. A web server in front of the shop may do so instead."""
     try:
         return serve(request, path, document_root=str(settings.MEDIA_ROOT))
-    except OSError as error:  # no name of a file, such as one that is too long
+    except OSError as error:  # not a file name, for example too long
         raise Http404 from error
 
 
@@ -58,7 +58,7 @@ def picture(request: HttpRequest, path: str) -> HttpResponseBase:
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 if the shop can serve customers, else 503 with the reason; a header names its kind.
 
-    Each request keeps watch, too: where jobs wait and no worker runs, people are told (once).
+    Each request also looks after the worker: if jobs wait and none runs, managers get one e-mail.
     """
     problem = health.problem()
     if problem is None:

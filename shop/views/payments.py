@@ -1,4 +1,4 @@
-"""Where payment providers post their messages, and the demo bank's page."""
+"""Messages from payment providers, and the demo bank's page."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 @csrf_exempt  # providers have no cookie: each message is signed instead
 @require_POST
 def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
-    """Take a provider's message: 200 if it is settled (again), 400 if it isn't genuine.
+    """Take a provider's message: 200 if its order is settled, 400 if it isn't genuine.
 
-    503 where we can't ask the provider back: it delivers the message again later.
+    503 if the provider doesn't answer our question: it sends the message again later.
     """
     try:
         events.receive(provider, request)
@@ -43,7 +43,7 @@ def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @private_page
 def demo_bank(request: HttpRequest, reference: str) -> HttpResponse:
-    """The page on which the bank's customer chooses how the payment ends."""
+    """Show the demo bank's page, on which the customer chooses how the payment ends."""
     if request.method == "POST":
         return _choose(request, reference)
     return _show_bank(request, _charge(reference))

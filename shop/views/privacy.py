@@ -1,4 +1,4 @@
-"""Pages whose address is a secret: whoever knows it may read them."""
+"""Pages with a secret address: anybody who knows the address may read them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ View = Callable[..., HttpResponse]
 
 
 def private_page(view: View) -> View:
-    """Mark a view whose address nobody else may learn: no search engine and no other site.
-    (That no cache keeps a copy is ``shop.middleware.cache_control``'s.)
+    """Mark a view whose address no search engine and no other site may learn.
+    (``shop.middleware.cache_control`` keeps copies out of caches.)
 
     Not ``no-referrer``: browsers would send the page's own forms with ``Origin: null``, and the
     check against forged requests would refuse them.

@@ -112,7 +112,7 @@ class TestDashboard:
         response = admin.get(INDEX)
         assert figures(response)["Units held"] == "3"
         assert figures(response)["Holds that lapse soon"] == "0"
-        assert "2 of them lapsed, free for anybody" in response.content.decode()
+        assert "2 lapsed, free for the next buyer" in response.content.decode()
 
     def test_what_is_to_be_sent_is_counted_and_listed_oldest_first(
         self, admin: Client, make_product: MakeProduct

@@ -246,7 +246,7 @@ class TestThePage:
         self, admin: Client, hoarded: Product, network: str
     ) -> None:
         asked = admin.get(page(hoarded, "release_holders"), {"network": network})
-        assert "Nothing is held from there any more." in asked.content.decode()
+        assert "These addresses hold nothing any more." in asked.content.decode()
         admin.post(release(hoarded, network), CONFIRMED)
         assert stock(hoarded) == 53
 

@@ -118,14 +118,14 @@ def test_a_payment_leads_to_its_refunds_and_back(admin: Client, lamp: Product) -
 
 def test_shipping(admin: Client, lamp: Product) -> None:
     order = paid(lamp)
-    assert "is told by e-mail" in admin.get(page(order, "ship")).content.decode()
+    assert "gets an e-mail" in admin.get(page(order, "ship")).content.decode()
     assert now(order).state == Order.State.PAID
     response = admin.post(page(order, "ship"), {"tracking": "TR 17"}, follow=True)
-    assert words(response) == [f"Order {order.number} is shipped; a@example.org is told."]
+    assert words(response) == [f"Order {order.number} is shipped. a@example.org gets an e-mail."]
     assert (now(order).state, order.tracking) == (Order.State.SHIPPED, "TR 17")
     assert len(queued("send_order_shipped")) == 1
     again = admin.post(page(order, "ship"), {"tracking": "TR 17"}, follow=True)
-    assert "was shipped already" in words(again)[0]
+    assert "was shipped before" in words(again)[0]
     assert "is shipped" in LogEntry.objects.get().change_message
 
 
@@ -217,7 +217,7 @@ def test_cancelling_what_was_not_paid(admin: Client, lamp: Product) -> None:
     order = place((lamp, 5))
     go_to_bank(order)
     will = admin.get(page(order, "cancel")).content.decode()
-    assert "If a payment still comes in, it is given back." in will
+    assert "If a payment still arrives, it goes back." in will
     admin.post(page(order, "cancel"), {"confirmed": "yes"})
     assert stock_of(lamp) == 20
 
