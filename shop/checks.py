@@ -124,6 +124,16 @@ def database_is_a_server(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def secret_key_can_be_read(**kwargs: Any) -> list[CheckMessage]:
+    """Say why there is none: Django's own check would call it too short."""
+    try:
+        str(settings.SECRET_KEY)
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="shop.E005")]
+    return []
+
+
+@register(Tags.security, deploy=True)
 def hosts_are_named(**kwargs: Any) -> list[CheckMessage]:
     hosts = set(settings.ALLOWED_HOSTS)
     if "*" in hosts:

@@ -2,6 +2,7 @@
 
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from shop.deployment import database_timeouts
@@ -11,3 +12,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 application = keep_other_charsets(get_wsgi_application())
 database_timeouts.limit_new_connections()
+str(settings.SECRET_KEY)  # a key that can't be had ends the process here, before anybody comes

@@ -23,13 +23,12 @@ def readme() -> str:
 
 
 def test_a_shop_of_ones_own_sells_three_of_three_guitars() -> None:
-    server = {
-        key: connection.settings_dict[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT")
-    }
+    server = {key: connection.settings_dict[key] for key in ("USER", "PASSWORD", "HOST", "PORT")}
+    database = {"ENGINE": "django.db.backends.postgresql", **server, "NAME": "own_shop"}
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.own_shop.settings",
-        "OWN_SHOP_DATABASE": json.dumps({**server, "NAME": "own_shop"}),
+        "OWN_SHOP_DATABASE": json.dumps(database),
     }
     script = (
         "import django; django.setup()\n"

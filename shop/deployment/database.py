@@ -1,4 +1,4 @@
-"""The one door to the database: the server of DATABASE_URL, or the checkout's own."""
+"""Where the database is: on the server of DATABASE_URL, or in the checkout."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
     """Return Django's settings of the database.
 
     ``url`` is ``postgres://user:password@host:port/name``, or empty for the private PostgreSQL
-    of ``checkout``, which is running when this returns.
+    of ``checkout``, which the first connection starts.
 
     What else PostgreSQL's URLs may have is fine, too: ``?sslmode=require``, several hosts, a
     socket's directory as in ``postgres:///name?host=/run/postgresql``.
 
-    Raises ImproperlyConfigured if the URL isn't one of PostgreSQL, and EmbeddedPostgresError
-    if the private server can't be started.
+    Raises ImproperlyConfigured if the URL isn't one of PostgreSQL.
     """
     settings = _of_server(url) if url else _of_checkout(checkout)
     return {
@@ -80,12 +79,12 @@ def _of_server(url: str) -> dict[str, Any]:
 
 
 def _of_checkout(checkout: Path) -> dict[str, Any]:
-    server = EmbeddedPostgres((checkout / ".postgres").resolve())
-    server.hold()
+    home = (checkout / ".postgres").resolve()
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": embedded_postgres.__name__,
+        "HOME": str(home),
         "NAME": embedded_postgres.DATABASE,
         "USER": embedded_postgres.USER,
-        "HOST": str(server.socket_dir),
+        "HOST": str(EmbeddedPostgres(home).socket_dir),
         "PORT": str(embedded_postgres.PORT),
     }

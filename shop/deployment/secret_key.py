@@ -3,14 +3,25 @@
 import contextlib
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+from django.utils.functional import SimpleLazyObject
 
 
 def of_checkout(checkout: Path) -> str:
-    """Return the key kept in ``checkout``, made on first use; nobody else can read the file.
+    """The key kept in ``checkout``, which is read, or made, when somebody uses it.
+
+    Settings are imported by much that signs nothing, and must find the checkout as they leave it.
+    """
+    return cast(str, SimpleLazyObject(partial(kept_key, checkout)))
+
+
+def kept_key(checkout: Path) -> str:
+    """Return the key kept in ``checkout``, made if there is none; nobody else can read the file.
 
     Raises ImproperlyConfigured if it can't be kept or read there.
     """

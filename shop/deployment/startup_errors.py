@@ -20,13 +20,15 @@ def explained() -> Iterator[None]:
     """End the program with a message and exit code 1 where the user, not we, can mend it."""
     try:
         yield
-    except (EmbeddedPostgresError, ImproperlyConfigured) as error:
+    except ImproperlyConfigured as error:
         sys.exit(folded(str(error)))
     except NotSupportedError as error:
         if error.__cause__ is not None:  # not Django's own look at the server's version
             raise
         sys.exit(folded(f"{error}\nDATABASE_URL must name a newer server."))
     except OperationalError as error:
+        if isinstance(error.__cause__, EmbeddedPostgresError):  # it says itself what to do
+            sys.exit(folded(str(error)))
         if sqlstate(error) is not None:  # the server answered: not a matter of reaching it
             raise
         sys.exit(

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from shop.deployment.embedded_postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = sysconfig.get_path("platlib")
+KEEPER = "embedded_postgres/server.py"
 NOBODY = 65534
 SECONDS = 60  # after which a test gives up
 
@@ -160,7 +162,8 @@ def wait_until_stopped(home: Path) -> None:
 def clean_up(home: Path) -> None:
     """Kill what a failed test left running, and remove the files."""
     for process in keepers(home) + servers(home):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            process.kill()
     wait_until(lambda: not servers(home) and not keepers(home), "the killed ended")
     shutil.rmtree(home, ignore_errors=True)
     socket_dir = EmbeddedPostgres(home).socket_dir
@@ -210,7 +213,7 @@ def _is_keeper(process: psutil.Process, home: Path) -> bool:
         arguments = process.cmdline()
     except psutil.Error:
         return False
-    return str(home) in arguments and any("embedded_postgres.py" in a for a in arguments)
+    return str(home) in arguments and any(a.endswith(KEEPER) for a in arguments)
 
 
 def _cwd(process: psutil.Process) -> str:

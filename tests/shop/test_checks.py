@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.core.management.base import SystemCheckError
 from django.test import Client
 
 from shop import payments
+from shop.deployment.secret_key import of_checkout
 from shop.payments.demo import DemoBank
 
 LIVE: dict[str, Any] = {
@@ -55,6 +57,7 @@ def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
         ({"PAYMENT_PROVIDER": "no.such.Bank"}, "there is no “no.such.Bank”"),
         ({"INVENTORY_STRATEGY": "naive"}, "INVENTORY_STRATEGY is naive, which oversells"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"SECRET_KEY": of_checkout(Path("/nowhere"))}, "none can be kept in /nowhere"),
         ({"ALLOWED_HOSTS": ["localhost", "127.0.0.1", "[::1]"]}, "names only this machine"),
         ({"ALLOWED_HOSTS": []}, "ALLOWED_HOSTS"),
         ({"BASE_URL": ""}, "BASE_URL is not set"),

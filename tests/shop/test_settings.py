@@ -13,7 +13,7 @@ import pytest
 from environ import Env
 
 from shop.deployment.environment import time_zone, whole_number
-from tests.shop.programs import PACKAGES, ROOT, copy_checkout, manage
+from tests.shop.programs import PACKAGES, ROOT, copy_checkout, keepers, manage
 
 # Some server: none of these tests connects to it.
 ELSEWHERE = {"DATABASE_URL": "postgres://shop.invalid/shop", "SECRET_KEY": "x" * 50}
@@ -27,6 +27,10 @@ PRODUCTION = {
     "CACHE_URL": "dbcache://shop_cache",
     "DEMO": "true",  # test_checks has a shop with a real payment provider
 }
+# What mypy's plugin does with the settings.
+TYPE_CHECKER = (
+    "from mypy_django_plugin.django import context; context.initialize_django('shop.settings')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,36 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
     )
     found: dict[str, Any] = json.loads(run.stdout)
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["-c", "import shop.settings"],
+        ["-c", TYPE_CHECKER],
+        ["manage.py", "--help"],
+        ["manage.py", "flash_sale", "--help"],
+        ["manage.py", "runserver", "--help"],
+        ["manage.py", "check"],
+        ["manage.py", "diffsettings"],
+        ["manage.py", "collectstatic", "--dry-run", "--no-input"],
+    ],
+    ids=lambda program: " ".join(program),
+)
+def test_what_needs_no_database_leaves_nothing_behind(checkout: Path, program: list[str]) -> None:
+    """Neither a server nor a file: editors, type checkers and --help import settings, too."""
+    before = sorted(checkout.iterdir())
+    run = subprocess.run(
+        [sys.executable, *program],
+        cwd=checkout,
+        env={"PYTHONPATH": PACKAGES, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert sorted(checkout.iterdir()) == before
+    assert not keepers(checkout / ".postgres")
 
 
 @pytest.mark.slow

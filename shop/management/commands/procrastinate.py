@@ -22,9 +22,10 @@ BEHIND_POOLER = (
 class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         if options.get("command") == "worker":
-            with suppress(DatabaseError):  # the worker itself waits for a database, and tells
-                self.warn_behind_pooler()
-            if not settings.DATABASE_URL:
+            if settings.DATABASE_URL:
+                with suppress(DatabaseError):  # the worker itself waits for a database, and tells
+                    self.warn_behind_pooler()
+            else:
                 tables.ensure(self.stderr.write, "shop")
             options["func"] = work_until_told_to_end
         super().handle(*args, **options)

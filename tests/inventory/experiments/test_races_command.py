@@ -22,7 +22,7 @@ from inventory import conf
 from inventory.models import Product
 from tests.conftest import MakeProduct
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 

@@ -57,10 +57,12 @@ def test_the_readmes_ten_minutes(tmp_path: Path) -> None:
     shutil.copytree(
         FOLDER, project / "races", ignore=shutil.ignore_patterns("__pycache__", "README.md")
     )
-    server = {
-        key: connection.settings_dict[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT")
+    server = {key: connection.settings_dict[key] for key in ("USER", "PASSWORD", "HOST", "PORT")}
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        **server,
+        "NAME": f"concert_{os.getpid()}",
     }
-    database = {**server, "NAME": f"concert_{os.getpid()}"}
     for name, text in {
         "tickets/__init__.py": "",
         "tickets/migrations/__init__.py": "",

@@ -198,12 +198,12 @@ def test_a_checkout_of_somebody_else_is_explained(checkout: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:
         os.chmod(directory, 0o755)
         other = copy_checkout(Path(directory) / "checkout")
-        run = manage("check", checkout=other, env=SECRET, **AS_NOBODY)
+        run = manage(*CHECK, checkout=other, env=SECRET, **AS_NOBODY)
         assert f"The private PostgreSQL can't use {other / '.postgres'}" in run.stderr
         assert "Set DATABASE_URL" in run.stderr
         assert "Traceback" not in run.stderr
         assert run.returncode == 1
-        run = manage("check", checkout=other, env={"DATABASE_URL": "postgres://h/n"}, **AS_NOBODY)
-        assert "Set SECRET_KEY" in run.stderr
+        run = manage("check", "--deploy", checkout=other, **AS_NOBODY)
+        assert "(shop.E005) SECRET_KEY isn't set, and none can be kept in" in run.stderr
         assert "Traceback" not in run.stderr
         assert run.returncode == 1

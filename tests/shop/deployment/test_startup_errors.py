@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import NotSupportedError, connection, transaction
+from django.db import NotSupportedError, OperationalError, connection, transaction
 from django.db.utils import DataError, ProgrammingError
 
 from shop.deployment.embedded_postgres import EmbeddedPostgresError
@@ -17,8 +17,9 @@ def test_a_server_that_is_too_old() -> None:
 
 
 def test_a_private_server_that_cannot_start() -> None:
-    with pytest.raises(SystemExit, match="no room"), explained():
-        raise EmbeddedPostgresError("no room")
+    with pytest.raises(SystemExit) as raised, explained():
+        raise OperationalError("no room") from EmbeddedPostgresError("no room")
+    assert raised.value.code == "no room"
 
 
 @pytest.mark.django_db

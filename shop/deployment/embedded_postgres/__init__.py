@@ -1,0 +1,25 @@
+"""A database backend for Django: PostgreSQL inside the checkout, started at the first connection.
+
+``ENGINE`` is this package, and ``HOME`` the directory of the server's files (``base.py``). What
+runs the server, and stops it after its last user, is in ``server.py``.
+"""
+
+from shop.deployment.embedded_postgres.server import (
+    DATABASE,
+    PORT,
+    USER,
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    as_user,
+    system_user,
+)
+
+__all__ = [
+    "DATABASE",
+    "PORT",
+    "USER",
+    "EmbeddedPostgres",
+    "EmbeddedPostgresError",
+    "as_user",
+    "system_user",
+]
