@@ -35,9 +35,9 @@ from inventory.snapshots import holds_of_buyer
 from shop import catalogue, hoarding, money, refusals
 from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
-from shop.hold_fates import Fate, look_up
+from shop.hold_fates import HoldState, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
-from shop.order_lines import grouped
+from shop.order_lines import group
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Over:
+class EndedWithStock:
     """What is over in time, and how much there is of it now."""
 
     ended: Ended
@@ -143,10 +143,10 @@ class Basket:
         return self.subtotal + self.shipping
 
 
-def of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
+def basket_of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
     """The buyer's basket. ``seen`` are holds that the page has shown: it is told which ended."""
     holds = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
-    lines = [_line(group) for group in grouped(holds, _product_and_price)]
+    lines = [_line(group) for group in group(holds, _product_and_price)]
     return Basket(lines, _ended(buyer, seen))
 
 
@@ -167,24 +167,24 @@ def _line(holds: list[Any]) -> Line:
 def _ended(buyer: str, seen: Iterable[UUID]) -> list[Ended]:
     """What of ``seen`` is over in time, and what of the buyer's nobody has taken back yet."""
     lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
-    return ended_among(buyer, {*seen, *lapsed})
+    return find_ended(buyer, {*seen, *lapsed})
 
 
-def ended_among(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
+def find_ended(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
     """What of these holds of the buyer is over in time."""
-    ended = [now.hold for now in look_up(buyer, hold_ids) if now.fate is Fate.OVER]
+    ended = [now.hold for now in look_up(buyer, hold_ids) if now.fate is HoldState.LAPSED]
     return [
         Ended(group[0].product, sum(hold.quantity for hold in group), group)
-        for group in grouped(ended, lambda hold: hold.product_id)
+        for group in group(ended, lambda hold: hold.product_id)
     ]
 
 
-def look_at_ended(buyer: str, ended: Iterable[Ended]) -> list[Over]:
+def ended_with_stock(buyer: str, ended: Iterable[Ended]) -> list[EndedWithStock]:
     """How much the buyer could have now of what is over in time."""
-    return [Over(each, catalogue.now(each.product, buyer)) for each in ended]
+    return [EndedWithStock(each, catalogue.availability_now(each.product, buyer)) for each in ended]
 
 
-def units(buyer: str, product: Product | None = None) -> int:
+def units_in_basket(buyer: str, product: Product | None = None) -> int:
     """How many units are in the buyer's basket, of all products or of one."""
     if not buyer:
         return 0
@@ -197,17 +197,17 @@ def units_of_line(hold: Reservation) -> int:
     return sum(_line_of(hold).values())
 
 
-def line_in_words(hold: Reservation) -> str:
+def line_text(hold: Reservation) -> str:
     """The line that the hold is of, such as ``2 × Lamp``; the price too, if there are others."""
-    line, in_all = units_of_line(hold), units(hold.buyer, hold.product)
+    line, in_all = units_of_line(hold), units_in_basket(hold.buyer, hold.product)
     words = f"{line} × {hold.product.name}"
     if line == in_all:
         return words
-    price = money.formatted(hold.unit_price, settings.SHOP_CURRENCY)
+    price = money.format_amount(hold.unit_price, settings.SHOP_CURRENCY)
     return f"{words} at {price} ({in_all} in all)"
 
 
-def find(buyer: str, hold_id: UUID) -> Reservation:
+def find_hold(buyer: str, hold_id: UUID) -> Reservation:
     """One of the buyer's reservations. Raises Reservation.DoesNotExist, also for another's."""
     return Reservation.objects.of_buyer(buyer).select_related("product").get(pk=hold_id)
 
@@ -229,7 +229,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
             return earlier
     _check_limits(before.quantities, [quantity])
     _check_value(before.value + quantity * product.price)
-    with in_plain_words(product, buyer), refusals.on_record(product):
+    with translate_errors(product, buyer), refusals.record_refusal(product):
         hold = hoarding.reserve(
             product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
         )
@@ -274,7 +274,7 @@ def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
 def _check_value(goods: Decimal) -> None:
     """Raise Refused if no order could be made of goods at this price (in the shop's currency)."""
     if goods + settings.SHIPPING_COST > money.MOST_TOTAL:
-        most = money.formatted(money.MOST_TOTAL, settings.SHOP_CURRENCY)
+        most = money.format_amount(money.MOST_TOTAL, settings.SHOP_CURRENCY)
         raise Refused(f"A basket can come to {most} at most, shipping included.")
 
 
@@ -305,7 +305,7 @@ def change(
         raise Refused(_what_changed(hold, line, shown))
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key, address=address)
-    with in_plain_words(hold.product, hold.buyer):
+    with translate_errors(hold.product, hold.buyer):
         try:
             shrink_holds(hold.buyer, line, seen - quantity, seen=seen)
         except ReservationChanged as error:
@@ -334,7 +334,7 @@ def _what_changed(hold: Reservation, line: dict[UUID, int], shown: Collection[UU
     if gone and not line:
         return " ".join(map(str, gone))
     words = " ".join(map(str, gone)) or _changed(hold.product)
-    return f"{words} You hold {line_in_words(hold)} now."
+    return f"{words} You hold {line_text(hold)} now."
 
 
 def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
@@ -351,7 +351,7 @@ def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
 
 
 @contextmanager
-def in_plain_words(product: Product, buyer: str) -> Iterator[None]:
+def translate_errors(product: Product, buyer: str) -> Iterator[None]:
     """Turn what ``inventory`` refuses into what this customer understands."""
     try:
         yield
@@ -389,7 +389,7 @@ def _plain(error: InventoryError, product: Product, buyer: str) -> str:
 
 def _too_few(product: Product, wanted: int, buyer: str) -> str:
     """Why there are too few, by what is there now: the page beside these words shows the same."""
-    now, name = catalogue.now(product, buyer), product.name
+    now, name = catalogue.availability_now(product, buyer), product.name
     if now.available >= wanted:
         return f"Somebody has just let some of {name} go. Please try once more."
     if now.available == 1:

@@ -76,7 +76,7 @@ def _units(**which: Any) -> Subquery:
     return Subquery(holds.values("product").annotate(units=Sum("quantity")).values("units"))
 
 
-def of(product: Product) -> Availability:
+def availability_of(product: Product) -> Availability:
     """The availability of a product that came through ``with_availability``."""
     numbers: Any = product
     held_by_you: int = getattr(product, "held_by_you", 0)
@@ -89,9 +89,9 @@ def of(product: Product) -> Availability:
     )
 
 
-def now(product: Product, buyer: str = "") -> Availability:
+def availability_now(product: Product, buyer: str = "") -> Availability:
     """The availability of any product for a visitor, asked of the database."""
-    return of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())
+    return availability_of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())
 
 
 def search(

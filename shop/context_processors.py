@@ -14,6 +14,6 @@ def basket(request: HttpRequest) -> dict[str, Any]:
     """``units_in_basket`` and ``notices``: looked up only if the page shows them."""
     buyer = getattr(request, "buyer", "")
     return {
-        "units_in_basket": lambda: baskets.units(buyer),
-        "notices": lambda: notices.pending(request, buyer),
+        "units_in_basket": lambda: baskets.units_in_basket(buyer),
+        "notices": lambda: notices.pending_notices(request, buyer),
     }

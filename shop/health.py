@@ -10,7 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 logger = logging.getLogger(__name__)
 
 
-def problem() -> str | None:
+def find_problem() -> str | None:
     """What keeps the shop from serving, in words that anybody may read; None if nothing does."""
     try:
         executor = MigrationExecutor(connection)

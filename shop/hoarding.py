@@ -194,7 +194,7 @@ def _take_back_lapsed(network: str) -> None:
         reservations.expire_lapsed(product_id)
 
 
-def forget_addresses() -> int:
+def delete_ended_addresses() -> int:
     """Delete the addresses of what is held no more, and of claims that came to nothing.
 
     Addresses are personal data: they are kept as long as they count. Returns how many.

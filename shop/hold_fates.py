@@ -15,11 +15,11 @@ from inventory.models import Reservation
 from shop.models import Order
 
 
-class Fate(enum.Enum):
+class HoldState(enum.Enum):
     """Where the units of a hold are now."""
 
     IN_BASKET = enum.auto()
-    OVER = enum.auto()
+    LAPSED = enum.auto()
     """Its time has ended, whether or not somebody has taken the units back by now."""
     REMOVED = enum.auto()
     """It was taken out of the basket in its time, by the buyer or by the staff."""
@@ -34,13 +34,13 @@ class HoldNow:
 
     hold: Reservation
     """With its product."""
-    fate: Fate
+    fate: HoldState
     order: Order | None = None
     """The one that it is in."""
 
     @property
     def is_in_basket(self) -> bool:
-        return self.fate is Fate.IN_BASKET
+        return self.fate is HoldState.IN_BASKET
 
     @property
     def units(self) -> str:
@@ -51,19 +51,19 @@ class HoldNow:
         """A sentence that says where the units are."""
         one = self.hold.quantity == 1
         match self.fate:
-            case Fate.IN_BASKET:
+            case HoldState.IN_BASKET:
                 return f"You hold {self.units}."
-            case Fate.OVER:
+            case HoldState.LAPSED:
                 return f"Your time for {self.hold.product.name if one else self.units} is over."
-            case Fate.REMOVED:
+            case HoldState.REMOVED:
                 return f"{self.units} {'was' if one else 'were'} removed from your basket."
-            case Fate.SOLD:
+            case HoldState.SOLD:
                 return f"{self.hold.product.name} has been paid for by now."
         assert self.order is not None
-        return in_order(self.hold.product.name, self.order)
+        return in_order_text(self.hold.product.name, self.order)
 
 
-def in_order(name: str, order: Order) -> str:
+def in_order_text(name: str, order: Order) -> str:
     """A sentence that says in which order something is, or was."""
     if order.state in (Order.State.CANCELLED, Order.State.REFUNDED):
         return f"{name} was in your order {order.number}, which is {order.get_state_display()}."
@@ -77,7 +77,7 @@ def look_up(buyer: str, hold_ids: Collection[UUID]) -> list[HoldNow]:
         .filter(pk__in=hold_ids)
         .select_related("product", "order_line__order")
         .annotate(
-            time_is_over=_is_true(Q(expires_at__lte=Now())),
+            has_lapsed=_is_true(Q(expires_at__lte=Now())),
             ended_in_time=_is_true(Q(decided_at__lt=F("expires_at"))),
         )
         .order_by("created_at", "pk")
@@ -93,14 +93,14 @@ def _order_of(hold: Any) -> Order | None:
     return hold.order_line.order if hasattr(hold, "order_line") else None
 
 
-def _fate(hold: Any) -> Fate:
+def _fate(hold: Any) -> HoldState:
     if _order_of(hold):
-        return Fate.IN_ORDER
+        return HoldState.IN_ORDER
     match hold.status:
         case Reservation.Status.SOLD:
-            return Fate.SOLD
+            return HoldState.SOLD
         case Reservation.Status.HELD:
-            return Fate.OVER if hold.time_is_over else Fate.IN_BASKET
+            return HoldState.LAPSED if hold.has_lapsed else HoldState.IN_BASKET
         case Reservation.Status.RELEASED if hold.ended_in_time:
-            return Fate.REMOVED
-    return Fate.OVER
+            return HoldState.REMOVED
+    return HoldState.LAPSED

@@ -17,7 +17,7 @@ from inventory.exceptions import InvalidQuantity, ReservationChanged
 from inventory.locking import lock_product, lock_products, lock_reservations
 from inventory.models import Reservation, ReservationQuerySet
 from shop.exceptions import HoldInOrder
-from shop.hold_fates import in_order
+from shop.hold_fates import in_order_text
 from shop.models import OrderLine
 
 
@@ -108,5 +108,5 @@ def _in_basket(buyer: str, hold_id: UUID) -> Iterator[None]:
         lock_reservations([hold_id])
         line = OrderLine.objects.filter(reservation=hold_id).select_related("order").first()
         if line is not None:
-            raise HoldInOrder(in_order(line.name, line.order), order=line.order)
+            raise HoldInOrder(in_order_text(line.name, line.order), order=line.order)
         yield

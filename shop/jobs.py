@@ -37,7 +37,7 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
     ).defer(**arguments)
 
 
-def try_failed_again(task_name: str) -> int:
+def retry_failed(task_name: str) -> int:
     """Queue all failed jobs of a task once more; return how many.
 
     ``task_name`` in full, as ``shop.tasks.send_order_paid``.

@@ -25,7 +25,7 @@ def base_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def absolute(request: HttpRequest, path: str) -> str:
+def absolute_url(request: HttpRequest, path: str) -> str:
     """The shop's address of ``path`` in full.
 
     Without BASE_URL it is made of the name that the request came by, which is one of

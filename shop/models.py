@@ -295,14 +295,14 @@ class Payment(models.Model):
             ),
         ]
         indexes = [
-            # The worker: which payments to ask about (orders.unsettled).
+            # The worker: which payments to ask about (orders.unsettled_orders).
             models.Index(
                 name="payment_started", fields=["started_at"], condition=Q(state="STARTED")
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{money.formatted(self.amount, self.currency)}, {self.get_state_display()}"
+        return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
     def kept(self) -> Decimal:
         """What was charged and not given back."""
@@ -365,12 +365,12 @@ class Refund(models.Model):
             models.CheckConstraint(name="refund_amount_positive", condition=Q(amount__gt=0)),
         ]
         indexes = [
-            # The worker: what is still to be given back (refunds.due).
+            # The worker: what is still to be given back (orders.refunds.due_refunds).
             models.Index(name="refund_due", fields=["decided_at"], condition=Q(state="DUE")),
         ]
 
     def __str__(self) -> str:
-        amount = money.formatted(self.amount, self.payment.currency)
+        amount = money.format_amount(self.amount, self.payment.currency)
         return f"{amount}, {self.get_state_display()}"
 
 
@@ -533,7 +533,7 @@ class DemoBankCharge(models.Model):
     )
 
     def __str__(self) -> str:
-        return f"{money.formatted(self.amount, self.currency)}, {self.get_state_display()}"
+        return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
 
 class DemoBankRefund(models.Model):
@@ -544,7 +544,7 @@ class DemoBankRefund(models.Model):
     amount = models.DecimalField(max_digits=12, decimal_places=2)
 
     def __str__(self) -> str:
-        return money.formatted(self.amount, self.charge.currency)
+        return money.format_amount(self.amount, self.charge.currency)
 
 
 class GivenPermission(models.Model):

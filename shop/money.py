@@ -35,6 +35,6 @@ def amount(value: str) -> Decimal:
     raise ValueError("it must be an amount such as 4.90.")
 
 
-def formatted(amount: Decimal, currency: str) -> str:
+def format_amount(amount: Decimal, currency: str) -> str:
     """The amount as people write it: €1,249.00."""
     return format_currency(amount, currency, locale="en")

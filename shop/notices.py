@@ -21,10 +21,10 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from shop import money
-from shop.basket import line_in_words, units, units_of_line
-from shop.hold_fates import Fate, HoldNow, look_up
+from shop.basket import line_text, units_in_basket, units_of_line
+from shop.hold_fates import HoldNow, HoldState, look_up
 from shop.models import Order
-from shop.orders.status_page import Situation, Standing, as_recorded
+from shop.orders.status_page import Situation, Standing, recorded_standing
 
 KIND = "done "
 WITH_BASKET = ("basket", "basket-holds", "basket-hold", "checkout")  # pages that show it
@@ -102,7 +102,7 @@ def _leave(request: HttpRequest, *done: object) -> None:
 # What is said of it
 
 
-def pending(request: HttpRequest, buyer: str) -> list[Notice]:
+def pending_notices(request: HttpRequest, buyer: str) -> list[Notice]:
     """What is to be said on the page that is being made; it is said once.
 
     The price of what was reserved waits for a page that shows the basket: it must be read before
@@ -165,7 +165,7 @@ def _in_basket(now: HoldNow, seen_price: Decimal | None, more: bool) -> Notice:
 
 
 def _amount(amount: Decimal | None) -> str:
-    return money.formatted(amount or Decimal(0), settings.SHOP_CURRENCY)
+    return money.format_amount(amount or Decimal(0), settings.SHOP_CURRENCY)
 
 
 def _sent_before(now: HoldNow) -> Notice:
@@ -190,7 +190,7 @@ def _where(now: HoldNow, text: str = "") -> Notice:
     if now.order:
         page = reverse("order", args=[now.order.token])
         return Notice("warning", text, page, f"See order {now.order.number}")
-    ended = now.hold.pk if now.fate is Fate.OVER else None
+    ended = now.hold.pk if now.fate is HoldState.LAPSED else None
     return Notice("warning", text, *_to_product(now), ended)
 
 
@@ -205,18 +205,18 @@ def _changed(buyer: str, hold_id: str) -> list[Notice]:
     for now in look_up(buyer, [UUID(hold_id)]):
         if not units_of_line(now.hold):
             return [_where(now)]
-        return [Notice("success", f"You now hold {line_in_words(now.hold)}.")]
+        return [Notice("success", f"You now hold {line_text(now.hold)}.")]
     return []
 
 
 def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     holds = look_up(buyer, [UUID(each) for each in hold_ids])
-    removed = sum(now.hold.quantity for now in holds if now.fate is Fate.REMOVED)
-    notices = [_where(now) for now in holds if now.fate is not Fate.REMOVED]
+    removed = sum(now.hold.quantity for now in holds if now.fate is HoldState.REMOVED)
+    notices = [_where(now) for now in holds if now.fate is not HoldState.REMOVED]
     if removed:
         product = holds[0].hold.product
         text = f"{removed} × {product.name} removed from your basket."
-        left = units(buyer, product)
+        left = units_in_basket(buyer, product)
         if left:
             text += f" You still hold {left}."
         notices.insert(0, Notice("success", text))
@@ -280,7 +280,7 @@ def _unreachable(buyer: str, order_id: int) -> list[Notice]:
 
 def _standing(order_id: int) -> Standing | None:
     order = Order.objects.filter(pk=order_id).first()
-    return as_recorded(order) if order else None
+    return recorded_standing(order) if order else None
 
 
 WORDS: dict[str, Callable[..., list[Notice]]] = {

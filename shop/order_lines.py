@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+def group(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
     """The items with the same ``key`` together; the first of each keeps its place.
 
     >>> grouped(["a1", "b1", "a2"], lambda item: item[0])
@@ -61,5 +61,5 @@ def grouped_order_lines(lines: Iterable[OrderLine]) -> list[GroupedLine]:
             quantity=sum(line.quantity for line in group),
             refunded=sum(line.refunded for line in group),
         )
-        for group in grouped(lines, lambda line: (line.sku, line.name, line.unit_price))
+        for group in group(lines, lambda line: (line.sku, line.name, line.unit_price))
     ]

@@ -16,7 +16,7 @@ KEEP = timedelta(days=30)
 
 
 @contextmanager
-def on_record(product: Product) -> Iterator[None]:
+def record_refusal(product: Product) -> Iterator[None]:
     """Put it on record if what is done inside is refused for want of units."""
     try:
         yield
@@ -25,6 +25,6 @@ def on_record(product: Product) -> Iterator[None]:
         raise
 
 
-def forget_old() -> None:
+def delete_old_refusals() -> None:
     """Delete those that no chart shows any more."""
     Refusal.objects.filter(refused_at__lt=Now() - KEEP).delete()

@@ -20,7 +20,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from shop.models import Payment, Refund, ShopAlert
-from shop.money import formatted
+from shop.money import format_amount
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def check_all() -> list[Trouble]:
         *([NO_WORKER] if worker_is_missing() else []),
     ]
     for trouble in troubles:
-        note(trouble)
+        raise_or_update(trouble)
         before.pop((trouble.kind, trouble.subject), None)
     _resolve(list(before.values()))
     return troubles
@@ -100,17 +100,17 @@ def worker_is_missing() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def note_worker(*, is_missing: bool) -> ShopAlert | None:
+def update_worker_alert(*, is_missing: bool) -> ShopAlert | None:
     """Raise or resolve the alert that no worker runs; return the open one."""
     opened = ShopAlert.objects.open().filter(kind=Kind.WORKER_GONE)
     if is_missing:
-        note(NO_WORKER)
+        raise_or_update(NO_WORKER)
         return opened.first()
     _resolve(list(opened.values_list("pk", flat=True)))
     return None
 
 
-def note(trouble: Trouble) -> None:
+def raise_or_update(trouble: Trouble) -> None:
     """Raise the alert, or bring the open one's text up to date; in the transaction under way."""
     alerts = ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject)
     if alerts.open().exists():
@@ -144,12 +144,12 @@ def _resolve(alert_ids: list[int]) -> None:
 # Money
 
 
-def keep_in_line(refund: Refund) -> None:
+def update_refund_alerts(refund: Refund) -> None:
     """Raise or resolve the alerts of a refund that was just tried, in the transaction under way."""
     opened = ShopAlert.objects.open().filter(subject=_subject(refund))
     if refund.state == Refund.State.FAILED:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
-        note(_refused(refund))
+        raise_or_update(_refused(refund))
     _resolve(list(opened.values_list("pk", flat=True)))
 
 
@@ -162,7 +162,7 @@ def _refused(refund: Refund) -> Trouble:
     return Trouble(
         Kind.REFUND_REFUSED,
         _subject(refund),
-        f"The refund of {formatted(refund.amount, payment.currency)} for order "
+        f"The refund of {format_amount(refund.amount, payment.currency)} for order "
         f"{payment.order.number} was refused by the provider: {refund.problem} Try it again, or "
         "give the money back another way.",
         payment.order_id,
@@ -183,7 +183,7 @@ def _late_refunds() -> Iterator[Trouble]:
         yield Trouble(
             Kind.REFUND_LATE,
             _subject(refund),
-            f"The refund of {formatted(refund.amount, payment.currency)} for order "
+            f"The refund of {format_amount(refund.amount, payment.currency)} for order "
             f"{payment.order.number} is due for more than an hour: the provider "
             f"{payment.provider} could not be reached, or no worker runs.",
             payment.order_id,
@@ -197,7 +197,7 @@ def _unsettled_payments() -> Iterator[Trouble]:
             Kind.PAYMENT_UNSETTLED,
             f"payment {payment.pk}",
             f"The provider {payment.provider} has not said how the payment of "
-            f"{formatted(payment.amount, payment.currency)} for order {payment.order.number} "
+            f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number} "
             "ended, though its time is over. Look it up there.",
             payment.order_id,
         )

@@ -77,12 +77,12 @@ def send_demo_bank_event(charge_id: int) -> None:
 
 @app.task(retry=again_and_again)
 def mail_alerts(alert_ids: list[int], shop_alert_ids: list[int] | None = None) -> None:
-    alert_delivery.mail(alert_ids, shop_alert_ids or [])
+    alert_delivery.mail_alerts(alert_ids, shop_alert_ids or [])
 
 
 @app.task(retry=again_and_again)
 def post_alert(alert_id: int) -> None:
-    alert_delivery.post(alert_id)
+    alert_delivery.post_stock_alert(alert_id)
 
 
 @app.task(retry=again_and_again)
@@ -100,24 +100,24 @@ def expire_lapsed(timestamp: int) -> None:
 
 
 @app.periodic(cron=EVERY_MINUTE)
-@app.task(queueing_lock="forget_addresses")
-def forget_addresses(timestamp: int) -> None:
-    hoarding.forget_addresses()
+@app.task(queueing_lock="delete_ended_addresses", aliases=["shop.tasks.forget_addresses"])
+def delete_ended_addresses(timestamp: int) -> None:
+    hoarding.delete_ended_addresses()
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="settle_pending")
 def settle_pending(timestamp: int) -> None:
     """Settle what a crash or a lost answer left open, and close what was abandoned."""
-    _each(orders.settle, orders.unsettled())
-    _each(orders.close_abandoned, orders.abandoned())
+    _each(orders.settle, orders.unsettled_orders())
+    _each(orders.close_abandoned, orders.abandoned_orders())
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="carry_out_refunds")
 def carry_out_refunds(timestamp: int) -> None:
     """Carry out refunds whose own job gave up, or was lost."""
-    _each(refunds.carry_out, refunds.due())
+    _each(refunds.carry_out, refunds.due_refunds())
 
 
 @app.periodic(cron=EVERY_MINUTE)
@@ -125,7 +125,7 @@ def carry_out_refunds(timestamp: int) -> None:
 def check_law(timestamp: int) -> None:
     """Check every product, keep the alerts in line, and tell the managers of new ones."""
     stock_alerts.check_all()
-    alert_delivery.send_new()
+    alert_delivery.queue_new_alerts()
 
 
 @app.periodic(cron=EVERY_MINUTE)
@@ -133,12 +133,14 @@ def check_law(timestamp: int) -> None:
 def watch_for_trouble(timestamp: int) -> None:
     """Look for all else that needs a person, and tell the managers of what is new."""
     shop_alerts.check_all()
-    alert_delivery.send_new()
+    alert_delivery.queue_new_alerts()
 
 
 @app.periodic(cron=EVERY_NIGHT)
-@app.task(queueing_lock="forget_ended_reservations")
-def forget_ended_reservations(timestamp: int) -> None:
+@app.task(
+    queueing_lock="delete_ended_reservations", aliases=["shop.tasks.forget_ended_reservations"]
+)
+def delete_ended_reservations(timestamp: int) -> None:
     reservations.forget(conf.keep_ended_for())
 
 
@@ -167,20 +169,20 @@ async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
 
 
 @app.periodic(cron=EVERY_NIGHT)
-@app.task(queueing_lock="forget_old_refusals")
-def forget_old_refusals(timestamp: int) -> None:
-    refusals.forget_old()
+@app.task(queueing_lock="delete_old_refusals", aliases=["shop.tasks.forget_old_refusals"])
+def delete_old_refusals(timestamp: int) -> None:
+    refusals.delete_old_refusals()
 
 
 @app.periodic(cron=EVERY_NIGHT)
-@app.task(queueing_lock="forget_old_outbox_mails")
-def forget_old_outbox_mails(timestamp: int) -> None:
-    outbox.forget_old()
+@app.task(queueing_lock="delete_old_outbox_mails", aliases=["shop.tasks.forget_old_outbox_mails"])
+def delete_old_outbox_mails(timestamp: int) -> None:
+    outbox.delete_old_mails()
 
 
 @app.periodic(cron=EVERY_NIGHT)
-@app.task(queueing_lock="forget_old_import_files")
-def forget_old_import_files(timestamp: int) -> None:
+@app.task(queueing_lock="delete_old_import_files", aliases=["shop.tasks.forget_old_import_files"])
+def delete_old_import_files(timestamp: int) -> None:
     import_files.forget_old()
 
 

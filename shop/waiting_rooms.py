@@ -43,9 +43,9 @@ class Room:
 class WaitingRooms:
     """The rooms of one process, by product."""
 
-    def __init__(self, places: int) -> None:
-        """``places`` are in each room."""
-        self.places = max(1, places)
+    def __init__(self, slots: int) -> None:
+        """``slots`` are in each room."""
+        self.slots = max(1, slots)
         self._rooms: dict[int, Room] = {}
         self._changed = threading.Condition()  # guards all of the above
 
@@ -59,7 +59,7 @@ class WaitingRooms:
         """
         with self._changed:
             room = self._rooms.setdefault(product_id, Room())
-            self._wait_for_place(room, name)
+            self._wait_for_slot(room, name)
             room.inside += 1
         in_vain = False
         try:
@@ -76,33 +76,33 @@ class WaitingRooms:
                     self._rooms.pop(product_id, None)
                 self._changed.notify_all()
 
-    def _wait_for_place(self, room: Room, name: str) -> None:
+    def _wait_for_slot(self, room: Room, name: str) -> None:
         room.at_the_door += 1
         try:
-            while not self._has_place(room):
+            while not self._has_slot(room):
                 done = room.done
                 if room.is_stuck:
                     raise ProductBusy(name)
                 self._changed.wait_for(
-                    lambda: self._has_place(room) or room.is_stuck, SECONDS_WITHOUT_MOVEMENT
+                    lambda: self._has_slot(room) or room.is_stuck, SECONDS_WITHOUT_MOVEMENT
                 )
-                if not self._has_place(room) and room.done == done:
+                if not self._has_slot(room) and room.done == done:
                     room.is_stuck = True
                     raise ProductBusy(name)
         finally:
             room.at_the_door -= 1
 
-    def _has_place(self, room: Room) -> bool:
-        return room.inside < (1 if room.is_stuck else self.places)
+    def _has_slot(self, room: Room) -> bool:
+        return room.inside < (1 if room.is_stuck else self.slots)
 
 
 _rooms = WaitingRooms(settings.WEB_THREADS - THREADS_FOR_OTHERS)
 
 
 @contextmanager
-def place_at(*products: Product) -> Iterator[None]:
+def slot_for(*products: Product) -> Iterator[None]:
     """Have a place in the room of each of these products. Raises ProductBusy."""
-    with ExitStack() as places:
+    with ExitStack() as slots:
         for product_id, name in sorted({(product.pk, product.name) for product in products}):
-            places.enter_context(_rooms.enter(product_id, name))
+            slots.enter_context(_rooms.enter(product_id, name))
         yield

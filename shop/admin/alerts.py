@@ -80,7 +80,7 @@ class ShopAlertAdmin(AlertAdmin):
         alert = object_or_404(self, request, object_id)
 
         def do(data: dict[str, Any]) -> str:
-            number = jobs.try_failed_again(alert.subject)
+            number = jobs.retry_failed(alert.subject)
             if not number:
                 return NothingChanged("No failed job of this kind is left: nothing was done.")
             return f"{number} job{pluralize(number)} will be tried once more."

@@ -28,7 +28,7 @@ from inventory.law import HAS_LAPSED, IS_HELD, IS_SOLD, LAW, UNITS_HELD, UNITS_S
 from inventory.models import Product, Reservation, StockAlert
 from shop import shop_alerts
 from shop.models import Order, Refusal, ShopAlert
-from shop.notifications.alert_delivery import send_new, tell_of_worker
+from shop.notifications.alert_delivery import queue_new_alerts, report_missing_worker
 
 SOON = timedelta(minutes=5)
 LATE = 300  # seconds since the last check, which the worker does every minute
@@ -203,7 +203,7 @@ def _keep_watch(request: HttpRequest, numbers: Numbers) -> None:
     """Find out on each visit whether a worker runs, and raise an alert if none does."""
     known = any(each.kind == ShopAlert.Kind.WORKER_GONE for each in open_shop_alerts(request))
     if known or numbers.worker_is_missing:
-        tell_of_worker(is_missing=numbers.worker_is_missing)
+        report_missing_worker(is_missing=numbers.worker_is_missing)
         del request.open_shop_alerts  # type: ignore[attr-defined]
 
 
@@ -407,7 +407,7 @@ def check_now(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     broken = alerts.check_all()
     shop_alerts.check_all()
-    send_new()
+    queue_new_alerts()
     if broken:
         whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"
         messages.error(request, f"Checked: the stock of {whose} is wrong.")

@@ -120,7 +120,7 @@ class PaymentInline(FactsInline):
 
     @display(description="Amount")
     def charged(self, payment: Payment) -> str:
-        return money.formatted(payment.amount, payment.currency)
+        return money.format_amount(payment.amount, payment.currency)
 
     @display(description="Refunds")
     def refunds_of_it(self, payment: Payment) -> str:
@@ -179,7 +179,7 @@ def _fields_of_units(lines: list[OrderLine], left: dict[int, int]) -> dict[str, 
             required=False,
             initial=0,
             help_text=f"Units, of {left[line.pk]} left, sold at "
-            f"{money.formatted(line.unit_price, currency)} each.",
+            f"{money.format_amount(line.unit_price, currency)} each.",
         )
         for line in lines
         if left[line.pk]
@@ -558,4 +558,4 @@ def _refund(order: Order, **how: Any) -> str:
 
 
 def _money(order: Order, amount: Decimal) -> str:
-    return money.formatted(amount, order.currency)
+    return money.format_amount(amount, order.currency)

@@ -28,9 +28,9 @@ from inventory.admin.base import (
 from inventory.admin.filters import PeriodFilter
 from shop.exceptions import ShopError
 from shop.models import Order, Payment, Refund
-from shop.money import formatted
+from shop.money import format_amount
 from shop.orders import refunds
-from shop.payments import known as known_providers
+from shop.payments import known_slugs as known_providers
 from shop.payments.base import RefundRefused
 
 
@@ -38,7 +38,7 @@ def links_to_refunds(payment: Payment) -> SafeString | str:
     links = [
         (
             change_url(refund),
-            f"{formatted(refund.amount, payment.currency)}, {refund.get_state_display()}",
+            f"{format_amount(refund.amount, payment.currency)}, {refund.get_state_display()}",
         )
         for refund in payment.refunds.all()
     ]
@@ -104,7 +104,7 @@ class PaymentAdmin(FactsAdmin):
 
     @display(description="Amount", ordering="amount")
     def money(self, payment: Payment) -> str:
-        return formatted(payment.amount, payment.currency)
+        return format_amount(payment.amount, payment.currency)
 
     @display(
         description="State", label={"started": "warning", "paid": "success", "declined": "danger"}
@@ -161,7 +161,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
 
     @display(description="Amount", ordering="amount")
     def money(self, refund: Refund) -> str:
-        return formatted(refund.amount, refund.payment.currency)
+        return format_amount(refund.amount, refund.payment.currency)
 
     @display(
         description="State",
@@ -186,7 +186,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
             tried = refunds.carry_out(refund.pk)
             if tried.state == Refund.State.FAILED:
                 raise RefundRefused(f"The provider refused it: {tried.problem}")
-            money = formatted(tried.amount, tried.payment.currency)
+            money = format_amount(tried.amount, tried.payment.currency)
             if refund.state == Refund.State.DONE:
                 return NothingChanged(
                     f"{money} were given back before; nothing was done this time."
@@ -210,7 +210,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     @action(description="Given back by hand", permissions=["refund"], url_path="by-hand")
     def note_by_hand(self, request: HttpRequest, object_id: str) -> HttpResponse:
         refund = object_or_404(self, request, object_id)
-        money = formatted(refund.amount, refund.payment.currency)
+        money = format_amount(refund.amount, refund.payment.currency)
 
         def do(data: dict[str, Any]) -> str:
             noted = refunds.note_by_hand(refund.pk, data["how"])

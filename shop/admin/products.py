@@ -152,7 +152,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
             "opts": self.opts,
             "title": f"Promises of {product} that can’t be kept",
             "original": product,
-            "oversell": rescue.promised_beyond_stock(product),
+            "oversell": rescue.find_oversell(product),
             "most": rescue.MOST,
             "back": change_url(product),
         }
@@ -166,7 +166,7 @@ class ProductWithHoldersAdmin(ProductAdmin):
         done, refused = [], []
         for reservation_id, seen in ticked:
             try:
-                done.append(rescue.take_back(reservation_id, seen=seen))
+                done.append(rescue.withdraw(reservation_id, seen=seen))
             except NOT_TAKEN_BACK as error:
                 refused.append(f"{str(reservation_id)[:8]}: {error}")
                 continue

@@ -9,7 +9,7 @@ from django.utils.crypto import get_random_string
 USERNAME = "admin"
 
 
-def ensure_somebody() -> tuple[str, str] | None:
+def ensure_staff() -> tuple[str, str] | None:
     """Make a user who may do everything, unless there is staff; return (name, password).
 
     The password is kept only as a hash: this is the one time that it can be told.

@@ -75,7 +75,7 @@ class OutageMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> Failed | None:
         """Take an error of a view, or of its template, before Django makes a 500 page of it."""
-        return failed(request, error)
+        return failed_response(request, error)
 
     def _is_back(self) -> bool:
         """Wait for the database, if not too many wait for it; tell whether it answers."""
@@ -108,7 +108,7 @@ class Failed(HttpResponse):
         self.error = error
 
 
-def failed(request: HttpRequest, error: BaseException | None) -> Failed | None:
+def failed_response(request: HttpRequest, error: BaseException | None) -> Failed | None:
     """The answer to ``error`` if that is for us, else None."""
     if error is None or not (
         is_outage(error) or is_timeout(error) or isinstance(error, ProductBusy)
@@ -121,7 +121,7 @@ def failed(request: HttpRequest, error: BaseException | None) -> Failed | None:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """``handler500``: for errors of middleware, which ``process_exception`` isn't told of."""
-    return failed(request, sys.exc_info()[1]) or errors.server_error(request)
+    return failed_response(request, sys.exc_info()[1]) or errors.server_error(request)
 
 
 def may_repeat(request: HttpRequest, sent: Statements) -> bool:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SECONDS_FOR_THE_WEBHOOK = 10
 
 
-def send_new() -> int:
+def queue_new_alerts() -> int:
     """Queue what tells people of each alert that is still to be sent; return of how many.
 
     In one transaction with the mark that makes it happen once, whoever else looks meanwhile.
@@ -76,7 +76,7 @@ def _take_unsent() -> tuple[list[StockAlert], list[ShopAlert]]:
     return stock_alerts, shop_alerts
 
 
-def mail(alert_ids: Collection[int], shop_alert_ids: Collection[int] = ()) -> None:
+def mail_alerts(alert_ids: Collection[int], shop_alert_ids: Collection[int] = ()) -> None:
     """Mail these alerts to the managers (setting MANAGERS), all in one letter."""
     stock_alerts = StockAlert.objects.filter(pk__in=alert_ids).select_related("product")
     shop_alerts = ShopAlert.objects.filter(pk__in=shop_alert_ids)
@@ -100,13 +100,13 @@ def _subject(alert: ShopAlert) -> str:
     return f"{words}: order {alert.order.number}" if alert.order else words
 
 
-def post(alert_id: int) -> None:
+def post_stock_alert(alert_id: int) -> None:
     """Send the stock alert to the webhook as JSON. Raises OSError where it isn't taken.
 
     A receiver knows a repetition by ``id``.
     """
     if settings.ALERT_WEBHOOK_URL:  # else it was switched off since
-        _post(as_json(StockAlert.objects.select_related("product").get(pk=alert_id)))
+        _post(stock_alert_as_json(StockAlert.objects.select_related("product").get(pk=alert_id)))
 
 
 def post_shop_alert(alert_id: int) -> None:
@@ -127,7 +127,7 @@ def _post(content: dict[str, object]) -> None:
         pass
 
 
-def as_json(alert: StockAlert) -> dict[str, object]:
+def stock_alert_as_json(alert: StockAlert) -> dict[str, object]:
     """What the webhook gets; numbers in units."""
     return {
         "id": alert.pk,
@@ -162,13 +162,13 @@ def _times(alert: Alert) -> dict[str, object]:
 # Without a worker
 
 
-def tell_of_worker(*, is_missing: bool) -> None:
+def report_missing_worker(*, is_missing: bool) -> None:
     """If no worker runs (``worker_is_missing``), the first process to see it tells people.
 
     It returns at once: what waits for others is done in a thread. Where that fails, or its process
     is killed, the next one tries five minutes later.
     """
-    alert = shop_alerts.note_worker(is_missing=is_missing)
+    alert = shop_alerts.update_worker_alert(is_missing=is_missing)
     if alert is not None and alert.notified_at is None and _is_first_to_try(alert):
         Thread(target=_tell_now, args=[alert], daemon=True).start()
 

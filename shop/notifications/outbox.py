@@ -56,7 +56,7 @@ def is_shown() -> bool:
     return settings.DEMO and f"{__name__}.{EmailBackend.__name__}" == settings.EMAIL_BACKEND
 
 
-def visible_to(user: AbstractBaseUser | AnonymousUser, buyer: str) -> QuerySet[OutboxMail]:
+def visible_mails(user: AbstractBaseUser | AnonymousUser, buyer: str) -> QuerySet[OutboxMail]:
     """All e-mails, for staff who deal with orders; else those about this buyer's own orders."""
     mails = OutboxMail.objects.order_by("-sent_at", "-pk")
     if may_see_all(user):
@@ -73,6 +73,6 @@ def may_see_all(user: AbstractBaseUser | AnonymousUser) -> bool:
     return isinstance(user, User) and user.is_staff and user.has_perm("shop.change_order")
 
 
-def forget_old() -> None:
+def delete_old_mails() -> None:
     """Delete those that nobody will look for any more."""
     OutboxMail.objects.filter(sent_at__lt=Now() - KEEP).delete()

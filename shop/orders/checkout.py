@@ -32,7 +32,7 @@ from shop.exceptions import (
     NotInThisState,
     OrderTooLarge,
 )
-from shop.hold_fates import in_order, look_up
+from shop.hold_fates import in_order_text, look_up
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
 from shop.orders import customer_limits, lifecycle
 
@@ -116,7 +116,7 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     if seen_total is not None and seen_total != order.total:
         raise BasketChanged(
             "Your basket has changed: the total is "
-            f"{money.formatted(order.total, order.currency)} now. Please look at it again."
+            f"{money.format_amount(order.total, order.currency)} now. Please look at it again."
         )
     order.save(force_insert=True)
     OrderLine.objects.bulk_create(
@@ -136,7 +136,7 @@ def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
 def _check_total(order: Order) -> None:
     if order.total > money.MOST_TOTAL:
         most, total = (
-            money.formatted(each, order.currency) for each in (money.MOST_TOTAL, order.total)
+            money.format_amount(each, order.currency) for each in (money.MOST_TOTAL, order.total)
         )
         raise OrderTooLarge(
             f"An order can come to {most} at most, and this would be {total}. Take something "
@@ -154,7 +154,7 @@ def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
         raise BasketChanged("Your basket has changed. Please look at it again.")
     line = OrderLine.objects.filter(reservation__in=ids).select_related("order").first()
     if line is not None:
-        raise HoldInOrder(in_order(line.name, line.order), order=line.order)
+        raise HoldInOrder(in_order_text(line.name, line.order), order=line.order)
     try:
         return _prolonged(ids)
     except ReservationEnded as error:
@@ -199,7 +199,7 @@ def correct_contact(order_id: int, corrected: Order) -> bool:
 
 @transaction.atomic
 def _correct(order_id: int, corrected: Order) -> None:
-    order = lifecycle.locked(order_id)
+    order = lifecycle.lock_order(order_id)
     if not order.is_open:
         raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
     # A limit that was lowered since keeps nobody from correcting the street.
@@ -260,7 +260,7 @@ def start_payment(order_id: int, *, return_url: str) -> str:
 def _open_payment(order_id: int, return_url: str) -> Payment | None:
     """The payment that the order waits for, a new one if there is none; None if it is free."""
     with transaction.atomic():
-        order = lifecycle.locked(order_id)
+        order = lifecycle.lock_order(order_id)
         if not order.is_open:
             raise NotInThisState(f"Order {order.number} is {order.get_state_display()}.")
         _prolonged(order.lines.values_list("reservation_id", flat=True))
@@ -269,7 +269,7 @@ def _open_payment(order_id: int, return_url: str) -> Payment | None:
         payment = order.payments.unanswered().first()
         if payment is None:
             payment = order.payments.create(
-                provider=payments.current().slug,
+                provider=payments.current_provider().slug,
                 amount=order.total,
                 currency=order.currency,
                 return_url=return_url,

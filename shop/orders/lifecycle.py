@@ -58,7 +58,7 @@ class CancelledBy(enum.StrEnum):
     """Nobody: its time was over, and it was not paid."""
 
 
-def locked(order_id: int) -> Order:
+def lock_order(order_id: int) -> Order:
     """Lock the order's row until the transaction ends. Raises Order.DoesNotExist."""
     return Order.objects.select_for_update(no_key=True).get(pk=order_id)
 
@@ -82,7 +82,7 @@ def settle(order_id: int) -> Order:
         _take_back_lapsed_of_customer(order_id)
     if any(answer is not Outcome.OPEN for answer in answers.values()):
         with transaction.atomic():
-            order = locked(order_id)
+            order = lock_order(order_id)
             for payment, answer in answers.items():
                 if answer is Outcome.PAID and _is_first_to_record(payment, Payment.State.PAID):
                     _accept(order, payment)
@@ -187,13 +187,13 @@ def _gone_units(order: Order) -> dict[int, int]:
 def settle_free(order_id: int) -> Order:
     """Settle an order that costs nothing; no provider is needed for it."""
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if order.state == State.PENDING and order.total == 0 and _hand_over(order) is None:
             _pay(order)
     return order
 
 
-def unsettled() -> list[int]:
+def unsettled_orders() -> list[int]:
     """The orders with payments of which we don't know how they ended, whatever became of them.
 
     Also cancelled ones: the buyer may still be at the bank. It doesn't go on for ever, since
@@ -215,7 +215,7 @@ def cancel(order_id: int, *, by: CancelledBy = CancelledBy.STAFF) -> Order:
     Raises NotInThisState if it has been shipped (see ``refund``), Order.DoesNotExist.
     """
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if order.state == State.SHIPPED:
             raise NotInThisState(
                 f"Order {order.number} has been shipped: it can be refunded, not cancelled."
@@ -233,7 +233,7 @@ def cancel_unpaid(order_id: int) -> bool:
     """
     settle(order_id)  # paid already, perhaps
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if not order.is_open:
             return False
         _cancel(order, CancelledBy.STAFF)
@@ -252,7 +252,7 @@ def _cancel(order: Order, by: CancelledBy) -> None:
     _change(order, State.CANCELLED, closed_at=Now())
 
 
-def abandoned() -> list[int]:
+def abandoned_orders() -> list[int]:
     """Pending orders whose holds are over for a while, with no payment that may still end well."""
     alive = OrderLine.objects.filter(
         order=OuterRef("pk"),
@@ -267,8 +267,8 @@ def abandoned() -> list[int]:
 def close_abandoned(order_id: int) -> Order:
     """Cancel the order if it is abandoned; a payment that was begun meanwhile keeps it open."""
     with transaction.atomic():
-        order = locked(order_id)
-        if order_id in abandoned():
+        order = lock_order(order_id)
+        if order_id in abandoned_orders():
             _cancel(order, CancelledBy.STAFF if was_let_go(order) else CancelledBy.TIME)
     return order
 
@@ -316,7 +316,7 @@ def refund(
     if amount is not None and (units is not None or restock):
         raise InvalidRefund("An amount is for no units in particular: give one or the other.")
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if order.state not in (State.PAID, State.SHIPPED):
             raise NotInThisState(
                 f"Order {order.number} is {order.get_state_display()}: there is nothing to refund."
@@ -334,7 +334,7 @@ def refund(
 
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
-        back = money.formatted(order.refunded(), order.currency)
+        back = money.format_amount(order.refunded(), order.currency)
         raise _changed(f"{back} are refunded by now")
     if units not in (None, order.refunded_units()):
         raise _changed(f"{_units_are(order.refunded_units())} refunded by now")
@@ -353,7 +353,7 @@ def _checked_amount(order: Order, amount: Decimal) -> Decimal:
     if kept == 0:
         raise InvalidRefund("No money of this order is left to give back.")
     if amount.is_nan() or not 0 < amount <= kept:
-        most = money.formatted(kept, order.currency)
+        most = money.format_amount(kept, order.currency)
         raise InvalidRefund(f"The amount must be more than 0, and at most the {most} kept.")
     if amount != round(amount, 2):
         raise InvalidRefund(f"The amount must be in whole cents, not {amount}.")
@@ -407,7 +407,7 @@ def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None =
     Raises InvalidRefund, OrderChanged, Order.DoesNotExist.
     """
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if seen_units not in (None, order.returned_units()):
             raise _changed(f"{_units_are(order.returned_units())} back on sale by now")
         lines = {line.pk: line for line in order.lines.select_related("reservation")}
@@ -443,7 +443,7 @@ def ship(order_id: int, tracking: str = "") -> Order:
     Raises NotInThisState if it isn't paid or is closed, ValidationError, Order.DoesNotExist.
     """
     with transaction.atomic():
-        order = locked(order_id)
+        order = lock_order(order_id)
         if order.state == State.SHIPPED and order.tracking == tracking.strip():
             return order
         if order.state != State.PAID:

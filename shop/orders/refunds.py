@@ -98,11 +98,11 @@ def _note(refund_id: int, state: Refund.State, problem: str = "") -> Refund:
             state=state, problem=problem, carried_out_at=carried_out_at
         )
         refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
-        shop_alerts.keep_in_line(refund)
+        shop_alerts.update_refund_alerts(refund)
     return refund
 
 
-def due() -> list[int]:
+def due_refunds() -> list[int]:
     """Refunds that are still to be carried out, the oldest first."""
     waiting = Refund.objects.filter(state=Refund.State.DUE).order_by("decided_at")
     return list(waiting.values_list("pk", flat=True))

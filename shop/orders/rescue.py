@@ -19,7 +19,7 @@ from inventory.models import Product, Reservation
 from shop import holds
 from shop.exceptions import NotInThisState, OrderChanged, ShopError
 from shop.models import Order, OrderLine, Refund
-from shop.money import formatted
+from shop.money import format_amount
 from shop.orders import lifecycle
 
 MOST = 100  # promises that are looked at
@@ -64,7 +64,7 @@ class Oversell:
         return sum(promise.units for promise in self.promises) >= self.missing
 
 
-def promised_beyond_stock(product: Product) -> Oversell:
+def find_oversell(product: Product) -> Oversell:
     """Return what is missing of the product, and the promises that can be taken back for it."""
     state = monitor.state_of(product.pk)
     promises: list[Promise] = []
@@ -98,7 +98,7 @@ def _line_of(reservation: Reservation) -> OrderLine | None:
     return getattr(reservation, "order_line", None)
 
 
-def take_back(reservation_id: UUID, *, seen: int) -> str:
+def withdraw(reservation_id: UUID, *, seen: int) -> str:
     """Take one promise back, at most as far as units are missing; return what was done, in words.
 
     ``seen`` is how many units of it the buyer had when the caller looked: a repetition finds
@@ -133,7 +133,7 @@ def _units_to_take(reservation: Reservation, seen: int) -> int:
 
 def _refund(line: OrderLine, seen: int) -> str:
     with transaction.atomic():
-        order = lifecycle.locked(line.order_id)
+        order = lifecycle.lock_order(line.order_id)
         if order.state != Order.State.PAID:
             raise NotInThisState(
                 f"Order {order.number} is {order.get_state_display()} by now: it was left as it is."
@@ -144,7 +144,7 @@ def _refund(line: OrderLine, seen: int) -> str:
         order = lifecycle.refund(
             order.pk, units={line.pk: units}, restock=True, reason=Refund.Reason.OVERSOLD
         )
-        back = formatted(order.refunded() - before, order.currency)
+        back = format_amount(order.refunded() - before, order.currency)
     return f"{units} × {line.name} of order {order.number}: {back} go back, the buyer is told."
 
 

@@ -136,19 +136,19 @@ def look_up(token: str) -> Standing:
         except ProviderUnavailable as error:
             log.warning("Order %s could not be settled: %s", order.number, error)
             silent = True
-    return as_recorded(order, provider_is_silent=silent)
+    return recorded_standing(order, provider_is_silent=silent)
 
 
-def unfinished(buyer: str, product: Product | None = None) -> list[Standing]:
+def unfinished_standings(buyer: str, product: Product | None = None) -> list[Standing]:
     """The buyer's orders that can still come to be paid, of all products or with this one."""
     waiting = checkout.unfinished_orders(buyer)
     if product is not None:
         waiting = waiting.filter(lines__reservation__product=product).distinct()
-    stands = [as_recorded(order) for order in waiting]
+    stands = [recorded_standing(order) for order in waiting]
     return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
 
 
-def as_recorded(order: Order, *, provider_is_silent: bool = False) -> Standing:
+def recorded_standing(order: Order, *, provider_is_silent: bool = False) -> Standing:
     """How the order stands by what the shop knows: nobody is asked."""
     payments = list(order.payments.all())
     refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))

@@ -34,9 +34,9 @@ __all__ = [
     "RefundRefused",
     "Started",
     "check_settings",
-    "current",
-    "get",
-    "known",
+    "current_provider",
+    "get_provider",
+    "known_slugs",
     "origins",
     "read_event",
     "refund",
@@ -47,12 +47,12 @@ __all__ = [
 BUILT_IN = {"demo": "shop.payments.demo.DemoBank"}
 
 
-def current() -> Provider:
+def current_provider() -> Provider:
     """Who takes new payments. Raises ImproperlyConfigured if the setting names nobody."""
     return _load(settings.PAYMENT_PROVIDER)
 
 
-def get(slug: str) -> Provider:
+def get_provider(slug: str) -> Provider:
     """Return the provider of that name, of those that the settings know. Raises LookupError."""
     for provider in _all():
         if provider.slug == slug:
@@ -60,7 +60,7 @@ def get(slug: str) -> Provider:
     raise LookupError(f"There is no payment provider “{slug}” in the settings.")
 
 
-def known() -> list[str]:
+def known_slugs() -> list[str]:
     """The slugs of all providers that the settings know."""
     return [provider.slug for provider in _all()]
 
@@ -88,7 +88,7 @@ def refund(refund: Refund) -> None:
 def read_event(slug: str, request: HttpRequest) -> Event:
     """See ``Provider.read_event``. Raises LookupError for a provider that we don't have."""
     _refuse_in_transaction()
-    return get(slug).read_event(request)
+    return get_provider(slug).read_event(request)
 
 
 def _reach(payment: Payment) -> Provider:
@@ -99,7 +99,7 @@ def _reach(payment: Payment) -> Provider:
     """
     _refuse_in_transaction()
     try:
-        return get(payment.provider)
+        return get_provider(payment.provider)
     except LookupError as error:
         raise ProviderUnavailable(
             f"{error} Name its class in FORMER_PAYMENT_PROVIDERS, so that it can be asked."
@@ -115,7 +115,7 @@ def _refuse_in_transaction() -> None:
 
 def _all() -> list[Provider]:
     """The current one first. A former one that can't be loaded is left out (``check`` names it)."""
-    providers = [current()]
+    providers = [current_provider()]
     for name in settings.FORMER_PAYMENT_PROVIDERS:
         with suppress(ImproperlyConfigured):
             providers.append(_load(name))

@@ -36,13 +36,13 @@ def shop_headline() -> str:
 @register.filter
 def money(amount: Decimal, currency: str = "") -> str:
     """An amount such as €14.50, in its own currency or else the shop's."""
-    return amounts.formatted(amount, currency or settings.SHOP_CURRENCY)
+    return amounts.format_amount(amount, currency or settings.SHOP_CURRENCY)
 
 
 @register.filter(name="availability")
 def availability_of(product: Product) -> catalogue.Availability:
     """The availability of a product that was read through ``with_availability``."""
-    return catalogue.of(product)
+    return catalogue.availability_of(product)
 
 
 @register.filter

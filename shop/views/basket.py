@@ -18,7 +18,7 @@ from shop.middleware.outages import repeatable
 from shop.middleware.rate_limits import client_address
 from shop.orders import status_page
 from shop.views.catalogue import show_product
-from shop.waiting_rooms import place_at
+from shop.waiting_rooms import slot_for
 
 
 @require_safe
@@ -40,7 +40,7 @@ def holds(request: ShopRequest) -> HttpResponse:
         return show_product(request, product, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     wanted = form.cleaned_data["quantity"]
     try:
-        with place_at(product):
+        with slot_for(product):
             hold = baskets.reserve(
                 product,
                 wanted,
@@ -66,11 +66,11 @@ def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
     if request.method != "POST":
         return redirect("basket")
     try:
-        found = baskets.find(request.buyer, hold_id)
+        found = baskets.find_hold(request.buyer, hold_id)
     except Reservation.DoesNotExist:
         raise Http404 from None
     if "remove" in request.POST:
-        with place_at(found.product):
+        with slot_for(found.product):
             removed = baskets.remove(found, shown=uuids(request.POST.getlist("hold")))
         notices.leave_removed(request, removed)
         return redirect("basket")
@@ -83,7 +83,7 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
         return show_basket(request, hold, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     sent = form.cleaned_data
     try:
-        with place_at(hold.product):
+        with slot_for(hold.product):
             added = baskets.change(
                 hold,
                 sent["quantity"],
@@ -118,10 +118,10 @@ def show_basket(
 
     A page that is open asks only for the part that changes.
     """
-    said = notices.pending(request, request.buyer)
+    said = notices.pending_notices(request, request.buyer)
     seen = uuids(request.GET.getlist("seen")[:100])
     seen += [notice.ended for notice in said if notice.ended] + ([changed.pk] if changed else [])
-    basket = baskets.of(request.buyer, seen=seen)
+    basket = baskets.basket_of(request.buyer, seen=seen)
     told_of = [*basket.holds, *(hold for ended in basket.ended for hold in ended.holds)]
     rows = [
         (line, form if form and changed in line.holds else _form(line)) for line in basket.lines
@@ -130,12 +130,12 @@ def show_basket(
     context = {
         "basket": basket,
         "rows": rows,
-        "over": baskets.look_at_ended(request.buyer, basket.ended),
+        "over": baskets.ended_with_stock(request.buyer, basket.ended),
         "is_part": part,
         "notices": [notice for notice in said if not notice.ended],
         # The line is gone, and with it the field beside which the error would stand.
         "refused": form if form and changed not in told_of else None,
-        "unfinished": status_page.unfinished(request.buyer),
+        "unfinished": status_page.unfinished_standings(request.buyer),
     }
     return render(
         request, "shop/partials/basket.html" if part else "shop/basket.html", context, status=status

@@ -68,7 +68,7 @@ def find_product(request: ShopRequest, slug: str) -> Product:
     product = found.filter(slug=slug).first()
     if product is None:
         raise Http404
-    if product.is_active or request.user.is_staff or basket.units(request.buyer, product):
+    if product.is_active or request.user.is_staff or basket.units_in_basket(request.buyer, product):
         return product
     raise Http404
 
@@ -87,8 +87,8 @@ def show_product(
     context = {
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
-        "held_by_you": basket.units(request.buyer, product),
-        "unfinished": status_page.unfinished(request.buyer, product),
+        "held_by_you": basket.units_in_basket(request.buyer, product),
+        "unfinished": status_page.unfinished_standings(request.buyer, product),
         "unsafe_strategy": strategy if strategy and not strategy.is_safe else None,
     }
     return render(request, "shop/product_detail.html", context, status=status)
@@ -107,5 +107,5 @@ def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
         if not request.htmx:
             raise
         return render(request, "shop/partials/product_stock.html")
-    context = {"product": product, "held_by_you": basket.units(request.buyer, product)}
+    context = {"product": product, "held_by_you": basket.units_in_basket(request.buyer, product)}
     return render(request, "shop/partials/product_stock.html", context)

@@ -92,7 +92,7 @@ def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpRespon
 def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
     """Reserve what is over in time once more, and show the page with all that was typed."""
     refused, still_over = [], []
-    for ended in baskets.ended_among(request.buyer, form.holds_sent):
+    for ended in baskets.find_ended(request.buyer, form.holds_sent):
         try:
             hold = baskets.reserve_again(
                 request.buyer,
@@ -134,15 +134,15 @@ def _show(
     context = {
         **_basket_now(request, form.holds_sent if seen is None else seen),
         "form": form,
-        "unfinished": status_page.unfinished(request.buyer),
+        "unfinished": status_page.unfinished_standings(request.buyer),
         **more,
     }
     return render(request, "shop/checkout.html", context, status=status)
 
 
 def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]:
-    basket = baskets.of(request.buyer, seen=seen)
-    over = baskets.look_at_ended(request.buyer, basket.ended)
+    basket = baskets.basket_of(request.buyer, seen=seen)
+    over = baskets.ended_with_stock(request.buyer, basket.ended)
     return {
         "basket": basket,
         "over": over,
@@ -154,7 +154,7 @@ def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:
     """Lead to where the order is paid; or to its page, which says why that can't be."""
     page = reverse("order", args=[order.token])
     try:
-        return redirect(rules.start_payment(order.pk, return_url=links.absolute(request, page)))
+        return redirect(rules.start_payment(order.pk, return_url=links.absolute_url(request, page)))
     except NotInThisState:
         pass  # paid or closed by now, as its page says
     except ReservationEnded:

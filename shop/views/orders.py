@@ -22,7 +22,7 @@ from shop.notifications import outbox
 from shop.orders import CancelledBy, checkout, status_page
 from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
-from shop.waiting_rooms import place_at
+from shop.waiting_rooms import slot_for
 
 
 @require_safe
@@ -30,7 +30,7 @@ from shop.waiting_rooms import place_at
 def order_list(request: ShopRequest) -> HttpResponse:
     """List the orders of this browser's buyer."""
     placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
-    stands = [status_page.as_recorded(order) for order in placed]
+    stands = [status_page.recorded_standing(order) for order in placed]
     return render(request, "shop/order_list.html", {"stands": stands})
 
 
@@ -127,7 +127,7 @@ def cancellation(request: ShopRequest, token: str) -> HttpResponse:
             return redirect("order", token)
         return render(request, "shop/order_cancellation.html", {"order": found})
     try:
-        with place_at(*Product.objects.filter(reservations__order_line__order=found)):
+        with slot_for(*Product.objects.filter(reservations__order_line__order=found)):
             orders.cancel(found.pk, by=CancelledBy.BUYER)
     except NotInThisState as refused:
         messages.error(request, str(refused))

@@ -47,7 +47,7 @@ def in_demo(view: View) -> View:
 @private_page
 def mails(request: ShopRequest) -> HttpResponse:
     """List the e-mails that this visitor may see, newest first."""
-    found = outbox.visible_to(request.user, request.buyer)[:NEWEST]
+    found = outbox.visible_mails(request.user, request.buyer)[:NEWEST]
     return render(request, "shop/outbox.html", {"mails": found, "most": NEWEST})
 
 
@@ -56,7 +56,7 @@ def mails(request: ShopRequest) -> HttpResponse:
 @private_page
 def mail(request: ShopRequest, pk: int) -> HttpResponse:
     """Show one e-mail, with its HTML in a frame."""
-    found = get_object_or_404(outbox.visible_to(request.user, request.buyer), pk=pk)
+    found = get_object_or_404(outbox.visible_mails(request.user, request.buyer), pk=pk)
     response = render(request, "shop/outbox_mail.html", {"mail": found})
     response["Content-Security-Policy"] = f"{SHOP}; frame-src 'self'"
     return response
@@ -69,7 +69,7 @@ def mail(request: ShopRequest, pk: int) -> HttpResponse:
 def mail_html(request: ShopRequest, pk: int) -> HttpResponse:
     """Show the HTML of an e-mail, locked in: its styles work, and nothing else does."""
     found = get_object_or_404(
-        outbox.visible_to(request.user, request.buyer).exclude(html=""), pk=pk
+        outbox.visible_mails(request.user, request.buyer).exclude(html=""), pk=pk
     )
     html = found.html.replace("<head>", f"<head>{LINKS_LEAVE_THE_FRAME}", 1)
     return HttpResponse(html, headers={"Content-Security-Policy": EMAIL_POLICY})

@@ -60,9 +60,9 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
     Each request also looks after the worker: if jobs wait and none runs, managers get one e-mail.
     """
-    problem = health.problem()
+    problem = health.find_problem()
     if problem is None:
-        alert_delivery.tell_of_worker(is_missing=shop_alerts.worker_is_missing())
+        alert_delivery.report_missing_worker(is_missing=shop_alerts.worker_is_missing())
     return HttpResponse(
         f"{problem or 'ok'}\n",
         content_type="text/plain",

@@ -21,7 +21,7 @@ from shop import orders, shop_alerts, tasks
 from shop.models import Order, ShopAlert
 from tests.browser.conftest import NewPage
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import APPROVE, at_bank, forget_jobs, now, place, stock_of
+from tests.shop.orders.steps import APPROVE, at_bank, delete_jobs, now, place, stock_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -99,7 +99,7 @@ def test_a_naive_sale_is_seen_acknowledged_and_repaired(log_in: LogIn) -> None:
     press(page, "Receive")
     expect(page.locator("body")).to_contain_text("stock -5 → 0")
     assert open_kinds() == set()
-    forget_jobs()
+    delete_jobs()
 
 
 def open_kinds() -> set[str]:
@@ -144,7 +144,7 @@ def test_a_refund_in_part(log_in: LogIn, make_product: MakeProduct) -> None:
     expect(page.locator("body")).to_contain_text("€10.00 of order")
     assert stock_of(lamp) == 8
     assert now(order).state == Order.State.PAID
-    forget_jobs()
+    delete_jobs()
 
 
 def test_adding_a_mug(log_in: LogIn) -> None:
@@ -202,7 +202,7 @@ def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
     page.emulate_media(media="print")
     expect(page.get_by_role("button", name="Print")).to_be_hidden()
     expect(page.get_by_text(order.number, exact=True).first).to_be_visible()
-    forget_jobs()
+    delete_jobs()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
@@ -221,7 +221,7 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     trouble = shop_alerts.Trouble(
         ShopAlert.Kind.REFUND_REFUSED, "refund 1", "It was refused. " * 9, order.pk
     )
-    shop_alerts.note(trouble)
+    shop_alerts.raise_or_update(trouble)
     tasks.check_law(0)
     alert = StockAlert.objects.get(product=lamp)
     ours = [
@@ -261,7 +261,7 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         if path in ours:
             assert violations(page) == [], path
-    forget_jobs()
+    delete_jobs()
 
 
 def violations(page: Page) -> list[str]:

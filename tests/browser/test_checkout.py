@@ -17,7 +17,7 @@ from shop.payments import ProviderUnavailable, demo
 from tests.browser.conftest import NewPage
 from tests.browser.test_storefront import reserve
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import assert_money_and_goods_agree, forget_jobs
+from tests.shop.orders.steps import assert_money_and_goods_agree, delete_jobs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 def money_and_goods_agree_after_each_test(transactional_db: None) -> Iterator[None]:
     yield
     assert_money_and_goods_agree()
-    forget_jobs()
+    delete_jobs()
 
 
 def fill_in(page: Page) -> None:

@@ -13,7 +13,7 @@ from shop.models import OutboxMail
 from tests.browser.conftest import NewPage
 from tests.browser.test_checkout import choose, expect_standing, go_to_bank
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import do_jobs, forget_jobs
+from tests.shop.orders.steps import delete_jobs, do_jobs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -44,7 +44,7 @@ def test_from_the_order_to_its_e_mail_and_back(
     expect(frame.get_by_role("heading", name=f"Order {number}")).to_be_visible()
     frame.get_by_role("link", name="See your order").click()
     page.wait_for_url(order_page)
-    forget_jobs()
+    delete_jobs()
 
 
 def look(page: Page) -> None:

@@ -20,7 +20,7 @@ from tests.browser.test_checkout import choose, fill_in, go_to_bank
 from tests.browser.test_storefront import reserve
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import forget_jobs
+from tests.shop.orders.steps import delete_jobs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -80,7 +80,7 @@ def test_from_checkout_to_every_end_of_an_order(
 
     walk(page, look)
     assert {name: found[name] for name in found if found[name]} == {}
-    forget_jobs()
+    delete_jobs()
 
 
 def _is_page(response: Response) -> bool:

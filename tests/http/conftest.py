@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from shop.load_tests.serving import ServedShop
-from tests.shop.orders.steps import forget_jobs
+from tests.shop.orders.steps import delete_jobs
 
 
 class Served(ServedShop):
@@ -28,7 +28,7 @@ class Served(ServedShop):
 @pytest.fixture(autouse=True)
 def no_job_is_left_of_other_tests(transactional_db: None) -> None:
     """A worker would try jobs again and again whose orders are gone."""
-    forget_jobs()
+    delete_jobs()
 
 
 @pytest.fixture

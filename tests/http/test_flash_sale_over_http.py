@@ -119,10 +119,10 @@ def let_all_time_be_over() -> None:
 
 
 def do_what_the_worker_does() -> None:
-    for order in orders.unsettled():
+    for order in orders.unsettled_orders():
         orders.settle(order)
     reservations.expire_lapsed()
-    for order in orders.abandoned():
+    for order in orders.abandoned_orders():
         orders.close_abandoned(order)
-    for refund in refunds.due():
+    for refund in refunds.due_refunds():
         refunds.carry_out(refund)

@@ -49,7 +49,7 @@ def kept_by_bank() -> Decimal:
 
 
 def carry_out_refunds() -> None:
-    for refund in refunds.due():
+    for refund in refunds.due_refunds():
         refunds.carry_out(refund)
 
 

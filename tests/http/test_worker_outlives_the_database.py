@@ -61,7 +61,7 @@ def kill_backends() -> None:
 
 def queue_job() -> int:
     """Queue a job; return its primary key."""
-    jobs.queue("forget_old_refusals", timestamp=0)  # nightly: none of it waits already
+    jobs.queue("delete_old_refusals", timestamp=0)  # nightly: none of it waits already
     return int(ProcrastinateJob.objects.latest("pk").pk)
 
 
@@ -122,7 +122,7 @@ def outlives_a_crash(url: str) -> None:
                 before = number_in(url, CHECKPOINTER)
                 wait_until(lambda: kill_listener(url), "a backend was killed")
                 wait_until(lambda: number_in(url, CHECKPOINTER) not in (0, before), "it is back")
-                run(url, "procrastinate", "defer", "shop.tasks.forget_old_refusals", AT_0)
+                run(url, "procrastinate", "defer", "shop.tasks.delete_old_refusals", AT_0)
                 wait_until(lambda: number_in(url, JOBS_DONE) == number, "the job is done")
                 time.sleep(SECONDS_TO_A_HEARTBEAT)
                 assert worker.poll() is None

@@ -106,4 +106,4 @@ def test_a_former_provider_that_is_not_there_stops_no_page(
 ) -> None:
     settings.FORMER_PAYMENT_PROVIDERS = ["gone.Bank"]
     assert client.get("/nowhere/").status_code == 404
-    assert payments.known() == ["demo"]
+    assert payments.known_slugs() == ["demo"]

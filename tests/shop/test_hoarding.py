@@ -452,7 +452,7 @@ def test_addresses_are_kept_only_as_long_as_they_count(make_product: MakeProduct
         end(take(product))
     let_pass(claim(1), hoarding.CLAIM_LASTS)
     waiting = claim(1)
-    tasks.forget_addresses(0)
+    tasks.delete_ended_addresses(0)
     assert set(HoldAddress.objects.values_list("pk", flat=True)) == {kept.pk, waiting}
 
 
@@ -460,7 +460,7 @@ def test_reservations_long_ended_are_forgotten_all_the_same(make_product: MakePr
     hold = take(make_product(100))
     released(hold)
     assert reservations.forget(timedelta(0)) == 1
-    hoarding.forget_addresses()
+    hoarding.delete_ended_addresses()
     let_pass(hold.pk, hoarding.CLAIM_LASTS)
-    hoarding.forget_addresses()
+    hoarding.delete_ended_addresses()
     assert not HoldAddress.objects.exists()

@@ -36,18 +36,18 @@ def test_a_port_that_a_request_claims_is_not_believed(
     rf: RequestFactory, host: str, link: str
 ) -> None:
     request = rf.get("/", HTTP_HOST=host, SERVER_PORT="8000")
-    assert links.absolute(request, PAGE) == link
+    assert links.absolute_url(request, PAGE) == link
 
 
 def test_a_name_that_is_not_ours_is_refused(rf: RequestFactory) -> None:
     with pytest.raises(DisallowedHost):
-        links.absolute(rf.get("/", HTTP_HOST="evil.example"), PAGE)
+        links.absolute_url(rf.get("/", HTTP_HOST="evil.example"), PAGE)
 
 
 def test_the_setting_goes_before_the_request(rf: RequestFactory, settings: LazySettings) -> None:
     settings.BASE_URL = "https://shop.example.org"
     request = rf.get("/", HTTP_HOST="localhost:9999")
-    assert links.absolute(request, PAGE) == f"https://shop.example.org{PAGE}"
+    assert links.absolute_url(request, PAGE) == f"https://shop.example.org{PAGE}"
 
 
 @pytest.mark.django_db(transaction=True)

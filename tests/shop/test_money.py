@@ -8,8 +8,8 @@ from shop import money
 
 
 def test_an_amount_is_shown_as_people_write_it() -> None:
-    assert money.formatted(Decimal("1249"), "EUR") == "€1,249.00"
-    assert money.formatted(Decimal("4.9"), "USD") == "$4.90"
+    assert money.format_amount(Decimal("1249"), "EUR") == "€1,249.00"
+    assert money.format_amount(Decimal("4.9"), "USD") == "$4.90"
 
 
 def test_a_currency_is_one_with_two_decimal_places() -> None:

@@ -347,7 +347,7 @@ def test_the_page_for_our_own_mistakes_needs_nothing(
         raise RuntimeError("broken")
 
     monkeypatch.setattr("shop.views.catalogue.search", broken)
-    monkeypatch.setattr("shop.basket.units", broken)
+    monkeypatch.setattr("shop.basket.units_in_basket", broken)
     client.raise_request_exception = False
     response = client.get("/")
     assert response.status_code == 500

@@ -26,8 +26,8 @@ from tests.conftest import MakeProduct
 from tests.shop.orders.steps import (
     APPROVE,
     at_bank,
+    delete_jobs,
     do_jobs,
-    forget_jobs,
     go_to_bank,
     place,
 )
@@ -41,9 +41,9 @@ Kind = ShopAlert.Kind
 def managers(settings: LazySettings, transactional_db: None) -> Iterator[None]:
     settings.MANAGERS = [("", "boss@example.org")]
     settings.PAYMENT_PROVIDER = "demo"
-    forget_jobs()
+    delete_jobs()
     yield
-    forget_jobs()
+    delete_jobs()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def paid(make_product: MakeProduct) -> Order:
     order = place((make_product(2), 2))
     at_bank(order, APPROVE)
     settled = orders.settle(order.pk)
-    forget_jobs()
+    delete_jobs()
     return settled
 
 
@@ -120,7 +120,7 @@ def test_the_alert_comes_with_the_refusal_or_not_at_all(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(shop_alerts, "keep_in_line", fail)
+        patched.setattr(shop_alerts, "update_refund_alerts", fail)
         refunds.carry_out(Refund.objects.get().pk)
     assert Refund.objects.get().state == Refund.State.DUE
     refuse(False)
@@ -294,7 +294,7 @@ def test_without_jobs_that_wait_a_missing_worker_is_no_trouble(client: Client) -
 def test_many_who_look_at_once_tell_once(told_at_once: None) -> None:
     jobs.queue("send_order_paid", order_id=1)
     make_jobs_old()
-    at_once([lambda: alert_delivery.tell_of_worker(is_missing=True)] * 6)
+    at_once([lambda: alert_delivery.report_missing_worker(is_missing=True)] * 6)
     assert len(mail.outbox) == 1
     assert ShopAlert.objects.count() == 1
 
@@ -340,7 +340,7 @@ def test_processes_that_look_at_once_raise_one_alert(paid: Order) -> None:
     results = at_once([shop_alerts.check_all] * 6)
     assert [type(each) for each in results] == [list] * 6
     assert ShopAlert.objects.count() == 1
-    assert sorted(at_once([alert_delivery.send_new] * 4)) == [0, 0, 0, 1]
+    assert sorted(at_once([alert_delivery.queue_new_alerts] * 4)) == [0, 0, 0, 1]
 
 
 def test_what_is_raised_while_somebody_looks_is_not_resolved(

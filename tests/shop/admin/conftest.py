@@ -38,7 +38,7 @@ def admin(staff: Staff) -> Client:
 
 
 @pytest.fixture(autouse=True)
-def forget_jobs(db: None) -> Any:
+def delete_jobs(db: None) -> Any:
     yield
     with connection.cursor() as cursor:  # Django doesn't know that table
         cursor.execute("DELETE FROM procrastinate_jobs")

@@ -78,12 +78,12 @@ def test_a_password_for_nobody_makes_somebody() -> None:
 
 def test_nobody_is_promoted_by_having_the_name_of_staff() -> None:
     User.objects.create_user("admin", password="mine")
-    made = staff.ensure_somebody()
+    made = staff.ensure_staff()
     assert made is not None
     assert made[0] != "admin"
     assert User.objects.get(username=made[0]).is_superuser
     assert not User.objects.get(username="admin").is_staff
-    assert staff.ensure_somebody() is None
+    assert staff.ensure_staff() is None
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_the_check_raises_and_tells(make_product: MakeProduct, webhook: Any) -> 
 
 def test_nobody_is_told_twice_even_by_two_workers(make_product: MakeProduct) -> None:
     below_zero(make_product(0, backstop=False))
-    assert sorted(at_once([alert_delivery.send_new] * 4)) == [0, 0, 0, 1]
+    assert sorted(at_once([alert_delivery.queue_new_alerts] * 4)) == [0, 0, 0, 1]
     assert ProcrastinateJob.objects.filter(task_name="shop.tasks.mail_alerts").count() == 1
 
 

@@ -158,5 +158,5 @@ def test_what_is_a_week_old_is_forgotten() -> None:
     mail.send_mail("Old", "text", None, ["a@example.org"])
     mail.send_mail("New", "text", None, ["a@example.org"])
     OutboxMail.objects.filter(subject="Old").update(sent_at=Now() - timedelta(days=8))
-    outbox.forget_old()
+    outbox.delete_old_mails()
     assert [kept.subject for kept in OutboxMail.objects.all()] == ["New"]

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from django.conf import LazySettings
 
-from tests.shop.orders.steps import assert_money_and_goods_agree, forget_jobs
+from tests.shop.orders.steps import assert_money_and_goods_agree, delete_jobs
 
 
 @pytest.fixture(autouse=True)
@@ -24,4 +24,4 @@ def money_and_goods_agree_after_each_test(
     request.getfixturevalue("transactional_db")
     yield
     assert_money_and_goods_agree()
-    forget_jobs()
+    delete_jobs()

@@ -117,10 +117,10 @@ def do_jobs(*tasks: str) -> None:
     for task in tasks:
         for arguments in queued(task):
             app.tasks[f"shop.tasks.{task}"](**arguments)
-        forget_jobs(task)
+        delete_jobs(task)
 
 
-def forget_jobs(task: str | None = None) -> None:
+def delete_jobs(task: str | None = None) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM procrastinate_jobs WHERE %s::text IS NULL OR task_name = %s",

@@ -281,13 +281,13 @@ class LifeOfOrders(RuleBasedStateMachine):
                     line.status = "EXPIRED"
         for life in self.known:
             self.settle(life)
-        for order_id in orders.abandoned():
+        for order_id in orders.abandoned_orders():
             orders.close_abandoned(order_id)
         for life in self.known:
             is_left = life.payment != "STARTED" and all(line.is_gone for line in life.lines)
             if life.state == "PENDING" and is_left:
                 life.state = "CANCELLED"
-        for refund_id in refunds.due():
+        for refund_id in refunds.due_refunds():
             refunds.carry_out(refund_id)
 
     # What staff do
@@ -509,7 +509,7 @@ class LifeOfOrders(RuleBasedStateMachine):
             off_sale = {line.pk: line.off_sale for line in off_sale_lines(order)}
             if off_sale:
                 orders.restock(order.pk, off_sale)
-        for refund_id in refunds.due():
+        for refund_id in refunds.due_refunds():
             refunds.carry_out(refund_id)
         for item in self.items:
             assert monitor.state_of(item.pk).available == item.received

@@ -318,11 +318,11 @@ def test_units_put_on_sale_later_do_not_free_the_limit_twice(make_product: MakeP
 def test_a_refund_carried_out_many_times_at_once_is_one_at_the_bank(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, amount=Decimal("20.00"))
     refund = Refund.objects.get()
-    assert refunds.due() == [refund.pk]
+    assert refunds.due_refunds() == [refund.pk]
     results = at_once([lambda: refunds.carry_out(refund.pk)] * 4)
     assert len(of_kind(results, Refund)) == 4, results
     refund.refresh_from_db()
-    assert (refund.state, refunds.due()) == (Refund.State.DONE, [])
+    assert (refund.state, refunds.due_refunds()) == (Refund.State.DONE, [])
     assert DemoBankRefund.objects.get().amount == Decimal("20.00")
 
 
@@ -381,7 +381,7 @@ def test_a_provider_that_is_down_leaves_the_refund_due(
     with monkeypatch.context() as patched, pytest.raises(payments.ProviderUnavailable):
         patched.setattr(payments, "refund", fail)
         refunds.carry_out(Refund.objects.get().pk)
-    assert refunds.due() == [Refund.objects.get().pk]
+    assert refunds.due_refunds() == [Refund.objects.get().pk]
 
 
 # Shipping

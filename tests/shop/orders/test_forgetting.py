@@ -29,7 +29,7 @@ def test_the_holds_of_a_cancelled_order_are_kept(
     hold = order.lines.get().reservation
     assert Reservation.objects.get(pk=hold.pk).status == Reservation.Status.RELEASED
     Reservation.objects.update(decided_at=F("decided_at") - timedelta(days=8))
-    tasks.forget_ended_reservations(0)
+    tasks.delete_ended_reservations(0)
     assert not Reservation.objects.filter(pk=left.pk).exists()
     assert OrderLine.objects.get().reservation == hold
     assert forget(timedelta(0)) == 0

@@ -108,7 +108,7 @@ class Customer:
         expire_lapsed()
 
     def close(self) -> None:
-        for order_id in orders.abandoned():
+        for order_id in orders.abandoned_orders():
             orders.close_abandoned(order_id)
 
 
@@ -127,12 +127,12 @@ def test_everything_at_once(make_product: MakeProduct, seed: int) -> None:
         close_payment_time(order)
     DemoBankCharge.objects.filter(approve_at__isnull=False).update(approve_at=Now())
     Reservation.objects.held().update(expires_at=Now() - timedelta(minutes=10))
-    for order_id in orders.unsettled():
+    for order_id in orders.unsettled_orders():
         orders.settle(order_id)
-    for order_id in orders.abandoned():
+    for order_id in orders.abandoned_orders():
         orders.close_abandoned(order_id)
     expire_lapsed()
-    for refund_id in refunds.due():
+    for refund_id in refunds.due_refunds():
         refunds.carry_out(refund_id)
     assert not Order.objects.pending().exists()
     assert not Reservation.objects.held().exists()

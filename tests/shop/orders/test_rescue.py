@@ -26,8 +26,8 @@ from tests.shop.orders.steps import (
     APPROVE,
     assert_money_and_goods_agree,
     at_bank,
+    delete_jobs,
     do_jobs,
-    forget_jobs,
     go_to_bank,
     now,
     place,
@@ -42,7 +42,7 @@ def money_and_goods_agree(transactional_db: None, settings: object) -> Iterator[
     settings.SHIPPING_COST = Decimal("5.00")  # type: ignore[attr-defined]
     yield
     assert_money_and_goods_agree()
-    forget_jobs()
+    delete_jobs()
 
 
 def sold(product: Product, units: int, buyer: str) -> Order:
@@ -79,7 +79,7 @@ def test_the_last_promises_come_first_and_what_was_sent_does_not(lamp: Product) 
     unpaid = place((lamp, 1), buyer="D")
     basket = reservations.reserve(lamp, 3, buyer="E")
     lose(lamp, 5)
-    found = rescue.promised_beyond_stock(lamp)
+    found = rescue.find_oversell(lamp)
     assert (found.missing, found.drift, found.can_be_made_up) == (5, 0, True)
     assert [(each.order, each.units, each.is_enough) for each in found.promises] == [
         (None, 3, True),
@@ -94,8 +94,8 @@ def test_a_paid_order_gets_back_only_what_is_missing_and_is_told_why(lamp: Produ
     order = sold(lamp, 4, "A")
     hold = reservations.reserve(lamp, 6, buyer="B")
     lose(lamp, 1)
-    [_, promise] = rescue.promised_beyond_stock(lamp).promises
-    done = rescue.take_back(promise.reservation.pk, seen=4)
+    [_, promise] = rescue.find_oversell(lamp).promises
+    done = rescue.withdraw(promise.reservation.pk, seen=4)
     assert f"1 × Lamp of order {order.number}: €19.90 go back" in done
     assert (oversold(lamp), stock_of(lamp), lamp.backstop) == (0, 0, True)
     assert not StockAlert.objects.open().exists()
@@ -104,14 +104,14 @@ def test_a_paid_order_gets_back_only_what_is_missing_and_is_told_why(lamp: Produ
     assert "more was sold than there was" in mail.outbox[-1].body
     assert "giving you back €19.90" in mail.outbox[-1].body
     with pytest.raises(rescue.NothingMissing):
-        rescue.take_back(hold.pk, seen=6)
+        rescue.withdraw(hold.pk, seen=6)
     assert Reservation.objects.held().filter(pk=hold.pk).exists()
 
 
 def test_all_of_an_order_goes_back_with_its_shipping_cost(lamp: Product) -> None:
     order = sold(lamp, 10, "A")
     lose(lamp, 10)
-    rescue.take_back(order.lines.get().reservation_id, seen=10)
+    rescue.withdraw(order.lines.get().reservation_id, seen=10)
     assert now(order).state == Order.State.REFUNDED
     assert Refund.objects.get().amount == Decimal("204.00")
 
@@ -120,8 +120,8 @@ def test_a_hold_is_released_and_an_unpaid_order_cancelled_with_a_mail(lamp: Prod
     order = place((lamp, 4), buyer="A")
     hold = reservations.reserve(lamp, 6, buyer="B")
     lose(lamp, 10)
-    assert "released" in rescue.take_back(hold.pk, seen=6)
-    assert "cancelled" in rescue.take_back(order.lines.get().reservation_id, seen=4)
+    assert "released" in rescue.withdraw(hold.pk, seen=6)
+    assert "cancelled" in rescue.withdraw(order.lines.get().reservation_id, seen=4)
     assert (now(order).state, oversold(lamp)) == (Order.State.CANCELLED, 0)
     do_jobs("send_order_cancelled")
     assert [each.to for each in mail.outbox] == [[order.email]]
@@ -132,16 +132,16 @@ def test_what_has_changed_since_somebody_looked_is_left_alone(lamp: Product) -> 
     lose(lamp, 9)
     at_bank(paying, APPROVE)
     with pytest.raises(OrderChanged, match="is paid or closed by now"):
-        rescue.take_back(paying.lines.get().reservation_id, seen=2)
+        rescue.withdraw(paying.lines.get().reservation_id, seen=2)
     assert now(paying).state == Order.State.PAID
     line = shipped.lines.get()
     orders.ship(shipped.pk)
     with pytest.raises(NotInThisState, match="is shipped by now"):
-        rescue.take_back(line.reservation_id, seen=3)
+        rescue.withdraw(line.reservation_id, seen=3)
     line = returned.lines.get()
     orders.refund(returned.pk, units={line.pk: 1}, restock=True)
     with pytest.raises(OrderChanged):
-        rescue.take_back(line.reservation_id, seen=4)
+        rescue.withdraw(line.reservation_id, seen=4)
     assert Refund.objects.count() == 1
 
 
@@ -150,7 +150,7 @@ def test_two_who_rescue_at_once_never_take_back_more_than_is_missing(lamp: Produ
     lose(lamp, 3)
     at_once(
         [
-            lambda line=line: rescue.take_back(line.reservation_id, seen=2)  # type: ignore[misc]
+            lambda line=line: rescue.withdraw(line.reservation_id, seen=2)  # type: ignore[misc]
             for line in lines
             for _ in range(2)
         ]
@@ -166,9 +166,9 @@ def test_an_exhibit_has_sales_without_orders(make_product: MakeProduct) -> None:
     hold = reservations.reserve(product, 3, buyer="A")
     reservations.confirm(hold.pk)
     stock.repair(product)
-    [promise] = rescue.promised_beyond_stock(product).promises
+    [promise] = rescue.find_oversell(product).promises
     assert (promise.order, promise.units) == (None, 3)
-    rescue.take_back(hold.pk, seen=3)
+    rescue.withdraw(hold.pk, seen=3)
     assert oversold(product) == 0
 
 

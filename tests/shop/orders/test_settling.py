@@ -110,10 +110,10 @@ def test_a_lost_answer_is_found_by_the_worker_and_charged_once(make_product: Mak
     order = place((make_product(5), 2))
     at_bank(order, Choice.LOSE_ANSWER)
     assert queued("send_demo_bank_event") == []
-    assert orders.unsettled() == [order.pk]
+    assert orders.unsettled_orders() == [order.pk]
     orders.settle(order.pk)
     assert now(order).state == State.PAID
-    assert orders.unsettled() == []
+    assert orders.unsettled_orders() == []
     assert charged_at_bank(order) == order.total
 
 
@@ -470,9 +470,9 @@ def test_an_order_left_before_paying_is_closed_and_its_units_are_on_sale(
     product = make_product(2)
     order = place((product, 2))
     lapse_all(order)
-    assert orders.abandoned() == []  # a moment ago: the buyer may be about to pay
+    assert orders.abandoned_orders() == []  # a moment ago: the buyer may be about to pay
     lapse_all(order, by_minutes=6)
-    assert orders.abandoned() == [order.pk]
+    assert orders.abandoned_orders() == [order.pk]
     orders.close_abandoned(order.pk)
     assert now(order).state == State.CANCELLED
     assert stock_of(product) == 2
@@ -485,12 +485,12 @@ def test_an_order_left_at_the_bank_stays_open_until_the_bank_gives_up(
     go_to_bank(order)
     lapse_all(order, by_minutes=6)
     orders.settle(order.pk)
-    assert orders.abandoned() == []
+    assert orders.abandoned_orders() == []
     close_payment_time(order)
-    assert orders.unsettled() == [order.pk]
+    assert orders.unsettled_orders() == [order.pk]
     orders.settle(order.pk)
     assert order.payments.get().state == Payment.State.DECLINED
-    assert orders.abandoned() == [order.pk]
+    assert orders.abandoned_orders() == [order.pk]
 
 
 def test_a_payment_that_never_reached_the_bank_ends_with_its_time(
@@ -514,7 +514,7 @@ def test_an_order_whose_payment_was_begun_meanwhile_is_not_closed(
 ) -> None:
     order = place((make_product(2), 2))
     lapse_all(order, by_minutes=6)
-    assert orders.abandoned() == [order.pk]
+    assert orders.abandoned_orders() == [order.pk]
     go_to_bank(order)
     assert orders.close_abandoned(order.pk).state == State.PENDING
 

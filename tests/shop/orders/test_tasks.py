@@ -26,7 +26,7 @@ from tests.shop.orders.steps import (
     at_bank,
     charged_at_bank,
     close_payment_time,
-    forget_jobs,
+    delete_jobs,
     go_to_bank,
     lapse_all,
     now,
@@ -81,6 +81,12 @@ def test_a_job_is_queued_with_its_order_or_not_at_all(make_product: MakeProduct)
         jobs.queue("no_such_task")
 
 
+@pytest.mark.parametrize("tidying", ["addresses", "ended_reservations", "old_refusals"])
+def test_a_job_that_waits_under_the_former_name_of_its_task_is_still_done(tidying: str) -> None:
+    waiting = app.tasks[f"shop.tasks.forget_{tidying}"]
+    assert waiting.name.startswith("shop.tasks.delete_")
+
+
 def test_inside_a_worker_too_a_job_is_queued_in_the_orders_transaction(
     make_product: MakeProduct,
 ) -> None:
@@ -108,7 +114,7 @@ def test_a_worker_settles_refunds_sends_and_tidies(make_product: MakeProduct) ->
     left = place((product, 1), buyer="C")
     lapse_all(left, by_minutes=6)
     lapse(reserve(product, 1, buyer="D"))
-    forget_jobs("send_demo_bank_event")  # its address leads nowhere here
+    delete_jobs("send_demo_bank_event")  # its address leads nowhere here
     for task in ("settle_pending", "expire_lapsed"):
         jobs.queue(task, timestamp=0)
     work()
@@ -125,7 +131,7 @@ def test_jobs_of_a_killed_worker_are_done_by_the_next_one(make_product: MakeProd
     at_bank(order, APPROVE)
     orders.settle(order.pk)
     orders.refund(order.pk, restock=True)
-    forget_jobs("send_demo_bank_event")
+    delete_jobs("send_demo_bank_event")
     jobs.queue("expire_lapsed", timestamp=0)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -180,7 +186,7 @@ def test_refunds_that_lost_their_job_are_carried_out(make_product: MakeProduct) 
     at_bank(order, APPROVE)
     orders.settle(order.pk)
     orders.cancel(order.pk)
-    forget_jobs("carry_out_refund")
+    delete_jobs("carry_out_refund")
     tasks.carry_out_refunds(timestamp=0)
     assert Refund.objects.get().state == Refund.State.DONE
 

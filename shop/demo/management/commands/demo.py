@@ -93,7 +93,7 @@ class Command(FoldingCommand):
         tables.make()
         made = catalogue.load()
         self.stdout.write(f"{len(made)} products added." if made else "The catalogue is there.")
-        return staff.ensure_somebody()
+        return staff.ensure_staff()
 
     def serve(self, port: int, log: IO[bytes] | None, staff_made: tuple[str, str] | None) -> int:
         """Serve the shop until Ctrl-C; return the exit code."""
