@@ -32,12 +32,12 @@ from inventory.exceptions import (
 )
 from inventory.models import Product, Reservation
 from inventory.snapshots import holds_of_buyer
-from shop import catalogue, hoarding, money, refusals
+from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
-from shop.hold_fates import HoldState, look_up
+from shop.grouped_lines import group
+from shop.hold_states import HoldState, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
-from shop.order_lines import group
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +230,7 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
     _check_limits(before.quantities, [quantity])
     _check_value(before.value + quantity * product.price)
     with translate_errors(product, buyer), refusals.record_refusal(product):
-        hold = hoarding.reserve(
+        hold = network_limits.reserve(
             product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
         )
     try:

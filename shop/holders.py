@@ -1,7 +1,7 @@
-"""Who holds how much of a product, by network address; and taking it back in one step.
+"""The holders of a product's units, by network address; and letting their holds go in one step.
 
-It is for staff who see a product reserved empty. Addresses are those of ``hoarding``: a hold that
-was made without a limit per address has none.
+It is for staff who see that a product is reserved and not bought. The addresses are those of
+``network_limits``: a hold that was made without a limit per address has none.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from inventory.exceptions import InvalidQuantity, ReservationChanged
 from inventory.locking import lock_product, lock_products, lock_reservations
 from inventory.models import Reservation, ReservationQuerySet
 from shop.exceptions import HoldInOrder
-from shop.hold_fates import in_order_text
+from shop.hold_states import in_order_text
 from shop.models import OrderLine
 
 

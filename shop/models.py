@@ -17,7 +17,7 @@ from django.utils.text import capfirst
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
 from shop import money
 from shop.address import Address
-from shop.order_lines import GroupedLine, grouped_order_lines
+from shop.grouped_lines import GroupedLine, grouped_order_lines
 
 no_nul = ProhibitNullCharactersValidator()
 TRY_AGAIN_AFTER = timedelta(minutes=5)
@@ -393,7 +393,7 @@ class PaymentEvent(models.Model):
 
 
 class HoldAddress(models.Model):
-    """From which network address a hold was asked for, as long as it is held (``hoarding``).
+    """From which network address a hold was asked for, as long as it is held (``network_limits``).
 
     It is written before the reservation, whose id it bears: so no foreign key. Until the
     reservation is there, it stands for the units asked for.
@@ -407,7 +407,7 @@ class HoldAddress(models.Model):
     class Meta:
         default_permissions = ()
         indexes = [
-            # What an address holds (hoarding.py).
+            # What an address holds (network_limits.py).
             models.Index(name="hold_address_network", fields=["network"]),
         ]
 

@@ -22,7 +22,7 @@ from django.urls import reverse
 
 from shop import money
 from shop.basket import line_text, units_in_basket, units_of_line
-from shop.hold_fates import HoldNow, HoldState, look_up
+from shop.hold_states import HoldNow, HoldState, look_up
 from shop.models import Order
 from shop.orders.status_page import Situation, Standing, recorded_standing
 

@@ -188,7 +188,7 @@ LOGGING = {
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 
-# Limits against abuse (shop/middleware/rate_limits.py, shop/hoarding.py, shop/basket.py)
+# Limits against abuse (shop/middleware/rate_limits.py, shop/network_limits.py, shop/basket.py)
 
 IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 CACHES = {"default": env("CACHE_URL", cast=rate_limits.cache, default=IN_EACH_PROCESS)}

@@ -19,7 +19,7 @@ from procrastinate.jobs import Status
 
 from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
-from shop import hoarding, orders, refusals, shop_alerts
+from shop import network_limits, orders, refusals, shop_alerts
 from shop.notifications import alert_delivery, order_mail, outbox
 from shop.orders import refunds
 from shop.payments import demo
@@ -102,7 +102,7 @@ def expire_lapsed(timestamp: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="delete_ended_addresses", aliases=["shop.tasks.forget_addresses"])
 def delete_ended_addresses(timestamp: int) -> None:
-    hoarding.delete_ended_addresses()
+    network_limits.delete_ended_addresses()
 
 
 @app.periodic(cron=EVERY_MINUTE)

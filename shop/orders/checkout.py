@@ -32,7 +32,7 @@ from shop.exceptions import (
     NotInThisState,
     OrderTooLarge,
 )
-from shop.hold_fates import in_order_text, look_up
+from shop.hold_states import in_order_text, look_up
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
 from shop.orders import customer_limits, lifecycle
 

@@ -15,7 +15,7 @@ from django.views.static import serve
 from inventory import conf, strategies
 from inventory.law import LAW
 from inventory.models import Product
-from shop import health, kind, shop_alerts
+from shop import health, shop_alerts, shop_kind
 from shop.middleware.rate_limits import not_limited
 from shop.notifications import alert_delivery
 
@@ -67,5 +67,5 @@ def healthz(request: HttpRequest) -> HttpResponse:
         f"{problem or 'ok'}\n",
         content_type="text/plain",
         status=HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK,
-        headers={kind.HEADER: kind.DEMO if settings.DEMO else kind.LIVE},
+        headers={shop_kind.HEADER: shop_kind.DEMO if settings.DEMO else shop_kind.LIVE},
     )

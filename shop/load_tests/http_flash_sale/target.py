@@ -9,7 +9,7 @@ import urllib.request
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
-from shop import kind
+from shop import shop_kind
 
 SECONDS = 10  # for an answer
 AVAILABLE = re.compile(r'data-available="(-?\d+)"')
@@ -22,13 +22,13 @@ class WrongTarget(Exception):
 def check(host: str, *, own: bool) -> None:
     """Raise WrongTarget unless this shop is at ``host``, and is a demo or the caller's ``own``."""
     status, text, said = _get(host, "/healthz")
-    if said not in (kind.DEMO, kind.LIVE):
+    if said not in (shop_kind.DEMO, shop_kind.LIVE):
         raise WrongTarget(
-            f"host: {host} isn't this shop: what it answers at /healthz has no {kind.HEADER}."
+            f"host: {host} isn't this shop: what it answers at /healthz has no {shop_kind.HEADER}."
         )
     if status != HTTPStatus.OK:
         raise WrongTarget(f"host: the shop at {host} can't serve customers: {text.strip()}")
-    if said != kind.DEMO and not own:
+    if said != shop_kind.DEMO and not own:
         raise WrongTarget(
             f"host: the shop at {host} doesn't say that it is a demo, and buyers who mean nothing "
             "by it would buy it empty. Serve it with DEMO=true, or give --i-own-this-shop."
@@ -53,10 +53,10 @@ def _get(host: str, path: str) -> tuple[int, str, str]:
     _check_address(host)
     try:
         with urllib.request.urlopen(host + path, timeout=SECONDS) as answer:
-            return answer.status, _text(answer), answer.headers.get(kind.HEADER, "")
+            return answer.status, _text(answer), answer.headers.get(shop_kind.HEADER, "")
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, _text(error), error.headers.get(kind.HEADER, "")
+            return error.code, _text(error), error.headers.get(shop_kind.HEADER, "")
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise WrongTarget(f"host: {host} can't be reached: {reason}") from error

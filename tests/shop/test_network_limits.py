@@ -21,7 +21,7 @@ from inventory import reservations, strategies
 from inventory.exceptions import ReservationEnded
 from inventory.models import Product, Reservation
 from inventory.races import RaceFound, Run, explore
-from shop import basket, hoarding, tasks
+from shop import basket, network_limits, tasks
 from shop.models import HoldAddress
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
@@ -132,7 +132,7 @@ def test_what_counts_as_one_address(
     ],
 )
 def test_the_network_of_an_address(address: str, network: str) -> None:
-    assert hoarding.network_of(address) == network
+    assert network_limits.network_of(address) == network
     HoldAddress(reservation_id=uuid.uuid4(), network=network, quantity=1).clean_fields()
 
 
@@ -238,8 +238,8 @@ def test_the_same_form_again_is_answered_with_what_the_first_one_did_meanwhile(
 ) -> None:
     """The second request looks before the first one is through, and claims after it."""
     product, form = make_product(100), {"buyer": "A", "idempotency_key": "A's"}
-    first = hoarding.reserve(product, 10, address=HOME, **form)
-    assert hoarding.reserve(product, 10, address=HOME, **form) == first
+    first = network_limits.reserve(product, 10, address=HOME, **form)
+    assert network_limits.reserve(product, 10, address=HOME, **form) == first
     assert held(product) == 10
 
 
@@ -298,7 +298,7 @@ def test_claims_of_one_address_wait_for_each_other(make_product: MakeProduct) ->
     """Else both would count before either has written."""
     product = make_product(100)
     with transaction.atomic():
-        hoarding.reserve(product, 10, address=HOME, buyer="A", idempotency_key="A's")
+        network_limits.reserve(product, 10, address=HOME, buyer="A", idempotency_key="A's")
         second = in_a_thread(partial(take, make_product(0), 1))
         wait_until_somebody_waits_for_a_lock()
         take(product, 10, address=OFFICE)  # nobody waits for another address
@@ -310,7 +310,7 @@ def test_nobody_is_refused_for_a_claim_that_comes_to_nothing(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has claimed and waits for a product's row; it will be refused for want of units."""
-    monkeypatch.setattr(hoarding, "PAUSES", [0.01] * 1000)
+    monkeypatch.setattr(network_limits, "PAUSES", [0.01] * 1000)
     waits = noted_when_a_claim_is_in_the_way(monkeypatch)
     scarce, plenty = (make_product(8, strategy="single_statement") for _ in range(2))
     with transaction.atomic():
@@ -327,7 +327,7 @@ def test_nobody_is_refused_for_a_claim_that_comes_to_nothing(
 def test_who_waits_too_long_for_a_claim_is_asked_to_try_again(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hoarding, "PAUSES", [0.01])
+    monkeypatch.setattr(network_limits, "PAUSES", [0.01])
     product = make_product(100)
     claim(8)
     with pytest.raises(basket.Refused, match=r"^Others are reserving from your internet"):
@@ -345,15 +345,15 @@ def in_a_thread(call: Callable[[], Any]) -> Future[Any]:
 
 
 def noted_when_a_claim_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    noted, try_to_claim = threading.Event(), hoarding._try_to_claim
+    noted, try_to_claim = threading.Event(), network_limits._try_to_claim
 
-    def note(*arguments: Any) -> hoarding.Claim:
+    def note(*arguments: Any) -> network_limits.Claim:
         claim = try_to_claim(*arguments)
         if not claim.is_granted:
             noted.set()
         return claim
 
-    monkeypatch.setattr(hoarding, "_try_to_claim", note)
+    monkeypatch.setattr(network_limits, "_try_to_claim", note)
     return noted
 
 
@@ -387,7 +387,7 @@ def two_at_the_limit(make_product: MakeProduct) -> Any:
 def test_two_buyers_at_the_limit_in_every_order(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hoarding, "PAUSES", [0, 0])
+    monkeypatch.setattr(network_limits, "PAUSES", [0, 0])
     two_at_the_limit(make_product).assert_holds()
 
 
@@ -395,8 +395,10 @@ def test_two_buyers_at_the_limit_in_every_order(
 def test_two_buyers_get_past_the_limit_where_claims_do_not_count(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    careless = hoarding.CLAIM.replace("lapsed + claimed + %(quantity)s", "lapsed + %(quantity)s")
-    monkeypatch.setattr(hoarding, "CLAIM", careless)
+    careless = network_limits.CLAIM.replace(
+        "lapsed + claimed + %(quantity)s", "lapsed + %(quantity)s"
+    )
+    monkeypatch.setattr(network_limits, "CLAIM", careless)
     with pytest.raises(RaceFound):
         two_at_the_limit(make_product).assert_holds()
 
@@ -425,7 +427,7 @@ def synchronous_commit() -> str:
 def claim(units: int) -> uuid.UUID:
     """A claim as a request leaves it that ends without a word."""
     reservation_id = uuid.uuid4()
-    hoarding._claim(reservation_id, HOME, units, 10)
+    network_limits._claim(reservation_id, HOME, units, 10)
     return reservation_id
 
 
@@ -436,12 +438,12 @@ def let_pass(reservation_id: uuid.UUID, time: timedelta) -> None:
 def test_what_a_crash_has_left_counts_for_two_minutes(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hoarding, "PAUSES", [])
+    monkeypatch.setattr(network_limits, "PAUSES", [])
     product, left = make_product(100), claim(10)
-    let_pass(left, hoarding.CLAIM_LASTS - timedelta(seconds=30))
+    let_pass(left, network_limits.CLAIM_LASTS - timedelta(seconds=30))
     with pytest.raises(basket.Refused):
         take(product, 10)
-    let_pass(left, hoarding.CLAIM_LASTS)
+    let_pass(left, network_limits.CLAIM_LASTS)
     take(product, 10)
 
 
@@ -450,7 +452,7 @@ def test_addresses_are_kept_only_as_long_as_they_count(make_product: MakeProduct
     kept = take(product)
     for end in (taken_back, released, sold):
         end(take(product))
-    let_pass(claim(1), hoarding.CLAIM_LASTS)
+    let_pass(claim(1), network_limits.CLAIM_LASTS)
     waiting = claim(1)
     tasks.delete_ended_addresses(0)
     assert set(HoldAddress.objects.values_list("pk", flat=True)) == {kept.pk, waiting}
@@ -460,7 +462,7 @@ def test_reservations_long_ended_are_forgotten_all_the_same(make_product: MakePr
     hold = take(make_product(100))
     released(hold)
     assert reservations.forget(timedelta(0)) == 1
-    hoarding.delete_ended_addresses()
-    let_pass(hold.pk, hoarding.CLAIM_LASTS)
-    hoarding.delete_ended_addresses()
+    network_limits.delete_ended_addresses()
+    let_pass(hold.pk, network_limits.CLAIM_LASTS)
+    network_limits.delete_ended_addresses()
     assert not HoldAddress.objects.exists()
