@@ -45,6 +45,7 @@ FOR_EVER = 1_000_000.0  # seconds
 FORM = r'<form\b[^>]*\baction="{}"[^>]*>(.*?)</form>'
 BANK_FORM = r'<form method="post">(.*?)</form>'
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)"')
+REQUIRED = re.compile(r'<(?:input|textarea)\b[^>]*\bname="([^"]+)"[^>]*\brequired\b')
 PRODUCT_LINK = re.compile(r'href="/products/([-\w]+)/"')
 PROBLEM = re.compile(r'<p class="(?:error|message)\b[^>]*>\s*(.*?)\s*</p>', re.DOTALL)
 SOLD_OUT = (
@@ -132,17 +133,9 @@ class Buyer(FastHttpUser):
 
     def order(self, page: str) -> str:
         """Send the checkout's form; return where it leads: to the bank."""
-        number = random.randrange(10**9)
-        who = {
-            "name": f"Buyer {number}",
-            "email": f"buyer-{number}@example.org",
-            "address": "1 Market Street",
-            "postcode": "10115",
-            "town": "Springfield",
-            "country": preselected(page),
-        }
         fields = hidden_fields(page, FORM.format("/checkout/"), "checkout")
-        with self.ask("POST", "/checkout/", "check out", {**fields, **who}) as answer:
+        typed = typed_at_checkout(page, random.randrange(10**9))
+        with self.ask("POST", "/checkout/", "check out", {**fields, **typed}) as answer:
             return must_lead_on(answer, "check out")
 
     def pay(self, bank: str, page: str) -> str:
@@ -194,6 +187,19 @@ def hidden_fields(page: str, form: str, name: str) -> dict[str, str]:
     if found is None:
         raise Failed(f"{name}: the page has no form to go on with: {problem_on(page)}")
     return {key: html.unescape(value) for key, value in HIDDEN.findall(found[1])}
+
+
+def typed_at_checkout(page: str, number: int) -> dict[str, str]:
+    """What the buyer of this number types; something, too, for any other field that must be."""
+    return {
+        **dict.fromkeys(REQUIRED.findall(page), "1"),
+        "name": f"Buyer {number}",
+        "email": f"buyer-{number}@example.org",
+        "address": "1 Market Street",
+        "postcode": "10115",
+        "town": "Springfield",
+        "country": preselected(page),
+    }
 
 
 def preselected(page: str) -> str:

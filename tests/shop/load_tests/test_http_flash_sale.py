@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from django import forms
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -23,6 +24,7 @@ from inventory import monitor
 from inventory.experiments.flash_sale.buyers import Ending
 from inventory.experiments.models import FlashSale
 from inventory.races.scratch import PREFIX
+from shop.forms import CheckoutForm
 from shop.load_tests.http_flash_sale import buyers
 from shop.models import Order
 from tests import command_line
@@ -198,6 +200,31 @@ def refusal(host: str, product: str) -> str:
         visit(host, product, "--buyers", "1")
     assert told.value.returncode == 2
     return str(told.value)
+
+
+def test_buyers_type_something_into_each_field_that_is_required() -> None:
+    """Also if the shop asks for more at its checkout than Locust's buyers know of."""
+
+    class LongerForm(CheckoutForm):
+        phone = forms.CharField(widget=forms.TextInput(attrs={"autocomplete": "tel"}))
+        floor = forms.CharField(required=False)
+
+    code = (
+        "import json, sys; from shop.load_tests.locustfile import typed_at_checkout; "
+        "print(json.dumps(typed_at_checkout(sys.argv[1], 7)))"
+    )
+    done = subprocess.run(  # Locust would change this process: gevent takes over its threads
+        [sys.executable, "-c", code, LongerForm().as_p()],
+        cwd=command_line.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    typed = json.loads(done.stdout)
+    assert (typed["name"], typed["email"]) == ("Buyer 7", "buyer-7@example.org")
+    assert typed["phone"]
+    assert "floor" not in typed
 
 
 def locust_alone(host: str, product: str) -> subprocess.CompletedProcess[str]:
