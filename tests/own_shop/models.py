@@ -2,7 +2,7 @@ from django.db import models
 
 
 class Guitar(models.Model):
-    """What this shop calls a product, with all that it wants to know of one."""
+    """A product of this shop, with all that the shop wants to know of it."""
 
     wood = models.CharField(max_length=50)
     stock_item = models.OneToOneField("inventory.Product", on_delete=models.PROTECT)
