@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import TransactionTestCase
+from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
 from inventory import monitor, stock
@@ -28,11 +29,23 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
     """The test database, emptied after each test that commits by ``emptying``, not by Django."""
     with django_db_blocker.unblock():
         emptying.remember_what_migrations_left()
+        wait_for_no_disk()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             TransactionTestCase, "_fixture_teardown", lambda case: emptying.empty_tables()
         )
         yield
+
+
+def wait_for_no_disk() -> None:
+    """Let each COMMIT in the test database, whoever sends it, return before the disk has it.
+
+    A crash of the server would lose the last ones. What commits is visible to all at once, as ever.
+    """
+    database = sql.Identifier(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(database))
+    connection.close()  # new connections have it
 
 
 @pytest.fixture

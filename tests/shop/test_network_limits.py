@@ -407,6 +407,8 @@ def test_two_buyers_get_past_the_limit_where_claims_do_not_count(
 def test_only_claims_do_not_wait_for_the_disk(make_product: MakeProduct) -> None:
     """Neither what comes after one, nor a transaction in which one is made."""
     product = make_product(100)
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")  # in the test database it is off
     take(product)
     assert synchronous_commit() == "on"
     with transaction.atomic():

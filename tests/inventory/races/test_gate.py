@@ -449,6 +449,7 @@ def test_an_interruption_ends_every_session() -> None:
 
 def test_the_callers_connection_is_as_it_was() -> None:
     with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")  # in the test database it is off
         cursor.execute("SHOW synchronous_commit")
         before = cursor.fetchone()
         sleep = time.sleep
