@@ -1,4 +1,4 @@
-"""Where parcels go: the parts of an address, how people write it, and the countries we send to."""
+"""Postal addresses: their parts, the way they are written, and the countries that we send to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from babel import Locale
 
-# What Unicode counts among the territories, and the post doesn't.
+# Territories in Unicode's list that are no countries for the post.
 NO_COUNTRIES = {"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"}
 COUNTRY_NAMES: dict[str, str] = {
     code: name
@@ -23,18 +23,18 @@ POSTCODE_AFTER_TOWN = {"AU", "CA", "GB", "GG", "IE", "IM", "IN", "JE", "NZ", "SG
 
 @dataclass(frozen=True)
 class Address:
-    """Where an order is sent; the name isn't part of it."""
+    """The address that an order is sent to, without the name."""
 
     street: str
-    """All that comes before the town, in lines: street and number, flat, company."""
+    """The part before the town, of one or more text lines: street and number, flat, company."""
     postcode: str = ""
     town: str = ""
     country: str = ""
-    """ISO code of two letters. Town and country are empty where ``street`` is the whole address."""
+    """ISO code of two letters. Without town and country, ``street`` is the whole address."""
 
     @property
     def lines(self) -> list[str]:
-        """The address as it is written on a parcel."""
+        """The text lines of the address, as written on a parcel."""
         parts = [self.postcode, self.town]
         if self.country in POSTCODE_AFTER_TOWN:
             parts.reverse()
@@ -56,11 +56,11 @@ def country_codes(value: str) -> list[str]:
     codes = [code.strip().upper() for code in value.split(",") if code.strip()]
     unknown = [code for code in codes if code not in COUNTRY_NAMES]
     if unknown or not codes:
-        named = f"; {', '.join(unknown)} is none" if unknown else ""
+        named = f"; unknown: {', '.join(unknown)}" if unknown else ""
         raise ValueError(f"it must be ISO codes of countries, such as DE,AT{named}.")
     return list(dict.fromkeys(codes))
 
 
 def country_choices(codes: list[str]) -> list[tuple[str, str]]:
-    """The countries by name, for a list to choose from."""
+    """The countries in the order of their names, for a list to choose from."""
     return sorted(((code, country_name(code)) for code in codes), key=lambda choice: choice[1])

@@ -1,6 +1,6 @@
-"""The basket: a buyer's open holds. What it allows is decided here, for every page that shows it.
+"""The basket: a buyer's open holds. Its rules are here, for every page that shows it.
 
-Messages of ``inventory`` name the SKU; ``Refused`` says the same to a customer.
+Errors of ``inventory`` name the SKU; ``BasketError`` says the same to a customer.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from inventory.snapshots import holds_of_buyer
 from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
-from shop.grouped_lines import group
+from shop.grouped_lines import group_by
 from shop.hold_states import HoldState, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
 
 log = logging.getLogger(__name__)
 
 
-class Refused(Exception):
-    """What the buyer wanted can't be had; the message says why, in the words of a shop."""
+class BasketError(Exception):
+    """The basket can't be changed as the buyer wants; the message says why."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """All that the basket has of one product at one price: one hold, or several."""
+    """All units of one product at one price in the basket: one hold, or several."""
 
     holds: list[Reservation]
-    """Those that end first come first."""
+    """The holds that lapse first come first."""
     seconds_left: int
-    """Until the first of them ends, by the database's clock, rounded up: at 0 it is over."""
+    """Until the first of them lapses, by the database's clock, rounded up."""
     units_ending: int
-    """Units whose time ends then; those of other holds last longer."""
+    """Units in the holds that lapse then; the other holds last longer."""
 
     @property
     def hold(self) -> Reservation:
-        """The hold that stands for the line: the last of them to end, or to be let go."""
+        """The hold that stands for the line: the last to lapse, and the last to be released."""
         return self.holds[-1]
 
     @property
@@ -87,17 +87,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Ended:
-    """Units of a product whose time is over."""
+    """Units of a product that lapsed."""
 
     product: Product
     quantity: int
     holds: list[Reservation]
-    """Those that had the units."""
+    """The holds that had these units."""
 
 
 @dataclass(frozen=True)
 class EndedWithStock:
-    """What is over in time, and how much there is of it now."""
+    """Lapsed units, and their product's availability now."""
 
     ended: Ended
     stock: Availability
@@ -109,11 +109,11 @@ class EndedWithStock:
 
 @dataclass(frozen=True)
 class Basket:
-    """What a buyer holds, and what it comes to; amounts in the shop's currency."""
+    """A buyer's open holds, and their cost; amounts in the shop's currency."""
 
     lines: list[Line]
     ended: list[Ended]
-    """What the buyer has seen here, and whose time is over."""
+    """Lapsed units that the buyer has seen in the basket."""
 
     @property
     def currency(self) -> str:
@@ -126,7 +126,7 @@ class Basket:
 
     @property
     def seconds_left(self) -> int:
-        """Until the first of its holds ends; 0 if there is none."""
+        """Until the first of the holds lapses; 0 if the basket is empty."""
         return min((line.seconds_left for line in self.lines), default=0)
 
     @property
@@ -144,9 +144,9 @@ class Basket:
 
 
 def basket_of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
-    """The buyer's basket. ``seen`` are holds that the page has shown: it is told which ended."""
+    """The buyer's basket. ``seen`` are holds that the page showed; ``ended`` has the lapsed."""
     holds = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
-    lines = [_line(group) for group in group(holds, _product_and_price)]
+    lines = [_line(group) for group in group_by(holds, _product_and_price)]
     return Basket(lines, _ended(buyer, seen))
 
 
@@ -165,22 +165,22 @@ def _line(holds: list[Any]) -> Line:
 
 
 def _ended(buyer: str, seen: Iterable[UUID]) -> list[Ended]:
-    """What of ``seen`` is over in time, and what of the buyer's nobody has taken back yet."""
+    """The lapsed holds among ``seen``, and the buyer's lapsed holds that are not taken back yet."""
     lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
     return find_ended(buyer, {*seen, *lapsed})
 
 
 def find_ended(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
-    """What of these holds of the buyer is over in time."""
-    ended = [now.hold for now in look_up(buyer, hold_ids) if now.fate is HoldState.LAPSED]
+    """Find the lapsed ones among these holds of the buyer; return their units by product."""
+    ended = [now.hold for now in look_up(buyer, hold_ids) if now.state is HoldState.LAPSED]
     return [
         Ended(group[0].product, sum(hold.quantity for hold in group), group)
-        for group in group(ended, lambda hold: hold.product_id)
+        for group in group_by(ended, lambda hold: hold.product_id)
     ]
 
 
 def ended_with_stock(buyer: str, ended: Iterable[Ended]) -> list[EndedWithStock]:
-    """How much the buyer could have now of what is over in time."""
+    """The lapsed units, each with the product's availability to the buyer now."""
     return [EndedWithStock(each, catalogue.availability_now(each.product, buyer)) for each in ended]
 
 
@@ -198,7 +198,7 @@ def units_of_line(hold: Reservation) -> int:
 
 
 def line_text(hold: Reservation) -> str:
-    """The line that the hold is of, such as ``2 × Lamp``; the price too, if there are others."""
+    """The hold's line in words, such as ``2 × Lamp``; with the price if there are others of it."""
     line, in_all = units_of_line(hold), units_in_basket(hold.buyer, hold.product)
     words = f"{line} × {hold.product.name}"
     if line == in_all:
@@ -208,17 +208,18 @@ def line_text(hold: Reservation) -> str:
 
 
 def find_hold(buyer: str, hold_id: UUID) -> Reservation:
-    """One of the buyer's reservations. Raises Reservation.DoesNotExist, also for another's."""
+    """Return a reservation of this buyer. Raises Reservation.DoesNotExist."""
     return Reservation.objects.of_buyer(buyer).select_related("product").get(pk=hold_id)
 
 
 def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: str) -> Reservation:
     """Put ``quantity`` units of ``product`` into the buyer's basket, and return the hold.
 
-    ``key`` comes from the form: sent twice, it changes nothing the second time, and returns the
-    first one's hold, whatever has become of it. ``address`` is the network address that asks.
+    ``key`` comes from the form. If the form is sent twice, the second request changes nothing: it
+    returns the hold of the first, in whatever state it is. ``address`` is the buyer's network
+    address.
 
-    Raises Refused; then nothing was changed.
+    Raises BasketError; then nothing was changed.
     """
     # The buyer is part of the key: nobody can take another's by guessing or by accident.
     idempotency_key = f"basket {buyer} {key}"
@@ -237,45 +238,49 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
         after = holds_of_buyer(buyer)
         _check_limits(after.quantities)
         _check_value(after.value)
-    except Refused:  # another request of this buyer was quicker, and both looked before it
+    except (
+        BasketError
+    ):  # two requests of this buyer at once, and each checked before the other took its units
         reservations.release(hold.pk)
         raise
     return hold
 
 
 def reserve_again(buyer: str, ended: Ended, *, key: UUID, address: str) -> Reservation:
-    """Reserve as many units as ended once more, at today's price, and return the new hold.
+    """Reserve the lapsed units again, at today's price, and return the new hold.
 
-    ``key`` and ``address`` are as in ``reserve``. Raises Refused.
+    ``key`` and ``address`` are as in ``reserve``. Raises BasketError.
     """
     ids = sorted(hold.pk.hex for hold in ended.holds)
-    reservations.expire(UUID(each) for each in ids)  # what is held anew isn't told of as over
+    reservations.expire(
+        UUID(each) for each in ids
+    )  # units that are held again aren't shown as lapsed
     key = uuid5(key, " ".join(ids))
     return reserve(ended.product, ended.quantity, buyer=buyer, key=key, address=address)
 
 
 def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
-    """Raise Refused if that is too much for a buyer at a time: the quantities of all holds."""
+    """Raise BasketError if a buyer can't have all these at a time; both are units by hold."""
     most, units = settings.MOST_UNITS_PER_BUYER, sum(opened)
     if units + sum(wanted) > most:
         if units:
-            raise Refused(
+            raise BasketError(
                 f"A basket can hold {most} unit{pluralize(most)} at a time, and yours has {units}."
             )
-        raise Refused(f"A basket can hold {most} unit{pluralize(most)} at a time.")
+        raise BasketError(f"A basket can hold {most} unit{pluralize(most)} at a time.")
     most = settings.MOST_HOLDS_PER_BUYER
     if len(opened) + len(wanted) > most:
-        raise Refused(
+        raise BasketError(
             f"Your basket is full: it can hold {most} reservation{pluralize(most)} at a time. "
             "Check out, or remove one."
         )
 
 
 def _check_value(goods: Decimal) -> None:
-    """Raise Refused if no order could be made of goods at this price (in the shop's currency)."""
+    """Raise BasketError if an order can't be of so much money (in the shop's currency)."""
     if goods + settings.SHIPPING_COST > money.MOST_TOTAL:
         most = money.format_amount(money.MOST_TOTAL, settings.SHOP_CURRENCY)
-        raise Refused(f"A basket can come to {most} at most, shipping included.")
+        raise BasketError(f"A basket can come to {most} at most, shipping included.")
 
 
 def change(
@@ -287,22 +292,23 @@ def change(
     address: str,
     shown: Collection[UUID] = (),
 ) -> Reservation | None:
-    """Change how many units the basket has of a line; return the hold that was added, if any.
+    """Change the number of units in a line of the basket; return the hold that was added, if any.
 
-    A line is all that is held of a product at one price, and ``hold`` one of its holds. Fewer:
-    the units whose time ends first go back on sale, so that the buyer keeps those that last
-    longest. More: the difference becomes a hold of its own, with its own time and today's price.
+    ``hold`` is any hold of the line. If the buyer wants fewer units, those that lapse first are
+    released: the buyer keeps those that last longest. If the buyer wants more, the difference
+    becomes a hold of its own, with its own time and today's price.
 
-    ``seen`` is the number of units that the buyer saw, ``shown`` the holds that they were of.
-    Since a hold never grows, both together never come back: an old form changes nothing.
+    ``seen`` is the number of units that the buyer saw in the line, and ``shown`` are the holds
+    that had them. A hold never grows, so these two never occur together again: an old form
+    changes nothing.
 
-    Raises Refused; then nothing was changed.
+    Raises BasketError; then nothing was changed.
     """
     line = _line_of(hold)
     if sum(line.values()) == quantity:
-        return None  # as it is, or changed by the first of two equal requests
+        return None  # it is so already, perhaps by the first of two equal requests
     if not _is_as_seen(line, hold, seen, shown):
-        raise Refused(_what_changed(hold, line, shown))
+        raise BasketError(_change_text(hold, line, shown))
     if quantity > seen:
         return reserve(hold.product, quantity - seen, buyer=hold.buyer, key=key, address=address)
     with translate_errors(hold.product, hold.buyer):
@@ -310,13 +316,13 @@ def change(
             shrink_holds(hold.buyer, line, seen - quantity, seen=seen)
         except ReservationChanged as error:
             line = _line_of(hold)
-            if sum(line.values()) != quantity:  # else the equal request was quicker
-                raise Refused(_what_changed(hold, line, shown)) from error
+            if sum(line.values()) != quantity:  # else an equal request was quicker
+                raise BasketError(_change_text(hold, line, shown)) from error
     return None
 
 
 def _line_of(hold: Reservation) -> dict[UUID, int]:
-    """The line as it is by now: the units of each of its holds."""
+    """The hold's line as it is now: the units of each hold in it."""
     same = open_holds(hold.buyer).filter(product=hold.product_id, unit_price=hold.unit_price)
     return dict(same.values_list("pk", "quantity"))
 
@@ -328,20 +334,20 @@ def _is_as_seen(
     return same_holds and sum(line.values()) == seen
 
 
-def _what_changed(hold: Reservation, line: dict[UUID, int], shown: Collection[UUID]) -> str:
-    """Why a change of this line is refused, by what has become of it."""
+def _change_text(hold: Reservation, line: dict[UUID, int], shown: Collection[UUID]) -> str:
+    """The reason why this line can't be changed, by the state of its holds."""
     gone = [now for now in look_up(hold.buyer, {hold.pk, *shown}) if not now.is_in_basket]
     if gone and not line:
         return " ".join(map(str, gone))
-    words = " ".join(map(str, gone)) or _changed(hold.product)
+    words = " ".join(map(str, gone)) or _changed_text(hold.product)
     return f"{words} You hold {line_text(hold)} now."
 
 
 def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
-    """Let a line go, so that others may have its units; return the holds that it meant.
+    """Release a line, so that others may have its units; return the ids of the holds meant.
 
-    ``shown`` are the holds that the buyer saw in it; without them it is all of the line that
-    ``hold`` is one of. Those that are in an order by now stay there. Again, it changes nothing.
+    ``shown`` are the holds that the buyer saw in the line; without them, all holds of the line are
+    meant. Holds that are in an order stay there. A repetition changes nothing.
     """
     line = _line_of(hold)
     meant = {hold.pk, *(shown or (line if hold.pk in line else ()))}
@@ -352,20 +358,20 @@ def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
 
 @contextmanager
 def translate_errors(product: Product, buyer: str) -> Iterator[None]:
-    """Turn what ``inventory`` refuses into what this customer understands."""
+    """Turn errors of ``inventory`` into a BasketError that this customer understands."""
     try:
         yield
     except InventoryError as error:
-        raise Refused(_plain(error, product, buyer)) from error
+        raise BasketError(_plain_text(error, product, buyer)) from error
     except (HoldInOrder, LimitPerAddress) as error:
-        raise Refused(str(error)) from error
+        raise BasketError(str(error)) from error
 
 
-def _plain(error: InventoryError, product: Product, buyer: str) -> str:
+def _plain_text(error: InventoryError, product: Product, buyer: str) -> str:
     name = product.name
     match error:
         case InsufficientStock():
-            return _too_few(product, error.requested, buyer)
+            return _too_few_text(product, error.requested, buyer)
         case NotForSale():
             return f"{name} is not for sale at the moment."
         case BuyerLimitExceeded(already=0):
@@ -380,15 +386,15 @@ def _plain(error: InventoryError, product: Product, buyer: str) -> str:
         case TooMuchContention():
             return f"Very many people want {name} right now. Please try once more."
         case ReservationChanged():
-            return _changed(product)
+            return _changed_text(product)
         case UnknownStrategy():
             log.error("%s can't be reserved. %s", product.sku, error)
             return f"{name} can’t be reserved at the moment."
     return str(error)
 
 
-def _too_few(product: Product, wanted: int, buyer: str) -> str:
-    """Why there are too few, by what is there now: the page beside these words shows the same."""
+def _too_few_text(product: Product, wanted: int, buyer: str) -> str:
+    """The reason why there are too few units, by the numbers that the page shows, too."""
     now, name = catalogue.availability_now(product, buyer), product.name
     if now.available >= wanted:
         return f"Somebody has just let some of {name} go. Please try once more."
@@ -403,5 +409,5 @@ def _too_few(product: Product, wanted: int, buyer: str) -> str:
     return f"{name} is sold out."
 
 
-def _changed(product: Product) -> str:
+def _changed_text(product: Product) -> str:
     return f"Your reservation of {product.name} was changed meanwhile, in another tab perhaps."

@@ -1,7 +1,7 @@
-"""The catalogue: what is found, and how much there is of it, in numbers and as people say it.
+"""The catalogue: the search, and each product's availability in numbers and in words.
 
-A lapsed hold counts as available, since whoever asks for its units gets them. No number here is
-below zero, also where more was promised than there is: nobody can take less than nothing.
+A lapsed hold counts as available: the next buyer who asks gets its units. An availability is
+never below zero, even after an oversell: nobody can take less than nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.db.models.functions import Coalesce, Now
 
 from inventory.models import Product, ProductQuerySet, Reservation
 
-FEW = 3  # units from which down we say "last"
+FEW = 3  # with so many units or fewer we say "last"
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Availability:
     available: int
     """Anybody may take them now."""
     may_come_back: int
-    """Others hold them, and anybody could take them if those let go."""
+    """Others hold them; if these holds end, anybody may take them."""
     held_by_you: int
     """In the visitor's own basket, and in orders that wait for their payment."""
 
     @property
     def state(self) -> str:
-        """One of ``plenty``, ``few``, ``held`` (it may come back), ``yours`` and ``gone``."""
+        """One of ``plenty``, ``few``, ``held`` (others hold all), ``yours`` and ``gone``."""
         if self.available > FEW:
             return "plenty"
         if self.available > 0:
@@ -53,8 +53,8 @@ class Availability:
 def with_availability(products: ProductQuerySet, buyer: str = "") -> ProductQuerySet:
     """Add ``available``, ``held`` and ``held_by_you`` (units) to the products.
 
-    ``available`` is the count as it is in the database: it is below zero where more was promised
-    than there is. ``held`` are the units in everybody's holds.
+    ``available`` is the database's own number, which is below zero after an oversell. ``held``
+    counts the units in all holds that are alive.
     """
     products = products.annotate(
         available=F("stock") + Coalesce(_units(expires_at__lte=Now()), 0),
@@ -66,7 +66,7 @@ def with_availability(products: ProductQuerySet, buyer: str = "") -> ProductQuer
 
 
 def in_stock(products: ProductQuerySet) -> ProductQuerySet:
-    """Those of which somebody may take a unit now; they come from ``with_availability``."""
+    """Keep the products with a unit to take now; they come from ``with_availability``."""
     return products.filter(Q(("available__gt", 0)))
 
 
@@ -83,21 +83,24 @@ def availability_of(product: Product) -> Availability:
     held_by_others = numbers.held - held_by_you
     return Availability(
         available=max(0, numbers.available),
-        # Where the count is below zero, the first units that come back only make up for it.
+        # Where ``available`` is below zero, the first units that come back only make up for that.
         may_come_back=max(0, min(held_by_others, numbers.available + held_by_others)),
         held_by_you=held_by_you,
     )
 
 
 def availability_now(product: Product, buyer: str = "") -> Availability:
-    """The availability of any product for a visitor, asked of the database."""
+    """Ask the database for the availability of a product to a visitor."""
     return availability_of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())
 
 
 def search(
     words: Collection[str], order: Sequence[str], *, only_in_stock: bool = False, buyer: str = ""
 ) -> ProductQuerySet:
-    """The products for sale that have every word in name, description or SKU, in this order."""
+    """The products for sale that have every word in name, description or SKU.
+
+    ``order`` names the fields to sort by.
+    """
     products = with_availability(Product.objects.for_sale(), buyer)
     for word in words:
         products = products.filter(

@@ -1,14 +1,14 @@
-"""What an error of the database means for whoever asked: it is away, or it took too long."""
+"""Errors of the database told apart: it is away, or it took too long."""
 
 from __future__ import annotations
 
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection
 
-# PostgreSQL's codes of errors, or how they begin. PgBouncer uses 08, too.
+# PostgreSQL's error codes, or their beginnings. PgBouncer uses 08, too.
 LOST = ("08", "57P01", "57P02", "57P03", "57P05")  # connection lost; server starts or stops
 FULL = ("53",)  # too many connections, disk or memory full
-READ_ONLY = ("25006",)  # a standby: the one to write to is another by now
+READ_ONLY = ("25006",)  # a standby: another server takes the writes now
 TOO_SLOW = ("55P03", "57014", "25P03", "25P04")  # a timeout: of a lock, statement, transaction
 
 
@@ -23,7 +23,7 @@ def is_outage(error: BaseException | None) -> bool:
     if code is not None:
         return code.startswith(LOST + FULL + READ_ONLY)
     if isinstance(error, OperationalError | psycopg.OperationalError):
-        return True  # not from the server: libpq could not reach it
+        return True  # not sent by the server: libpq could not reach it
     return isinstance(error, InterfaceError) and _is_disconnected()
 
 

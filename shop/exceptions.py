@@ -1,4 +1,7 @@
-"""What the shop refuses, in words for the person who asked. Nothing was changed."""
+"""Errors of the shop, each with a message for the person who asked.
+
+Where one is raised, nothing was changed.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class ShopError(Exception):
-    """Anything that the shop refuses."""
+    """The base of all errors of the shop."""
 
 
 class EmptyBasket(ShopError):
-    """There is nothing to order."""
+    """There is nothing to order in the basket."""
 
 
 class BasketChanged(ShopError):
@@ -29,7 +32,7 @@ class HoldInOrder(ShopError):
 
 
 class OrderTooLarge(ShopError):
-    """It comes to more than an order, or a payment for it, can keep."""
+    """The total is more than an order, or a payment for it, can store."""
 
 
 class LimitPerCustomer(ShopError):
@@ -41,11 +44,11 @@ class LimitPerAddress(ShopError):
 
 
 class KeyReused(ShopError):
-    """The key of one request came with another one's order."""
+    """The idempotency key belongs to another buyer's order."""
 
 
 class OrderChanged(ShopError):
-    """The numbers that the request was based on have changed since: look again."""
+    """The order has changed since the caller looked at it."""
 
 
 class NotInThisState(ShopError):
@@ -53,4 +56,4 @@ class NotInThisState(ShopError):
 
 
 class InvalidRefund(ShopError):
-    """More than was paid, more units than were sold, or nothing at all."""
+    """The refund is of more money than was paid, of more units than were sold, or of nothing."""

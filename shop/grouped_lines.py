@@ -1,6 +1,7 @@
 """One line for each product and price, however many reservations are behind it.
 
-Reservations stay as they are: each has a time of its own. Only what is shown is put together.
+The reservations stay separate, each with a time of its own. They are put together only for
+display.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def group(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """The items with the same ``key`` together; the first of each keeps its place.
+def group_by(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Group the items by their ``key``, in the order in which the groups begin.
 
-    >>> grouped(["a1", "b1", "a2"], lambda item: item[0])
+    >>> group_by(["a1", "b1", "a2"], lambda item: item[0])
     [['a1', 'a2'], ['b1']]
     """
     groups: dict[Hashable, list[Item]] = {}
@@ -30,7 +31,7 @@ def group(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[I
 
 @dataclass(frozen=True)
 class GroupedLine:
-    """All units of an order that are of one product and have one price."""
+    """All units of one product at one price in an order."""
 
     sku: str
     name: str
@@ -39,7 +40,7 @@ class GroupedLine:
     quantity: int
     """Units ordered."""
     refunded: int
-    """Units whose price was given back."""
+    """Units refunded."""
 
     @property
     def total(self) -> Decimal:
@@ -61,5 +62,5 @@ def grouped_order_lines(lines: Iterable[OrderLine]) -> list[GroupedLine]:
             quantity=sum(line.quantity for line in group),
             refunded=sum(line.refunded for line in group),
         )
-        for group in group(lines, lambda line: (line.sku, line.name, line.unit_price))
+        for group in group_by(lines, lambda line: (line.sku, line.name, line.unit_price))
     ]

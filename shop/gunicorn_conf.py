@@ -1,4 +1,4 @@
-"""How gunicorn serves the shop: ``gunicorn -c python:shop.gunicorn_conf shop.wsgi``.
+"""Settings of gunicorn: ``gunicorn -c python:shop.gunicorn_conf shop.wsgi``.
 
 Each thread keeps a connection to the database: workers × threads of them, per machine.
 """
@@ -14,10 +14,10 @@ workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
 worker_class = "shop.deployment.web_worker.PatientWorker"
 threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
 
-timeout = 30  # seconds without a sign of life, then a worker is replaced
-graceful_timeout = 20  # seconds that requests under way have when the shop is told to end
-keepalive = 5  # seconds; more than the pause between two clicks needs a proxy in front
-control_socket_disable = True  # one per user: two shops on a machine would share it
+timeout = 30  # seconds without a sign of life; after them a worker is replaced
+graceful_timeout = 20  # seconds for the requests under way when the shop is stopped
+keepalive = 5  # seconds; a proxy in front can keep connections for longer
+control_socket_disable = True  # it is one per user: two shops on a machine would share it
 
 accesslog = "-"
 access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'

@@ -1,4 +1,4 @@
-"""Whether the shop can serve customers."""
+"""The check whether the shop can serve customers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_problem() -> str | None:
-    """What keeps the shop from serving, in words that anybody may read; None if nothing does."""
+    """Return why the shop can't serve customers, in words for everybody; None if it can."""
     try:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -1,4 +1,4 @@
-"""What has become of a buyer's holds, by the database and its clock, and how that is said."""
+"""The states of a buyer's holds, by the database's clock, and sentences that tell them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from shop.models import Order
 
 
 class HoldState(enum.Enum):
-    """Where the units of a hold are now."""
+    """The place of a hold's units now."""
 
     IN_BASKET = enum.auto()
     LAPSED = enum.auto()
-    """Its time has ended, whether or not somebody has taken the units back by now."""
+    """Its time is over; its units may or may not be taken back yet."""
     REMOVED = enum.auto()
-    """It was taken out of the basket in its time, by the buyer or by the staff."""
+    """The buyer or the staff released it before its time was over."""
     IN_ORDER = enum.auto()
-    """It is a line of an order, whatever has become of that one."""
+    """It is a line of an order, whatever state that order is in."""
     SOLD = enum.auto()
 
 
 @dataclass(frozen=True)
 class HoldNow:
-    """A hold, and what has become of it by now."""
+    """A hold and its state now."""
 
     hold: Reservation
     """With its product."""
-    fate: HoldState
+    state: HoldState
     order: Order | None = None
-    """The one that it is in."""
+    """The order that it is in."""
 
     @property
     def is_in_basket(self) -> bool:
-        return self.fate is HoldState.IN_BASKET
+        return self.state is HoldState.IN_BASKET
 
     @property
     def units(self) -> str:
@@ -50,7 +50,7 @@ class HoldNow:
     def __str__(self) -> str:
         """A sentence that says where the units are."""
         one = self.hold.quantity == 1
-        match self.fate:
+        match self.state:
             case HoldState.IN_BASKET:
                 return f"You hold {self.units}."
             case HoldState.LAPSED:
@@ -58,31 +58,31 @@ class HoldNow:
             case HoldState.REMOVED:
                 return f"{self.units} {'was' if one else 'were'} removed from your basket."
             case HoldState.SOLD:
-                return f"{self.hold.product.name} has been paid for by now."
+                return f"{self.hold.product.name} has been paid for."
         assert self.order is not None
         return in_order_text(self.hold.product.name, self.order)
 
 
 def in_order_text(name: str, order: Order) -> str:
-    """A sentence that says in which order something is, or was."""
+    """A sentence that says which order something is in, or was in."""
     if order.state in (Order.State.CANCELLED, Order.State.REFUNDED):
         return f"{name} was in your order {order.number}, which is {order.get_state_display()}."
     return f"{name} is in your order {order.number} already."
 
 
 def look_up(buyer: str, hold_ids: Collection[UUID]) -> list[HoldNow]:
-    """What has become of these holds of the buyer, the oldest first; others are left out."""
+    """Look up these holds of the buyer, the oldest first; other buyers' holds are left out."""
     found: Collection[Any] = (
         Reservation.objects.of_buyer(buyer)
         .filter(pk__in=hold_ids)
         .select_related("product", "order_line__order")
         .annotate(
             has_lapsed=_is_true(Q(expires_at__lte=Now())),
-            ended_in_time=_is_true(Q(decided_at__lt=F("expires_at"))),
+            was_removed=_is_true(Q(decided_at__lt=F("expires_at"))),
         )
         .order_by("created_at", "pk")
     )
-    return [HoldNow(hold, _fate(hold), _order_of(hold)) for hold in found]
+    return [HoldNow(hold, _state_of(hold), _order_of(hold)) for hold in found]
 
 
 def _is_true(condition: Q) -> ExpressionWrapper[Any]:
@@ -93,7 +93,7 @@ def _order_of(hold: Any) -> Order | None:
     return hold.order_line.order if hasattr(hold, "order_line") else None
 
 
-def _fate(hold: Any) -> HoldState:
+def _state_of(hold: Any) -> HoldState:
     if _order_of(hold):
         return HoldState.IN_ORDER
     match hold.status:
@@ -101,6 +101,6 @@ def _fate(hold: Any) -> HoldState:
             return HoldState.SOLD
         case Reservation.Status.HELD:
             return HoldState.LAPSED if hold.has_lapsed else HoldState.IN_BASKET
-        case Reservation.Status.RELEASED if hold.ended_in_time:
+        case Reservation.Status.RELEASED if hold.was_removed:
             return HoldState.REMOVED
     return HoldState.LAPSED

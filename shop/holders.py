@@ -24,24 +24,24 @@ from shop.payments.base import ProviderUnavailable
 log = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
-RELEASED_AT_ONCE = 200  # buyers of the product wait for one such batch at the most
+RELEASED_AT_ONCE = 200  # the product's buyers wait for one such batch at most
 IN_ORDER = Q(order_line__isnull=False)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """What one network address holds of a product."""
+    """A network address that holds units of a product."""
 
     network: str
     """``UNKNOWN`` for all holds without an address."""
     buyers: int
-    """Different cookies."""
+    """Number of cookies that came from there."""
     holds: int
     units: int
     units_in_orders: int
-    """Of these, in orders that wait for their payment."""
+    """Those of ``units`` that are in orders waiting for payment."""
     since: datetime
-    """When the oldest hold was made."""
+    """The time when the oldest hold was made."""
 
     @property
     def units_in_baskets(self) -> int:
@@ -50,19 +50,19 @@ class Holder:
 
 @dataclass(frozen=True)
 class Released:
-    """What was taken back."""
+    """The outcome of a release."""
 
     holds: int
     units: int
-    """In baskets."""
+    """Units that were in baskets."""
     orders: int
-    """Cancelled ones."""
+    """Orders cancelled."""
 
 
 def holders_of(product: Product, networks: Collection[str] | None = None) -> list[Holder]:
-    """Who holds units of the product, those with the most first; or only these networks.
+    """The holders of the product's units, those with the most first; or only these networks.
 
-    Counted is all that the product calls held: also what has lapsed and nobody has taken back.
+    Their units add up to the product's held units: lapsed holds count until they are taken back.
     """
     rows = (
         _held_from(product, networks)
@@ -83,10 +83,11 @@ def holders_of(product: Product, networks: Collection[str] | None = None) -> lis
 def release(
     product: Product, networks: Collection[str], *, cancel_orders: bool = False
 ) -> Released:
-    """Let go of what these networks have of the product in baskets; return how much that was.
+    """Release the product's holds that these networks have in baskets; return the outcome.
 
-    Orders keep their holds, as they would be orders of nothing. ``cancel_orders`` cancels those
-    that are not paid, with all that is in them; one whose payment can't be asked about stays.
+    Orders keep their holds: an order without them would be empty. ``cancel_orders`` also cancels
+    the unpaid orders, with all that is in them. An order stays if its payment provider can't be
+    reached.
     """
     in_baskets = _held_from(product, networks).filter(order_line=None).order_by("pk")
     ids = list(in_baskets.values_list("pk", flat=True))
@@ -109,12 +110,14 @@ def _cancel_orders(product: Product, networks: Collection[str]) -> int:
         try:
             cancelled += orders.cancel_unpaid(order_id)
         except ProviderUnavailable:
-            log.warning("Order %s is not cancelled: its payment can't be asked about.", order_id)
+            log.warning(
+                "Order %s is not cancelled: its payment provider can't be reached.", order_id
+            )
     return cancelled
 
 
 def _held_from(product: Product, networks: Collection[str] | None) -> QuerySet[Any]:
-    """The product's holds, each with its ``network``; those of all networks, or of these."""
+    """The product's holds from these networks (None: from all), each with its ``network``."""
     address = HoldAddress.objects.filter(pk=OuterRef("pk")).values("network")
     held = Reservation.objects.held().filter(product=product)
     with_network = held.annotate(network=Coalesce(Subquery(address), Value(UNKNOWN)))

@@ -1,7 +1,7 @@
-"""A buyer's holds that are in no order yet: the basket. What is in an order is beyond its reach.
+"""A buyer's holds that are in no order yet: the basket. It can't change holds that are in an order.
 
-A hold is locked before we look whether it is in an order, and an order locks the holds that it
-takes over (``checkout.place_order``): whoever comes second sees what the first one did.
+We lock a hold before we look whether it is in an order. An order locks the holds that it takes
+over (``checkout.place_order``). So the second request sees what the first one did.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ def open_holds(buyer: str) -> ReservationQuerySet:
 
 
 def shrink_holds(buyer: str, hold_ids: Collection[UUID], units: int, *, seen: int) -> None:
-    """Let ``units`` of these holds of one product go, beginning with those that end first.
+    """Release ``units`` of these holds of one product, beginning with the holds that lapse first.
 
-    All or nothing. ``seen`` is how many units they had: a second request finds another number.
+    All or nothing. ``seen`` is the number of units that the caller saw in them: a repeated
+    request finds another number, and changes nothing.
 
-    Raises ReservationChanged if not all of these ``seen`` units are in the buyer's basket (any
-    more), InvalidQuantity for more units than that.
+    Raises ReservationChanged if the buyer's basket doesn't have exactly ``seen`` units in these
+    holds, InvalidQuantity for more units than that.
     """
     with transaction.atomic():
         _lock(hold_ids)
         holds = list(open_holds(buyer).filter(pk__in=hold_ids).order_by("expires_at", "pk"))
         held = sum(hold.quantity for hold in holds)
         if held != seen:
-            raise ReservationChanged(f"You hold {held} by now, not {seen}.")
+            raise ReservationChanged(f"You hold {held} now, not {seen}.")
         if units > held:
             raise InvalidQuantity(f"{units} is more than the {held} held.")
         for hold in holds:
@@ -56,7 +57,7 @@ def shrink_holds(buyer: str, hold_ids: Collection[UUID], units: int, *, seen: in
 
 
 def release_holds(buyer: str, hold_ids: Collection[UUID]) -> None:
-    """Take those of these holds of one product out of the buyer's basket that are still in it."""
+    """Take these holds of one product out of the buyer's basket, as far as they are in it."""
     with transaction.atomic():
         _lock(hold_ids)
         held = Reservation.objects.held().of_buyer(buyer).filter(order_line=None)
@@ -65,9 +66,9 @@ def release_holds(buyer: str, hold_ids: Collection[UUID]) -> None:
 
 
 def release_unordered(hold_ids: Collection[UUID]) -> list[Reservation]:
-    """Let those of these holds of one product go that are in no order, whoever has them.
+    """Release these holds of one product, of any buyers, unless they are in an order.
 
-    Returns them as they were.
+    Returns the released holds as they were before.
     """
     with transaction.atomic():
         _lock(hold_ids)
@@ -83,16 +84,16 @@ def _lock(hold_ids: Collection[UUID]) -> None:
 
 
 def shrink_hold(buyer: str, hold_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
-    """Let ``units`` of a hold in the buyer's basket go; see ``inventory.reservations.shrink``.
+    """Release ``units`` of a hold in the buyer's basket; see ``inventory.reservations.shrink``.
 
-    Raises HoldInOrder, Reservation.DoesNotExist if it isn't the buyer's, and what that raises.
+    Raises HoldInOrder, Reservation.DoesNotExist if it isn't the buyer's, or an error of ``shrink``.
     """
     with _in_basket(buyer, hold_id):
         return reservations.shrink(hold_id, units, seen=seen)
 
 
 def release_hold(buyer: str, hold_id: UUID) -> Reservation:
-    """Take a hold out of the buyer's basket; doing so again changes nothing.
+    """Take a hold out of the buyer's basket. A repetition changes nothing.
 
     Raises HoldInOrder, Reservation.DoesNotExist if it isn't the buyer's.
     """
@@ -102,7 +103,7 @@ def release_hold(buyer: str, hold_id: UUID) -> Reservation:
 
 @contextmanager
 def _in_basket(buyer: str, hold_id: UUID) -> Iterator[None]:
-    """A transaction in which the hold stays out of any order."""
+    """Open a transaction during which no order can take the hold over."""
     with transaction.atomic():
         lock_product(Reservation.objects.of_buyer(buyer).get(pk=hold_id).product_id)
         lock_reservations([hold_id])

@@ -1,4 +1,4 @@
-"""The door to the queue of background work."""
+"""Queueing of background work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
 
     ``task`` is the name of a function in ``shop.tasks``, or a dotted path.
 
-    In the transaction under way: the job is there exactly if what it is about is. Inside a
+    The job is part of the transaction under way: it exists exactly if that commits. Inside a
     worker ``task.defer()`` would use another connection, and so another transaction.
 
     Raises KeyError if there is no such task.
@@ -38,9 +38,9 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
 
 
 def retry_failed(task_name: str) -> int:
-    """Queue all failed jobs of a task once more; return how many.
+    """Queue all failed jobs of a task once more, and return how many.
 
-    ``task_name`` in full, as ``shop.tasks.send_order_paid``.
+    ``task_name`` is the full name, such as ``shop.tasks.send_order_paid``.
     """
     manager = JobManager(DjangoConnector())
     failed = ProcrastinateJob.objects.filter(task_name=task_name, status="failed")

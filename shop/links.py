@@ -1,7 +1,7 @@
-"""Addresses of the shop in full, as e-mails and payment providers need them.
+"""Full addresses of the shop's pages, for e-mails and payment providers.
 
-They come from the setting BASE_URL, never from the port that a request claims to have been sent
-to: a request may claim any, and the link in the e-mail would lead there.
+They come from the setting BASE_URL, never from the port in a request's Host header: a request
+may claim any port, and the link in the e-mail would lead there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
 
 
 def base_url(value: str) -> str:
-    """A ``cast`` of settings: where the shop is, without a path."""
+    """A ``cast`` of settings: the address of the shop, without a path."""
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise ValueError("it must be an address such as https://shop.example.org.")
@@ -26,10 +26,10 @@ def base_url(value: str) -> str:
 
 
 def absolute_url(request: HttpRequest, path: str) -> str:
-    """The shop's address of ``path`` in full.
+    """The full address of the shop's page at ``path``.
 
-    Without BASE_URL it is made of the name that the request came by, which is one of
-    ALLOWED_HOSTS, and, on this machine, of the port that the web server listens on.
+    Without BASE_URL it has the host name of the request, which is one of ALLOWED_HOSTS. For a
+    shop on this machine it also has the port on which the web server listens.
     """
     return (settings.BASE_URL or _guessed(request)) + path
 

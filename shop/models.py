@@ -1,4 +1,4 @@
-"""Orders and the money for them. What may happen to them is in ``checkout`` and ``orders``."""
+"""Orders and their payments, and the shop's other tables. The rules are in ``shop.orders``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class OrderQuerySet(models.QuerySet["Order"]):
 
 
 class Order(models.Model):
-    """What a buyer ordered at the prices of the holds, and what has become of it."""
+    """The units that a buyer ordered at the prices of the holds, and the state of the order."""
 
     class State(models.TextChoices):
         PENDING = "PENDING", "waiting for payment"
@@ -54,8 +54,8 @@ class Order(models.Model):
         REFUNDED = "REFUNDED", "refunded"
 
     ADDRESS_FIELDS = ("street", "postcode", "town", "country")
-    # What the buyer types at the checkout, in the order of its form. All that is done with it goes
-    # by this list: it is saved, compared, corrected, and shown to staff.
+    # The buyer's entries at the checkout, in the order of its form. They are saved, compared,
+    # corrected and shown to staff by this list alone.
     CHECKOUT_FIELDS = ("name", "email", *ADDRESS_FIELDS)
 
     token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
@@ -67,7 +67,7 @@ class Order(models.Model):
     email_key = models.CharField(
         max_length=254, editable=False, help_text="The address as limits per customer compare it."
     )
-    # Of an order from before the address had parts, all of it is in ``street``.
+    # In orders older than the parts of the address, ``street`` has the whole address.
     street = models.TextField("street address", max_length=1000, validators=[no_nul])
     postcode = models.CharField(max_length=20, blank=True, validators=[no_nul])
     town = models.CharField(max_length=100, blank=True, validators=[no_nul])
@@ -110,13 +110,13 @@ class Order(models.Model):
         indexes = [
             # The admin's list, newest first.
             models.Index(name="order_by_date", fields=["-placed_at"]),
-            # The worker: which orders still wait (orders.close_abandoned).
+            # The worker: the orders that still wait (orders.close_abandoned).
             models.Index(name="order_pending", fields=["placed_at"], condition=Q(state="PENDING")),
-            # What waits to be sent, the oldest first (the dashboard and the list behind it).
+            # The orders that wait to be shipped, the oldest first (the dashboard and its list).
             models.Index(name="order_to_ship", fields=["placed_at"], condition=Q(state="PAID")),
             # A buyer's own orders.
             models.Index(name="order_of_buyer", fields=["buyer", "placed_at"]),
-            # What counts against max_per_buyer, across browsers (customer_limits).
+            # The orders that count against max_per_buyer, across browsers (customer_limits).
             models.Index(name="order_of_email", fields=["email_key"]),
         ]
 
@@ -125,23 +125,23 @@ class Order(models.Model):
 
     @property
     def address(self) -> str:
-        """Where it goes, as people write it: in lines, with the country's name."""
+        """The postal address in text lines, with the country's name."""
         return str(Address(self.street, self.postcode, self.town, self.country))
 
     @property
     def typed(self) -> dict[str, Any]:
-        """What the buyer typed at the checkout, by field."""
+        """The buyer's entries at the checkout, by field."""
         return {name: getattr(self, name) for name in self.CHECKOUT_FIELDS}
 
     @classmethod
     def further_fields(cls) -> list[str]:
-        """What the buyer types beside name, e-mail and address."""
+        """The checkout's fields other than name, e-mail and address."""
         known = {"name", "email", *cls.ADDRESS_FIELDS}
         return [name for name in cls.CHECKOUT_FIELDS if name not in known]
 
     @property
     def further_details(self) -> list[tuple[str, Any]]:
-        """Those of the further fields that say something: each one's label with its text."""
+        """The further fields that aren't empty: the label and the text of each."""
         names = self.further_fields()
         return [
             (str(capfirst(field.verbose_name)), _displayed(self, field.name))
@@ -156,7 +156,7 @@ class Order(models.Model):
 
     @property
     def is_closed(self) -> bool:
-        """Whether neither its buyer nor the shop has anything more to do for it."""
+        """Whether neither the buyer nor the shop has anything left to do for it."""
         return self.state in (self.State.CANCELLED, self.State.REFUNDED)
 
     @property
@@ -169,15 +169,15 @@ class Order(models.Model):
         return self.total - self.shipping_cost
 
     def grouped_lines(self) -> list[GroupedLine]:
-        """Its lines as the buyer reads them: one for each product and price."""
+        """The order's lines as the buyer reads them: one for each product and price."""
         return grouped_order_lines(self.lines.all())
 
     def paid(self) -> Decimal:
-        """All that was charged for it, in its currency."""
+        """The sum that was charged for it, in its currency."""
         return _total(Payment.objects.filter(order=self, state=Payment.State.PAID))
 
     def refunded(self) -> Decimal:
-        """All that was given back or is due to be."""
+        """The sum that was given back or is due to be."""
         return _total(Refund.objects.filter(payment__order=self))
 
     def kept(self) -> Decimal:
@@ -185,17 +185,17 @@ class Order(models.Model):
         return self.paid() - self.refunded()
 
     def refunded_units(self) -> int:
-        """How many of its units were taken back, on sale again or not."""
+        """The number of its units that were refunded, on sale again or not."""
         return sum(line.refunded for line in self.lines.all())
 
     def returned_units(self) -> int:
-        """How many of its units are on sale again."""
+        """The number of its units that are on sale again."""
         returned: int | None = self.lines.aggregate(units=Sum("reservation__returned"))["units"]
         return returned or 0
 
 
 class OrderLine(models.Model):
-    """One reservation as it was ordered: its price never changes."""
+    """A reservation as it was ordered. Its price never changes."""
 
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="lines")
     reservation = models.OneToOneField(
@@ -235,7 +235,7 @@ class OrderLine(models.Model):
 
     @property
     def off_sale(self) -> int:
-        """Units that the buyer has no more, and that could be put back on sale."""
+        """Units that the buyer no longer has, and that can be put back on sale."""
         if self.order.is_closed:
             return self.reservation.still_sold
         return self.reservation.written_off
@@ -243,12 +243,12 @@ class OrderLine(models.Model):
 
 class PaymentQuerySet(models.QuerySet["Payment"]):
     def unanswered(self) -> PaymentQuerySet:
-        """Those of which we don't know yet how they end."""
+        """Payments whose end we don't know yet."""
         return self.filter(state=Payment.State.STARTED)
 
 
 class Payment(models.Model):
-    """One try to pay for an order. The provider knows how it ends; this is what it told us."""
+    """An attempt to pay for an order. The provider decides how it ends; we record its answer."""
 
     class State(models.TextChoices):
         STARTED = "STARTED", "started"
@@ -295,7 +295,7 @@ class Payment(models.Model):
             ),
         ]
         indexes = [
-            # The worker: which payments to ask about (orders.unsettled_orders).
+            # The worker: the payments to ask about (orders.unsettled_orders).
             models.Index(
                 name="payment_started", fields=["started_at"], condition=Q(state="STARTED")
             ),
@@ -311,7 +311,7 @@ class Payment(models.Model):
 
 
 class Refund(models.Model):
-    """Money to give back: decided in a transaction, carried out by a job after it."""
+    """Money to give back: decided in a transaction, carried out by a job afterwards."""
 
     class State(models.TextChoices):
         DUE = "DUE", "on its way"
@@ -365,7 +365,7 @@ class Refund(models.Model):
             models.CheckConstraint(name="refund_amount_positive", condition=Q(amount__gt=0)),
         ]
         indexes = [
-            # The worker: what is still to be given back (orders.refunds.due_refunds).
+            # The worker: the refunds that are still due (orders.refunds.due_refunds).
             models.Index(name="refund_due", fields=["decided_at"], condition=Q(state="DUE")),
         ]
 
@@ -375,7 +375,7 @@ class Refund(models.Model):
 
 
 class PaymentEvent(models.Model):
-    """A provider's message, on record once, however often it was delivered."""
+    """A provider's message, recorded once however often it was delivered."""
 
     provider = models.CharField(max_length=200)
     event_id = models.CharField(max_length=200)
@@ -393,10 +393,10 @@ class PaymentEvent(models.Model):
 
 
 class HoldAddress(models.Model):
-    """From which network address a hold was asked for, as long as it is held (``network_limits``).
+    """The network address that a hold came from, kept while it is held (``network_limits``).
 
-    It is written before the reservation, whose id it bears: so no foreign key. Until the
-    reservation is there, it stands for the units asked for.
+    It is written before the reservation, and has its id: so there is no foreign key. Until the
+    reservation is made, it stands for the units asked for.
     """
 
     reservation_id = models.UUIDField(primary_key=True)
@@ -407,7 +407,7 @@ class HoldAddress(models.Model):
     class Meta:
         default_permissions = ()
         indexes = [
-            # What an address holds (network_limits.py).
+            # The units that an address holds (network_limits.py).
             models.Index(name="hold_address_network", fields=["network"]),
         ]
 
@@ -416,7 +416,7 @@ class HoldAddress(models.Model):
 
 
 class Refusal(models.Model):
-    """A buyer was told that there are too few units (``shop.refusals``)."""
+    """A buyer was refused units, since there were too few of them (``shop.refusals``)."""
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="+", db_index=False)
     quantity = models.PositiveIntegerField(help_text="Units asked for.")
@@ -424,7 +424,7 @@ class Refusal(models.Model):
 
     class Meta:
         indexes = [
-            # The dashboard: how many of the last day (dashboard.py); deleting old ones.
+            # The refusals of the last day (dashboard.py); the deletion of old ones.
             models.Index(name="refusal_by_date", fields=["refused_at"]),
         ]
 
@@ -434,19 +434,22 @@ class Refusal(models.Model):
 
 class ShopAlertQuerySet(AlertQuerySet):
     def unsent(self) -> Self:
-        """Those that the managers are still to be told of, and nobody is just telling them of."""
+        """Alerts that the managers still have to get, except those just being sent."""
         trying = Q(tried_at__gt=Now() - TRY_AGAIN_AFTER)
         return self.filter(notified_at=None).exclude(trying)
 
 
 class ShopAlert(Alert):
-    """Something other than stock that a person must know; at most one open per kind and subject."""
+    """An alert of a trouble other than stock; at most one is open per kind and subject."""
 
     class Kind(models.TextChoices):
         REFUND_REFUSED = "REFUND_REFUSED", "refund refused"
         REFUND_LATE = "REFUND_LATE", "refund not carried out"
         PAYMENT_UNSETTLED = "PAYMENT_UNSETTLED", "payment not settled"
-        PAYMENT_DISPUTED = "PAYMENT_DISPUTED", "payment disputed"  # for providers that tell so
+        PAYMENT_DISPUTED = (
+            "PAYMENT_DISPUTED",
+            "payment disputed",
+        )  # for providers that report disputes
         MAIL_FAILED = "MAIL_FAILED", "e-mail not sent"
         JOB_FAILED = "JOB_FAILED", "background job failed"
         WORKER_GONE = "WORKER_GONE", "no worker runs"
@@ -475,9 +478,9 @@ class ShopAlert(Alert):
             ),
         ]
         indexes = [
-            # The worker: what is still to be sent (shop.notifications.alert_delivery).
+            # The worker: the alerts still to be sent (shop.notifications.alert_delivery).
             models.Index(name="shop_alert_unsent", fields=["id"], condition=Q(notified_at=None)),
-            # One that comes back soon after (shop.shop_alerts).
+            # The same trouble again soon after (shop.shop_alerts).
             models.Index(name="shop_alert_of_subject", fields=["kind", "subject", "resolved_at"]),
         ]
 
@@ -486,7 +489,7 @@ class ShopAlert(Alert):
 
 
 class OutboxMail(models.Model):
-    """An e-mail of a demo: kept to be looked at, and not sent (``shop.notifications.outbox``)."""
+    """An e-mail of a demo: kept to be read, and not sent (``shop.notifications.outbox``)."""
 
     order = models.ForeignKey(
         Order, on_delete=models.CASCADE, related_name="+", null=True, blank=True
@@ -500,7 +503,7 @@ class OutboxMail(models.Model):
 
     class Meta:
         indexes = [
-            # The outbox, newest first; deleting old ones.
+            # The outbox, newest first; the deletion of old e-mails.
             models.Index(name="outbox_mail_by_date", fields=["-sent_at"]),
         ]
 
@@ -508,12 +511,12 @@ class OutboxMail(models.Model):
         return f"{self.subject}, to {self.recipients}"
 
 
-# The demo bank's database. It stands for a system of somebody else's: only shop.payments.demo
-# reads and writes it, in transactions of its own.
+# The demo bank's database. It stands for another company's system: only shop.payments.demo reads
+# and writes it, in transactions of its own.
 
 
 class DemoBankCharge(models.Model):
-    """What the bank knows of a payment."""
+    """The bank's own record of a payment."""
 
     class State(models.TextChoices):
         OPEN = "OPEN", "waiting for the customer"

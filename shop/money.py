@@ -7,14 +7,14 @@ from decimal import Decimal, InvalidOperation
 from babel.numbers import format_currency, get_currency_precision, is_currency
 
 MOST_SHIPPING = Decimal("99999999.99")
-MOST_TOTAL = Decimal("9999999999.99")  # what an order's total and a payment can keep
+MOST_TOTAL = Decimal("9999999999.99")  # the most that an order's total and a payment can store
 
 
 def currency(value: str) -> str:
     """A ``cast`` of settings: the ISO code of a currency with two decimal places.
 
-    Prices are kept with two decimal places; a currency with none or three would show another
-    amount than the one that is charged.
+    Prices are stored with two decimal places. A currency with none or three would show an
+    amount that differs from the one charged.
     """
     code = value.upper()
     if not is_currency(code):

@@ -1,14 +1,14 @@
-"""What one network address may hold at a time; who holds how much is told by ``holders``.
+"""The limit of units that one network address may hold at a time; see also ``holders``.
 
 A buyer is a cookie, and a new one costs nothing: limits per buyer don't stop anybody who takes a
 new cookie each time. A network address costs more. An IPv6 customer has a whole /64 and takes any
 address in it, so the /64 counts as one.
 
-A request claims its units before it takes them. The claim bears the id of the reservation to be:
-it counts until the reservation is there, and then the reservation counts. Claims of one address
-wait for each other in PostgreSQL, so an address never holds more than the limit, not for an
-instant. A claim may come to nothing yet: a request that it stands in the way of waits for it, with
-no lock in hand, before it is refused.
+A request claims its units before it takes them. The claim has the id that the reservation will
+have. It counts until the reservation is made; from then on the reservation counts. Claims of one
+address wait for each other in PostgreSQL, so that an address never holds more than the limit, not
+even for an instant. A claim may still come to nothing. So a request that other claims stand in
+the way of waits for them, with no lock taken, before it gives up.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from shop.exceptions import LimitPerAddress
 from shop.models import HoldAddress
 
 PREFIX = 64  # bits of an IPv6 address: the least that a customer is given
-CLAIM_LASTS = timedelta(minutes=2)  # longer than any request; then whoever made it has crashed
+CLAIM_LASTS = timedelta(minutes=2)  # longer than any request: an older claim was left by a crash
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds: most claims last for milliseconds
 
-# Two statements in one round trip, and one transaction: the second one's snapshot is taken when
-# the first has got the lock. The lapsed count as held, since a checkout could still prolong them;
-# alive are those of which an address may be told that it has them.
+# Two statements in one round trip, and in one transaction: the second takes its snapshot after the
+# first has got the lock. Lapsed holds count, too, since a checkout could still prolong them. The
+# buyer reads the number of the live ones only.
 CLAIM = """
     SELECT pg_advisory_xact_lock(%(lock)s);
     WITH clock AS MATERIALIZED (
@@ -68,26 +68,26 @@ CLAIM = """
     SELECT alive, lapsed, claimed, EXISTS (SELECT FROM claim) FROM counted;
 """
 DROP = "DELETE FROM shop_holdaddress WHERE reservation_id = %(id)s;"
-# A claim needn't wait for the disk, which takes longer than all the rest of it. PostgreSQL writes
-# its log in order: a crash that loses the claim loses the reservation, committed after it, too.
-NOT_WAITING_FOR_THE_DISK = "SET LOCAL synchronous_commit = off"
+# A claim doesn't wait for the disk, which takes longer than all the rest. PostgreSQL writes its
+# log in order: a crash that loses the claim also loses its reservation, which is committed later.
+WITHOUT_DISK_WAIT = "SET LOCAL synchronous_commit = off"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """How an attempt to claim units went, and what the address had at that instant, in units."""
+    """The outcome of an attempt to claim units; the address's units at that instant."""
 
     alive: int
-    """In holds that are alive."""
+    """Units in holds that are alive."""
     lapsed: int
-    """In holds whose time is over, and that nobody has taken back yet."""
+    """Units in lapsed holds that are not taken back yet."""
     claimed: int
-    """Asked for by requests that have no answer yet."""
+    """Units that requests under way have claimed."""
     is_granted: bool
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: an IPv4 address itself, the /64 of an IPv6 one.
+    """The network that counts as one address: an IPv4 address itself, the /64 of an IPv6 address.
 
     >>> network_of("2001:db8:1:2:3:4:5:6")
     '2001:db8:1:2::/64'
@@ -101,9 +101,9 @@ def network_of(address: str) -> str:
 def reserve(
     product: Product, quantity: int, *, address: str, buyer: str, idempotency_key: str
 ) -> Reservation:
-    """Reserve as ``inventory.reservations.reserve``, within what the address may hold.
+    """Reserve as ``inventory.reservations.reserve`` does, within the limit of the address.
 
-    Raises LimitPerAddress, and what that raises; then nothing was changed.
+    Raises LimitPerAddress, or an error of that function; then nothing was changed.
     """
     most: int | None = settings.MOST_UNITS_PER_ADDRESS
     if most is None:
@@ -112,7 +112,7 @@ def reserve(
     try:
         _claim(reservation_id, network_of(address), quantity, most)
     except LimitPerAddress:
-        # The first request of a double click may be what has used the limit up.
+        # A double click: its first request may have used the limit up.
         earlier = product.reservations.filter(idempotency_key=idempotency_key, buyer=buyer).first()
         if earlier is None:
             raise
@@ -127,10 +127,13 @@ def reserve(
             reservation_id=reservation_id,
         )
     finally:
-        # Refused; or it is the hold of an earlier request, which has a claim of its own.
+        # No hold was made, or it is an earlier request's hold, which has a claim of its own.
         if hold is None or hold.pk != reservation_id:
-            with suppress(Error), connection.cursor() as cursor:  # else it ends by itself
-                cursor.execute(_alone(DROP), {"id": reservation_id})
+            with (
+                suppress(Error),
+                connection.cursor() as cursor,
+            ):  # if this fails, the claim ends by itself
+                cursor.execute(_without_disk_wait(DROP), {"id": reservation_id})
     return hold
 
 
@@ -139,7 +142,7 @@ def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) ->
     pauses = iter(PAUSES)
     while not (claim := _try_to_claim(reservation_id, network, quantity, most)).is_granted:
         if claim.alive + quantity > most:
-            raise LimitPerAddress(_too_many(claim.alive, most))
+            raise LimitPerAddress(_limit_text(claim.alive, most))
         if claim.lapsed:
             _take_back_lapsed(network)
         elif (pause := next(pauses, None)) is not None:
@@ -154,7 +157,7 @@ def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) ->
 def _try_to_claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> Claim:
     with connection.cursor() as cursor:
         cursor.execute(
-            _alone(CLAIM),
+            _without_disk_wait(CLAIM),
             {
                 "lock": pglock.advisory(f"holds of address {network}").int_lock_id,
                 "id": reservation_id,
@@ -168,12 +171,12 @@ def _try_to_claim(reservation_id: uuid.UUID, network: str, quantity: int, most: 
         return Claim(*cursor.fetchone())
 
 
-def _alone(statements: str) -> str:
-    """The statements, without waiting for the disk if they are a transaction of their own."""
-    return statements if connection.in_atomic_block else statements + NOT_WAITING_FOR_THE_DISK
+def _without_disk_wait(statements: str) -> str:
+    """The statements; alone in their transaction, they don't wait for the disk."""
+    return statements if connection.in_atomic_block else statements + WITHOUT_DISK_WAIT
 
 
-def _too_many(alive: int, most: int) -> str:
+def _limit_text(alive: int, most: int) -> str:
     if not alive:
         return (
             f"At most {most} unit{pluralize(most)} can be reserved from one internet connection at "
@@ -187,7 +190,7 @@ def _too_many(alive: int, most: int) -> str:
 
 
 def _take_back_lapsed(network: str) -> None:
-    """Take back the lapsed holds of the products of which the network has such ones."""
+    """Take back the lapsed holds of each product of which the network has one."""
     of_network = HoldAddress.objects.filter(network=network).values("reservation_id")
     lapsed = Reservation.objects.lapsed().filter(pk__in=of_network).order_by("product_id")
     for product_id in lapsed.values_list("product_id", flat=True).distinct():
@@ -195,9 +198,9 @@ def _take_back_lapsed(network: str) -> None:
 
 
 def delete_ended_addresses() -> int:
-    """Delete the addresses of what is held no more, and of claims that came to nothing.
+    """Delete the addresses of ended holds, and of claims that came to nothing; return how many.
 
-    Addresses are personal data: they are kept as long as they count. Returns how many.
+    Addresses are personal data: they are kept only as long as they count.
     """
     reservation = Reservation.objects.filter(pk=OuterRef("reservation_id"))
     ended = HoldAddress.objects.filter(

@@ -1,9 +1,8 @@
-"""What the next page says of what was done, to holds and to orders.
+"""Notices on the next page about things that were just done to holds and orders.
 
 A sentence that is written when something is done may be read much later: the browser was closed
-before the page came, a form was sent again, the time has run out meanwhile. So only what was done
-is kept for the next page. The words are made when they are shown, from what is in the database
-then.
+before the page came, a form was sent again, the time ran out meanwhile. So a request only records
+what it did. The words are made when a page shows them, from the state of the database then.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from shop.models import Order
 from shop.orders.status_page import Situation, Standing, recorded_standing
 
 KIND = "done "
-WITH_BASKET = ("basket", "basket-holds", "basket-hold", "checkout")  # pages that show it
-ELSEWHERE = "Something was done in the shop."  # where only the text is shown: the admin
+WITH_BASKET = ("basket", "basket-holds", "basket-hold", "checkout")  # pages that show the basket
+ELSEWHERE = "Something was done in the shop."  # for pages that know only the text: the admin
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,14 @@ class Notice:
     """``success``, ``info``, ``warning`` or ``error``."""
     text: str
     address: str = ""
-    """Where it leads to, if anywhere."""
+    """The page that it leads to, if any."""
     link: str = ""
-    """What the link to there is called."""
+    """The words of the link to that page."""
     ended: UUID | None = None
-    """The hold of which it says that the time is over; the basket's page says so by itself."""
+    """The hold that it calls lapsed, if any; the basket's page says so by itself."""
 
 
-# What was done
+# Recording what was done
 
 
 def leave_reserved(
@@ -54,14 +53,14 @@ def leave_reserved(
 ) -> None:
     """A hold of ``wanted`` units was made, now or when the form was sent before.
 
-    ``seen_price`` is what a unit cost on the page; ``more``: others of the product were held.
+    ``seen_price`` is the price of a unit on the page. ``more``: the buyer held others already.
     """
     price = None if seen_price is None else str(seen_price)
     _leave(request, "reserved", str(hold_id), wanted, price, more)
 
 
 def leave_changed(request: HttpRequest, hold_id: UUID) -> None:
-    """The number of units was changed of the line that this hold is of."""
+    """The number of units in this hold's line was changed."""
     _leave(request, "changed", str(hold_id))
 
 
@@ -76,17 +75,17 @@ def leave_placed_before(request: HttpRequest, order: Order) -> None:
 
 
 def leave_corrected(request: HttpRequest, order: Order) -> None:
-    """A correction of what the buyer typed at the checkout was taken over."""
+    """The buyer's entries at the checkout were corrected."""
     _leave(request, "corrected", order.pk)
 
 
 def leave_not_corrected(request: HttpRequest, order: Order) -> None:
-    """The order had been paid or closed already: a correction came too late."""
+    """A correction came too late: the order was paid or closed already."""
     _leave(request, "not corrected", order.pk)
 
 
 def leave_unpayable(request: HttpRequest, order: Order) -> None:
-    """The order could not be paid, since its holds can't be kept any longer."""
+    """The order could not be paid, since its holds can't be prolonged any more."""
     _leave(request, "unpayable", order.pk)
 
 
@@ -99,28 +98,28 @@ def _leave(request: HttpRequest, *done: object) -> None:
     messages.info(request, ELSEWHERE, extra_tags=KIND + json.dumps(done))
 
 
-# What is said of it
+# Showing it
 
 
 def pending_notices(request: HttpRequest, buyer: str) -> list[Notice]:
-    """What is to be said on the page that is being made; it is said once.
+    """The notices for the page that is being made. Each is shown once.
 
-    The price of what was reserved waits for a page that shows the basket: it must be read before
-    it is paid.
+    A notice with a price waits for a page that shows the basket: the buyer must read the price
+    before paying it.
     """
-    notices: dict[Notice, None] = {}  # each once: a form that was sent twice left two
+    notices: dict[Notice, None] = {}  # each once: a form that was sent twice left two of them
     left = messages.get_messages(request)
-    if not len(left):  # to look through nothing would send a cookie, too
+    if not len(left):  # even looking through none of them would send a cookie
         return []
     for message in left:
-        if _tells_price(message) and not _shows_basket(request):
+        if _has_price(message) and not _shows_basket(request):
             messages.info(request, message.message, extra_tags=message.extra_tags)
         else:
             notices |= dict.fromkeys(_notices(message, buyer))
     return list(notices)
 
 
-def _tells_price(message: Message) -> bool:
+def _has_price(message: Message) -> bool:
     return (message.extra_tags or "").startswith(f'{KIND}["reserved"')
 
 
@@ -169,7 +168,7 @@ def _amount(amount: Decimal | None) -> str:
 
 
 def _sent_before(now: HoldNow) -> Notice:
-    """It has another number of units than the form asked for, or than it had."""
+    """The hold has another number of units than the form asked for."""
     name = now.hold.product.name
     return Notice(
         "info",
@@ -180,17 +179,17 @@ def _sent_before(now: HoldNow) -> Notice:
 
 
 def _no_longer(now: HoldNow) -> Notice:
-    """It was reserved, just now or long ago, and is no longer in the basket."""
+    """The hold was made, just now or long ago, and is no longer in the basket."""
     return _where(now, f"You reserved {now.units} before. {now}")
 
 
 def _where(now: HoldNow, text: str = "") -> Notice:
-    """Where the units are, if they aren't in the basket, and the way to there."""
+    """The place of units that aren't in the basket, with a link to it."""
     text = text or str(now)
     if now.order:
         page = reverse("order", args=[now.order.token])
         return Notice("warning", text, page, f"See order {now.order.number}")
-    ended = now.hold.pk if now.fate is HoldState.LAPSED else None
+    ended = now.hold.pk if now.state is HoldState.LAPSED else None
     return Notice("warning", text, *_to_product(now), ended)
 
 
@@ -211,8 +210,8 @@ def _changed(buyer: str, hold_id: str) -> list[Notice]:
 
 def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     holds = look_up(buyer, [UUID(each) for each in hold_ids])
-    removed = sum(now.hold.quantity for now in holds if now.fate is HoldState.REMOVED)
-    notices = [_where(now) for now in holds if now.fate is not HoldState.REMOVED]
+    removed = sum(now.hold.quantity for now in holds if now.state is HoldState.REMOVED)
+    notices = [_where(now) for now in holds if now.state is not HoldState.REMOVED]
     if removed:
         product = holds[0].hold.product
         text = f"{removed} × {product.name} removed from your basket."
@@ -228,7 +227,7 @@ def _placed_before(buyer: str, order_id: int) -> list[Notice]:
         Notice(
             "warning",
             "This form was sent before, and counts once. It has made order "
-            f"{order.number}, with nothing but what that order's page shows.",
+            f"{order.number}, which has only the units that its page shows.",
             reverse("order", args=[order.token]),
             f"See order {order.number}",
         )
@@ -247,18 +246,18 @@ def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice(
             "warning",
-            f"Order {order.number} is {order.get_state_display()} by now. "
-            "Your corrections came too late: it stays as it was.",
+            f"Order {order.number} is {order.get_state_display()} already. "
+            "Your corrections came too late: the order stays as it was.",
         )
         for order in Order.objects.filter(pk=order_id)
     ]
 
 
 def _unpayable(buyer: str, order_id: int) -> list[Notice]:
-    """Nothing, if it has been paid or closed meanwhile: the order's page says that."""
+    """No notice if the order was paid or closed meanwhile: its page says that."""
     words = {
         Situation.GONE: "it can't be paid any more, and nothing was charged.",
-        Situation.PAYING_TOO_LATE: "no other payment can be begun.",
+        Situation.PAYING_TOO_LATE: "you can't begin another payment.",
     }
     found = _standing(order_id)
     if found is None or found.situation not in words:

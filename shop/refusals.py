@@ -1,4 +1,4 @@
-"""Buyers who were told that there are too few units: what could have been sold."""
+"""Refusals on record: buyers who were refused units, since there were too few of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEEP = timedelta(days=30)
 
 @contextmanager
 def record_refusal(product: Product) -> Iterator[None]:
-    """Put it on record if what is done inside is refused for want of units."""
+    """Put a refusal on record if the block raises InsufficientStock."""
     try:
         yield
     except InsufficientStock as refused:
@@ -26,5 +26,5 @@ def record_refusal(product: Product) -> Iterator[None]:
 
 
 def delete_old_refusals() -> None:
-    """Delete those that no chart shows any more."""
+    """Delete refusals that are too old for any chart."""
     Refusal.objects.filter(refused_at__lt=Now() - KEEP).delete()

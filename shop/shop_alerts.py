@@ -1,11 +1,11 @@
-"""What needs a person and isn't stock: found, and kept as an alert until it is right again.
+"""Alerts of trouble that needs a person, other than stock. They stay open until all is right again.
 
-The worker looks every minute (``check_all``). A refused refund is noted in the transaction that
-records it (``refunds``). That no worker runs no worker can tell: a web process does, whenever
-somebody opens the dashboard or a machine asks ``/healthz`` (``note_worker``).
+The worker looks every minute (``check_all``). A rejected refund raises its alert in the
+transaction that records it (``refunds``). No worker can find out that no worker runs: a web
+process does, whenever somebody opens the dashboard or a machine asks ``/healthz``
+(``update_worker_alert``).
 
-What comes back within an hour is the same trouble: its alert is opened again, and nobody is told
-anew.
+If a trouble comes back within an hour, its alert is opened again and not sent a second time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 Kind = ShopAlert.Kind
 
 SAME_TROUBLE = timedelta(hours=1)
-PAYMENT_LATE = timedelta(minutes=15)  # after the provider may charge no more
+PAYMENT_LATE = timedelta(minutes=15)  # after the payment's ``expires_at``
 REFUND_LATE = timedelta(hours=1)  # after it was decided
 MAIL_TASKS = {
     "send_order_paid",
@@ -39,7 +39,7 @@ MAIL_TASKS = {
 }
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
 SHOWN_NUMBERS = 5
-FAILED_OFTEN = 5  # times, which takes some six minutes
+FAILED_OFTEN = 5  # attempts, which take some six minutes
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Trouble:
 
     kind: ShopAlert.Kind
     subject: str
-    """With ``kind`` what tells it from others."""
+    """Tells it from other troubles of the same kind."""
     text: str
     order_id: int | None = None
 
@@ -67,20 +67,20 @@ NO_WORKER = Trouble(
     Kind.WORKER_GONE,
     "worker",
     "Background jobs wait, and no worker runs: no e-mail is sent, no refund is carried out, and "
-    "late payments are not looked after. Start it: manage.py procrastinate worker.",
+    "late payments are not looked after. Start a worker: manage.py procrastinate worker.",
 )
 
 
 def check_all() -> list[Trouble]:
-    """Look for everything that needs a person, and bring the alerts in line; return what is there.
+    """Look for all trouble that needs a person, update the alerts, and return the troubles.
 
-    Any number of processes may look at once: each alert is raised by one of them.
+    Any number of processes may look at once: only one of them raises each alert.
     """
-    # First the alerts, then the states: one that is raised meanwhile isn't resolved.
+    # First the alerts, then the states: an alert that is raised in between isn't resolved.
     opened = ShopAlert.objects.open().exclude(kind=Kind.PAYMENT_DISPUTED)
     before = {(alert.kind, alert.subject): alert.pk for alert in opened}
     troubles = [
-        *_refused_refunds(),
+        *_rejected_refunds(),
         *_late_refunds(),
         *_unsettled_payments(),
         *_failed_jobs(),
@@ -111,13 +111,13 @@ def update_worker_alert(*, is_missing: bool) -> ShopAlert | None:
 
 
 def raise_or_update(trouble: Trouble) -> None:
-    """Raise the alert, or bring the open one's text up to date; in the transaction under way."""
+    """Raise the alert, or update the text of the open one, in the transaction under way."""
     alerts = ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject)
     if alerts.open().exists():
         alerts.open().exclude(text=trouble.text).update(text=trouble.text)
         return
     lately = alerts.filter(resolved_at__gt=Now() - SAME_TROUBLE).order_by("-pk").values("pk")[:1]
-    # Somebody else may raise the same one now: the database keeps one.
+    # Another process may raise the same alert now: the database keeps one of them.
     with suppress(IntegrityError), transaction.atomic():
         if ShopAlert.objects.filter(pk__in=lately).update(resolved_at=None, text=trouble.text):
             return
@@ -145,11 +145,11 @@ def _resolve(alert_ids: list[int]) -> None:
 
 
 def update_refund_alerts(refund: Refund) -> None:
-    """Raise or resolve the alerts of a refund that was just tried, in the transaction under way."""
+    """Raise or resolve the alerts of a refund just attempted, in the transaction under way."""
     opened = ShopAlert.objects.open().filter(subject=_subject(refund))
     if refund.state == Refund.State.FAILED:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
-        raise_or_update(_refused(refund))
+        raise_or_update(_rejected(refund))
     _resolve(list(opened.values_list("pk", flat=True)))
 
 
@@ -157,21 +157,21 @@ def _subject(refund: Refund) -> str:
     return f"refund {refund.pk}"
 
 
-def _refused(refund: Refund) -> Trouble:
+def _rejected(refund: Refund) -> Trouble:
     payment = refund.payment
     return Trouble(
         Kind.REFUND_REFUSED,
         _subject(refund),
         f"The refund of {format_amount(refund.amount, payment.currency)} for order "
-        f"{payment.order.number} was refused by the provider: {refund.problem} Try it again, or "
+        f"{payment.order.number} was rejected by the provider: {refund.problem} Try it again, or "
         "give the money back another way.",
         payment.order_id,
     )
 
 
-def _refused_refunds() -> Iterator[Trouble]:
+def _rejected_refunds() -> Iterator[Trouble]:
     failed = Refund.objects.filter(state=Refund.State.FAILED).select_related("payment__order")
-    return (_refused(refund) for refund in failed)
+    return (_rejected(refund) for refund in failed)
 
 
 def _late_refunds() -> Iterator[Trouble]:
@@ -184,7 +184,7 @@ def _late_refunds() -> Iterator[Trouble]:
             Kind.REFUND_LATE,
             _subject(refund),
             f"The refund of {format_amount(refund.amount, payment.currency)} for order "
-            f"{payment.order.number} is due for more than an hour: the provider "
+            f"{payment.order.number} has been due for more than an hour: the provider "
             f"{payment.provider} could not be reached, or no worker runs.",
             payment.order_id,
         )
@@ -196,7 +196,7 @@ def _unsettled_payments() -> Iterator[Trouble]:
         yield Trouble(
             Kind.PAYMENT_UNSETTLED,
             f"payment {payment.pk}",
-            f"The provider {payment.provider} has not said how the payment of "
+            f"The provider {payment.provider} has not told us how the payment of "
             f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number} "
             "ended, though its time is over. Look it up there.",
             payment.order_id,
@@ -209,8 +209,8 @@ def _unsettled_payments() -> Iterator[Trouble]:
 def _failed_jobs() -> Iterator[Trouble]:
     """Jobs that fail again and again, or were given up; one trouble for each task.
 
-    A mail server that is down must not be noticed only when its e-mails are given up, a day later.
-    Left out are the jobs that are queued every minute, and what those do, too.
+    If a mail server is down, people must know it long before its e-mails are given up, a day later.
+    Jobs that are queued every minute are left out, and so are jobs whose work those do, too.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -241,9 +241,9 @@ def _failing(
     words = f"{number} {what}{'' if number == 1 else 's'} of the kind {name} failed."
     if order_numbers:
         words += f" Orders: {', '.join(order_numbers)}{' …' if number > SHOWN_NUMBERS else ''}."
-    words += " Mend the cause: the worker's log has it."
+    words += " Fix the cause, which is in the worker's log."
     if given_up:
-        words += f" {given_up} of them will not be tried again unless you ask for it."
+        words += f" {given_up} of them will not be tried again unless you start them."
     else:
         words += " The worker goes on trying for about a day."
     return Trouble(Kind.MAIL_FAILED if is_mail else Kind.JOB_FAILED, task_name, words)

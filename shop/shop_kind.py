@@ -1,4 +1,7 @@
-"""What the shop says of itself to programs, with each answer of ``/healthz``: nothing of Django."""
+"""The header of ``/healthz`` that tells programs whether this shop is a demo.
+
+Nothing of Django is imported here: Locust reads it, too.
+"""
 
 HEADER = "Shop-Kind"
 DEMO = "demo"

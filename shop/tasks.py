@@ -1,8 +1,8 @@
-"""Background work. Nothing is wrong while no worker runs, only less tidy.
+"""Background work. While no worker runs, nothing is wrong: the shop is only less tidy.
 
-Any number of workers may run, anywhere: ``manage.py procrastinate worker``. A job may run twice
-(its worker was killed, and it is started again), so each calls a function that does its work
-once, or does no harm when it is repeated.
+Any number of workers may run, anywhere: ``manage.py procrastinate worker``. A job may run twice,
+since the job of a killed worker is started again. So each calls a function that does its work
+once, or that may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEEP_JOBS = 72  # hours
 again_and_again = RetryStrategy(exponential_wait=4, max_attempts=8)
 
 
-# What the transaction of an order asks for
+# Queued by the transaction of an order
 
 
 @app.task(retry=again_and_again)
@@ -72,7 +72,7 @@ def send_demo_bank_event(charge_id: int) -> None:
     demo.send_event(charge_id)
 
 
-# What stock alerts and the admin ask for
+# Queued for alerts
 
 
 @app.task(retry=again_and_again)
@@ -90,7 +90,7 @@ def post_shop_alert(alert_id: int) -> None:
     alert_delivery.post_shop_alert(alert_id)
 
 
-# What is done all the time. ``queueing_lock``: one waits at the most, if workers are late.
+# Done all the time. ``queueing_lock``: at most one of them waits, even if workers are late.
 
 
 @app.periodic(cron=EVERY_MINUTE)
@@ -108,7 +108,7 @@ def delete_ended_addresses(timestamp: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="settle_pending")
 def settle_pending(timestamp: int) -> None:
-    """Settle what a crash or a lost answer left open, and close what was abandoned."""
+    """Settle orders that a crash or a lost answer left open, and close abandoned ones."""
     _each(orders.settle, orders.unsettled_orders())
     _each(orders.close_abandoned, orders.abandoned_orders())
 
@@ -116,14 +116,14 @@ def settle_pending(timestamp: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="carry_out_refunds")
 def carry_out_refunds(timestamp: int) -> None:
-    """Carry out refunds whose own job gave up, or was lost."""
+    """Carry out refunds whose own job gave up or was lost."""
     _each(refunds.carry_out, refunds.due_refunds())
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="check_law")
 def check_law(timestamp: int) -> None:
-    """Check every product, keep the alerts in line, and tell the managers of new ones."""
+    """Check every product, update the stock alerts, and send the new ones to the managers."""
     stock_alerts.check_all()
     alert_delivery.queue_new_alerts()
 
@@ -131,7 +131,7 @@ def check_law(timestamp: int) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="watch")
 def watch_for_trouble(timestamp: int) -> None:
-    """Look for all else that needs a person, and tell the managers of what is new."""
+    """Look for all other trouble that needs a person, and send new alerts to the managers."""
     shop_alerts.check_all()
     alert_delivery.queue_new_alerts()
 
@@ -145,7 +145,7 @@ def delete_ended_reservations(timestamp: int) -> None:
 
 
 def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:
-    """Do it for each; one that fails is logged, and doesn't keep the others from their turn."""
+    """Call ``do`` for each; log those that fail, and go on with the others."""
     for pk in ids:
         try:
             do(pk)
@@ -159,7 +159,7 @@ def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="start_stalled_jobs_again", pass_context=True)
 async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
-    """Start jobs again whose worker was killed: it has given no sign of life for a while."""
+    """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
     manager = context.app.job_manager
     for job in await manager.get_stalled_jobs():
         try:

@@ -1,8 +1,8 @@
-"""How many threads of this process may wait for one product: never all of them.
+"""A limit on the threads of this process that wait for one product: never all of them.
 
-A row that somebody keeps locked stops those who want that product. Without a limit they would
-soon have all threads, and stop the rest of the shop. In a healthy rush nobody notices the limit:
-the threads over it wait at the door for the few milliseconds that somebody inside needs.
+A row that stays locked stops every request for its product. Without a limit, such requests would
+soon occupy all threads, and stop the rest of the shop. In a healthy rush nobody notices the limit:
+a request without a slot waits at the door for a few milliseconds, until another is done.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from inventory.models import Product
 from shop.database_errors import is_timeout
 
 THREADS_FOR_OTHERS = 2
-SECONDS_WITHOUT_MOVEMENT = 2.0  # at the door, while nobody inside gets done
+SECONDS_WITHOUT_PROGRESS = 2.0  # at the door, while no request inside gets done
 
 
 class ProductBusy(Exception):
-    """Too many wait for the product already, and nobody is getting done. Nothing was changed."""
+    """Too many requests wait for the product, and none gets done. Nothing was changed."""
 
     def __init__(self, product_name: str) -> None:
         self.product_name = product_name
-        super().__init__(f"Too many wait for {product_name or 'a product'} already.")
+        super().__init__(f"Too many requests wait for {product_name or 'a product'} already.")
 
 
 class Room:
-    """Those who are busy with one product."""
+    """The requests for one product."""
 
     def __init__(self) -> None:
         self.inside = 0
         self.at_the_door = 0
         self.done = 0
-        """How many have got done, whatever became of them."""
+        """How many requests have ended, well or not."""
         self.is_stuck = False
-        """Whether the last who had to wait, inside or at the door, waited in vain."""
+        """Whether the last request that had to wait, inside or at the door, waited in vain."""
 
 
 class WaitingRooms:
     """The rooms of one process, by product."""
 
     def __init__(self, slots: int) -> None:
-        """``slots`` are in each room."""
+        """Each room takes as many requests at a time as there are ``slots``."""
         self.slots = max(1, slots)
         self._rooms: dict[int, Room] = {}
         self._changed = threading.Condition()  # guards all of the above
 
     @contextmanager
     def enter(self, product_id: int, name: str = "") -> Iterator[None]:
-        """Have a place in the product's room for as long as this lasts.
+        """Take a slot in the product's room for the length of the block.
 
-        Raises ProductBusy if there is none: at once if the product is known to be stuck, else
-        when nobody inside has got done for a while. Where it is stuck, one at a time tries
-        whether it still is.
+        Raises ProductBusy if no slot is free: at once if the product is known to be stuck, else
+        when no request inside has got done for a while. While the product is stuck, one request
+        at a time is let in: it finds out whether that is still so.
         """
         with self._changed:
             room = self._rooms.setdefault(product_id, Room())
@@ -84,7 +84,7 @@ class WaitingRooms:
                 if room.is_stuck:
                     raise ProductBusy(name)
                 self._changed.wait_for(
-                    lambda: self._has_slot(room) or room.is_stuck, SECONDS_WITHOUT_MOVEMENT
+                    lambda: self._has_slot(room) or room.is_stuck, SECONDS_WITHOUT_PROGRESS
                 )
                 if not self._has_slot(room) and room.done == done:
                     room.is_stuck = True
@@ -101,7 +101,7 @@ _rooms = WaitingRooms(settings.WEB_THREADS - THREADS_FOR_OTHERS)
 
 @contextmanager
 def slot_for(*products: Product) -> Iterator[None]:
-    """Have a place in the room of each of these products. Raises ProductBusy."""
+    """Take a slot in the room of each of these products. Raises ProductBusy."""
     with ExitStack() as slots:
         for product_id, name in sorted({(product.pk, product.name) for product in products}):
             slots.enter_context(_rooms.enter(product_id, name))

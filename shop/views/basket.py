@@ -48,7 +48,7 @@ def holds(request: ShopRequest) -> HttpResponse:
                 key=form.cleaned_data["key"],
                 address=client_address(request),
             )
-    except baskets.Refused as refused:
+    except baskets.BasketError as refused:
         form.add_error("quantity", str(refused))
         return show_product(request, product, form, HTTPStatus.CONFLICT)
     notices.leave_reserved(
@@ -92,7 +92,7 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
                 address=client_address(request),
                 shown=sent["hold"],
             )
-    except baskets.Refused as refused:
+    except baskets.BasketError as refused:
         form.add_error("quantity", str(refused))
         return show_basket(request, hold, form, HTTPStatus.CONFLICT)
     if added:

@@ -100,7 +100,7 @@ def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
                 key=form.key_to_send,
                 address=client_address(request),
             )
-        except baskets.Refused as error:
+        except baskets.BasketError as error:
             refused.append(str(error))
             still_over += [hold.pk for hold in ended.holds]
         else:

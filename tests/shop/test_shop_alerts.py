@@ -104,7 +104,7 @@ def test_a_refused_refund_is_told_until_it_succeeds(paid: Order) -> None:
     assert opened() == [Kind.REFUND_REFUSED]
     alert = ShopAlert.objects.get()
     assert (alert.order, alert.subject) == (paid, f"refund {refund.pk}")
-    assert_told("was refused by the provider")
+    assert_told("was rejected by the provider")
     refuse(False)
     refunds.carry_out(refund.pk)
     assert opened() == []
@@ -142,7 +142,7 @@ def test_a_refund_that_can_not_be_carried_out_for_an_hour(
     look()
     assert opened() == []
     Refund.objects.update(decided_at=timezone.now() - timedelta(minutes=61))
-    assert_told("is due for more than an hour")
+    assert_told("has been due for more than an hour")
     refunds.carry_out(Refund.objects.get().pk)
     assert opened() == []
 
@@ -156,7 +156,7 @@ def test_a_payment_that_nobody_can_tell_the_end_of(
     look()
     assert opened() == []
     Payment.objects.update(expires_at=timezone.now() - timedelta(minutes=16))
-    assert_told("has not said how the payment of €24.80 for order")
+    assert_told("has not told us how the payment of €24.80 for order")
     Payment.objects.update(state="DECLINED")
     look()
     assert opened() == []
@@ -348,14 +348,14 @@ def test_what_is_raised_while_somebody_looks_is_not_resolved(
 ) -> None:
     orders.refund(paid.pk)
     refuse()
-    seen = shop_alerts._refused_refunds
+    seen = shop_alerts._rejected_refunds
 
     def look_and_be_late() -> Any:
         found = list(seen())
         refunds.carry_out(Refund.objects.get().pk)
         return found
 
-    monkeypatch.setattr(shop_alerts, "_refused_refunds", look_and_be_late)
+    monkeypatch.setattr(shop_alerts, "_rejected_refunds", look_and_be_late)
     shop_alerts.check_all()
     assert opened() == [Kind.REFUND_REFUSED]
 

@@ -47,7 +47,7 @@ class Crowd:
 
 @pytest.fixture
 def rooms(monkeypatch: pytest.MonkeyPatch) -> WaitingRooms:
-    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 0.2)
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_PROGRESS", 0.2)
     return WaitingRooms(3)
 
 
@@ -68,7 +68,7 @@ def test_who_comes_after_a_refusal_is_refused_at_once(
     crowd = Crowd(rooms, ANVIL, 3)
     with pytest.raises(ProductBusy), rooms.enter(ANVIL):
         pass
-    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 600)
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_PROGRESS", 600)
     with pytest.raises(ProductBusy), rooms.enter(ANVIL):
         pass
     crowd.let_go()
@@ -77,7 +77,7 @@ def test_who_comes_after_a_refusal_is_refused_at_once(
 def test_after_a_wait_in_vain_one_at_a_time_tries(
     rooms: WaitingRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_MOVEMENT", 600)
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_PROGRESS", 600)
     with pytest.raises(OperationalError), rooms.enter(ANVIL):
         raise time_out()
     with rooms.enter(ANVIL), pytest.raises(ProductBusy), rooms.enter(ANVIL):

@@ -278,8 +278,8 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             lambda number: facts.order(number).town == "Elsewhere",
         ),
         (
-            r"Order (\S+) is ([a-z ]+) by now\. Your corrections came too late: it stays as it "
-            r"was\.",
+            r"Order (\S+) is ([a-z ]+) already\. Your corrections came too late: the order "
+            r"stays as it was\.",
             lambda number, state: (
                 facts.order(number).get_state_display() == state
                 and facts.order(number).town != "Elsewhere"
@@ -311,7 +311,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             ),
         ),
         (
-            r"Your time for this order is over: no other payment can be begun\.",
+            r"Your time for this order is over: you can't begin another payment\.",
             lambda: not any(facts.can_be_paid(order) for order in Order.objects.pending()),
         ),
     ]

@@ -508,7 +508,7 @@ def test_a_correction_after_it_was_paid_is_refused_and_the_buyer_told(
     order = Order.objects.get()
     ada.look(order)
     answer = ada.client.post("/checkout/", {**form, "town": "Shelbyville"}, follow=True)
-    assert f"Order {order.number} is paid by now." in alerts(answer)[0]
+    assert f"Order {order.number} is paid already." in alerts(answer)[0]
     assert "Your corrections came too late" in alerts(answer)[0]
     assert "Springfield" in Order.objects.get().address
 

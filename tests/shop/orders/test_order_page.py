@@ -568,7 +568,7 @@ def test_paying_when_it_is_too_late_does_not_call_a_payment_under_way_uncharged(
     lapse_all(order)
     reservations.expire_lapsed()
     answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
-    assert alerts(answer) == ["Your time for this order is over: no other payment can be begun."]
+    assert alerts(answer) == ["Your time for this order is over: you can't begin another payment."]
 
 
 def test_what_was_said_of_a_payment_is_not_said_when_it_is_true_no_more(
