@@ -7,7 +7,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Self
 
-from django.core.validators import ProhibitNullCharactersValidator
 from django.db import models
 from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
@@ -19,7 +18,6 @@ from shop import money
 from shop.address import Address
 from shop.grouped_lines import GroupedLine, grouped_order_lines
 
-no_nul = ProhibitNullCharactersValidator()
 TRY_AGAIN_AFTER = timedelta(minutes=5)
 NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
 
@@ -60,17 +58,17 @@ class Order(models.Model):
 
     token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
     number = models.CharField(max_length=9, unique=True, default=new_number, editable=False)
-    idempotency_key = models.CharField(max_length=100, unique=True, validators=[no_nul])
+    idempotency_key = models.CharField(max_length=100, unique=True)
     buyer = models.CharField(max_length=64, help_text="An opaque key.")
-    name = models.CharField(max_length=200, validators=[no_nul])
+    name = models.CharField(max_length=200)
     email = models.EmailField("e-mail", max_length=254)
     email_key = models.CharField(
         max_length=254, editable=False, help_text="The address as limits per customer compare it."
     )
     # In orders older than the parts of the address, ``street`` has the whole address.
-    street = models.TextField("street address", max_length=1000, validators=[no_nul])
-    postcode = models.CharField(max_length=20, blank=True, validators=[no_nul])
-    town = models.CharField(max_length=100, blank=True, validators=[no_nul])
+    street = models.TextField("street address", max_length=1000)
+    postcode = models.CharField(max_length=20, blank=True)
+    town = models.CharField(max_length=100, blank=True)
     country = models.CharField(max_length=2, blank=True, help_text="ISO code.")
     currency = models.CharField(max_length=3)
     shipping_cost = models.DecimalField(max_digits=10, decimal_places=2)
@@ -78,9 +76,7 @@ class Order(models.Model):
         max_digits=12, decimal_places=2, help_text="Goods and shipping, tax included."
     )
     state = models.CharField(max_length=9, choices=State, default=State.PENDING)
-    tracking = models.CharField(
-        "tracking reference", max_length=100, blank=True, validators=[no_nul]
-    )
+    tracking = models.CharField("tracking reference", max_length=100, blank=True)
     placed_at = models.DateTimeField(db_default=Now())
     paid_at = models.DateTimeField(null=True, blank=True)
     shipped_at = models.DateTimeField(null=True, blank=True)
@@ -335,7 +331,7 @@ class Refund(models.Model):
     )
     amount = models.DecimalField(max_digits=12, decimal_places=2)
     reason = models.CharField(max_length=14, choices=Reason)
-    note = models.CharField(max_length=200, blank=True, validators=[no_nul])
+    note = models.CharField(max_length=200, blank=True)
     state = models.CharField(max_length=6, choices=State, default=State.DUE)
     problem = models.CharField(
         max_length=300, blank=True, help_text="Why the provider refused it the last time."
@@ -353,7 +349,6 @@ class Refund(models.Model):
         blank=True,
         default="",
         db_default="",
-        validators=[no_nul],
         help_text="How staff gave it back, where the provider refused. Empty: they didn’t.",
     )
     decided_at = models.DateTimeField(db_default=Now())

@@ -52,6 +52,8 @@ NUL: dict[str, Callable[[Client], Any]] = {
     "form": lambda client: client.post("/basket/holds/", {"product": "\0"}),
     "name in the form": lambda client: client.post("/basket/holds/", {"\0": "1"}),
     "form by address": lambda client: client.post("/basket/holds/", "a=%00", content_type=FORM),
+    "search in the admin": lambda client: client.get("/admin/shop/shopalert/", {"q": "K\0"}),
+    "address of a parcel": lambda client: client.post("/checkout/", {"town": "Spring\0field"}),
     "login": lambda client: client.post("/admin/login/", {"username": "\0", "password": "x"}),
     "beside a file": lambda client: client.post(
         "/admin/login/", {"file": SimpleUploadedFile("a.png", b"x"), "x": "\0"}
