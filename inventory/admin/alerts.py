@@ -25,11 +25,12 @@ from inventory.admin.base import (
 from inventory.admin.filters import ShelfFilter
 from inventory.models import Alert, StockAlert
 
+Kind = StockAlert.Kind
 KIND = {
-    "stock below zero": "danger",
-    "oversold": "danger",
-    "drift": "danger",
-    "low stock": "warning",
+    Kind.NEGATIVE_STOCK: "danger",
+    Kind.OVERSOLD: "danger",
+    Kind.DRIFT: "danger",
+    Kind.LOW_STOCK: "warning",
 }
 
 
@@ -135,19 +136,19 @@ class StockAlertAdmin(AlertAdmin, OfProductAdmin):
     list_display_links = ("shown_kind", "raised_at")
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter), ShelfFilter)
     fields = (
-        ("shown_kind", "product_link", "state"),
+        ("kind", "product_link", "state"),
         "figures",
         ("raised_at", "told", "resolved_at"),
         ("acknowledged_at", "acknowledged_by"),
     )
-    readonly_fields = ("shown_kind", "product_link", "figures", "state", "told")
+    readonly_fields = ("kind", "product_link", "figures", "state", "told")
 
     def name_of(self, alert: StockAlert) -> str:
         return f"{alert.get_kind_display()} of {alert.product}"
 
     @display(description="Alert", label=KIND)
-    def shown_kind(self, alert: StockAlert) -> str:
-        return alert.get_kind_display()
+    def shown_kind(self, alert: StockAlert) -> tuple[str, str]:
+        return alert.kind, alert.get_kind_display()
 
     @display(description="Managers were told")
     def told(self, alert: StockAlert) -> datetime | str:

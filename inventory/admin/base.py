@@ -21,6 +21,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
@@ -162,9 +163,7 @@ class OfProductAdmin(FactsAdmin):
 
     @display(description="Product")
     def product_link(self, fact: Any) -> str:
-        return format_html(
-            '<a class="link" href="{}">{}</a>', change_url(fact.product), fact.product
-        )
+        return link_to(fact.product)
 
 
 def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
@@ -191,6 +190,11 @@ def change_url(obj: Model) -> str:
     """The address of the object's page in the admin."""
     name = f"admin:{obj._meta.app_label}_{obj._meta.model_name}_change"
     return reverse(name, args=[quote(str(obj.pk))])
+
+
+def link_to(obj: Model, words: object = "") -> SafeString:
+    """A link to the object's page in the admin; its own name stands for missing words."""
+    return format_html('<a class="link" href="{}">{}</a>', change_url(obj), words or obj)
 
 
 def list_url(model: type[Model], query: str = "") -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
-from inventory.admin.base import OfProductAdmin, change_url
+from inventory.admin.base import OfProductAdmin
 from inventory.admin.csv import StockMovementResource
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
@@ -43,11 +42,6 @@ class StockMovementAdmin(CsvAdmin, OfProductAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StockMovement]:
         return super().get_queryset(request).select_related("made_by")
-
-    @display(description="Product")
-    def product_link(self, movement: StockMovement) -> str:
-        product = movement.product
-        return format_html('<a class="link" href="{}">{}</a>', change_url(product), product)
 
     @display(description="Units")
     def signed_units(self, movement: StockMovement) -> str:

@@ -16,7 +16,7 @@ from inventory import conf, strategies
 from inventory.admin.base import (
     OneOfField,
     UnitsField,
-    change_url,
+    link_to,
 )
 from inventory.models import Product
 
@@ -90,13 +90,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         sku: str = self.cleaned_data["sku"]
         other = Product.objects.exclude(pk=self.instance.pk).filter(sku=sku).first()
         if other is not None:
-            raise ValidationError(
-                format_html(
-                    '<a class="link" href="{}">{}</a> has this SKU already.',
-                    change_url(other),
-                    other,
-                )
-            )
+            raise ValidationError(format_html("{} has this SKU already.", link_to(other)))
         return sku
 
     def clean_slug(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
-from django.db.models import F, ProtectedError, QuerySet
+from django.db.models import F, ProtectedError, QuerySet, TextChoices
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -58,6 +58,17 @@ class StockFilter(RadioFilter):
         return queryset
 
 
+class State(TextChoices):
+    """What the list says of a product."""
+
+    FOR_SALE = "FOR_SALE", "for sale"
+    SWITCHED_OFF = "SWITCHED_OFF", "switched off"
+    EXHIBIT = "EXHIBIT", "exhibit"
+
+
+STATE = {State.FOR_SALE: "success", State.SWITCHED_OFF: "warning", State.EXHIBIT: "info"}
+
+
 @admin.register(Product)
 class ProductAdmin(CsvAdmin, StockActions):
     form = ProductForm
@@ -105,14 +116,13 @@ class ProductAdmin(CsvAdmin, StockActions):
     def name_and_sku(self, product: Product) -> list[str]:
         return [product.name, product.sku]
 
-    @display(
-        description="State",
-        label={"for sale": "success", "switched off": "warning", "exhibit": "info"},
-    )
-    def state(self, product: Product) -> str:
+    @display(description="State", label=STATE)
+    def state(self, product: Product) -> tuple[str, str]:
         if product.is_exhibit:
-            return "exhibit"
-        return "for sale" if product.is_active else "switched off"
+            state = State.EXHIBIT
+        else:
+            state = State.FOR_SALE if product.is_active else State.SWITCHED_OFF
+        return state.value, state.label
 
     @display(description="Strategy")
     def strategy_in_use(self, product: Product) -> str:

@@ -27,7 +27,13 @@ from inventory.admin.base import (
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.models import Product, Reservation
 
-STATUS = {"held": "info", "sold": "success", "released": "warning", "expired": "warning"}
+Status = Reservation.Status
+STATUS = {
+    Status.HELD: "info",
+    Status.SOLD: "success",
+    Status.RELEASED: "warning",
+    Status.EXPIRED: "warning",
+}
 
 
 class LapseFilter(RadioFilter):
@@ -74,13 +80,13 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     actions = ("release_ticked",)
     actions_detail = ("release_hold",)
     fields: tuple[Any, ...] = (
-        ("id", "shown_status"),
+        ("id", "status"),
         ("product_link", "strategy"),
         ("quantity", "returned", "written_off", "unit_price"),
         ("created_at", "expires_at", "decided_at"),
         "shown_buyer",
     )
-    readonly_fields: tuple[str, ...] = ("id", "shown_status", "product_link", "shown_buyer")
+    readonly_fields: tuple[str, ...] = ("id", "status", "product_link", "shown_buyer")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
@@ -103,8 +109,8 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
         return str(reservation.pk)[:8]
 
     @display(description="Status", label=STATUS)
-    def shown_status(self, reservation: Reservation) -> str:
-        return reservation.get_status_display()
+    def shown_status(self, reservation: Reservation) -> tuple[str, str]:
+        return reservation.status, reservation.get_status_display()
 
     @display(description="Buyer’s key")
     def shown_buyer(self, reservation: Reservation) -> str:

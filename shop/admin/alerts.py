@@ -8,19 +8,18 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
-from django.utils.html import format_html
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
 from inventory.admin.alerts import AlertAdmin, StateFilter
-from inventory.admin.base import NothingChanged, ask, change_url, object_or_404
+from inventory.admin.base import NothingChanged, ask, link_to, object_or_404
 from shop import jobs
 from shop.models import Order, ShopAlert
 
 IN_SHORT = 50  # characters: two lines on a phone
 Kind = ShopAlert.Kind
-KIND = dict.fromkeys([label for _, label in Kind.choices], "danger")
+KIND = dict.fromkeys(Kind, "danger")
 
 
 @admin.register(ShopAlert)
@@ -32,12 +31,12 @@ class ShopAlertAdmin(AlertAdmin):
     search_help_text = "The order’s number, in full"
     actions_detail = ("acknowledge", "try_again")
     fields = (
-        ("shown_kind", "order_link", "state"),
+        ("kind", "order_link", "state"),
         "text",
         ("raised_at", "told", "resolved_at"),
         ("acknowledged_at", "acknowledged_by"),
     )
-    readonly_fields = ("shown_kind", "order_link", "state", "told")
+    readonly_fields = ("kind", "order_link", "state", "told")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("order")
@@ -45,7 +44,7 @@ class ShopAlertAdmin(AlertAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        term = search_term.strip().replace("\0", "")
+        term = search_term.strip()
         if not term:
             return queryset, False
         return queryset.filter(order__in=Order.objects.filter(number=term.upper())), False
@@ -55,8 +54,8 @@ class ShopAlertAdmin(AlertAdmin):
         return f"“{kind}” of order {alert.order.number}" if alert.order else f"“{kind}”"
 
     @display(description="Alert", label=KIND)
-    def shown_kind(self, alert: ShopAlert) -> str:
-        return alert.get_kind_display()
+    def shown_kind(self, alert: ShopAlert) -> tuple[str, str]:
+        return alert.kind, alert.get_kind_display()
 
     @display(description="In short")
     def in_short(self, alert: ShopAlert) -> str:
@@ -64,11 +63,7 @@ class ShopAlertAdmin(AlertAdmin):
 
     @display(description="Order")
     def order_link(self, alert: ShopAlert) -> str | None:
-        if alert.order is None:
-            return None
-        return format_html(
-            '<a class="link" href="{}">{}</a>', change_url(alert.order), alert.order.number
-        )
+        return link_to(alert.order, alert.order.number) if alert.order else None
 
     def fits(self, action: str, obj: Any) -> bool:
         if action == "try_again":

@@ -13,7 +13,7 @@ from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
@@ -32,6 +32,7 @@ from inventory.admin.base import (
     YesField,
     ask,
     change_url,
+    link_to,
     object_or_404,
     shortened,
 )
@@ -42,15 +43,15 @@ from shop.exceptions import ShopError
 from shop.models import Order, OrderLine, Payment
 from shop.orders import customer_limits
 
+State = Order.State
 STATE = {
-    "waiting for payment": "warning",
-    "paid": "success",
-    "shipped": "info",
-    "cancelled": "danger",
-    "refunded": "danger",
+    State.PENDING: "warning",
+    State.PAID: "success",
+    State.SHIPPED: "info",
+    State.CANCELLED: "danger",
+    State.REFUNDED: "danger",
 }
 REFUSED = (*REFUSALS, ShopError)
-State = Order.State
 FITS: dict[str, Callable[[Order], bool]] = {
     "ship": lambda order: order.state == State.PAID,
     "packing_slip": lambda order: order.state in (State.PAID, State.SHIPPED),
@@ -99,7 +100,7 @@ class LineInline(FactsInline):
             status += f", {line.reservation.returned} on sale again"
         if line.reservation.written_off:
             status += f", {line.reservation.written_off} written off"
-        return format_html('<a class="link" href="{}">{}</a>', change_url(line.reservation), status)
+        return link_to(line.reservation, status)
 
 
 class PaymentInline(FactsInline):
@@ -112,11 +113,7 @@ class PaymentInline(FactsInline):
 
     @display(description="Payment")
     def link(self, payment: Payment) -> str:
-        return format_html(
-            '<a class="link" href="{}">{}</a>',
-            change_url(payment),
-            shortened(str(payment.key)),
-        )
+        return link_to(payment, shortened(str(payment.key)))
 
     @display(description="Amount")
     def charged(self, payment: Payment) -> str:
@@ -219,13 +216,13 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         "settle",
     )
     fields = (
-        ("number", "shown_state", "placed_at"),
+        ("number", "state", "placed_at"),
         ("name", "email", "shown_address"),
         *Order.further_fields(),
         ("price", "shipping", "paid", "given_back"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
-    readonly_fields = ("shown_state", "address", "price", "shipping", "paid", "given_back")
+    readonly_fields = ("state", "address", "price", "shipping", "paid", "given_back")
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """The newest first; orders to ship with the oldest first."""
@@ -261,8 +258,8 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         return _money(order, order.total)
 
     @display(description="State", label=STATE)
-    def shown_state(self, order: Order) -> str:
-        return order.get_state_display()
+    def shown_state(self, order: Order) -> tuple[str, str]:
+        return order.state, order.get_state_display()
 
     @display(description="Of that, shipping")
     def shipping(self, order: Order) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
@@ -21,7 +21,7 @@ from inventory.admin.base import (
     NothingChanged,
     OffersWhatFits,
     ask,
-    change_url,
+    link_to,
     object_or_404,
     shortened,
 )
@@ -33,16 +33,27 @@ from shop.orders import refunds
 from shop.payments import known_slugs as known_providers
 from shop.payments.base import RefundRefused
 
+PAYMENT_STATE = {
+    Payment.State.STARTED: "warning",
+    Payment.State.PAID: "success",
+    Payment.State.DECLINED: "danger",
+}
+REFUND_STATE = {
+    Refund.State.DUE: "warning",
+    Refund.State.DONE: "success",
+    Refund.State.FAILED: "danger",
+}
+
 
 def links_to_refunds(payment: Payment) -> SafeString | str:
     links = [
-        (
-            change_url(refund),
+        link_to(
+            refund,
             f"{format_amount(refund.amount, payment.currency)}, {refund.get_state_display()}",
         )
         for refund in payment.refunds.all()
     ]
-    return format_html_join("; ", '<a class="link" href="{}">{}</a>', links) or "none"
+    return format_html_join("; ", "{}", ((link,) for link in links)) or "none"
 
 
 @admin.register(Payment)
@@ -54,14 +65,14 @@ class PaymentAdmin(FactsAdmin):
     search_help_text = "The order’s number, the provider’s reference or our key, in full"
     ordering = ("-pk",)
     fields = (
-        ("order_link", "shown_state", "money"),
+        ("order_link", "state", "money"),
         ("provider", "shown_reference", "short_key"),
         ("started_at", "expires_at", "decided_at"),
         "refunds_of_it",
     )
     readonly_fields = (
         "order_link",
-        "shown_state",
+        "state",
         "money",
         "shown_reference",
         "short_key",
@@ -94,9 +105,7 @@ class PaymentAdmin(FactsAdmin):
 
     @display(description="Order")
     def order_link(self, payment: Payment) -> str:
-        return format_html(
-            '<a class="link" href="{}">{}</a>', change_url(payment.order), payment.order.number
-        )
+        return link_to(payment.order, payment.order.number)
 
     @display(description="Refunds")
     def refunds_of_it(self, payment: Payment) -> str:
@@ -106,11 +115,9 @@ class PaymentAdmin(FactsAdmin):
     def money(self, payment: Payment) -> str:
         return format_amount(payment.amount, payment.currency)
 
-    @display(
-        description="State", label={"started": "warning", "paid": "success", "declined": "danger"}
-    )
-    def shown_state(self, payment: Payment) -> str:
-        return payment.get_state_display()
+    @display(description="State", label=PAYMENT_STATE)
+    def shown_state(self, payment: Payment) -> tuple[str, str]:
+        return payment.state, payment.get_state_display()
 
 
 class ByHandForm(AskForm):
@@ -128,13 +135,13 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     ordering = ("-pk",)
     actions_detail = ("carry_out", "note_by_hand")
     fields = (
-        ("order_link", "payment_link", "shown_state", "money"),
+        ("order_link", "payment_link", "state", "money"),
         ("reason", "note"),
         "problem",
         "by_hand",
         ("decided_at", "carried_out_at"),
     )
-    readonly_fields = ("order_link", "payment_link", "shown_state", "money")
+    readonly_fields = ("order_link", "payment_link", "state", "money")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
@@ -152,23 +159,19 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     @display(description="Order")
     def order_link(self, refund: Refund) -> str:
         order = refund.payment.order
-        return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)
+        return link_to(order, order.number)
 
     @display(description="Payment")
     def payment_link(self, refund: Refund) -> str:
-        payment = refund.payment
-        return format_html('<a class="link" href="{}">{}</a>', change_url(payment), payment)
+        return link_to(refund.payment)
 
     @display(description="Amount", ordering="amount")
     def money(self, refund: Refund) -> str:
         return format_amount(refund.amount, refund.payment.currency)
 
-    @display(
-        description="State",
-        label={"on its way": "warning", "done": "success", "refused by the provider": "danger"},
-    )
-    def shown_state(self, refund: Refund) -> str:
-        return refund.get_state_display()
+    @display(description="State", label=REFUND_STATE)
+    def shown_state(self, refund: Refund) -> tuple[str, str]:
+        return refund.state, refund.get_state_display()
 
     def fits(self, action: str, obj: Refund) -> bool:
         if action == "note_by_hand":

@@ -7,10 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
 from unfold.decorators import display
 
-from inventory.admin.base import REFUSALS, change_url
+from inventory.admin.base import REFUSALS, link_to
 from inventory.admin.reservations import ReservationAdmin
 from inventory.models import Reservation
 from shop.exceptions import HoldInOrder
@@ -34,7 +33,7 @@ class ReservationWithOrderAdmin(ReservationAdmin):
         if not hasattr(reservation, "order_line"):
             return None
         order = reservation.order_line.order
-        return format_html('<a class="link" href="{}">{}</a>', change_url(order), order.number)
+        return link_to(order, order.number)
 
     def fits(self, action: str, obj: Any) -> bool:
         return super().fits(action, obj) and not hasattr(obj, "order_line")

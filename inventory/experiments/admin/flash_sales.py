@@ -31,11 +31,12 @@ from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import StockAlert
 
+State = FlashSale.State
 STATE = {
-    "waiting for a worker": "warning",
-    "running": "info",
-    "finished": "success",
-    "broken off": "danger",
+    State.QUEUED: "warning",
+    State.RUNNING: "info",
+    State.FINISHED: "success",
+    State.BROKEN_OFF: "danger",
 }
 MOST_BUYERS = 500
 MOST_UNITS = 1000
@@ -108,8 +109,8 @@ class FlashSaleAdmin(FactsAdmin):
         return f"{sale}, {len(sale.strategies) or len(sale.results.all())} strategies"
 
     @display(description="State", label=STATE)
-    def shown_state(self, sale: FlashSale) -> str:
-        return sale.get_state_display()
+    def shown_state(self, sale: FlashSale) -> tuple[str, str]:
+        return sale.state, sale.get_state_display()
 
     @display(description="Outcome")
     def outcome(self, sale: FlashSale) -> str:
