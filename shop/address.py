@@ -51,16 +51,6 @@ def country_name(code: str) -> str:
     return COUNTRY_NAMES.get(code, code)
 
 
-def country_codes(value: str) -> list[str]:
-    """A ``cast`` of settings: ISO codes of countries, comma-separated, each once."""
-    codes = [code.strip().upper() for code in value.split(",") if code.strip()]
-    unknown = [code for code in codes if code not in COUNTRY_NAMES]
-    if unknown or not codes:
-        named = f"; unknown: {', '.join(unknown)}" if unknown else ""
-        raise ValueError(f"it must be ISO codes of countries, such as DE,AT{named}.")
-    return list(dict.fromkeys(codes))
-
-
 def country_choices(codes: list[str]) -> list[tuple[str, str]]:
     """The countries in the order of their names, for a list to choose from."""
     return sorted(((code, country_name(code)) for code in codes), key=lambda choice: choice[1])

@@ -6,23 +6,11 @@ may claim any port, and the link in the e-mail would lead there.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port
 
 THIS_MACHINE = {"localhost", "127.0.0.1", "[::1]"}
-
-
-def base_url(value: str) -> str:
-    """A ``cast`` of settings: the address of the shop, without a path."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ValueError("it must be an address such as https://shop.example.org.")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("it must end after the host, as in https://shop.example.org.")
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def absolute_url(request: HttpRequest, path: str) -> str:

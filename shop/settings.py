@@ -8,10 +8,20 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from shop import address, links, money
+from shop.address import EUROPE
 from shop.deployment import database, secret_key
-from shop.deployment.environment import Environment, time_zone, whole_number, whole_number_or_off
-from shop.middleware import rate_limits
+from shop.deployment.environment import (
+    Environment,
+    base_url,
+    cache,
+    country_codes,
+    currency,
+    rate,
+    shipping_cost,
+    time_zone,
+    whole_number,
+    whole_number_or_off,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -21,7 +31,7 @@ DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 # What links in e-mails begin with (shop/links.py).
-BASE_URL = env("BASE_URL", cast=links.base_url, default="")
+BASE_URL = env("BASE_URL", cast=base_url, default="")
 
 # HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
 HTTPS = env.bool("HTTPS", default=False)
@@ -103,13 +113,9 @@ DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
 # How long a web request's statement, lock or idle transaction may take
 # (shop/deployment/database_timeouts.py).
-LOCK_TIMEOUT = timedelta(seconds=env("LOCK_TIMEOUT", cast=whole_number(1, 600), default=5))
-STATEMENT_TIMEOUT = timedelta(
-    seconds=env("STATEMENT_TIMEOUT", cast=whole_number(1, 3600), default=20)
-)
-IDLE_TRANSACTION_TIMEOUT = timedelta(
-    seconds=env("IDLE_TRANSACTION_TIMEOUT", cast=whole_number(1, 3600), default=20)
-)
+LOCK_TIMEOUT = env.duration("LOCK_TIMEOUT", "seconds", 1, 600, default=5)
+STATEMENT_TIMEOUT = env.duration("STATEMENT_TIMEOUT", "seconds", 1, 3600, default=20)
+IDLE_TRANSACTION_TIMEOUT = env.duration("IDLE_TRANSACTION_TIMEOUT", "seconds", 1, 3600, default=20)
 WEB_THREADS = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)  # gunicorn's, of a process
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -153,31 +159,6 @@ WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without colle
 MEDIA_URL = "media/"
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
-# The inventory app
-
-INVENTORY_HOLD_FOR = timedelta(
-    minutes=env("HOLD_MINUTES", cast=whole_number(1, 7 * 24 * 60), default=10)
-)
-INVENTORY_STRATEGY = env.str("STRATEGY", default="combined")
-# Nightly: reservations that came to nothing, and are in no order, are deleted after so long.
-INVENTORY_KEEP_ENDED_FOR = timedelta(
-    days=env("KEEP_ENDED_DAYS", cast=whole_number(1, 3650), default=90)
-)
-
-INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
-# The checkout's own database is nobody else's: commands make the tables that it lacks.
-INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
-
-# The storefront
-
-SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
-SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
-# Lines of the postal address, and what else must be told of a shop that sends e-mails.
-SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
-SHOP_CURRENCY = env("SHOP_CURRENCY", cast=money.currency, default="EUR")
-SHIPPING_COST = env("SHIPPING_COST", cast=money.amount, default=Decimal("4.90"))
-# Where it is sent: ISO codes; the checkout begins with the first.
-SHIP_TO_COUNTRIES = env("SHIP_TO_COUNTRIES", cast=address.country_codes, default=address.EUROPE)
 # Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
 LOGGING = {
     "version": 1,
@@ -188,12 +169,33 @@ LOGGING = {
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
 
+# The inventory app
+
+INVENTORY_HOLD_FOR = env.duration("HOLD_MINUTES", "minutes", 1, 7 * 24 * 60, default=10)
+INVENTORY_STRATEGY = env.str("STRATEGY", default="combined")
+# Nightly: reservations that came to nothing, and are in no order, are deleted after so long.
+INVENTORY_KEEP_ENDED_FOR = env.duration("KEEP_ENDED_DAYS", "days", 1, 3650, default=90)
+INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
+# The checkout's own database is nobody else's: commands make the tables that it lacks.
+INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
+
+# The storefront
+
+SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
+SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
+# Lines of the postal address, and what else must be told of a shop that sends e-mails.
+SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
+SHOP_CURRENCY = env("SHOP_CURRENCY", cast=currency, default="EUR")
+SHIPPING_COST = env("SHIPPING_COST", cast=shipping_cost, default=Decimal("4.90"))
+# Where it is sent: ISO codes; the checkout begins with the first.
+SHIP_TO_COUNTRIES = env("SHIP_TO_COUNTRIES", cast=country_codes, default=EUROPE)
+
 # Limits against abuse (shop/middleware/rate_limits.py, shop/network_limits.py, shop/basket.py)
 
 IN_EACH_PROCESS = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-CACHES = {"default": env("CACHE_URL", cast=rate_limits.cache, default=IN_EACH_PROCESS)}
-PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=rate_limits.rate, default="600/m")
-POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=rate_limits.rate, default="60/m")
+CACHES = {"default": env("CACHE_URL", cast=cache, default=IN_EACH_PROCESS)}
+PAGES_PER_ADDRESS = env("PAGES_PER_ADDRESS", cast=rate, default="600/m")
+POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.middleware.rate_limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
@@ -213,10 +215,8 @@ DEMO = env.bool("DEMO", default=False)
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
 FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
 # A hold in an order is prolonged for the payment by this much, and lasts at most so long in all.
-PAYMENT_TIME = timedelta(minutes=env("PAYMENT_MINUTES", cast=whole_number(1, 24 * 60), default=15))
-HOLD_AT_MOST = timedelta(
-    minutes=env("HOLD_AT_MOST_MINUTES", cast=whole_number(1, 30 * 24 * 60), default=60)
-)
+PAYMENT_TIME = env.duration("PAYMENT_MINUTES", "minutes", 1, 24 * 60, default=15)
+HOLD_AT_MOST = env.duration("HOLD_AT_MOST_MINUTES", "minutes", 1, 30 * 24 * 60, default=60)
 
 # E-mails: printed, or in a demo kept and shown as pages (shop/notifications/outbox.py).
 

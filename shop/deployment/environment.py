@@ -1,19 +1,31 @@
-"""Variables of the environment and of ``.env``, read strictly: a typo never passes for a no."""
+"""Variables of the environment and of ``.env``, read strictly: a typo never passes for a no.
+
+A ``cast`` makes a setting of a variable's text. Its ValueError says what would be right.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from babel.numbers import get_currency_precision, is_currency
 from django.core.exceptions import ImproperlyConfigured
 from environ import Env
 
+from shop.address import COUNTRY_NAMES
+from shop.money import MOST_SHIPPING
+
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
+RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
 
 
 class Environment(Env):  # type: ignore[misc]  # it has no types
@@ -55,6 +67,10 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
             return self.parse_value(value, cast)
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} is {value!r}: {error}") from error
+
+    def duration(self, var: str, unit: str, least: int, most: int, default: int) -> timedelta:
+        """Return the variable, a whole number of ``unit`` (one of those that timedelta takes)."""
+        return timedelta(**{unit: self(var, cast=whole_number(least, most), default=default)})
 
     @classmethod
     def parse_value(cls, value: str, cast: Any) -> Any:
@@ -105,3 +121,66 @@ def time_zone(value: str) -> str:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError("it must be the name of a time zone, such as Europe/Berlin.") from error
     return value
+
+
+def base_url(value: str) -> str:
+    """A ``cast`` for where the shop is: an address that ends after the host."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("it must be an address such as https://shop.example.org.")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("it must end after the host, as in https://shop.example.org.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def currency(value: str) -> str:
+    """A ``cast`` for the ISO code of a currency with two decimal places.
+
+    Prices are stored with two decimal places. A currency with none or three would show an
+    amount that differs from the one charged.
+    """
+    code = value.upper()
+    if not is_currency(code):
+        raise ValueError("it must be the ISO code of a currency, such as EUR.")
+    if get_currency_precision(code) != 2:
+        raise ValueError("it must be a currency with two decimal places: prices have two.")
+    return code
+
+
+def shipping_cost(value: str) -> Decimal:
+    """A ``cast`` for an amount of money, zero or more, such as 4.90."""
+    with contextlib.suppress(InvalidOperation):
+        amount = Decimal(value)
+        if 0 <= amount <= MOST_SHIPPING and amount == amount.quantize(Decimal("0.01")):
+            return amount.quantize(Decimal("0.01"))
+    raise ValueError("it must be an amount such as 4.90.")
+
+
+def country_codes(value: str) -> list[str]:
+    """A ``cast`` for ISO codes of countries, comma-separated; each is kept once."""
+    codes = [code.strip().upper() for code in value.split(",") if code.strip()]
+    unknown = [code for code in codes if code not in COUNTRY_NAMES]
+    if unknown or not codes:
+        named = f"; unknown: {', '.join(unknown)}" if unknown else ""
+        raise ValueError(f"it must be ISO codes of countries, such as DE,AT{named}.")
+    return list(dict.fromkeys(codes))
+
+
+def rate(value: str) -> str | None:
+    """A ``cast`` for how often something may be done, such as 60/m; ``off`` is no limit."""
+    if value == "off":
+        return None
+    if not RATE.fullmatch(value):
+        raise ValueError("it must be a number per s, m, h or d, such as 60/m, or off.")
+    return value
+
+
+def cache(url: str) -> dict[str, Any]:
+    """A ``cast`` for Django's settings of the cache at ``url``."""
+    try:
+        settings: dict[str, Any] = Env.cache_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(
+            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+        ) from error
+    return settings

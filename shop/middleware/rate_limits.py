@@ -6,7 +6,6 @@ The counting is django-ratelimit's, in Django's cache. What one buyer may have i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
@@ -15,35 +14,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import caches
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
-from environ import Env
 
-RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
 UNKNOWN_ADDRESS = "0.0.0.0"
 
 View = Callable[..., HttpResponseBase]
-
-
-def rate(value: str) -> str | None:
-    """A ``cast`` of settings: such as 60/m; ``off`` is no limit."""
-    if value == "off":
-        return None
-    if not RATE.fullmatch(value):
-        raise ValueError("it must be a number per s, m, h or d, such as 60/m, or off.")
-    return value
-
-
-def cache(url: str) -> dict[str, Any]:
-    """A ``cast`` of settings: Django's settings of the cache at ``url``."""
-    try:
-        settings: dict[str, Any] = Env.cache_url_config(url)
-    except (KeyError, ValueError, ImproperlyConfigured) as error:
-        raise ValueError(
-            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
-        ) from error
-    return settings
 
 
 def not_limited(view: View) -> View:

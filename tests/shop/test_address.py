@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shop.address import Address, country_choices, country_codes
+from shop.address import Address, country_choices
 
 
 @pytest.mark.parametrize(
@@ -25,16 +25,6 @@ from shop.address import Address, country_choices, country_codes
 def test_an_address_is_written_as_on_a_parcel(address: Address, lines: list[str]) -> None:
     assert address.lines == lines
     assert str(address) == "\n".join(lines)
-
-
-def test_countries_are_named_by_their_codes() -> None:
-    assert country_codes("de, AT,,de") == ["DE", "AT"]
-
-
-@pytest.mark.parametrize("value", ["Germany", "DE,XX", "EU", "D", ",", "DE\0"])
-def test_what_is_no_country_is_named(value: str) -> None:
-    with pytest.raises(ValueError, match=r"^it must be ISO codes of countries, such as DE,AT"):
-        country_codes(value)
 
 
 def test_countries_are_chosen_from_a_list_by_name() -> None:

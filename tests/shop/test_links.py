@@ -57,16 +57,3 @@ def test_an_order_leads_back_to_the_shop(make_product: MakeProduct, settings: La
     order, bank = Shopper().order(make_product(1))
     assert Payment.objects.get().return_url == f"https://shop.example.org/orders/{order.token}/"
     assert bank.startswith("https://shop.example.org/demo-bank/")
-
-
-@pytest.mark.parametrize("url", ["https://shop.example.org", "https://shop.example.org/"])
-def test_the_setting_is_taken_with_and_without_a_slash(url: str) -> None:
-    assert links.base_url(url) == "https://shop.example.org"
-
-
-@pytest.mark.parametrize(
-    "url", ["shop.example.org", "ftp://x", "https://", "https://x/shop", "https://me:pw@x"]
-)
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="as"):
-        links.base_url(url)

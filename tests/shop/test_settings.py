@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from environ import Env
 
-from shop.deployment.environment import time_zone, whole_number
 from tests.shop.programs import PACKAGES, ROOT, copy_checkout, keepers, manage
 
 # Some server: none of these tests connects to it.
@@ -132,20 +131,6 @@ def test_a_bad_value_is_named(checkout: Path, name: str, value: str, complaint: 
     assert f"{name} is '{value}': {complaint}" in run.stderr
     assert "Traceback" not in run.stderr
     assert run.returncode == 1
-
-
-@pytest.mark.parametrize("value", ["1.5", "", "ten", "0", "11", "9" * 5000])
-def test_a_whole_number_is_within_its_bounds(value: str) -> None:
-    assert whole_number(1, 10)("10") == 10
-    with pytest.raises(ValueError, match=r"^it must be a whole number from 1 to 10\.$"):
-        whole_number(1, 10)(value)
-
-
-@pytest.mark.parametrize("value", ["Nowhere", "../etc/passwd", "/etc/passwd", "Europe", "a\nb"])
-def test_a_time_zone_must_exist(value: str) -> None:
-    assert time_zone("Europe/Berlin") == "Europe/Berlin"
-    with pytest.raises(ValueError, match="name of a time zone"):
-        time_zone(value)
 
 
 @pytest.mark.slow

@@ -73,24 +73,6 @@ def test_the_address_is_believed_only_from_our_own_proxies(
     assert rate_limits.client_address(request) == address
 
 
-def test_a_rate_is_a_number_per_time() -> None:
-    assert rate_limits.rate("60/m") == "60/m"
-    assert rate_limits.rate("off") is None
-    for wrong in ("60", "0/m", "-1/m", "60/y", "x/m", "60/m\n"):
-        with pytest.raises(ValueError, match="such as 60/m"):
-            rate_limits.rate(wrong)
-
-
-def test_the_cache_of_the_counters_is_named_by_a_url() -> None:
-    shared = rate_limits.cache("dbcache://shop_cache")
-    assert shared["BACKEND"].endswith("DatabaseCache")
-    assert shared["LOCATION"] == "shop_cache"
-    assert rate_limits.cache("redis://host:6379/0")["BACKEND"].endswith("RedisCache")
-    for wrong in ("garbage", "postgres://host/name"):
-        with pytest.raises(ValueError, match="it must name a cache"):
-            rate_limits.cache(wrong)
-
-
 def test_deploying_without_a_shared_cache_is_warned_of() -> None:
     [warning] = checks.counters_are_shared()
     assert "CACHE_URL" in str(warning.hint)

@@ -1,0 +1,79 @@
+"""Casts of settings: what a variable's text may be, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from shop.deployment import environment
+
+
+@pytest.mark.parametrize("value", ["1.5", "", "ten", "0", "11", "9" * 5000])
+def test_a_whole_number_is_within_its_bounds(value: str) -> None:
+    assert environment.whole_number(1, 10)("10") == 10
+    with pytest.raises(ValueError, match=r"^it must be a whole number from 1 to 10\.$"):
+        environment.whole_number(1, 10)(value)
+
+
+@pytest.mark.parametrize("value", ["Nowhere", "../etc/passwd", "/etc/passwd", "Europe", "a\nb"])
+def test_a_time_zone_must_exist(value: str) -> None:
+    assert environment.time_zone("Europe/Berlin") == "Europe/Berlin"
+    with pytest.raises(ValueError, match="name of a time zone"):
+        environment.time_zone(value)
+
+
+@pytest.mark.parametrize("url", ["https://shop.example.org", "https://shop.example.org/"])
+def test_the_setting_is_taken_with_and_without_a_slash(url: str) -> None:
+    assert environment.base_url(url) == "https://shop.example.org"
+
+
+@pytest.mark.parametrize(
+    "url", ["shop.example.org", "ftp://x", "https://", "https://x/shop", "https://me:pw@x"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="as"):
+        environment.base_url(url)
+
+
+def test_a_currency_is_one_with_two_decimal_places() -> None:
+    assert environment.currency("chf") == "CHF"
+    for wrong in ("EURO", "€", "JPY", "KWD"):
+        with pytest.raises(ValueError, match="it must be"):
+            environment.currency(wrong)
+
+
+def test_an_amount_of_a_setting_is_zero_or_more_with_two_decimal_places() -> None:
+    assert environment.shipping_cost("0") == Decimal("0.00")
+    assert str(environment.shipping_cost("4.9")) == "4.90"
+    for wrong in ("-1", "4,90", "1.999", "NaN", "Infinity", "1e30", "free"):
+        with pytest.raises(ValueError, match="such as"):
+            environment.shipping_cost(wrong)
+
+
+def test_countries_are_named_by_their_codes() -> None:
+    assert environment.country_codes("de, AT,,de") == ["DE", "AT"]
+
+
+@pytest.mark.parametrize("value", ["Germany", "DE,XX", "EU", "D", ",", "DE\0"])
+def test_what_is_no_country_is_named(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^it must be ISO codes of countries, such as DE,AT"):
+        environment.country_codes(value)
+
+
+def test_a_rate_is_a_number_per_time() -> None:
+    assert environment.rate("60/m") == "60/m"
+    assert environment.rate("off") is None
+    for wrong in ("60", "0/m", "-1/m", "60/y", "x/m", "60/m\n"):
+        with pytest.raises(ValueError, match="such as 60/m"):
+            environment.rate(wrong)
+
+
+def test_the_cache_of_the_counters_is_named_by_a_url() -> None:
+    shared = environment.cache("dbcache://shop_cache")
+    assert shared["BACKEND"].endswith("DatabaseCache")
+    assert shared["LOCATION"] == "shop_cache"
+    assert environment.cache("redis://host:6379/0")["BACKEND"].endswith("RedisCache")
+    for wrong in ("garbage", "postgres://host/name"):
+        with pytest.raises(ValueError, match="it must name a cache"):
+            environment.cache(wrong)
