@@ -16,9 +16,11 @@ from shop.deployment.environment import (
     cache,
     country_codes,
     currency,
+    email,
     rate,
     shipping_cost,
     time_zone,
+    web_address,
     whole_number,
     whole_number_or_off,
 )
@@ -220,7 +222,9 @@ HOLD_AT_MOST = env.duration("HOLD_AT_MOST_MINUTES", "minutes", 1, 30 * 24 * 60, 
 
 # E-mails: printed, or in a demo kept and shown as pages (shop/notifications/outbox.py).
 
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default="outbox://" if DEMO else "consolemail://")
+EMAIL_CONFIG = env(
+    "EMAIL_URL", cast=email, default=email("outbox://" if DEMO else "consolemail://")
+)
 vars().update(EMAIL_CONFIG)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{SHOP_NAME} <shop@localhost>")
 EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
@@ -252,4 +256,4 @@ IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text
 # In a demo whose e-mails stay here, the managers get theirs, too.
 IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []
 MANAGERS = [("", address) for address in env.list("MANAGERS", default=IN_DEMO)]
-ALERT_WEBHOOK_URL = env.str("ALERT_WEBHOOK_URL", default="")
+ALERT_WEBHOOK_URL = env("ALERT_WEBHOOK_URL", cast=web_address, default="")

@@ -66,7 +66,7 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
         try:
             return self.parse_value(value, cast)
         except ValueError as error:
-            raise ImproperlyConfigured(f"{var} is {value!r}: {error}") from error
+            raise ImproperlyConfigured(f"{var} is {without_password(value)!r}: {error}") from error
 
     def duration(self, var: str, unit: str, least: int, most: int, default: int) -> timedelta:
         """Return the variable, a whole number of ``unit`` (one of those that timedelta takes)."""
@@ -79,6 +79,11 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
         if cast is list:
             return [word.strip() for word in value.split(",") if word.strip()]
         return super().parse_value(value, cast)
+
+
+def without_password(value: str) -> str:
+    """The value as it may be shown: without what a URL has before its host, or should have."""
+    return re.sub(r"^([\w+.-]*://)?.*@", r"\1…@", value)
 
 
 def _boolean(value: str) -> bool:
@@ -125,12 +130,28 @@ def time_zone(value: str) -> str:
 
 def base_url(value: str) -> str:
     """A ``cast`` for where the shop is: an address that ends after the host."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    parts = urlsplit(web_address(value))
+    if parts.username is not None:
         raise ValueError("it must be an address such as https://shop.example.org.")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("it must end after the host, as in https://shop.example.org.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def web_address(value: str) -> str:
+    """A ``cast`` for the address of something on the web."""
+    if not has_host(value) or urlsplit(value).scheme not in ("http", "https"):
+        raise ValueError("it must be an address such as https://shop.example.org.")
+    return value
+
+
+def has_host(url: str) -> bool:
+    """Whether the URL names a host, and its port, if it has one, is one."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def currency(value: str) -> str:
@@ -178,9 +199,22 @@ def rate(value: str) -> str | None:
 def cache(url: str) -> dict[str, Any]:
     """A ``cast`` for Django's settings of the cache at ``url``."""
     try:
-        settings: dict[str, Any] = Env.cache_url_config(url)
+        settings: dict[str, Any] = Environment.cache_url_config(url)
     except (KeyError, ValueError, ImproperlyConfigured) as error:
         raise ValueError(
             "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
         ) from error
+    return settings
+
+
+def email(url: str) -> dict[str, Any]:
+    """A ``cast`` for Django's settings of how e-mails are sent."""
+    try:
+        settings: dict[str, Any] = Environment.email_url_config(url)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ValueError(
+            "it must say how e-mails are sent, as in smtp+tls://user:password@host:587."
+        ) from error
+    if settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not settings["EMAIL_HOST"]:
+        raise ValueError("it must name a host, as in smtp+tls://user:password@host:587.")
     return settings

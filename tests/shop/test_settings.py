@@ -119,6 +119,8 @@ def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
         ("MOST_UNITS_PER_ADDRESS", "0", "it must be a whole number from 1 to 1000000, or off."),
         ("MOST_UNITS_PER_ADDRESS", "none", "it must be a whole number from 1 to 1000000, or off."),
         ("CACHE_URL", "garbage", "it must name a cache"),
+        ("EMAIL_URL", "garbage", "it must say how e-mails are sent"),
+        ("ALERT_WEBHOOK_URL", "garbage", "it must be an address"),
         ("PROXIES", "-1", "it must be a whole number from 0 to 10."),
         ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),
         ("DEBUG", "ture", "it must be true or false."),

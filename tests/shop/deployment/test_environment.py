@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from shop.deployment import environment
 
@@ -29,11 +31,22 @@ def test_the_setting_is_taken_with_and_without_a_slash(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["shop.example.org", "ftp://x", "https://", "https://x/shop", "https://me:pw@x"]
+    "url",
+    [
+        *("shop.example.org", "ftp://x", "https://", "https://x/shop", "https://me:pw@x"),
+        *("https://x:port", "https://x:65536", "https://x:0", "https://[::1"),
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="as"):
+    with pytest.raises(ValueError, match=r"^it must .* https://shop\.example\.org\.$"):
         environment.base_url(url)
+
+
+def test_an_address_of_the_web_may_have_a_path_and_a_password() -> None:
+    address = "https://me:pw@hooks.example.org:8443/services/1?a=b"
+    assert environment.web_address(address) == address
+    with pytest.raises(ValueError, match="it must be an address"):
+        environment.web_address("hooks.example.org/services/1")
 
 
 def test_a_currency_is_one_with_two_decimal_places() -> None:
@@ -77,3 +90,26 @@ def test_the_cache_of_the_counters_is_named_by_a_url() -> None:
     for wrong in ("garbage", "postgres://host/name"):
         with pytest.raises(ValueError, match="it must name a cache"):
             environment.cache(wrong)
+
+
+def test_how_emails_are_sent_is_named_by_a_url() -> None:
+    sent = environment.email("smtp+tls://me%40shop:p%2Fw@mail.example.org:587")
+    assert (sent["EMAIL_HOST"], sent["EMAIL_PORT"]) == ("mail.example.org", 587)
+    assert (sent["EMAIL_HOST_USER"], sent["EMAIL_HOST_PASSWORD"]) == ("me@shop", "p/w")
+    assert environment.email("outbox://")["EMAIL_BACKEND"].startswith("shop.")
+    for wrong in ("garbage", "smtp+tsl://host:587", "smtp://host:port", "smtp://[::1", "smtp://"):
+        with pytest.raises(ValueError, match=r"as in smtp\+tls://user:password@host:587\.$"):
+            environment.email(wrong)
+
+
+@pytest.mark.parametrize(
+    "value", ["smtp+tsl://me:pa55word@host:587", "smtp+tsl://me:pa55/word@host", "me:pa55word@h"]
+)
+def test_a_password_is_not_repeated(tmp_path: Path, value: str) -> None:
+    env = environment.Environment(tmp_path / ".env")
+    env.ENVIRON = {"EMAIL_URL": value}
+    with pytest.raises(ImproperlyConfigured) as raised:
+        env("EMAIL_URL", cast=environment.email)
+    shown = value.replace("me:pa55word", "…").replace("me:pa55/word", "…")
+    assert str(raised.value).startswith(f"EMAIL_URL is {shown!r}: it must")
+    assert "pa55" not in str(raised.value)
