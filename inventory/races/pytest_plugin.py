@@ -1,7 +1,11 @@
 """The fixture ``races``: ``explore``, with the test database set up as it needs it.
 
-In conftest.py: ``pytest_plugins = ["inventory.races.pytest_plugin"]``. With
-``--races-report DIRECTORY`` every exploration that finds something leaves an HTML page there.
+It is there where the package is installed; where the folder was copied, conftest.py says
+``pytest_plugins = ["inventory.races.pytest_plugin"]``. With ``--races-report DIRECTORY`` every
+exploration that finds something leaves an HTML page there.
+
+pytest loads this in every project that has the package: what needs Django or rich waits until a
+test asks for it.
 """
 
 from __future__ import annotations
@@ -9,13 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from .explorer import explore
-from .report import result_as_html
-from .result import Result
+if TYPE_CHECKING:
+    from .result import Result
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +36,9 @@ def races(request: pytest.FixtureRequest, transactional_db: None) -> Callable[..
 
     Takes and returns what ``explore`` does; call ``assert_holds()`` on the result.
     """
+    from .explorer import explore
+    from .report import result_as_html
+
     directory: Path | None = request.config.getoption("--races-report")
     reports = 0
 

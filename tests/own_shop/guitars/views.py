@@ -2,9 +2,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_POST
 
+from guitars.models import Guitar
 from inventory.exceptions import InventoryError
 from inventory.reservations import confirm, reserve
-from tests.own_shop.models import Guitar
 
 
 @require_POST

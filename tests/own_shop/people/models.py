@@ -1,0 +1,15 @@
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+
+
+class Person(AbstractBaseUser, PermissionsMixin):
+    """A user without a user name, whose key is no number."""
+
+    email = models.EmailField(primary_key=True)
+
+    objects = BaseUserManager()
+
+    USERNAME_FIELD = "email"
+
+    def __str__(self) -> str:
+        return self.email
