@@ -328,7 +328,7 @@ def test_what_is_no_price_tells_nothing_and_hinders_nothing(
 
 def test_the_help_page_says_which_price_is_paid(client: Client) -> None:
     page = html_of(client.get("/help/stock/"))
-    assert "says so if the product's page had shown another one" in page
+    assert "tells you if the product's page had shown another price" in page
 
 
 # Once only

@@ -140,7 +140,7 @@ def test_what_may_have_been_written_is_not_done_twice_but_told(
     assert answer["Retry-After"] == "5"
     assert "no-store" in answer["Cache-Control"]
     assert "can’t reach its database" in text_of(answer)
-    assert "stays reserved" in text_of(answer)
+    assert "Your reservations stay" in text_of(answer)
     assert holds() == 1
 
 

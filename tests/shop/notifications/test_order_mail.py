@@ -140,14 +140,14 @@ def test_the_buyer_is_not_told_that_refused_money_is_coming(paid: Order, client:
     do_jobs("send_order_refunded")  # the one of the decision and the one of the refusal
     message = the_mail()
     for text in (message.body, message.alternatives[0].content):
-        assert "The bank refused" in text
+        assert "The bank declined" in text
         assert "giving you back" not in text
     key = "A" * 32
     client.cookies[buyer.cookie_name()] = signed_cookie(key)
     Order.objects.update(buyer=key)
     for address in (f"/orders/{paid.token}/", "/orders/"):
         page = client.get(address).content.decode()
-        assert "The bank refused" in page
+        assert "The bank declined" in page
         assert "goes back to you" not in page
 
     refuse_refunds("APPROVED")
@@ -176,7 +176,7 @@ def test_a_refusal_after_the_buyer_was_told_that_money_is_coming(paid: Order) ->
         refunds.carry_out(Refund.objects.get().pk)
         do_jobs("send_order_refunded")
     assert len(mail.outbox) == 2
-    assert "The bank refused" in mail.outbox[1].body
+    assert "The bank declined" in mail.outbox[1].body
     refuse_refunds("APPROVED")
     refunds.carry_out(Refund.objects.get().pk)
 

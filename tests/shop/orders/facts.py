@@ -405,13 +405,14 @@ def hold_order_against_facts(page: str, facts: Facts, order: Order) -> None:
     order.refresh_from_db()
     if "othing was charged" in page:
         assert not facts.charged(order)
-    if "Kept for you for" in page or "still kept for you" in page or "is kept for you." in page:
+    kept = ("Kept for you for", "We keep the goods for you.", "We still keep the goods")
+    if any(words in page for words in kept):
         assert facts.is_kept(order)
     if "/payment/" in page:
         assert facts.can_be_paid(order)
     if "/cancellation/" in page:
         assert order.can_be_cancelled
-    if "It is yours" in page:
+    if "The goods are yours" in page:
         assert order.state == "PAID"
     if "goes back to you" in page:
         assert order.state in (Order.State.CANCELLED, Order.State.REFUNDED)

@@ -143,7 +143,7 @@ def test_at_the_bank_while_the_units_were_taken_back(
     reservations.expire_lapsed()
     page = ada.look(order)
     assert heading(page) == "Your time is over"
-    assert "or all of your money back, without asking" in page
+    assert "or all of your money back. You need not ask" in page
     assert not offers_to_pay(page)
 
 
@@ -214,7 +214,7 @@ def test_held_as_long_as_is_allowed_while_the_buyer_is_at_the_bank(
     hold_as_long_as_is_allowed(order)
     page = ada.look(order)
     assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
-    assert "or all of your money back, without asking" in page
+    assert "or all of your money back. You need not ask" in page
     assert order.number in ada.get("/basket/")
     ada.choose(bank)
     assert heading(ada.look(order)) == "Paid. Thank you!"
@@ -272,7 +272,7 @@ def test_a_refund_that_the_bank_refuses_is_seen_to(
     monkeypatch.setattr(payments, "refund", refuse)
     refunds.carry_out(Refund.objects.get().pk)
     page = ada.look(order)
-    assert "The bank refused to give you all of your money back" in page
+    assert "The bank declined to give you all of your money back" in page
     assert "goes back to you" not in page
     assert "Account closed" not in page
 
@@ -286,7 +286,7 @@ def test_the_bank_is_silent(
         patched.setattr(payments, "status", unreachable)
         page = ada.look(order)
         assert heading(page) == "Waiting for the payment"
-        assert "The bank can't be reached at the moment. We go on asking it." in page
+        assert "The bank doesn't answer at the moment. We keep asking." in page
         answer = ada.client.post(f"{page_of(order)}payment/", follow=True)
         assert "Your order is kept for you" in alerts(answer)[0]
     assert heading(ada.look(order)) == "Paid. Thank you!"
@@ -436,11 +436,11 @@ def test_cancelling_what_is_paid_gives_the_money_back(
     order, bank = ada.order(make_product(price=Decimal("10.00")))
     ada.choose(bank)
     ada.look(order)
-    assert "What you paid, €15.00, goes back to you" in ada.get(f"{page_of(order)}cancellation/")
+    assert "Your money, €15.00, goes back to you" in ada.get(f"{page_of(order)}cancellation/")
     ada.cancel(order)
     page = ada.look(order)
     assert heading(page) == "Cancelled"
-    assert "What you paid goes back to you" in page
+    assert "Your money goes back to you" in page
     assert refunds_of(order) == [("CANCELLED", Decimal("15.00"))]
 
 
@@ -641,7 +641,7 @@ def test_the_bank_says_what_is_decided_already(
     order, bank = ada.order(make_product())
     ada.choose(bank, choice)
     page = ada.get(bank)
-    assert "decided already" in page
+    assert "This payment has ended already" in page
     assert words in page
     assert "<button" not in page
     assert page_of(order) in page

@@ -411,8 +411,8 @@ def told_in_page_and_mail(order: Order) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("change", "reason", "says"),
     [
-        ({"is_active": False}, Refund.Reason.NOT_FOR_SALE, "not all of what you ordered was for"),
-        ({"max_per_buyer": 1}, Refund.Reason.OVER_LIMIT, "more units than each customer can have"),
+        ({"is_active": False}, Refund.Reason.NOT_FOR_SALE, "we no longer sold all of the goods"),
+        ({"max_per_buyer": 1}, Refund.Reason.OVER_LIMIT, "over the limit for each customer"),
         ({"is_active": True}, None, ""),
     ],
 )
@@ -441,7 +441,7 @@ def test_units_only_held_by_another_are_not_called_sold(make_product: MakeProduc
     assert orders.settle(order.pk).state == State.REFUNDED
     assert refunds_of(order) == [(GOODS_GONE, order.total)]
     for words in told_in_page_and_mail(order):
-        assert "there was not enough left of what you ordered" in words
+        assert "we had too few of the goods left" in words
         assert "sold to somebody else" not in words
 
 

@@ -311,7 +311,7 @@ def test_cancelled_and_then_paid_twice_told_it_is_refunded_once(
     assert at_once([partial(tell, order), partial(tell, order, "event-2")]) == [200, 200]
     page = ada.look(order)
     assert heading(page) == "Cancelled"
-    assert "What you paid goes back to you" in page
+    assert "Your money goes back to you" in page
     assert refunds_of(order) == [("PAID_AFTER_END", order.total)]
     assert stock_of(product) == 2
 

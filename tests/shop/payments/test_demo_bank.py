@@ -100,7 +100,7 @@ def test_the_first_choice_stands(order: Order, client: Client) -> None:
     url = go_to_bank(order)
     client.post(url, {"choice": "decline"})
     client.post(url, {"choice": "approve"})
-    assert "decided already" in client.get(url).content.decode()
+    assert "has ended already" in client.get(url).content.decode()
     assert DemoBankCharge.objects.get().state == DemoBankCharge.State.DECLINED
 
 
