@@ -264,6 +264,24 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     delete_jobs()
 
 
+def test_what_a_buyer_types_without_a_space_makes_no_page_wider(
+    log_in: LogIn, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a field that the checkout may have one day."""
+    monkeypatch.setattr(Order, "CHECKOUT_FIELDS", (*Order.CHECKOUT_FIELDS, "tracking"))
+    order = place((make_product(), 1))
+    Order.objects.update(name="W" * 200, street="W" * 1000, tracking="W" * 100)
+    page = log_in(viewport={"width": 390, "height": 800})
+    for path in (
+        f"/admin/shop/order/{order.pk}/change/",
+        f"/admin/shop/order/{order.pk}/packing-slip/",
+        f"/orders/{order.token}/",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    delete_jobs()
+
+
 def violations(page: Page) -> list[str]:
     """What axe finds, but for Unfold's frame: it has no landmarks."""
     found = Axe().run(page).response["violations"]
