@@ -22,6 +22,7 @@ DOORS = {
     "monitor": "the law, checked",
     "alerts": "what a merchant must know, raised and resolved",
     "exceptions": "what is refused, and why",
+    "postgres_errors": "PostgreSQL's codes of errors",
     "conf": "the settings",
     "import_files": "CSV files between their preview and their import",
     "admin": "the pages of Django's admin, for a project to build on",

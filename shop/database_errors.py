@@ -5,6 +5,8 @@ from __future__ import annotations
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection
 
+from inventory.postgres_errors import sqlstate
+
 # PostgreSQL's error codes, or their beginnings. PgBouncer uses 08, too.
 LOST = ("08", "57P01", "57P02", "57P03", "57P05")  # connection lost; server starts or stops
 FULL = ("53",)  # too many connections, disk or memory full
@@ -19,7 +21,7 @@ def is_outage(error: BaseException | None) -> bool:
     """
     if not isinstance(error, Error | psycopg.Error):
         return False
-    code = _sqlstate(error)
+    code = sqlstate(error)
     if code is not None:
         return code.startswith(LOST + FULL + READ_ONLY)
     if isinstance(error, OperationalError | psycopg.OperationalError):
@@ -29,13 +31,8 @@ def is_outage(error: BaseException | None) -> bool:
 
 def is_timeout(error: BaseException | None) -> bool:
     """Whether the database gave up waiting: for a lock, a statement or an idle transaction."""
-    code = _sqlstate(error)
+    code = sqlstate(error)
     return code is not None and code.startswith(TOO_SLOW)
-
-
-def _sqlstate(error: BaseException | None) -> str | None:
-    code: str | None = getattr(error, "sqlstate", None)
-    return code or getattr(getattr(error, "__cause__", None), "sqlstate", None)
 
 
 def _is_disconnected() -> bool:

@@ -14,6 +14,7 @@ from inventory.exceptions import CannotJoinTransaction, DuplicateKey
 from inventory.holds import Request
 from inventory.locking import queue_buyer
 from inventory.models import KEY_ONCE, STOCK_BACKSTOP, Reservation
+from inventory.postgres_errors import constraint_name
 from inventory.snapshots import check_buyer_limit, refusal
 
 Pay = Callable[[], object]
@@ -93,9 +94,3 @@ def refusals_of_the_database(request: Request) -> Iterator[None]:
         if constraint == STOCK_BACKSTOP:
             raise refusal(request) from error
         raise
-
-
-def constraint_name(error: IntegrityError) -> str | None:
-    """The constraint that was violated."""
-    diagnostics = getattr(error.__cause__, "diag", None)
-    return getattr(diagnostics, "constraint_name", None)

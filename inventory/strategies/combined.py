@@ -22,15 +22,15 @@ from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, TooMuchC
 from inventory.holds import HOLD_COLUMNS, Request, written_hold
 from inventory.locking import queue_buyers
 from inventory.models import KEY_ONCE, Reservation
+from inventory.postgres_errors import CONNECTION_EXCEPTION, SHUTTING_DOWN, constraint_name, sqlstate
 from inventory.snapshots import available_now, refusal_on, units_of_buyers
-from inventory.strategies.base import Pay, constraint_name
+from inventory.strategies.base import Pay
 from inventory.strategies.single_statement import SingleStatement
 
 MOST_AT_ONCE = 128  # buyers in a batch: more gain little, and the first wait for the last
 SECONDS_BETWEEN_LOOKS = 5.0  # of a follower, whether its leader's thread still lives
 PAUSES = (0.0, 0.2, 1.0)  # seconds before a batch is sent again whose connection was lost
 PRIMARY_KEY = "inventory_reservation_pkey"
-CONNECTION_EXCEPTION, SHUTTING_DOWN = "08", "57P"  # how PostgreSQL's codes of errors begin
 
 # The whole batch, or nothing of it. Whether a key is there already is for the INSERT to find
 # out: a subquery would look at the database as it was before the UPDATE waited for the row.
@@ -269,7 +269,7 @@ def is_lost(error: Exception) -> bool:
 
     Trying the connection wouldn't tell: Django connects anew after a COMMIT that failed.
     """
-    code = getattr(error.__cause__, "sqlstate", None)
+    code = sqlstate(error)
     return code is None or code.startswith((CONNECTION_EXCEPTION, SHUTTING_DOWN))
 
 

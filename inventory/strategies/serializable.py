@@ -4,12 +4,10 @@ from django.db import OperationalError
 
 from inventory.database import atomic, connection
 from inventory.models import Product, Reservation
+from inventory.postgres_errors import DEADLOCK_DETECTED, SERIALIZATION_FAILURE, sqlstate
 from inventory.snapshots import check_buyer_limit
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 from inventory.strategies.retry import attempts
-
-SERIALIZATION_FAILURE = "40001"
-DEADLOCK_DETECTED = "40P01"
 
 
 class Serializable(Strategy):
@@ -44,8 +42,3 @@ class Serializable(Strategy):
                 product.save(update_fields=["stock", "version"])
                 return record_hold(request)
         raise refusal(request)
-
-
-def sqlstate(error: OperationalError) -> str | None:
-    """PostgreSQL's code of the error."""
-    return getattr(error.__cause__, "sqlstate", None)

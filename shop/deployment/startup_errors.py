@@ -10,9 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError, OperationalError, ProgrammingError
 
 from inventory.management.folding import folded
+from inventory.postgres_errors import UNDEFINED_TABLE, sqlstate
 from shop.deployment.embedded_postgres import EmbeddedPostgresError
-
-UNDEFINED_TABLE = "42P01"
 
 
 @contextmanager
@@ -38,8 +37,3 @@ def explained() -> Iterator[None]:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
         sys.exit(folded(f"A table is missing: {error}\nRun: python manage.py migrate"))
-
-
-def sqlstate(error: Exception) -> str | None:
-    """PostgreSQL's code of the error, None if it didn't come from a server."""
-    return getattr(error.__cause__, "sqlstate", None)
