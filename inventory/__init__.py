@@ -23,6 +23,7 @@ DOORS = {
     "alerts": "what a merchant must know, raised and resolved",
     "exceptions": "what is refused, and why",
     "postgres_errors": "PostgreSQL's codes of errors",
+    "words": "numbers of things in words",
     "conf": "the settings",
     "import_files": "CSV files between their preview and their import",
     "admin": "the pages of Django's admin, for a project to build on",

@@ -12,6 +12,7 @@ from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, Invali
 from inventory.holds import MOST_UNITS, backstop_after, check_units, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
 from inventory.models import Product, StockMovement
+from inventory.words import counted
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -88,7 +89,8 @@ def remove(
             return _record(product, -units, before, reason, note, by, key=idempotency_key)
     if before >= units:
         raise InvalidQuantity(
-            f"{product.sku} has not received {units} units: its count is wrong, repair it first."
+            f"{product.sku} has not received {counted(units, 'unit')}: its count is wrong, repair "
+            "it first."
         )
     raise InsufficientStock(product.sku, units, before)
 

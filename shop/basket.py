@@ -17,7 +17,6 @@ from uuid import UUID, uuid5
 from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
-from django.template.defaultfilters import pluralize
 
 from inventory import reservations
 from inventory.exceptions import (
@@ -32,6 +31,7 @@ from inventory.exceptions import (
 )
 from inventory.models import Product, Reservation
 from inventory.snapshots import holds_of_buyer
+from inventory.words import counted
 from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
 from shop.exceptions import HoldInOrder, LimitPerAddress
@@ -265,13 +265,13 @@ def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
     if units + sum(wanted) > most:
         if units:
             raise BasketError(
-                f"A basket can hold {most} unit{pluralize(most)} at a time, and yours has {units}."
+                f"A basket can hold {counted(most, 'unit')} at a time, and yours has {units}."
             )
-        raise BasketError(f"A basket can hold {most} unit{pluralize(most)} at a time.")
+        raise BasketError(f"A basket can hold {counted(most, 'unit')} at a time.")
     most = settings.MOST_HOLDS_PER_BUYER
     if len(opened) + len(wanted) > most:
         raise BasketError(
-            f"Your basket is full: it can hold {most} reservation{pluralize(most)} at a time. "
+            f"Your basket is full: it can hold {counted(most, 'reservation')} at a time. "
             "Check out, or remove one."
         )
 

@@ -14,6 +14,7 @@ from django.utils.crypto import get_random_string
 from django.utils.text import capfirst
 
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
+from inventory.words import counted
 from shop import money
 from shop.address import Address
 from shop.grouped_lines import GroupedLine, grouped_order_lines
@@ -407,7 +408,7 @@ class HoldAddress(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.quantity} units from {self.network}"
+        return f"{counted(self.quantity, 'unit')} from {self.network}"
 
 
 class Refusal(models.Model):

@@ -25,10 +25,10 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
-from django.template.defaultfilters import pluralize
 
 from inventory import reservations
 from inventory.models import Product, Reservation
+from inventory.words import counted
 from shop.exceptions import LimitPerAddress
 from shop.models import HoldAddress
 
@@ -179,11 +179,11 @@ def _without_disk_wait(statements: str) -> str:
 def _limit_text(alive: int, most: int) -> str:
     if not alive:
         return (
-            f"At most {most} unit{pluralize(most)} can be reserved from one internet connection at "
+            f"At most {counted(most, 'unit')} can be reserved from one internet connection at "
             "a time."
         )
     return (
-        f"{alive} unit{pluralize(alive, ' is,s are')} reserved from your internet connection "
+        f"{counted(alive, 'unit is', 'units are')} reserved from your internet connection "
         f"already, and at most {most} can be at a time. Other people may share it with you. Buy or "
         "remove some, or try again in a few minutes."
     )

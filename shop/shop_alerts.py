@@ -19,6 +19,7 @@ from datetime import timedelta
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
+from inventory.words import counted
 from shop.models import Payment, Refund, ShopAlert
 from shop.money import format_amount
 
@@ -238,7 +239,7 @@ def _failing(
     name = task_name.rpartition(".")[2]
     is_mail = name in MAIL_TASKS
     what = "e-mail" if is_mail else "background job"
-    words = f"{number} {what}{'' if number == 1 else 's'} of the kind {name} failed."
+    words = f"{counted(number, what)} of the kind {name} failed."
     if order_numbers:
         words += f" Orders: {', '.join(order_numbers)}{' …' if number > SHOWN_NUMBERS else ''}."
     words += " Fix the cause, which is in the worker's log."

@@ -26,6 +26,7 @@ from inventory.admin.base import (
 )
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.models import Product, Reservation
+from inventory.words import counted
 
 Status = Reservation.Status
 STATUS = {
@@ -166,10 +167,10 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     def release(self, hold: Reservation) -> str:
         """Let the hold go, and say what became of it."""
         released = reservations.release(hold.pk)
-        words = "is back on sale" if released.quantity == 1 else "are back on sale"
+        units, name = released.quantity, hold.product
+        said = counted(units, f"of {name} is back on sale.", f"of {name} are back on sale.")
         if released.status == Reservation.Status.EXPIRED:
-            words = "went back on sale when the hold lapsed"
-        said = f"{released.quantity} of {hold.product} {words}."
+            said = f"{units} of {name} went back on sale when the hold lapsed."
         if hold.status == Reservation.Status.HELD:
             return said
         return NothingChanged(f"{said} Nothing was released this time.")

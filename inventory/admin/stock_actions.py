@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.utils.text import capfirst
 from unfold.decorators import action
@@ -29,6 +28,7 @@ from inventory.admin.base import (
 )
 from inventory.law import LAW
 from inventory.models import Product, StockMovement
+from inventory.words import counted
 
 Reason = StockMovement.Reason
 ENTRIES = 50  # of the stock history on a page
@@ -94,10 +94,11 @@ class StockActions(OffersWhatFits):
         if state.drift == 0:
             will = [f"{capfirst(LAW)}: there is nothing to repair."]
         elif right < 0:
+            one = "unit is promised that doesn’t exist"
+            many = "units are promised that don’t exist"
             will.append(
-                f"{-right} unit{pluralize(-right, ' is,s are')} promised that "
-                f"{pluralize(-right, 'doesn’t,don’t')} exist: it stays oversold until units are "
-                "received or orders cancelled."
+                f"{counted(-right, one, many)}: it stays oversold until units are received or "
+                "orders cancelled."
             )
 
         def do(data: dict[str, Any]) -> str:
@@ -197,7 +198,7 @@ def _moving(
 
 def _sent_before(movement: StockMovement) -> str:
     units = abs(movement.units)
-    were = "1 unit was" if units == 1 else f"{units} units were"
+    were = counted(units, "unit was", "units were")
     done = "received" if movement.units > 0 else "removed"
     return (
         f"This form was sent before: {were} {done} at {clock(movement.made_at)} "

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from inventory.models import Product
+from inventory.words import counted
 
 
 class FlashSale(models.Model):
@@ -49,7 +50,7 @@ class FlashSale(models.Model):
         permissions = [("run_flashsale", "Can run a flash sale")]
 
     def __str__(self) -> str:
-        return f"{self.buyers} buyers, {self.stock} units"
+        return f"{counted(self.buyers, 'buyer')}, {counted(self.stock, 'unit')}"
 
     @property
     def turns(self) -> int:

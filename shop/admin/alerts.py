@@ -7,13 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import pluralize
 from django.utils.text import Truncator
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
 from inventory.admin.alerts import AlertAdmin, StateFilter
 from inventory.admin.base import NothingChanged, ask, link_to, object_or_404
+from inventory.words import counted
 from shop import jobs
 from shop.models import Order, ShopAlert
 
@@ -78,7 +78,7 @@ class ShopAlertAdmin(AlertAdmin):
             number = jobs.retry_failed(alert.subject)
             if not number:
                 return NothingChanged("No failed job of this kind is left: nothing was done.")
-            return f"{number} job{pluralize(number)} will be tried once more."
+            return f"{counted(number, 'job')} will be tried once more."
 
         return ask(
             self,

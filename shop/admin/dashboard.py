@@ -15,7 +15,6 @@ from django.core.paginator import InvalidPage
 from django.db import connection
 from django.db.models import Case, Count, F, Q, When, Window
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.defaultfilters import pluralize
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -26,6 +25,7 @@ from inventory.admin import charts
 from inventory.admin.base import change_url
 from inventory.law import HAS_LAPSED, IS_HELD, IS_SOLD, LAW, UNITS_HELD, UNITS_SOLD
 from inventory.models import Product, Reservation, StockAlert
+from inventory.words import counted
 from shop import shop_alerts
 from shop.models import Order, Refusal, ShopAlert
 from shop.notifications.alert_delivery import queue_new_alerts, report_missing_worker
@@ -67,7 +67,7 @@ def _shop_banner(request: HttpRequest) -> dict[str, Any] | None:
     number = len(unseen)
     return {
         "label": "Alerts of orders and jobs",
-        "heading": f"{number} thing{pluralize(number, ' needs,s need')} a person",
+        "heading": f"{counted(number, 'thing needs', 'things need')} a person",
         "alerts": [
             (change_url(alert), alert.get_kind_display().capitalize(), alert.text)
             for alert in unseen[:IN_BANNER]
@@ -85,7 +85,7 @@ def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
     unseen = [alert for alert in opened if alert.acknowledged_at is None]
     return {
         "label": "Stock alerts",
-        "heading": _heading(number),
+        "heading": counted(number, "stock alert is open", "stock alerts are open"),
         "alerts": [
             (change_url(alert), f"{alert.product.name}: {alert.get_kind_display()}", alert.figures)
             for alert in unseen[:IN_BANNER]
@@ -93,10 +93,6 @@ def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
         "more": number > len(unseen[:IN_BANNER]),
         "url": _list(StockAlert, "state=unseen"),
     }
-
-
-def _heading(number: int) -> str:
-    return "1 stock alert is open" if number == 1 else f"{number} stock alerts are open"
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
@@ -409,7 +405,7 @@ def check_now(request: HttpRequest) -> HttpResponse:
     shop_alerts.check_all()
     queue_new_alerts()
     if broken:
-        whose = "1 product" if len(broken) == 1 else f"{len(broken)} products"
+        whose = counted(len(broken), "product")
         messages.error(request, f"Checked: the stock of {whose} is wrong.")
     else:
         messages.success(request, "Checked: every unit is accounted for.")

@@ -11,7 +11,6 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -37,6 +36,7 @@ from inventory.admin.base import (
     shortened,
 )
 from inventory.admin.filters import PeriodFilter
+from inventory.words import counted
 from shop import money, orders
 from shop.admin.payments import links_to_refunds
 from shop.exceptions import ShopError
@@ -428,9 +428,9 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
         def do(data: dict[str, Any]) -> str:
             units = _units_asked_for(data)
             orders.restock(order.pk, units, seen_units=data["seen_units"])
-            number = sum(units.values())
-            verb = pluralize(number, "is,are")
-            return f"{number} unit{pluralize(number)} of order {order.number} {verb} on sale again."
+            number, name = sum(units.values()), order.number
+            back = counted(number, f"unit of order {name} is", f"units of order {name} are")
+            return f"{back} on sale again."
 
         return ask(
             self,
@@ -549,7 +549,7 @@ def _refund(order: Order, **how: Any) -> str:
     if not back:
         words = f"No money of order {order.number} was left to give back"
     if units:
-        words += f" for {units} unit{pluralize(units)}; the {pluralize(units, 'unit is,units are')}"
+        words += f" for {counted(units, 'unit; the unit is', 'units; the units are')}"
         words += " on sale again" if how["restock"] else " not on sale"
     return f"{words}."
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -29,6 +28,7 @@ from inventory.admin.base import (
 )
 from inventory.admin.products import ProductAdmin
 from inventory.models import Product, Reservation
+from inventory.words import counted
 from shop import holders
 from shop.exceptions import ShopError
 from shop.holders import Holder, Released
@@ -189,23 +189,21 @@ def said_before(holder: Holder) -> str:
     """The effect that releasing will have on an address's holds."""
     source = "Unknown addresses" if holder.network == holders.UNKNOWN else holder.network
     baskets, in_orders = holder.units_in_baskets, holder.units_in_orders
-    words = f"{source}: {_units(baskets)} in baskets {pluralize(baskets, 'goes,go')} back on sale."
+    go = counted(baskets, "unit in baskets goes", "units in baskets go")
+    words = f"{source}: {go} back on sale."
     if in_orders:
-        words += f" {_units(in_orders)} in unpaid orders {pluralize(in_orders, 'stays,stay')} held."
+        stay = counted(in_orders, "unit in unpaid orders stays", "units in unpaid orders stay")
+        words += f" {stay} held."
     return words
 
 
 def said_of(released: Released, product: Product) -> str:
     """The steps that were done. The log keeps this for good, so it names no address."""
     words = (
-        f"{_units(released.units)} of {product} in {released.holds} "
-        f"reservation{pluralize(released.holds)} released"
+        f"{counted(released.units, 'unit')} of {product} in "
+        f"{counted(released.holds, 'reservation')} released"
     )
     if released.orders:
-        words += f", {released.orders} unpaid order{pluralize(released.orders)} cancelled"
+        words += f", {counted(released.orders, 'unpaid order')} cancelled"
     said = f"{words}."
     return said if released.holds or released.orders else NothingChanged(said)
-
-
-def _units(number: int) -> str:
-    return f"{number} unit{pluralize(number)}"

@@ -18,7 +18,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Sum
 from django.db.models.functions import Now
-from django.template.defaultfilters import pluralize
 
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSale
 from inventory.locking import lock_products
@@ -30,6 +29,7 @@ from inventory.reservations import (
     return_written_off,
     write_off,
 )
+from inventory.words import counted
 from shop import jobs, money, payments
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
@@ -341,7 +341,7 @@ def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> No
 
 
 def _units_are(number: int) -> str:
-    return f"{number} unit{pluralize(number, ' is,s are')}"
+    return counted(number, "unit is", "units are")
 
 
 def _changed(by_now: str) -> OrderChanged:

@@ -30,6 +30,7 @@ from inventory.experiments.flash_sale.charts import charts_of
 from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import StockAlert
+from inventory.words import counted
 
 State = FlashSale.State
 STATE = {
@@ -106,7 +107,8 @@ class FlashSaleAdmin(FactsAdmin):
 
     @display(description="What")
     def what(self, sale: FlashSale) -> str:
-        return f"{sale}, {len(sale.strategies) or len(sale.results.all())} strategies"
+        number = len(sale.strategies) or len(sale.results.all())
+        return f"{sale}, {counted(number, 'strategy', 'strategies')}"
 
     @display(description="State", label=STATE)
     def shown_state(self, sale: FlashSale) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from inventory.experiments.benchmark.run import Parameters, Result
 from inventory.experiments.benchmark.shapes import SHAPES
+from inventory.words import counted
 
 HOW_TO_READ_IT = (
     "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate."
@@ -22,13 +23,13 @@ def show(parameters: Parameters, results: Sequence[Result], console: Console) ->
     """Print a table for each load, and how to read them; of one broken off, what there is."""
     done = sum(len(result.rounds) for result in results)
     if done < parameters.turns():
-        words = f"Broken off: {done} of {_count(parameters.turns(), 'turn')} done."
+        words = f"Broken off: {done} of {counted(parameters.turns(), 'turn')} done."
         console.print(Text(words, style="bold yellow"))
     if not results:
         return
     ceilings = parameters.course.ceilings
     for (shape, load), group in groupby(results, lambda result: (result.shape, result.load)):
-        who = f"{load.rate:,} buyers a second" if load.rate else _count(load.buyers, "buyer")
+        who = f"{load.rate:,} buyers a second" if load.rate else counted(load.buyers, "buyer")
         table = Table(
             box=None,
             pad_edge=False,
@@ -47,9 +48,9 @@ def show(parameters: Parameters, results: Sequence[Result], console: Console) ->
         console.print()
     for line in (HOW_TO_READ_IT, *parameters.course.how_to_read_it):
         console.print(line, style="dim", highlight=False)
-    processes = _count(parameters.processes, "process", "processes")
+    processes = counted(parameters.processes, "process", "processes")
     console.print(
-        f"{_count(parameters.rounds, 'round')} of {parameters.seconds:g} s after "
+        f"{counted(parameters.rounds, 'round')} of {parameters.seconds:g} s after "
         f"{parameters.warm_up:g} s of warm-up; buyers in {processes}.",
         style="dim",
         highlight=False,
@@ -128,7 +129,3 @@ def _result_as_json(result: Result, ceilings: tuple[str, str]) -> dict[str, Any]
 
 def _rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 3)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"1 {one}" if number == 1 else f"{number:,} {many or one + 's'}"

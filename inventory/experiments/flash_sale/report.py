@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.words import counted
 
 WIDE = 120  # columns from which the verdict stands in the table
 OVERSOLD_AND_DRIFT = "Oversold: units promised that don't exist. Drift that isn't 0: lost updates."
@@ -45,14 +46,14 @@ def verdict(result: FlashSaleResult, sale: FlashSale) -> str:
     elif result.drift:
         findings.append(f"the count is wrong by {result.drift:+d}")
     if result.unrecorded:
-        findings.append(f"{count(result.unrecorded, 'unit')} sold without a record")
+        findings.append(f"{counted(result.unrecorded, 'unit')} sold without a record")
     if result.falsely_refused:
         findings.append(
-            f"{count(result.falsely_refused, 'buyer')} told “sold out” with "
+            f"{counted(result.falsely_refused, 'buyer')} told “sold out” with "
             f"{result.stock_left} left"
         )
     if result.failed:
-        findings.append(f"{count(result.failed, 'buyer')} failed: {result.first_error}")
+        findings.append(f"{counted(result.failed, 'buyer')} failed: {result.first_error}")
     return "; ".join(findings)[:300] or "exact"
 
 
@@ -60,16 +61,11 @@ def _oversold(result: FlashSaleResult, sale: FlashSale) -> str:
     promised = sale.stock + result.oversold
     if sale.quantity_max == 1:
         return f"sold {promised} of {sale.stock}: {_disappointed(result.oversold)}"
-    return f"sold {promised} of {sale.stock}: {count(result.oversold, 'unit')} too many"
+    return f"sold {promised} of {sale.stock}: {counted(result.oversold, 'unit')} too many"
 
 
 def _disappointed(buyers: int) -> str:
-    return f"{count(buyers, 'buyer')} will be disappointed"
-
-
-def count(number: int, thing: str) -> str:
-    """As in "1 buyer", "2 buyers"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{counted(buyers, 'buyer')} will be disappointed"
 
 
 def as_json(sale: FlashSale) -> dict[str, Any]:
@@ -124,7 +120,9 @@ def show(sale: FlashSale, console: Console) -> None:
 
 def show_broken_off(done: int, turns: int, console: Console) -> None:
     """Print how much of a sale has been done, of ``turns`` of a strategy each."""
-    console.print(Text(f"Broken off: {done} of {count(turns, 'turn')} done.", style="bold yellow"))
+    console.print(
+        Text(f"Broken off: {done} of {counted(turns, 'turn')} done.", style="bold yellow")
+    )
 
 
 def show_table(table: RenderableType, how_to_read_it: Sequence[str], console: Console) -> None:
@@ -176,19 +174,15 @@ def _title(sale: FlashSale) -> str:
     if sale.quantity_max != sale.quantity_min:
         quantity += f" to {sale.quantity_max}"
     title = (
-        f"{count(sale.buyers, 'buyer')} after {count(sale.stock, 'unit')}, {quantity} each; "
-        f"{_processes(sale.processes)} × "
-        f"{count(sale.threads, 'thread')}, payment {sale.payment_ms} ms"
+        f"{counted(sale.buyers, 'buyer')} after {counted(sale.stock, 'unit')}, {quantity} each; "
+        f"{counted(sale.processes, 'process', 'processes')} × "
+        f"{counted(sale.threads, 'thread')}, payment {sale.payment_ms} ms"
     )
     if sale.rounds > 1:
         title += f", {sale.rounds} rounds"
     if sale.backstop:
         title += ", backstop on"
     return title
-
-
-def _processes(number: int) -> str:
-    return "1 process" if number == 1 else f"{number} processes"
 
 
 def verdict_of(rounds: Sequence[FlashSaleResult]) -> Text:

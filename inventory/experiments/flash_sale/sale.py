@@ -25,6 +25,7 @@ from inventory.experiments.flash_sale.buyers import (
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import Product
 from inventory.strategies import Strategy
+from inventory.words import counted
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -99,7 +100,8 @@ class Parameters:
         threads = min(threads, needed)
         if threads * self.processes > free:
             raise InvalidParameters(
-                f"{self.processes} processes × {threads} threads need "
+                f"{counted(self.processes, 'process', 'processes')} × "
+                f"{counted(threads, 'thread')} need "
                 f"{threads * self.processes} connections, and the server has {free} to give. "
                 "Ask for fewer, or raise its max_connections."
             )

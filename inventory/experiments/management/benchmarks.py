@@ -33,6 +33,7 @@ from inventory.experiments.management.output import (
 )
 from inventory.management import tables
 from inventory.management.base import USAGE_ERROR, FoldingCommand
+from inventory.words import counted
 
 
 class BenchmarkCommand(FoldingCommand):
@@ -86,7 +87,8 @@ class BenchmarkCommand(FoldingCommand):
         check_writable("picture", options["picture"])
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         console.print(
-            f"{parameters.turns()} turns: about {max(1, round(parameters.minutes()))} minutes. "
+            f"{counted(parameters.turns(), 'turn')}: about "
+            f"{counted(max(1, round(parameters.minutes())), 'minute')}. "
             "Fewer rows, shapes, buyers or rounds are sooner done.",
             highlight=False,
         )
@@ -179,4 +181,4 @@ def lines(console: Console) -> Tell:
 
 
 def turn(result: Result, round_: int) -> str:
-    return f"round {round_}, {result.shape}, {result.load.buyers} buyers"
+    return f"round {round_}, {result.shape}, {counted(result.load.buyers, 'buyer')}"

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inventory.management.base import USAGE_ERROR
 from inventory.management.folding import terminal_width
+from inventory.words import counted
 
 OF_A_SIGNAL = 128  # what shells add to its number
 BREAKING_OFF = (signal.SIGINT, signal.SIGTERM)
@@ -84,7 +85,7 @@ def _lines(console: Console, buyers: int) -> Tell:
     def tell(turn: str, served: int) -> None:
         done[turn] = done.get(turn, 0) + served
         if done[turn] == buyers:
-            console.print(f"{turn}: {buyers} buyers served", highlight=False)
+            console.print(f"{turn}: {counted(buyers, 'buyer')} served", highlight=False)
 
     return tell
 

@@ -12,6 +12,7 @@ from inventory.management import tables
 from inventory.management.base import FoldingCommand
 from inventory.management.folding import folded
 from inventory.models import Product
+from inventory.words import counted
 
 
 class Command(FoldingCommand):
@@ -40,7 +41,8 @@ class Command(FoldingCommand):
         for state in broken:
             self.stdout.write(folded(str(state)))
         if broken:
-            self.stdout.write(self.style.ERROR(f"{count(broken)} the law of stock."))
+            who = counted(len(broken), "product breaks", "products break")
+            self.stdout.write(self.style.ERROR(f"{who} the law of stock."))
             sys.exit(1)
         self.stdout.write(self.style.SUCCESS("Every unit is accounted for."))
 
@@ -53,7 +55,3 @@ class Command(FoldingCommand):
                 self.stdout.write(
                     f"{state.sku}: stock {movement.stock_before} → {movement.stock_after}"
                 )
-
-
-def count(broken: list[monitor.StockState]) -> str:
-    return "1 product breaks" if len(broken) == 1 else f"{len(broken)} products break"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inventory.experiments.flash_sale.buyers import Outcome
-from inventory.experiments.flash_sale.report import count
 from inventory.experiments.flash_sale.sale import told_by, units_bought
 from inventory.experiments.models import FlashSaleResult
+from inventory.words import counted
 from shop.load_tests.http_flash_sale import target
 from shop.load_tests.http_flash_sale.sale import Crowd
 
@@ -83,8 +83,8 @@ def _verdict(visit: Visit) -> str:
     elif result.drift:
         findings.append(f"the page's count differs by {result.drift:+d}: others, or baskets left")
     if result.falsely_refused:
-        refused = count(result.falsely_refused, "buyer")
+        refused = counted(result.falsely_refused, "buyer")
         findings.append(f"{refused} told “sold out” with {result.stock_left} left")
     if result.failed:
-        findings.append(f"{count(result.failed, 'buyer')} failed: {result.first_error}")
+        findings.append(f"{counted(result.failed, 'buyer')} failed: {result.first_error}")
     return "; ".join(findings)[:300] or "as the page showed it"

@@ -11,7 +11,6 @@ from rich.text import Text
 from inventory.experiments.flash_sale.report import (
     OVERSOLD_AND_DRIFT,
     Row,
-    count,
     result_as_json,
     show_broken_off,
     show_table,
@@ -19,6 +18,7 @@ from inventory.experiments.flash_sale.report import (
     verdict_of,
 )
 from inventory.experiments.models import FlashSaleResult
+from inventory.words import counted
 from shop.load_tests.http_flash_sale.outside import WHAT_COULD_BE_CHECKED, Visit
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 
@@ -33,8 +33,8 @@ def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Co
     if not results:
         return
     title = (
-        f"{_who(parameters.crowd)} after {count(parameters.stock, 'unit')} over HTTP; "
-        f"{count(parameters.workers, 'web worker')} × {count(parameters.threads, 'thread')}, "
+        f"{_who(parameters.crowd)} after {counted(parameters.stock, 'unit')} over HTTP; "
+        f"{counted(parameters.workers, 'web worker')} × {counted(parameters.threads, 'thread')}, "
         f"{_think(parameters.crowd)}"
     )
     rows = [Row(result.strategy, [result], verdict_of([result])) for result in results]
@@ -44,7 +44,7 @@ def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Co
 def show_visit(visit: Visit, console: Console) -> None:
     title = (
         f"{_who(visit.crowd)} after {visit.product} at {visit.host}, whose page had shown "
-        f"{count(visit.shown_before, 'unit')}; {_think(visit.crowd)}"
+        f"{counted(visit.shown_before, 'unit')}; {_think(visit.crowd)}"
     )
     if visit.is_broken_off:
         words = f"Broken off: {visit.served} of {_who(visit.crowd)} served."
@@ -82,7 +82,7 @@ def visit_as_json(visit: Visit) -> dict[str, Any]:
 
 
 def _who(crowd: Crowd) -> str:
-    return count(crowd.buyers, "buyer")
+    return counted(crowd.buyers, "buyer")
 
 
 def _think(crowd: Crowd) -> str:

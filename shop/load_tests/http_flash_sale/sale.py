@@ -21,6 +21,7 @@ from inventory.models import Product
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
 from inventory.strategies import Strategy
+from inventory.words import counted
 from shop.load_tests.http_flash_sale import buyers
 from shop.load_tests.serving import NotServed, ServedShop
 
@@ -98,9 +99,9 @@ def _check_connections(parameters: Parameters) -> None:
     needed = parameters.workers * parameters.threads + CONNECTION_OF_OURS
     if needed > (free := free_connections()):
         raise InvalidParameters(
-            f"{parameters.workers} workers × {parameters.threads} threads need {needed} "
-            f"connections, and the server has {free} to give. Ask for fewer, or raise its "
-            "max_connections."
+            f"{counted(parameters.workers, 'worker')} × {counted(parameters.threads, 'thread')} "
+            f"need {needed} connections, and the server has {free} to give. Ask for fewer, or "
+            "raise its max_connections."
         )
 
 

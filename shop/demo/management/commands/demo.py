@@ -17,6 +17,7 @@ from django.core.management.base import CommandError
 
 from inventory.management import tables
 from inventory.management.base import FoldingCommand
+from inventory.words import counted
 from shop.demo import catalogue, staff
 from shop.load_tests import serving
 
@@ -92,7 +93,8 @@ class Command(FoldingCommand):
         """Migrate and fill the shop; return name and password of a member of staff, if made."""
         tables.make()
         made = catalogue.load()
-        self.stdout.write(f"{len(made)} products added." if made else "The catalogue is there.")
+        added = f"{counted(len(made), 'product')} added."
+        self.stdout.write(added if made else "The catalogue is there.")
         return staff.ensure_staff()
 
     def serve(self, port: int, log: IO[bytes] | None, staff_made: tuple[str, str] | None) -> int:

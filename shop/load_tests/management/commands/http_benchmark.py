@@ -13,6 +13,7 @@ from inventory.experiments.benchmark.shapes import HOT
 from inventory.experiments.management.benchmarks import BenchmarkCommand
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
+from inventory.words import counted
 from shop.load_tests.http_benchmark import rows
 from shop.load_tests.serving import NotServed, ServedShop
 
@@ -49,7 +50,7 @@ class Command(BenchmarkCommand):
     @contextmanager
     def ready(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
         workers, threads = options["workers"], options["threads"]
-        how_served = f"gunicorn: {workers} workers × {threads} threads."
+        how_served = f"gunicorn: {counted(workers, 'worker')} × {counted(threads, 'thread')}."
         try:
             with scratch_database():
                 shop = ServedShop(
