@@ -8,15 +8,20 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.management import get_commands, load_command_class
+from django.db import models
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
+import shop.forms
+import shop.models
 from inventory import conf, strategies
-from tests.readmes import OF_INVENTORY, README, READMES, ROOT, block_with, blocks, prose
+from shop.models import Order
+from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
 MOST_LINES = 200  # of the first one: five minutes
 OF_AN_EXAMPLE = ("guitars", "acme", "ACME", "phone")  # what the reader is going to write
@@ -171,6 +176,17 @@ def test_the_strategy_that_is_shown_is_one() -> None:
     exec(block_with(OF_INVENTORY, "class Patient"), names)
     assert not names["Patient"].__abstractmethods__
     names["Patient"]()
+
+
+def test_the_checkouts_new_field_is_one() -> None:
+    """Its code stands in the class Order, and in the class Meta of the form."""
+    order: dict[str, Any] = dict(vars(Order))
+    exec(block_with(OF_SHOP, "CHECKOUT_FIELDS"), vars(shop.models) | order, order)
+    meta: dict[str, Any] = {}
+    exec(block_with(OF_SHOP, "help_texts = "), dict(vars(shop.forms)), meta)
+    (added,) = set(order["CHECKOUT_FIELDS"]) - set(Order.CHECKOUT_FIELDS)
+    assert isinstance(order[added], models.Field)
+    assert set(meta["help_texts"]) == set(meta["widgets"]) == {added}
 
 
 @each_readme
