@@ -16,12 +16,11 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from inventory.management import tables
-from inventory.management.base import FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand
 from inventory.words import counted
 from shop.demo import catalogue, staff
 from shop.load_tests import serving
 
-USAGE_ERROR = 2
 LOG = "demo-{port}.log"  # in the checkout
 ON_THE_TERMINAL = "-"
 LINES_OF_LOG = 20  # that are repeated when the shop ends by itself
