@@ -16,4 +16,4 @@ one_at_a_time = app.task(lock="flash_sale", aliases=["shop.tasks.run_flash_sale"
 
 @one_at_a_time
 def run_flash_sale(flash_sale_id: int) -> None:
-    sale.hold(FlashSale.objects.get(pk=flash_sale_id))
+    sale.run_planned(FlashSale.objects.get(pk=flash_sale_id))

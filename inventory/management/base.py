@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandParser, OutputWrapper
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 
 from inventory.management.folding import folded
 
@@ -54,3 +55,19 @@ class FoldingCommand(BaseCommand):
         parser = super().create_parser(prog_name, subcommand, **options)
         parser.__class__ = FoldingParser  # Django has no way to choose it
         return parser
+
+
+def check_writable(option: str, file: str | Path | None) -> None:
+    """Look before the work, not after it, whether a result can be written there ("-" always can).
+
+    Raises CommandError with the option's name.
+    """
+    if file is None or str(file) == "-":
+        return
+    try:
+        with Path(file).open("a"):
+            pass
+    except OSError as error:
+        raise CommandError(
+            f"{option}: {file} can't be written: {error.strerror}.", returncode=USAGE_ERROR
+        ) from error

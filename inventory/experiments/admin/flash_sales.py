@@ -27,8 +27,9 @@ from inventory.admin.base import (
 )
 from inventory.experiments.flash_sale import report, running
 from inventory.experiments.flash_sale.charts import charts_of
-from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters
+from inventory.experiments.flash_sale.sale import Parameters
 from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.experiments.parameters import InvalidParameters
 from inventory.models import StockAlert
 from inventory.words import counted
 
@@ -203,4 +204,4 @@ class FlashSaleAdmin(FactsAdmin):
             )
             return
         self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")
-        messages.success(request, "The sale is held as soon as a worker is free.")
+        messages.success(request, "A worker runs the sale as soon as it is free.")

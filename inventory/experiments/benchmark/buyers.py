@@ -14,20 +14,17 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
-
-from hdrh.histogram import HdrHistogram
+from itertools import chain, count
 
 from inventory.database import connection
 from inventory.exceptions import InsufficientStock
 from inventory.experiments.benchmark.rows import Row
+from inventory.experiments.latencies import percentile_ms
 from inventory.experiments.load import Job, Processes
 from inventory.models import Product
 
 MOST_CONNECTIONS = 64  # of all buyers together; where there are more, they share a pool
-LONGEST = 600_000_000  # microseconds that a histogram holds
 SECONDS_FOR_A_CONNECTION = 600  # of waiting for one of the pool; it counts as latency
-DIGITS = 3  # of a latency that are kept
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ class Part:
     """What the buyers of one process have measured."""
 
     served: int
-    histogram: bytes
-    """Of latencies in microseconds, encoded."""
+    latencies: array[float]
+    """In seconds."""
     errors: Counter[str]
 
 
@@ -96,23 +93,21 @@ def measure(
     parts: list[Part] = []
 
     def died(job: Job, how: str) -> None:
-        parts.append(Part(0, b"", Counter({f"a process of buyers ended: {how}": 1})))
+        parts.append(Part(0, array("d"), Counter({f"a process of buyers ended: {how}": 1})))
 
     processes.run(jobs, received=lambda job, part: parts.append(part), died=died)
     return _together(parts, load.seconds)
 
 
 def _together(parts: list[Part], seconds: float) -> Measured:
-    latencies = HdrHistogram(1, LONGEST, DIGITS)
+    latencies = sorted(chain.from_iterable(part.latencies for part in parts))
     errors: Counter[str] = Counter()
     for part in parts:
-        if part.histogram:
-            latencies.decode_and_add(part.histogram)
         errors.update(part.errors)
     return Measured(
         per_second=sum(part.served for part in parts) / seconds,
-        p50_ms=latencies.get_value_at_percentile(50) / 1000,
-        p99_ms=latencies.get_value_at_percentile(99) / 1000,
+        p50_ms=percentile_ms(latencies, 50) or 0.0,
+        p99_ms=percentile_ms(latencies, 99) or 0.0,
         failed=errors.total(),
         first_error=next(iter(errors), ""),
     )
@@ -189,11 +184,8 @@ class Buying(Job):
     def finish(self) -> None:
         if self.is_pooled:
             connection().close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper has it
-        histogram = HdrHistogram(1, LONGEST, DIGITS)
-        for latencies in self.latencies:
-            for seconds in latencies:
-                histogram.record_value(max(1, round(1_000_000 * seconds)))
-        self.part = Part(self.served, histogram.encode(), self.errors)
+        latencies = array("d", chain.from_iterable(self.latencies))
+        self.part = Part(self.served, latencies, self.errors)
 
     def reports(self) -> Iterator[Part]:
         if self.part is not None:

@@ -17,6 +17,7 @@ from inventory.experiments.benchmark.buyers import Load, Measured, measure
 from inventory.experiments.benchmark.rows import INSERT_ONLY, READ_ONLY
 from inventory.experiments.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
 from inventory.experiments.load import NotReady, Processes, processes
+from inventory.experiments.parameters import InvalidParameters, check_within
 from inventory.models import Product
 
 MOST_BUYERS = 4096
@@ -57,10 +58,6 @@ DIRECT = Course(
 )
 
 
-class InvalidParameters(InventoryError):
-    """A benchmark that can't be run; the message names the parameter and what would do."""
-
-
 class BenchmarkError(InventoryError):
     """The benchmark could not be run; the message says why."""
 
@@ -97,13 +94,13 @@ class Parameters:
                     f"shape: there is no “{name}”; there are {', '.join(SHAPES)}."
                 )
         for number in self.buyers:
-            _within("buyers", number, 1, MOST_BUYERS)
-        _within("rate", self.rate, 1, MOST_PER_SECOND)
-        _within("processes", self.processes, 1, MOST_PROCESSES)
-        _within("threads", self.threads, 1, MOST_BUYERS)
-        _within("rounds", self.rounds, 1, MOST_ROUNDS)
-        _within("seconds", self.seconds, 0.01, MOST_SECONDS)
-        _within("warm-up", self.warm_up, 0, MOST_SECONDS)
+            check_within("buyers", number, 1, MOST_BUYERS)
+        check_within("rate", self.rate, 1, MOST_PER_SECOND)
+        check_within("processes", self.processes, 1, MOST_PROCESSES)
+        check_within("threads", self.threads, 1, MOST_BUYERS)
+        check_within("rounds", self.rounds, 1, MOST_ROUNDS)
+        check_within("seconds", self.seconds, 0.01, MOST_SECONDS)
+        check_within("warm-up", self.warm_up, 0, MOST_SECONDS)
 
     def chosen_rows(self) -> list[str]:
         """The rows in the order of their turns, the ceilings first."""
@@ -253,8 +250,3 @@ def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
             ]
             if ratios:
                 result.to_ceilings[name] = statistics.median(ratios)
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")

@@ -22,7 +22,7 @@ HOLD_FOR = timedelta(hours=1)  # no hold lapses during a sale
 
 
 class FlashSaleError(InventoryError):
-    """The sale could not be held; the message says why."""
+    """The sale could not be run; the message says why."""
 
 
 class Ending(Enum):

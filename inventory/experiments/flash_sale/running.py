@@ -1,7 +1,7 @@
 """Having a flash sale run in the background, by whatever queue of jobs the project has.
 
 The project says how, by its setting INVENTORY_QUEUE_FLASH_SALE: the dotted path of a function
-that takes the sale's primary key, and sees to it that ``sale.hold`` is called with that sale.
+that takes the sale's primary key, and sees to it that ``sale.run_planned`` is called with it.
 """
 
 from __future__ import annotations

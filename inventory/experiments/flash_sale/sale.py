@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 
-from inventory import alerts, monitor, stock, strategies
+from inventory import alerts, monitor, stock
 from inventory.database import connection
-from inventory.exceptions import InventoryError
 from inventory.experiments.flash_sale.buyers import (
     Buyer,
     BuyerProcesses,
@@ -22,7 +21,9 @@ from inventory.experiments.flash_sale.buyers import (
     Outcome,
     buyer_processes,
 )
+from inventory.experiments.latencies import percentile_ms
 from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.experiments.parameters import InvalidParameters, check_within, chosen_strategies
 from inventory.models import Product
 from inventory.strategies import Strategy
 from inventory.words import counted
@@ -37,10 +38,6 @@ MOST_ROUNDS = 1_000
 MOST_PAYMENT_MS = 60_000
 CONNECTIONS_FOR_OTHERS = 3  # of the server's, left for whoever wants to look
 SECONDS_FOR_THE_KILLED = 60  # for PostgreSQL to end what a dead buyer began
-
-
-class InvalidParameters(InventoryError):
-    """A flash sale that can't be held; the message names the parameter and what would do."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +64,17 @@ class Parameters:
     """Whether PostgreSQL itself refuses to take the stock below zero."""
 
     def __post_init__(self) -> None:
-        for slug in self.strategies:
-            strategies.get(slug)
-        within("stock", self.stock, 1, MOST_UNITS)
-        within("buyers", self.buyers, 1, MOST_BUYERS)
-        within("processes", self.processes, 1, MOST_PROCESSES)
-        within("payment-ms", self.payment_ms, 0, MOST_PAYMENT_MS)
-        within("rounds", self.rounds, 1, MOST_ROUNDS)
+        chosen_strategies(self.strategies)
+        check_within("stock", self.stock, 1, MOST_UNITS)
+        check_within("buyers", self.buyers, 1, MOST_BUYERS)
+        check_within("processes", self.processes, 1, MOST_PROCESSES)
+        check_within("payment-ms", self.payment_ms, 0, MOST_PAYMENT_MS)
+        check_within("rounds", self.rounds, 1, MOST_ROUNDS)
         if self.threads is not None:
-            within("threads", self.threads, 1, MOST_BUYERS)
+            check_within("threads", self.threads, 1, MOST_BUYERS)
         least, most = self.quantity
-        within("quantity", least, 1, MOST_UNITS)
-        within("quantity", most, 1, MOST_UNITS)
+        check_within("quantity", least, 1, MOST_UNITS)
+        check_within("quantity", most, 1, MOST_UNITS)
         if least > most:
             raise InvalidParameters(
                 f"quantity: {least}-{most} won't do; the smaller number comes first."
@@ -86,8 +82,7 @@ class Parameters:
 
     def chosen(self) -> list[Strategy]:
         """The strategies in the order of their turns, each once."""
-        slugs = self.strategies or [each.slug for each in strategies.all_strategies()]
-        return [strategies.get(slug) for slug in dict.fromkeys(slugs)]
+        return chosen_strategies(self.strategies)
 
     def threads_per_process(self) -> int:
         """How many threads, and so connections, each process gets.
@@ -123,15 +118,15 @@ def run(
     started_by: AbstractBaseUser | None = None,
     progress: Progress = lambda strategy, round_, served: None,
 ) -> FlashSale:
-    """Hold the sale, each strategy in turn, round after round; return it, with its results.
+    """Run the sale, each strategy in turn, round after round; return it, with its results.
 
-    Each strategy and round has a product of its own, an exhibit. What was held is stored also
+    Each strategy and round has a product of its own, an exhibit. What was done is stored also
     if the sale is broken off: then ``finished_at`` stays empty.
 
     Raises InvalidParameters, FlashSaleError.
     """
     sale = plan(parameters, started_by=started_by)
-    hold(sale, progress=progress)
+    run_planned(sale, progress=progress)
     return sale
 
 
@@ -141,7 +136,7 @@ def plan(
     started_by: AbstractBaseUser | None = None,
     idempotency_key: str | None = None,
 ) -> FlashSale:
-    """Put the sale on record, to be held by whoever calls ``hold``, and return it.
+    """Put the sale on record, for ``run_planned``, and return it.
 
     Raises InvalidParameters if the server has too few connections for it.
     """
@@ -163,8 +158,10 @@ def plan(
     )
 
 
-def hold(sale: FlashSale, *, progress: Progress = lambda strategy, round_, served: None) -> None:
-    """Hold a planned sale; once: whoever comes second changes nothing.
+def run_planned(
+    sale: FlashSale, *, progress: Progress = lambda strategy, round_, served: None
+) -> None:
+    """Run a planned sale; once: a second call changes nothing.
 
     One that is found running was left by somebody who was killed: it counts as broken off.
 
@@ -174,7 +171,7 @@ def hold(sale: FlashSale, *, progress: Progress = lambda strategy, round_, serve
     if of_sale.filter(state=FlashSale.State.QUEUED).update(state=FlashSale.State.RUNNING):
         problem = "It was interrupted."
         try:
-            _hold_all(sale, _parameters(sale), progress)
+            _run_all(sale, _parameters(sale), progress)
             problem = ""
         except Exception as error:
             problem = str(error)[:300]
@@ -205,14 +202,14 @@ def _parameters(sale: FlashSale) -> Parameters:
     )
 
 
-def _hold_all(sale: FlashSale, parameters: Parameters, progress: Progress) -> None:
+def _run_all(sale: FlashSale, parameters: Parameters, progress: Progress) -> None:
     with buyer_processes(parameters.processes, f"flash sale {sale.pk}") as processes:
         for round_ in range(1, parameters.rounds + 1):
             for strategy in parameters.chosen():
-                _hold(sale, parameters, strategy, round_, processes, progress)
+                _run_turn(sale, parameters, strategy, round_, processes, progress)
 
 
-def _hold(
+def _run_turn(
     sale: FlashSale,
     parameters: Parameters,
     strategy: Strategy,
@@ -288,7 +285,7 @@ def record(
         stock_left=state.available,
         oversold=state.oversold,
         drift=state.drift,
-        **told_by(outcomes, left=state.available),
+        **reported_by_buyers(outcomes, left=state.available),
     )
     result.verdict = verdict(result, sale)
     result.save()
@@ -299,7 +296,7 @@ def units_bought(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.buyer.quantity for outcome in _that(outcomes, Ending.BOUGHT))
 
 
-def told_by(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
+def reported_by_buyers(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
     """The fields of a result that the buyers themselves know, with ``left`` units at the end."""
     refused, failed = _that(outcomes, Ending.REFUSED), _that(outcomes, Ending.FAILED)
     latencies = sorted(outcome.latency for outcome in outcomes if outcome.latency is not None)
@@ -309,9 +306,9 @@ def told_by(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
         "falsely_refused": _falsely_refused(refused, left),
         "failed": len(failed),
         "per_second": len(_that(outcomes, Ending.BOUGHT)) / seconds if seconds else 0.0,
-        "p50_ms": _percentile_ms(latencies, 50),
-        "p95_ms": _percentile_ms(latencies, 95),
-        "p99_ms": _percentile_ms(latencies, 99),
+        "p50_ms": percentile_ms(latencies, 50),
+        "p95_ms": percentile_ms(latencies, 95),
+        "p99_ms": percentile_ms(latencies, 99),
         "first_error": failed[0].error[:300] if failed else "",
     }
 
@@ -328,13 +325,6 @@ def _falsely_refused(refused: list[Outcome], left: int) -> int:
     return sum(outcome.buyer.quantity <= left for outcome in refused)
 
 
-def _percentile_ms(latencies: list[float], percent: int) -> float | None:
-    """The nearest-rank percentile of sorted seconds, in milliseconds; None of nothing."""
-    if not latencies:
-        return None
-    return 1000 * latencies[math.ceil(percent / 100 * len(latencies)) - 1]
-
-
 def free_connections() -> int:
     """How many more connections the server takes, as far as it says."""
     with connection().cursor() as cursor:
@@ -349,9 +339,3 @@ def free_connections() -> int:
         )
         [free] = cursor.fetchone()
     return max(0, int(free) - CONNECTIONS_FOR_OTHERS)
-
-
-def within(name: str, value: float, least: int, most: int) -> None:
-    """Raise InvalidParameters unless the value is in these bounds."""
-    if not least <= value <= most:
-        raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")

@@ -11,13 +11,12 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.benchmark import picture, report, rows
 from inventory.experiments.benchmark.run import (
     BenchmarkError,
-    InvalidParameters,
     Parameters,
     Result,
     planned,
@@ -26,13 +25,14 @@ from inventory.experiments.benchmark.run import (
 from inventory.experiments.benchmark.run import Progress as Tell
 from inventory.experiments.management.output import (
     add_output_options,
+    bar,
     breakable,
-    check_writable,
     console_for,
     write_json,
 )
+from inventory.experiments.parameters import InvalidParameters
 from inventory.management import tables
-from inventory.management.base import USAGE_ERROR, FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
 from inventory.words import counted
 
 
@@ -82,7 +82,7 @@ class BenchmarkCommand(FoldingCommand):
         add_output_options(parser)
 
     def handle(self, **options: Any) -> None:
-        parameters = self.checked(**options)
+        parameters = self.valid_parameters(**options)
         check_writable("json", options["json"])
         check_writable("picture", options["picture"])
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
@@ -122,7 +122,7 @@ class BenchmarkCommand(FoldingCommand):
         if options["picture"]:
             Path(options["picture"]).write_text(picture.draw(measured))
 
-    def checked(self, **options: Any) -> Parameters:
+    def valid_parameters(self, **options: Any) -> Parameters:
         try:
             return self.parameters(**options)
         except (InvalidParameters, UnknownStrategy) as error:
@@ -158,14 +158,8 @@ def progress(console: Console, parameters: Parameters) -> Iterator[Tell]:
     if not console.is_terminal:
         yield lines(console)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("", total=parameters.turns())
-
-        def tell(result: Result, round_: int) -> None:
-            bars.update(bar, advance=1, description=f"{turn(result, round_)}, {result.row}")
-
-        yield tell
+    with bar(console, parameters.turns(), TimeRemainingColumn()) as advance:
+        yield lambda result, round_: advance(f"{turn(result, round_)}, {result.row}", 1)
 
 
 def lines(console: Console) -> Tell:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from django.core.management.base import CommandError, OutputWrapper
+from django.core.management.base import OutputWrapper
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-from inventory.management.base import USAGE_ERROR
 from inventory.management.folding import terminal_width
 from inventory.words import counted
 
@@ -25,17 +24,6 @@ BREAKING_OFF = (signal.SIGINT, signal.SIGTERM)
 
 Tell = Callable[[str, int], object]
 """Called with whose turn it is, and the number of buyers just served."""
-
-
-def check_writable(option: str, file: str | None) -> None:
-    """Before the work, not after it. Raises CommandError with the option's name."""
-    if file in (None, "-"):
-        return
-    try:
-        with Path(file).open("a"):
-            pass
-    except OSError as error:
-        raise CommandError(f"{option}: {error}", returncode=USAGE_ERROR) from error
 
 
 def write_json(file: str, results: dict[str, Any], standard_output: OutputWrapper) -> None:
@@ -73,10 +61,17 @@ def progress(console: Console, turns: int, buyers: int) -> Iterator[Tell]:
     if not console.is_terminal:
         yield _lines(console, buyers)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with bar(console, turns * buyers, MofNCompleteColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def bar(console: Console, total: int, last: ProgressColumn) -> Iterator[Tell]:
+    """A bar on a terminal, gone after the block; call it with words, and how far it goes on."""
+    columns = (TextColumn("{task.description}"), BarColumn(), last)
     with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("", total=turns * buyers)
-        yield lambda turn, served: bars.update(bar, advance=served, description=turn)
+        task = bars.add_task("", total=total)
+        yield lambda words, advance: bars.update(task, advance=advance, description=words)
 
 
 def _lines(console: Console, buyers: int) -> Tell:

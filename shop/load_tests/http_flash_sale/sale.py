@@ -7,16 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from inventory import strategies
 from inventory.experiments.flash_sale.buyers import FlashSaleError
-from inventory.experiments.flash_sale.sale import (
-    InvalidParameters,
-    exhibit,
-    free_connections,
-    record,
-    within,
-)
+from inventory.experiments.flash_sale.sale import exhibit, free_connections, record
 from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.experiments.parameters import InvalidParameters, check_within, chosen_strategies
 from inventory.models import Product
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
@@ -45,8 +39,8 @@ class Crowd:
     """Seconds before each click, on average."""
 
     def __post_init__(self) -> None:
-        within("buyers", self.buyers, 1, MOST_BUYERS)
-        within("think", self.think, 0, MOST_THINK)
+        check_within("buyers", self.buyers, 1, MOST_BUYERS)
+        check_within("think", self.think, 0, MOST_THINK)
 
 
 @dataclass(frozen=True)
@@ -63,16 +57,14 @@ class Parameters:
     """In each of them, each with a connection to the database."""
 
     def __post_init__(self) -> None:
-        for slug in self.strategies:
-            strategies.get(slug)
-        within("stock", self.stock, 1, MOST_UNITS)
-        within("workers", self.workers, 1, MOST_WORKERS)
-        within("threads", self.threads, 1, MOST_THREADS)
+        chosen_strategies(self.strategies)
+        check_within("stock", self.stock, 1, MOST_UNITS)
+        check_within("workers", self.workers, 1, MOST_WORKERS)
+        check_within("threads", self.threads, 1, MOST_THREADS)
 
     def chosen(self) -> list[Strategy]:
         """The strategies in the order of their turns, each once."""
-        slugs = self.strategies or [each.slug for each in strategies.all_strategies()]
-        return [strategies.get(slug) for slug in dict.fromkeys(slugs)]
+        return chosen_strategies(self.strategies)
 
 
 def run(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 from inventory.experiments.flash_sale import report as sale_report
-from inventory.experiments.flash_sale.sale import Parameters, hold, plan
+from inventory.experiments.flash_sale.sale import Parameters, plan, run_planned
 from inventory.experiments.models import FlashSale
 from inventory.experiments.strategy_races import StrategyRace
 from inventory.experiments.strategy_races import race as explore
@@ -88,7 +88,7 @@ def file(name: str, look: Look, ending: str) -> Path:
 def run_sale() -> FlashSale:
     """The classic: ten laptops, fifteen buyers."""
     sale = plan(Parameters(strategies=STRATEGIES))
-    hold(sale)
+    run_planned(sale)
     return sale
 
 

@@ -13,18 +13,18 @@ from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.flash_sale import report
 from inventory.experiments.flash_sale.buyers import FlashSaleError
-from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, hold, plan
+from inventory.experiments.flash_sale.sale import Parameters, plan, run_planned
 from inventory.experiments.management.output import (
     add_output_options,
     breakable,
-    check_writable,
     console_for,
     progress,
     write_json,
 )
 from inventory.experiments.models import FlashSale
+from inventory.experiments.parameters import InvalidParameters
 from inventory.management import tables
-from inventory.management.base import USAGE_ERROR, FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
 
 
 class Command(FoldingCommand):
@@ -107,7 +107,7 @@ class Command(FoldingCommand):
     def run(self, sale: FlashSale, parameters: Parameters, console: Console) -> None:
         """Run the sale, and show how far it is."""
         with progress(console, turns(parameters), parameters.buyers) as tell:
-            hold(
+            run_planned(
                 sale,
                 progress=lambda strategy, round_, served: tell(
                     turn(strategy, round_, parameters), served

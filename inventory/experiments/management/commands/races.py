@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable
@@ -16,11 +15,11 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from inventory import strategies
 from inventory.exceptions import UnknownStrategy
-from inventory.experiments.management.output import breakable, console_on
+from inventory.experiments.management.output import breakable, console_on, write_json
+from inventory.experiments.parameters import chosen_strategies
 from inventory.experiments.strategy_races import StrategyRace, race
-from inventory.management.base import USAGE_ERROR, FoldingCommand
+from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
 from inventory.management.folding import folded
 from inventory.races import RacesError, report, transcript
 from inventory.races.explorer import ISOLATION_LEVELS
@@ -97,11 +96,14 @@ class Command(FoldingCommand):
             "--seed", type=int, default=0, metavar="N", help="of the random ones (default 0)"
         )
         parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to show around")
-        parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+        parser.add_argument(
+            "--json", metavar="FILE", help='write the results there; "-" for standard output'
+        )
 
     def handle(self, **options: Any) -> None:
         chosen = self.chosen(options["strategies"], options["show"])
-        check_writable(options["html"], options["json"])
+        check_writable("html", options["html"])
+        check_writable("json", options["json"])
         races: list[StrategyRace] = []
         try:
             with breakable() as ending, scratch_database():
@@ -120,11 +122,9 @@ class Command(FoldingCommand):
         """The strategies to explore. Raises CommandError for one that there isn't."""
         slugs = [*slugs, show] if show and show not in slugs else slugs
         try:
-            for slug in slugs:
-                strategies.get(slug)
+            return [strategy.slug for strategy in chosen_strategies(slugs)]
         except UnknownStrategy as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
-        return list(dict.fromkeys(slugs)) or [s.slug for s in strategies.all_strategies()]
 
     def race(self, slugs: list[str], races: list[StrategyRace], options: dict[str, Any]) -> None:
         """Explore, and add to ``races`` each one that has begun."""
@@ -155,18 +155,19 @@ class Command(FoldingCommand):
         races = [each for each in begun if each.result.runs]
         if not races:
             return
-        self.print(*tables_of(races, console_on(self.stdout).width))
+        self.for_people = self.stderr if options["json"] == "-" else self.stdout
+        self.print(*tables_of(races, console_on(self.for_people).width))
         shown = [each for each in races if each.strategy.slug == options["show"]]
         if shown:
             self.print("", transcript.Rendered(shown[0].result.most_instructive))
         if options["json"]:
             results = {"results": [each.as_dict() for each in races]}
-            options["json"].write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+            write_json(options["json"], results, self.stdout)
         if options["html"]:
             options["html"].write_text(page_of(races))
         for each in races:
             if each.breaks_promise:
-                self.stdout.write(
+                self.for_people.write(
                     self.style.ERROR(
                         folded(
                             f"{each.strategy.slug} calls itself safe, and is broken in "
@@ -182,12 +183,12 @@ class Command(FoldingCommand):
         text = StringIO()
         console = Console(
             file=text,
-            width=console_on(self.stdout).width,
-            force_terminal=self.stdout.isatty(),
+            width=console_on(self.for_people).width,
+            force_terminal=self.for_people.isatty(),
             highlight=False,
         )
         console.print(*what, sep="\n")
-        self.stdout.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+        self.for_people.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def whole_number(least: int, most: int) -> Any:
@@ -210,19 +211,6 @@ def isolation_level(text: str) -> str:
     if level not in ISOLATION_LEVELS:
         raise ArgumentTypeError(f"must be one of {', '.join(ISOLATION_LEVELS)}, not {text!r}")
     return level
-
-
-def check_writable(*files: Path | None) -> None:
-    """Raise CommandError now rather than after minutes of work."""
-    for file in files:
-        if file is not None:
-            try:
-                with file.open("a"):
-                    pass
-            except OSError as error:
-                raise CommandError(
-                    f"{file} can't be written: {error.strerror}.", returncode=USAGE_ERROR
-                ) from error
 
 
 def tables_of(races: list[StrategyRace], width: int) -> list[RenderableType]:

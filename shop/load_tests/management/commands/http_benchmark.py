@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from inventory.experiments.benchmark.run import BenchmarkError, InvalidParameters, Parameters
+from inventory.experiments.benchmark.run import BenchmarkError, Parameters
 from inventory.experiments.benchmark.shapes import HOT
 from inventory.experiments.management.benchmarks import BenchmarkCommand
+from inventory.experiments.parameters import check_within
 from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
 from inventory.words import counted
@@ -41,10 +42,7 @@ class Command(BenchmarkCommand):
 
     def parameters(self, **options: Any) -> Parameters:
         for name, most in (("workers", MOST_WORKERS), ("threads", MOST_THREADS)):
-            if not 1 <= options[name] <= most:
-                raise InvalidParameters(
-                    f"{name}: {options[name]} won't do; it must be 1 to {most}."
-                )
+            check_within(name, options[name], 1, most)
         return super().parameters(**options)
 
     @contextmanager

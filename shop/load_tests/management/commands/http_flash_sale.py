@@ -15,17 +15,16 @@ from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.flash_sale.buyers import FlashSaleError, Outcome
 from inventory.experiments.flash_sale.report import is_surprising
-from inventory.experiments.flash_sale.sale import InvalidParameters
 from inventory.experiments.management.output import (
     add_output_options,
     breakable,
-    check_writable,
     console_for,
     progress,
     write_json,
 )
 from inventory.experiments.models import FlashSaleResult
-from inventory.management.base import USAGE_ERROR, FoldingCommand
+from inventory.experiments.parameters import InvalidParameters
+from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
 from shop.load_tests.http_flash_sale import buyers, outside, report, sale
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 from shop.load_tests.http_flash_sale.target import WrongTarget

@@ -127,8 +127,14 @@ def test_the_picture_has_a_line_for_each_row_in_both_charts(tmp_path: Path) -> N
         (["--rate", "0"], "rate: 0 won't do"),
         (["--row", "combine"], "did you mean combined"),
         (["--shape", "warm"], "there is no “warm”; there are hot, spread, sold out, open loop."),
-        (["--json", "/nowhere/results.json"], "json: [Errno 2] No such file or directory"),
-        (["--picture", "/nowhere/rates.svg"], "picture: [Errno 2] No such file or directory"),
+        (
+            ["--json", "/nowhere/results.json"],
+            "json: /nowhere/results.json can't be",
+        ),
+        (
+            ["--picture", "/nowhere/rates.svg"],
+            "picture: /nowhere/rates.svg can't be",
+        ),
     ],
 )
 def test_bad_options_are_named_before_anything_happens(arguments: list[str], message: str) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from inventory.experiments.flash_sale.buyers import Buyer, Ending, Outcome
 from inventory.experiments.flash_sale.report import as_json, is_surprising, show, verdict
-from inventory.experiments.flash_sale.sale import _falsely_refused, _percentile_ms
+from inventory.experiments.flash_sale.sale import _falsely_refused
+from inventory.experiments.latencies import percentile_ms
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from tests.conftest import MakeProduct
 
@@ -65,9 +66,9 @@ def test_a_refusal_is_false_if_enough_was_left_all_the_time() -> None:
 
 def test_percentiles_are_those_of_the_nearest_rank() -> None:
     hundred = [n / 1000 for n in range(1, 101)]
-    assert [_percentile_ms(hundred, p) for p in (50, 95, 99)] == pytest.approx([50, 95, 99])
-    assert _percentile_ms([0.007], 99) == pytest.approx(7)
-    assert _percentile_ms([], 50) is None
+    assert [percentile_ms(hundred, p) for p in (50, 95, 99)] == pytest.approx([50, 95, 99])
+    assert percentile_ms([0.007], 99) == pytest.approx(7)
+    assert percentile_ms([], 50) is None
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import pytest
 from inventory import monitor, strategies
 from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.report import is_surprising
-from inventory.experiments.flash_sale.sale import InvalidParameters, Parameters, run
+from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.experiments.models import FlashSale, FlashSaleResult
+from inventory.experiments.parameters import InvalidParameters
 from inventory.models import Product, Reservation
 from inventory.strategies import Strategy
 from tests.conftest import MakeProduct
