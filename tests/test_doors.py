@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import inventory
 
@@ -98,3 +102,53 @@ def test_each_module_is_a_door_or_forbidden_to_the_shop() -> None:
     closed = {name.removeprefix("inventory.") for name in private} - {"strategies.*"}
     assert closed | set(inventory.DOORS) == modules
     assert closed & set(inventory.DOORS) == set()
+
+
+# Other people's packages
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DISTRIBUTIONS = packages_distributions()
+
+
+def distributions_in(*folders: str, without: tuple[str, ...] = ()) -> set[str]:
+    """What the modules of these folders import that isn't ours, nor Python's."""
+    names = set()
+    for file in [file for folder in folders for file in (ROOT / folder).rglob("*.py")]:
+        if any(file.is_relative_to(ROOT / each) for each in without):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add((node.module or "").partition(".")[0])
+    others = names - {"inventory", "shop"} - set(sys.stdlib_module_names)
+    return {canonicalize_name(DISTRIBUTIONS[name][0]) for name in others}
+
+
+def named(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(each).name) for each in requirements}
+
+
+def lines_of(file: str) -> list[str]:
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    return [line for line in lines if line and not line.startswith("-r ")]
+
+
+def test_the_core_needs_what_the_package_names() -> None:
+    admin, experiments, races = (f"inventory/{each}" for each in ("admin", "experiments", "races"))
+    core = named(PROJECT["dependencies"])
+    assert distributions_in("inventory", without=(admin, experiments, races)) <= core
+    assert distributions_in(admin) <= core | named(EXTRAS["admin"])
+    assert distributions_in(races) <= core | named(EXTRAS["races"]) | {"pytest"}
+    optional = {"procrastinate", "django-unfold"}  # its task and its page, where these are there
+    assert distributions_in(experiments) <= core | named(EXTRAS["experiments"]) | optional
+
+
+def test_the_shop_needs_what_its_requirements_name() -> None:
+    requirements = named(lines_of("requirements.txt"))
+    without = ("shop/load_tests", "inventory/races/pytest_plugin.py")
+    assert distributions_in("shop", "inventory", without=without) <= requirements
+    load = named(lines_of("requirements-load.txt"))
+    assert load == {"locust", "psycopg-pool"}
+    assert not load & requirements

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import IO
 
 from inventory.experiments.flash_sale.buyers import Buyer, Ending, FlashSaleError, Outcome
@@ -42,6 +43,8 @@ def send(
         *("--run-time", f"{SECONDS}s", "--product", product, "--think", str(think), "--once"),
         *(["--i-own-this-shop"] if own else []),
     ]
+    if find_spec("locust") is None:
+        raise FlashSaleError("Locust is missing: pip install -r requirements-load.txt")
     outcomes = [] if outcomes is None else outcomes
     with tempfile.TemporaryFile() as log:
         with _locust(command, log) as (locust, lines):
