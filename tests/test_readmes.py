@@ -24,7 +24,8 @@ from shop.models import Order
 from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
 MOST_LINES = 200  # of the first one: five minutes
-OF_AN_EXAMPLE = ("guitars", "acme", "ACME", "phone", "conftest.py")  # what the reader is going to write
+# What the reader is going to write.
+OF_AN_EXAMPLE = ("guitars", "acme", "ACME", "phone", "conftest.py")
 
 each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
 
