@@ -142,11 +142,10 @@ def test_another_ones_hold_and_one_that_is_not_there_look_alike(
     [
         ("name", " "),
         ("name", "x" * 201),
-        ("name", "a\0b"),
         ("email", "nobody"),
         ("street", " \n"),
         ("postcode", "1" * 21),
-        ("town", "a\0b"),
+        ("town", "x" * 101),
         ("country", "DEU"),
     ],
 )
