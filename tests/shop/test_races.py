@@ -25,6 +25,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection, transaction
+from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -66,6 +67,30 @@ TABLES = [
     "inventory_reservation",
     "inventory_product",
 ]
+
+ORDER = "idempotency_key"  # tells the orders apart, in each schedule alike
+# All that `agrees` looks at is in here, so that it looks once at those that are alike.
+COMPARED: dict[type[Model], tuple[str, ...]] = {
+    Product: ("stock", "units_received", "description"),
+    Reservation: ("buyer", "status", "quantity", "returned", "written_off", "unit_price"),
+    StockMovement: ("units", "reason"),
+    Order: (ORDER, "state", "total", "shipping_cost", "tracking"),
+    OrderLine: (
+        f"order__{ORDER}",
+        *("quantity", "refunded", "unit_price"),
+        *("reservation__status", "reservation__quantity", "reservation__unit_price"),
+        *("reservation__returned", "reservation__written_off"),
+    ),
+    Payment: (f"order__{ORDER}", "state", "amount"),
+    Refund: (f"payment__order__{ORDER}", "state", "reason", "amount"),
+    DemoBankCharge: ("state", "amount"),
+    ProcrastinateJob: ("task_name",),
+    LogEntry: ("change_message",),
+}
+BOOKS = ";".join(
+    str(model._default_manager.order_by().values_list(*fields).query)
+    for model, fields in COMPARED.items()
+)
 
 
 class Shop:
@@ -116,19 +141,13 @@ class Shop:
 
     def books(self) -> object:
         """What is compared: who has what, and what is still to be done, without keys and times."""
-        rows = {
-            Product: ("stock", "units_received", "description"),
-            Reservation: ("buyer", "status", "quantity", "returned", "unit_price"),
-            StockMovement: ("units", "reason"),
-            Order: ("state", "total", "tracking"),
-            OrderLine: ("quantity", "refunded"),
-            Payment: ("state", "amount"),
-            Refund: ("state", "reason", "amount"),
-            DemoBankCharge: ("state", "amount"),
-            ProcrastinateJob: ("task_name",),
-            LogEntry: ("change_message",),
-        }
-        return [sorted(model._default_manager.values_list(*row)) for model, row in rows.items()]
+        found = []
+        with connection.cursor() as cursor:
+            cursor.execute(BOOKS)
+            while True:
+                found.append(sorted(cursor.fetchall()))
+                if not cursor.cursor.nextset():
+                    return found
 
     # Requests
 
@@ -250,10 +269,15 @@ def look_at(
         if "POST product in the admin" in (one, other):
             shop.open_form()
 
+    seen: set[object] = set()
+
     def agrees(run: Run) -> None:
-        state = monitor.state_of(product.pk)
-        assert state.keeps_law, str(state)
-        steps.assert_money_and_goods_agree()
+        assert run.outcome is not None
+        if run.outcome.state not in seen:
+            state = monitor.state_of(product.pk)
+            assert state.keeps_law, str(state)
+            steps.assert_money_and_goods_agree()
+            seen.add(run.outcome.state)
         for error in run.raised.values():
             assert isinstance(error, InventoryError | ShopError), repr(error)
         for answer in run.returned.values():
