@@ -11,6 +11,11 @@ from django.test import Client, RequestFactory
 from shop.deployment.static_files import HashedIfCollected, StaticFilesMiddleware
 
 
+@pytest.fixture(autouse=True)
+def as_it_is_served(settings: Any) -> None:
+    settings.WHITENOISE_AUTOREFRESH = False  # in other tests it is on
+
+
 def get(url: str) -> HttpResponse:
     """Ask whitenoise, as it would be after a start of the shop with the settings of now."""
 

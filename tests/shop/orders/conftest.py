@@ -17,7 +17,6 @@ def money_and_goods_agree_after_each_test(
 ) -> Iterator[None]:
     settings.SHIPPING_COST = Decimal("5.00")
     settings.PAYMENT_PROVIDER = "demo"
-    settings.WHITENOISE_AUTOREFRESH = True  # there are no collected static files
     if request.node.get_closest_marker("django_db") is None:
         yield
         return
