@@ -263,7 +263,7 @@ def test_without_javascript(new_page: NewPage, make_product: MakeProduct) -> Non
     go_to_bank(page, make_product(), "2")
     choose(page, "Decline")
     expect_standing(page, "The payment did not go through")
-    expect(page.get_by_text(re.compile(r"Kept for you for 1[45]:\d\d"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Kept for you for\s+1[45]:\d\d"))).to_be_visible()
     page.get_by_role("button", name="again").click()
     page.get_by_role("link", name="Back to the shop without paying").click()
     page.get_by_role("link", name="Look again").click()

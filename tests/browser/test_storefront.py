@@ -158,7 +158,7 @@ def test_without_javascript(new_page: NewPage, make_product: MakeProduct) -> Non
     page = new_page(java_script_enabled=False)
     reserve(page, make_product(name="Lamp"), "2")
     expect(page.get_by_text("2 × Lamp reserved for you.")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"Yours for (10:00|9:\d\d)"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Yours for\s+(10:00|9:\d\d)"))).to_be_visible()
     page.get_by_role("button", name="Remove").click()
     expect(page.get_by_role("heading", name="Nothing reserved")).to_be_visible()
 
