@@ -1,12 +1,12 @@
 """Alerts: raised when something about a product's stock is wrong, resolved when it is right again.
 
-At most one per product and kind is open; its figures are brought up to date meanwhile. Whoever
-raises or resolves one holds the product's row: this module, and the trigger that raises
-NEGATIVE_STOCK in the very transaction that takes the stock below zero (``models``).
+At most one per product and kind is open, and its figures are kept up to date. Two parts raise or
+resolve alerts, both with the product's row locked: this module, and the trigger that raises
+NEGATIVE_STOCK in the transaction that takes the stock below zero (``models``).
 
 Low stock comes and goes with the baskets. When it comes back within a day, with nothing received
-meanwhile, it is the same shortage: its alert is opened again, and nobody is told anew. What breaks
-the law is new damage each time, and a new alert.
+meanwhile, it is the same shortage: its alert opens again, without another message. A broken law is
+new damage each time, and gets a new alert.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 Kind = StockAlert.Kind
 
 SAME_SHORTAGE = timedelta(days=1)
-AT_ONCE = 100  # products that a transaction locks at the most
+AT_ONCE = 100  # products that one transaction locks at most
 
 
 def check_all(*, exhibits: bool = False) -> list[StockState]:
-    """Check the law for all products, and bring all alerts in line with what is seen.
+    """Check the law for all products, and bring all alerts in line with their state.
 
-    Returns the products that break the law, by SKU; those of flash sales only with
-    ``exhibits``, though their alerts are kept in line, too.
+    Returns the products that break the law, by SKU. Exhibits are among them only with
+    ``exhibits``; their alerts are brought in line in any case.
     """
     states = monitor.needing_a_look()
     if _take_back_lapsed([state.product_id for state in states if state.is_low]):
@@ -54,9 +54,9 @@ def check_all(*, exhibits: bool = False) -> list[StockState]:
 
 
 def _take_back_lapsed(product_ids: list[int]) -> bool:
-    """Take back what of these products has lapsed; return whether anything has.
+    """Take back the lapsed holds of these products; return whether there were any.
 
-    It is as good as stock: nobody is told that there is too little as long as it is enough.
+    Lapsed holds are as good as stock: no alert is due as long as they fill the gap.
     """
     lapsed = Reservation.objects.lapsed().filter(product__in=product_ids).order_by("product_id")
     with_lapsed = list(lapsed.values_list("product_id", flat=True).distinct())
@@ -69,7 +69,7 @@ def refresh(product_ids: Collection[int]) -> None:
     """Bring the alerts of these products in line with their state, in one transaction."""
     with atomic():
         lock_products(product_ids)
-        # Under the lock, in a statement of its own: what is seen here stays so until the end.
+        # Under the lock, in a statement of its own: this state stays until the transaction ends.
         states = monitor.states_of(product_ids)
         open_alerts = _open_alerts(product_ids)
         for state in states:
@@ -84,16 +84,16 @@ def refresh(product_ids: Collection[int]) -> None:
 
 
 def refresh_open(product_id: int) -> None:
-    """The same for a product whose stock was moved, if it has open alerts.
+    """Do the same for a product whose stock was moved, if it has open alerts.
 
-    Else it waits for the next check: the sums of a much sold product take long.
+    Without open alerts, leave it to the next check: the sums of a much sold product take long.
     """
     if StockAlert.objects.open().filter(product=product_id).exists():
         refresh([product_id])
 
 
 def acknowledge(alert_ids: Collection[int], by: AbstractBaseUser) -> int:
-    """Note that ``by`` has seen these open alerts; return of how many nobody had before."""
+    """Note that ``by`` has seen these open alerts; return how many were new to everybody."""
     return StockAlert.objects.filter(pk__in=alert_ids).acknowledge(by)
 
 
@@ -134,7 +134,7 @@ def _raise_or_open_again(state: StockState, kind: Kind, figures: dict[str, int])
 
 
 def _same_shortage(product_id: int) -> StockAlert | None:
-    """The low stock of the last day, if it was resolved without units having come in."""
+    """The low-stock alert of the last day, if it was resolved without a receipt of units."""
     lately = StockAlert.objects.filter(
         product=product_id, kind=Kind.LOW_STOCK, resolved_at__gt=Now() - SAME_SHORTAGE
     )

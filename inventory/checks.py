@@ -1,4 +1,4 @@
-"""What Django's system checks say about the app's settings, and about products' strategies."""
+"""System checks of the app's settings, its database, and the products' strategies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def strategies_can_be_loaded(**kwargs: Any) -> list[CheckMessage]:
 
 @register
 def database_is_postgresql(**kwargs: Any) -> list[CheckMessage]:
-    """It is the row locks, the clock and the deferred triggers of PostgreSQL that keep the law."""
+    """PostgreSQL's row locks, clock and deferred triggers keep the law."""
     kept_in = connections[alias()]
     if kept_in.vendor == "postgresql":
         return []
@@ -41,7 +41,7 @@ def database_is_postgresql(**kwargs: Any) -> list[CheckMessage]:
 
 @register
 def all_tables_are_in_one_database(**kwargs: Any) -> list[CheckMessage]:
-    """What is read must be what was written, and users are referred to."""
+    """All tables must be in one database: reads must see writes, and rows refer to users."""
     models = [*apps.get_app_config("inventory").get_models(), get_user_model()]
     elsewhere = {
         f"{model._meta.label} is {what} “{other}”"
@@ -97,7 +97,7 @@ def default_strategy_is_safe(**kwargs: Any) -> list[CheckMessage]:
 def strategies_of_products_exist(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Name strategies that products have and the setting has no more."""
+    """Warn of strategies that products use and the setting no longer names."""
     if alias() not in (databases or ()) or _problems_of_strategies():
         return []
     if Product._meta.db_table not in connections[alias()].introspection.table_names():
@@ -116,7 +116,7 @@ def strategies_of_products_exist(
 
 
 def _problems_of_strategies() -> list[str]:
-    """What is wrong with the setting INVENTORY_STRATEGIES, a line for each fault."""
+    """The faults of the setting INVENTORY_STRATEGIES, a line each."""
     try:
         strategies.all_strategies()
     except ImproperlyConfigured as error:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
-# Our own strategies: those that oversell first, the best one last. To add yours, name both in
+# Our own strategies, from those that oversell to the best one. To add yours, name all of them in
 # your settings: INVENTORY_STRATEGIES = [*STRATEGIES, "guitars.strategies.Careful"].
 STRATEGIES = (
     "inventory.strategies.naive.Naive",
@@ -34,7 +34,7 @@ def keep_ended_for() -> timedelta:
 
 
 def strategies() -> Sequence[str]:
-    """The dotted paths of all strategies that there are: INVENTORY_STRATEGIES, by default ours."""
+    """The dotted paths of all strategies: INVENTORY_STRATEGIES, by default ours."""
     paths: Sequence[str] = getattr(settings, "INVENTORY_STRATEGIES", STRATEGIES)
     return paths
 

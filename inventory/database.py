@@ -1,7 +1,7 @@
-"""Where the stock is kept: in the database to which the project's routers send ``Product``.
+"""The database of the stock: the one to which the project's routers send ``Product``.
 
-That is ``default`` where there are no routers. All tables of the app are there, and the users to
-whom they refer, for reading as for writing (``checks``).
+Without routers it is ``default``. All tables of the app are in it, and the users to whom they
+refer, for reading as for writing (``checks``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 def alias() -> str:
     """The database's name in the setting DATABASES."""
-    product = apps.get_model("inventory", "Product")  # this module is there before the models are
+    product = apps.get_model("inventory", "Product")  # Django imports this module before the models
     return router.db_for_write(product)
 
 

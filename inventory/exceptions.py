@@ -1,21 +1,20 @@
-"""What can go wrong with stock. Every message may be shown to the person who asked."""
+"""Errors of taking and moving stock. A page may show each message to the person who asked."""
 
 from __future__ import annotations
 
 
 class InventoryError(Exception):
-    """Anything that this app refuses. Nothing was changed."""
+    """The app does not do what was asked. Nothing was changed."""
 
 
 class InvalidQuantity(InventoryError):
-    """A number of units that makes no sense; names what would."""
+    """The number of units makes no sense. The message names the numbers that do."""
 
 
 class InsufficientStock(InventoryError):
     """Fewer units are available than were asked for.
 
-    ``available`` is the number that was there at the instant of the refusal, lapsed holds
-    included (units of stock).
+    ``available`` is the number of units at the instant of the refusal, lapsed holds included.
     """
 
     def __init__(self, sku: str, requested: int, available: int) -> None:
@@ -30,7 +29,7 @@ class InsufficientStock(InventoryError):
 
 
 class NotForSale(InventoryError):
-    """The product is switched off: no new holds."""
+    """The product is switched off, so nobody can reserve it."""
 
     def __init__(self, sku: str) -> None:
         self.sku = sku
@@ -56,7 +55,7 @@ class IdempotencyKeyReused(InventoryError):
 
 
 class ReservationEnded(InventoryError):
-    """The reservation is no longer what the request needs; ``status`` says what it is."""
+    """The reservation no longer has the status that the request needs; ``status`` is today's."""
 
     def __init__(self, status: str, message: str) -> None:
         self.status = status
@@ -64,15 +63,15 @@ class ReservationEnded(InventoryError):
 
 
 class ReservationChanged(InventoryError):
-    """The numbers that the request was based on have changed since: look again."""
+    """The numbers changed since the caller read them. Read them again."""
 
 
 class TooMuchContention(InventoryError):
-    """So many buyers at once that this one found no gap in time. Trying again is safe."""
+    """Too many buyers wrote at once, and this one found no gap in time. Trying again is safe."""
 
 
 class UnknownStrategy(InventoryError):
-    """There is no strategy of that name; the message has the nearest ones."""
+    """There is no strategy of that name. The message has the nearest names."""
 
 
 class CannotJoinTransaction(InventoryError):

@@ -1,8 +1,8 @@
-"""What a buyer asks for, and the writes that strategies share.
+"""A buyer's request, and the writes that strategies share.
 
-They record a hold, take lapsed ones back, and give units back.
-Time is always the database's. ``statement_timestamp()`` rather than ``now()``: the latter is
-the start of the transaction, which may have waited long for a lock.
+These record a hold, take lapsed holds back, and give units back. Time is always the database's:
+``statement_timestamp()``, since ``now()`` is the start of the transaction, which may have waited
+long for a lock.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from inventory.law import HAS_LAPSED
 from inventory.models import Product, Reservation
 
 MOST_UNITS = 2_147_483_647  # what PostgreSQL's integer holds
-TAKE_BACK_AT_ONCE = 1000  # lapsed holds a statement takes back at the most
+TAKE_BACK_AT_ONCE = 1000  # lapsed holds that one statement takes back at most
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a buyer asks for: ``quantity`` units of a product, held for ``hold_for``.
+    """A buyer's request: ``quantity`` units of a product, to be held for ``hold_for``.
 
-    Raises InvalidQuantity if that is no number of units.
+    Raises InvalidQuantity if ``quantity`` is not a number of units.
     """
 
     product_id: int
@@ -46,7 +46,7 @@ class Request:
 
 
 def check_units(quantity: object) -> None:
-    """Raise InvalidQuantity if that isn't a number of units, 1 to MOST_UNITS."""
+    """Raise InvalidQuantity unless ``quantity`` is a number of units, 1 to MOST_UNITS."""
     if isinstance(quantity, bool) or not isinstance(quantity, int):
         raise InvalidQuantity(f"The quantity must be a whole number, not {quantity!r}.")
     if quantity < 1:
@@ -93,7 +93,7 @@ def record_hold(request: Request) -> Reservation:
 
 
 def written_hold(request: Request, unit_price: Decimal, at: datetime) -> Reservation:
-    """The reservation as it was written for this request, at this price and time."""
+    """The reservation that was written for this request, at this price and time."""
     written = {
         "id": request.reservation_id,
         "product_id": request.product_id,
@@ -109,7 +109,7 @@ def written_hold(request: Request, unit_price: Decimal, at: datetime) -> Reserva
         "created_at": at,
         "decided_at": None,
     }
-    # As if it had been read: a third of the time that the model's constructor takes.
+    # Built as from a query: this takes a third of the time of the model's constructor.
     return Reservation.from_db(alias(), written.keys(), written.values())
 
 
@@ -120,11 +120,11 @@ def take_back_lapsed(
     buyer: str | None = None,
     only: Collection[uuid.UUID] | None = None,
 ) -> tuple[int, int]:
-    """Take back a product's lapsed holds, oldest first; the caller has locked the product.
+    """Take back a product's lapsed holds, oldest first. The caller has locked the product.
 
-    Waits for a hold that is just being confirmed or prolonged, and then looks at it again; in
-    the order of primary keys, as everybody who locks several of a product's reservations.
-    With ``buyer``, only those of that buyer; with ``only``, no others. Returns (holds, units).
+    Waits for a hold that is just being confirmed or prolonged, and then looks at it again.
+    Locks holds in the order of primary keys, as all functions do. ``buyer`` limits it to this
+    buyer's holds, ``only`` to these. Returns (holds, units).
     """
     with connection().cursor() as cursor:
         cursor.execute(
@@ -160,16 +160,16 @@ def take_back_lapsed(
 
 
 def give_back(product_id: int, units: int) -> None:
-    """Make units available again that a reservation let go in the same transaction."""
+    """Make units available again that a reservation releases in the same transaction."""
     Product.objects.filter(pk=product_id).update(
         stock=F("stock") + units, version=F("version") + 1, backstop=backstop_after(units)
     )
 
 
 def backstop_after(units: int) -> Case:
-    """The backstop when ``units`` come in: on again, if they bring stock up to zero or more.
+    """The backstop after a receipt of ``units``: on again if they bring stock to zero or more.
 
-    It was off because more had been promised than existed (``stock.repair``).
+    It was off because more units were promised than existed (``stock.repair``).
     """
     return Case(
         When(stock__lt=0, stock__gte=-units, then=Value(True)),

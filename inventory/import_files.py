@@ -1,8 +1,8 @@
 """Files that were previewed in the admin and wait to be confirmed.
 
-The preview and the confirmation are two requests, and may reach two machines: what the first
-leaves for the second is in the database, for a day. The name that the page carries is a key that
-can't be guessed, and good for nobody but its user, and for nothing but its list.
+The preview and the confirmation are two requests, and may reach two machines. So the database
+keeps the file between them, for a day. Its name on the page is a key that can't be guessed, and
+that only works for the same user and the same list.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def keep(content: bytes, name: str, *, model: type[Model], by: AbstractBaseUser)
 
 
 def find(key: str, *, model: type[Model], by: AbstractBaseUser) -> ImportFile | None:
-    """The file that this user has previewed in the last day; None for whatever else is given."""
+    """The file of this name that this user previewed in the last day, or None."""
     try:
         pk = UUID(key)
     except ValueError:
@@ -44,8 +44,8 @@ def find(key: str, *, model: type[Model], by: AbstractBaseUser) -> ImportFile | 
 def claim(file: ImportFile) -> bool:
     """Whether the caller's transaction is the one that imports the file.
 
-    Others who confirm it at once wait here for the end of that transaction; if it is rolled back,
-    the next one may.
+    Others who confirm the file at the same time wait here for the end of that transaction. If
+    it is rolled back, the next one may import the file.
     """
     unclaimed = ImportFile.objects.filter(pk=file.pk, imported_at=None)
     return unclaimed.update(imported_at=Now()) == 1

@@ -1,10 +1,9 @@
 """The law: received = available + held + sold, for every product, at every committed state.
 
-Whatever says, shows, computes or asks the database for it takes it from here. All numbers are
-units:
+All text, code and SQL about the law comes from here. All numbers are units of stock:
 
-- received: ever put on sale, less what was taken off again;
-- available: anybody may take them now;
+- received: ever put on sale, less those taken off again;
+- available: free for any buyer now;
 - held: in reservations with status HELD;
 - sold: in reservations with status SOLD, less those that came back;
 - recorded: the sum of the product's stock movements, which ``received`` must be.
@@ -22,7 +21,7 @@ UNITS_HELD = "quantity"
 UNITS_SOLD = "quantity - returned"
 IS_COUNTED = "status IN ('HELD', 'SOLD')"
 HAS_LAPSED = f"{IS_HELD} AND expires_at <= statement_timestamp()"
-"""A hold whose time is over: anybody may have its units, so they are as good as available."""
+"""A lapsed hold: its time is over, and its units are as good as available."""
 
 FIGURES = f"""
     SELECT product.*, product.units_received AS received, product.stock AS available,
@@ -45,21 +44,21 @@ FIGURES = f"""
 BREAKS_LAW = """
     (available + held + sold <> received OR held + sold > received OR recorded <> received)
 """
-"""What ``Figures.keeps_law`` denies, of a row of ``figures_in_sql``."""
+"""The opposite of ``Figures.keeps_law``, for a row of ``figures_in_sql``."""
 
 
 def figures_in_sql(whose: str = "IS NOT NULL") -> str:
     """The statement that reads products with their five figures.
 
-    ``whose`` is a condition on their primary keys, such as ``= 7``; it stands there three times.
-    It is one statement, so one snapshot: no sale is seen in one figure and not in another. Each
-    table is read once.
+    ``whose`` is a condition on their primary keys, such as ``= 7``; the statement repeats it. One
+    statement sees one snapshot, so each sale counts in all figures or in none. It reads each
+    table once.
     """
     return FIGURES.format(whose=whose)
 
 
 class Figures:
-    """What was seen of a product's stock; mixed into what holds the five figures."""
+    """The five figures of a product at one instant; a mixin for classes that have them."""
 
     received: int
     available: int
@@ -74,12 +73,12 @@ class Figures:
 
     @property
     def drift(self) -> int:
-        """Not zero: an update was lost, or units leaked."""
+        """The law's error: if it is not zero, an update was lost or units leaked."""
         return self.available + self.held + self.sold - self.received
 
     @property
     def unrecorded(self) -> int:
-        """Units received, or gone, without a stock movement."""
+        """Units that were received or removed without a stock movement."""
         return self.received - self.recorded
 
     @property
@@ -88,7 +87,7 @@ class Figures:
 
     @property
     def right_stock(self) -> int:
-        """What ``available`` must be; below zero where units were promised that don't exist."""
+        """The right value of ``available``; below zero if units were promised that don't exist."""
         return self.received - self.held - self.sold
 
     def as_dict(self) -> dict[str, int]:

@@ -1,20 +1,20 @@
 """Locks, and the one order in which they are taken.
 
 1. A buyer's queue for a product (``queue_buyer``), only where ``max_per_buyer`` is set.
-2. A product's queue (``queue_product``): the strategy ``mutex``, and whoever takes units away
-   without a strategy (removal, repair, taking lapsed holds back for a buyer).
+2. A product's queue (``queue_product``): for the strategy ``mutex``, and for functions that take
+   units away without a strategy (removal, repair, taking lapsed holds back for a buyer).
 3. Products, by primary key (``lock_products``).
 4. Reservations, by product and primary key.
 
 For several products in one transaction: 1 to 3 for one product after the other, by primary key.
 
-Each in a statement of its own: under READ COMMITTED a statement that had to wait for a lock
-still sees the rest of the database as it was before it waited, so what must be read under the
-lock is read by the next statement. A statement that changes a reservation and then its product
-deadlocks with a refusal that holds the product and takes its lapsed holds back.
+Take each lock in a statement of its own. Under READ COMMITTED, a statement that waits for a lock
+still sees the other rows as they were before it waited. So the next statement must read them. And
+a statement that changes a reservation and then its product deadlocks with a refusal, which locks
+the product and then takes its lapsed holds back.
 
-No lock here is ever held while anything outside the database is waited for. Each ends with its
-transaction, so that a pooler may sit in between.
+Never wait for anything outside the database with one of these locks. Each ends with its
+transaction, so that a pooler may stand in between.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from inventory.models import Product, Reservation
 def lock_products(product_ids: Iterable[int]) -> dict[int, Product]:
     """Lock these products' rows until the transaction ends; return them by primary key.
 
-    FOR NO KEY UPDATE: new reservations of the product, which only refer to it, needn't wait.
+    FOR NO KEY UPDATE, so that new reservations, which only refer to the product, need not wait.
     """
     locked = (
         Product.objects.select_for_update(no_key=True)
@@ -44,7 +44,7 @@ def lock_products(product_ids: Iterable[int]) -> dict[int, Product]:
 def lock_reservations(reservation_ids: Iterable[UUID]) -> list[Reservation]:
     """Lock these reservations until the transaction ends; return them by product.
 
-    Raises Reservation.DoesNotExist if one isn't there.
+    Raises Reservation.DoesNotExist if one of them does not exist.
     """
     ids = set(reservation_ids)
     locked = (
@@ -65,10 +65,10 @@ def lock_product(product_id: int) -> Product:
 
 
 def lock_product_to_take(product_id: int) -> Product:
-    """Lock a product's row for a change that may take units away other than by a strategy.
+    """Lock a product's row for a change that may take units away without a strategy.
 
-    The buyers of the strategy ``mutex`` check and write without a lock on the row; they are
-    kept away by the queue.
+    Buyers of the strategy ``mutex`` check and write without a lock on the row. The queue keeps
+    them away.
     """
     queue_product(product_id)
     return lock_product(product_id)
@@ -80,7 +80,7 @@ def queue_buyer(product_id: int, buyer: str) -> None:
 
 
 def queue_buyers(product_id: int, buyers: Iterable[str]) -> None:
-    """The same for several buyers, in one statement; always in the same order of locks."""
+    """Do the same for several buyers in one statement, always in the same order of locks."""
     locks = {
         pglock.advisory(f"buyer {buyer} of product {product_id}").int_lock_id for buyer in buyers
     }
@@ -91,5 +91,5 @@ def queue_buyers(product_id: int, buyers: Iterable[str]) -> None:
 
 
 def queue_product(product_id: int) -> None:
-    """Wait until nobody else takes units of this product through its queue."""
+    """Wait until no other transaction is in this product's queue."""
     pglock.advisory(f"product {product_id}", xact=True, using=alias()).acquire()

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
 
-# Whoever takes stock below zero, by whatever way, has raised the alert when that is committed.
-# At the end of the transaction, so that its own reservations are counted; the product's row is
-# locked until then, so nobody else raises or resolves an alert of it meanwhile (alerts.refresh).
+# Every transaction that takes stock below zero, in whatever way, also raises the alert. The trigger
+# runs at its end, so that its own reservations count. The product's row is locked until then, so
+# no other transaction raises or resolves an alert of it meanwhile (alerts.refresh).
 RAISE_NEGATIVE_STOCK = f"""
     INSERT INTO inventory_stockalert (product_id, kind, {", ".join(NAMES)}, raised_at)
     SELECT id, 'NEGATIVE_STOCK', {", ".join(NAMES)}, statement_timestamp()
@@ -42,7 +42,7 @@ RAISE_NEGATIVE_STOCK = f"""
 
 class ProductQuerySet(models.QuerySet["Product"]):
     def for_sale(self) -> ProductQuerySet:
-        """What customers see."""
+        """Products that customers see."""
         return self.filter(is_active=True, is_exhibit=False)
 
     def catalogue(self) -> ProductQuerySet:
@@ -51,7 +51,7 @@ class ProductQuerySet(models.QuerySet["Product"]):
 
 
 class Product(models.Model):
-    """Something of which there is a limited number of units."""
+    """A product with a limited number of units."""
 
     sku = models.CharField("SKU", max_length=64, unique=True)
     slug = models.SlugField(max_length=100, unique=True)
@@ -133,7 +133,7 @@ class Product(models.Model):
 
     @property
     def strategy_slug(self) -> str:
-        """The strategy in use: the product's own, else the default."""
+        """The strategy in use: the product's own, or else the default."""
         return self.strategy or conf.default_strategy()
 
 
@@ -148,9 +148,9 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
     def alive(self) -> ReservationQuerySet:
         """Holds whose time is not over yet.
 
-        Written so that no index of holds serves it, only a buyer's: when a rush begins, the
-        planner's statistics know of no holds yet, and it would read everybody's to find one
-        buyer's (measured: 5 ms among 30,000, each time).
+        Written so that only the index on buyers serves it, and no index of holds. When a rush
+        begins, the planner's statistics know of no holds yet, and it would read all holds to
+        find one buyer's (measured: 5 ms among 30,000, each time).
         """
         time_left = Case(When(status=Reservation.Status.HELD, then=F("expires_at") - Now()))
         return self.filter(
@@ -165,7 +165,7 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
         return self.filter(buyer=buyer)
 
     def units(self) -> int:
-        """Units that buyers have of these: held, or sold and neither returned nor written off."""
+        """The units that buyers have: held, or sold and neither returned nor written off."""
         total: int | None = self.aggregate(
             units=models.Sum(
                 F("quantity") - F("returned") - F("written_off"),
@@ -176,7 +176,7 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 
 
 class Reservation(models.Model):
-    """A hold on units of a product that becomes a sale, or is let go."""
+    """A hold on units of a product. It becomes a sale, is released, or expires."""
 
     class Status(models.TextChoices):
         HELD = "HELD", "held"
@@ -251,17 +251,17 @@ class Reservation(models.Model):
                 fields=["product", "expires_at"],
                 condition=Q(status="HELD"),
             ),
-            # What was sold lately (the shop's dashboard).
+            # Recent sales (the shop's dashboard).
             models.Index(
                 name="reservation_sold_at", fields=["decided_at"], condition=Q(status="SOLD")
             ),
-            # Those long let go or taken back (reservations.forget).
+            # Reservations released or taken back long ago (reservations.forget).
             models.Index(
                 name="reservation_ended",
                 fields=["decided_at"],
                 condition=Q(status__in=["RELEASED", "EXPIRED"]),
             ),
-            # A buyer's basket, and what counts against max_per_buyer.
+            # A buyer's basket, and the units that count against max_per_buyer.
             models.Index(
                 name="reservation_of_buyer",
                 fields=["buyer", "product"],
@@ -274,22 +274,22 @@ class Reservation(models.Model):
 
     @property
     def still_sold(self) -> int:
-        """Units of a sale that are not on sale again; 0 if it is no sale."""
+        """Units of a sale that are not back on sale; 0 if the reservation is not a sale."""
         return self.quantity - self.returned if self.status == self.Status.SOLD else 0
 
     @property
     def kept(self) -> int:
-        """Units of a sale that the buyer has: neither returned nor written off."""
+        """Units of a sale that the buyer still has: neither returned nor written off."""
         return self.quantity - self.returned - self.written_off
 
     @property
     def total(self) -> Any:
-        """Price of the whole reservation, in the shop's currency."""
+        """The price of the whole reservation, in the shop's currency."""
         return self.unit_price * self.quantity
 
 
 class StockMovement(models.Model):
-    """Units put on sale or taken off again. Append-only: a mistake is mended by another one."""
+    """Units put on sale or taken off again. Append-only: correct a mistake by another movement."""
 
     class Reason(models.TextChoices):
         DELIVERY = "DELIVERY", "delivery"
@@ -362,16 +362,16 @@ class AlertQuerySet(models.QuerySet["Any"]):
         return self.filter(resolved_at=None)
 
     def unacknowledged(self) -> Self:
-        """Open ones that nobody has taken note of."""
+        """Open alerts that nobody has acknowledged."""
         return self.open().filter(acknowledged_at=None)
 
     def acknowledge(self, by: AbstractBaseUser) -> int:
-        """Note that ``by`` has seen these; return of how many nobody had before."""
+        """Note that ``by`` has seen these; return how many of them were new to everybody."""
         return self.unacknowledged().update(acknowledged_at=Now(), acknowledged_by_id=by.pk)
 
 
 class Alert(models.Model):
-    """Something that a person must know: told once, and open until it is right again."""
+    """Something that a person must know: sent once, and open until it is right again."""
 
     raised_at = models.DateTimeField(db_default=Now())
     notified_at = models.DateTimeField(
@@ -393,7 +393,7 @@ class Alert(models.Model):
 
 class StockAlertQuerySet(AlertQuerySet):
     def unsent(self) -> Self:
-        """Those that the managers are still to be told of; exhibits are nobody's worry."""
+        """Alerts to be sent to the managers; alerts of exhibits are never sent."""
         return self.filter(notified_at=None, product__is_exhibit=False)
 
 
@@ -408,7 +408,7 @@ class StockAlert(Figures, Alert):
 
     product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="alerts")
     kind = models.CharField(max_length=14, choices=Kind)
-    # The figures seen, in units; brought up to date while the alert is open.
+    # The product's figures, in units, kept up to date while the alert is open.
     received = models.IntegerField()
     available = models.IntegerField()
     held = models.IntegerField()
@@ -427,7 +427,7 @@ class StockAlert(Figures, Alert):
             ),
         ]
         indexes = [
-            # The worker: what is still to be sent (shop.notifications.alert_delivery).
+            # The worker: alerts to be sent (shop.notifications.alert_delivery).
             models.Index(name="alert_unsent", fields=["id"], condition=Q(notified_at=None)),
         ]
 
@@ -436,14 +436,14 @@ class StockAlert(Figures, Alert):
 
     @property
     def figures(self) -> str:
-        """What was seen, in words for the merchant."""
+        """The figures in words, for the merchant."""
         if self.kind == self.Kind.LOW_STOCK:
             return f"{self.available} left"
         return self.in_words()
 
 
 class StockCheck(models.Model):
-    """When all products were last checked, and what came of it; one row, if any."""
+    """The time and the outcome of the last check of all products; at most one row."""
 
     checked_at = models.DateTimeField()
     broken = models.PositiveIntegerField(help_text="Products that broke the law, no exhibits.")
@@ -464,7 +464,7 @@ class ImportFile(models.Model):
     )
     uploaded_at = models.DateTimeField(db_default=Now())
     imported_at = models.DateTimeField(null=True, blank=True)
-    outcome = models.CharField(max_length=200, blank=True, help_text="What the import did.")
+    outcome = models.CharField(max_length=200, blank=True, help_text="The outcome of the import.")
 
     def __str__(self) -> str:
         return self.name

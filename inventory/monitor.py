@@ -11,7 +11,7 @@ from inventory.law import BREAKS_LAW, Figures, figures_in_sql
 
 @dataclass(frozen=True)
 class StockState(Figures):
-    """What one snapshot shows of a product, in units."""
+    """A product's state on one snapshot, in units."""
 
     product_id: int
     sku: str
@@ -22,7 +22,7 @@ class StockState(Figures):
     sold: int
     recorded: int
     low_stock_below: int = 0
-    """Fewer available units than this are too few; 0 where nobody needs to know."""
+    """Raise LOW_STOCK below this number of available units; 0: never."""
 
     @property
     def is_low(self) -> bool:
@@ -46,27 +46,27 @@ NEEDS_A_LOOK = f"""
 
 
 def check(*, exhibits: bool = False) -> list[StockState]:
-    """Return every product that breaks the law, by SKU; none is good news.
+    """Return every product that breaks the law, by SKU.
 
-    ``exhibits``: those of flash sales, too. They are made to be broken.
+    ``exhibits``: with the products of flash sales, which are made to be broken.
     """
     which = BREAKS_LAW if exhibits else f"NOT is_exhibit AND {BREAKS_LAW}"
     return _states(STATES.format(figures=figures_in_sql(), which=which))
 
 
 def needing_a_look() -> list[StockState]:
-    """Return every product with something that an alert is raised for, or was; exhibits, too."""
+    """Return every product, exhibits too, that calls for an alert or has an open one."""
     return _states(STATES.format(figures=figures_in_sql(), which=NEEDS_A_LOOK))
 
 
 def states_of(product_ids: Collection[int]) -> list[StockState]:
-    """Return the numbers of these products, of one snapshot."""
+    """Return the states of these products, on one snapshot."""
     figures = figures_in_sql("= ANY(%(ids)s)")
     return _states(STATES.format(figures=figures, which="true"), {"ids": list(product_ids)})
 
 
 def state_of(product_id: int) -> StockState:
-    """Return the numbers of one product. Raises LookupError if there is none."""
+    """Return the state of one product. Raises LookupError if it does not exist."""
     states = states_of([product_id])
     if not states:
         raise LookupError(f"There is no product {product_id}.")

@@ -1,6 +1,6 @@
-"""Pictures of products: what is taken is what browsers show, of a size that they can.
+"""Pictures of products: only formats and sizes that browsers can show.
 
-Nothing is believed of an upload but what is in it: neither its name nor its Content-Type.
+An upload is judged by its content, never by its name or its Content-Type.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ EXPECTED = "A JPEG, PNG, WebP or GIF that doesn’t move, of up to 25 megapixels
 
 
 class PictureFormField(forms.ImageField):
-    """Takes a file only if it is such a picture, whole, and named as what it is."""
+    """A form field that takes only whole pictures of these formats, and names them accordingly."""
 
-    default_validators = []  # of its name alone, which says nothing
+    default_validators = []  # Django's check of the name, which proves nothing
 
     def to_python(self, data: Any) -> Any:
         file = forms.FileField.to_python(self, data)
@@ -36,7 +36,7 @@ class PictureFormField(forms.ImageField):
 
 
 class PictureField(models.ImageField):
-    """An ImageField whose forms check what is uploaded. In the database it is Django's own."""
+    """An ImageField whose forms check uploads. In migrations it is Django's own."""
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(
@@ -49,17 +49,17 @@ class PictureField(models.ImageField):
 
 
 def check_picture(file: File[Any]) -> None:
-    """Raise ValidationError, which names the limits, unless the file is a picture to be shown."""
+    """Raise ValidationError, which names the limits, unless browsers can show the file."""
     try:
-        # Pillow reads dozens of kinds, some by other programs: none but ours has a look at it.
+        # Pillow reads dozens of formats, some by other programs. Let it try only ours.
         with Image.open(file, formats=tuple(ENDINGS)) as picture:
             _check_head(picture, Path(file.name or "").suffix.lower())
-            picture.load()  # all of it is there
+            picture.load()  # reads all of it
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValidationError(f"This picture has too many pixels. {EXPECTED}") from error
     except ValidationError:
         raise
-    except Exception as error:  # Pillow raises many kinds, by what is wrong in the file
+    except Exception as error:  # Pillow raises errors of many types
         raise ValidationError(
             f"This is no picture that the shop shows, or not all of one. {EXPECTED}"
         ) from error
@@ -68,8 +68,8 @@ def check_picture(file: File[Any]) -> None:
 
 
 def _check_head(picture: Image.Image, ending: str) -> None:
-    """What the file says of itself in its first bytes: nothing is decoded yet."""
-    # Cameras put a second view behind the first, which browsers don't look at.
+    """Check format and size by the file's first bytes, before anything is decoded."""
+    # Cameras put a second picture behind the first. Browsers ignore it.
     kind = "JPEG" if picture.format == "MPO" else str(picture.format)
     if ending not in ENDINGS[kind]:
         raise ValidationError(

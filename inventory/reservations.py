@@ -1,7 +1,7 @@
-"""The life of a reservation: reserved, then confirmed or let go; each exactly once.
+"""The life of a reservation: reserved, then confirmed or released; each exactly once.
 
-Who else may be racing is settled by one conditional UPDATE on the old status, in the
-transaction that moves the units. Locks are taken in the order of ``inventory.locking``.
+One conditional UPDATE on the old status decides every race, in the transaction that moves the
+units. Locks are taken in the order of ``inventory.locking``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from inventory.snapshots import check_buyer_limit, refusal
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
 from inventory.strategies.single_statement import SingleStatement, take_if_available
 
-# A buyer waits for one such batch at the most: 200 holds are some milliseconds; with 1,000, the
-# slowest percent of the buyers of that product were measured to wait five times as long.
+# A buyer waits for at most one such batch. 200 holds take some milliseconds. With 1,000, the
+# slowest percent of that product's buyers waited five times as long (measured).
 SWEEP_AT_ONCE = 200
 FORGET_AT_ONCE = 500
 
@@ -69,10 +69,10 @@ def reserve(
 ) -> Reservation:
     """Hold ``quantity`` units of ``product`` for ``buyer`` (an opaque key) and return the hold.
 
-    A second request with the same ``idempotency_key`` changes nothing, and returns the first
-    one's reservation, whatever has become of it. ``hold_for`` is by default the setting's,
-    ``strategy`` the product's; ``pay`` is for flash sales (see ``Strategy.take``).
-    ``reservation_id`` is a new, random id for a caller who must know it before the hold is there.
+    A second request with the same ``idempotency_key`` changes nothing. It returns the reservation
+    of the first, whatever its status is now. ``hold_for`` is by default the setting's, and
+    ``strategy`` the product's. ``pay`` is for flash sales (see ``Strategy.take``). Give
+    ``reservation_id``, a new random id, if you must know it before the hold exists.
 
     Raises InvalidQuantity, InsufficientStock, NotForSale, BuyerLimitExceeded,
     IdempotencyKeyReused, TooMuchContention or CannotJoinTransaction; then nothing was changed.
@@ -93,7 +93,7 @@ def reserve(
         return chosen.take(request, pay)
     except InsufficientStock as refused:
         if refused.available < request.quantity:
-            raise  # on one snapshot, stock and lapsed holds together were too few
+            raise  # stock and lapsed holds were too few together, on one snapshot
     except BuyerLimitExceeded as refused:
         if not _has_lapsed(request):
             return _earlier_or(refused, request)
@@ -108,8 +108,8 @@ def reserve(
 def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> list[Reservation]:
     """Hold all of these (product, units) for ``buyer``, or nothing; return them in this order.
 
-    Products are taken by primary key, so that buyers of the same ones never wait in a circle.
-    A strategy that needs a transaction of its own gives way to ``single_statement``.
+    Takes products in the order of primary keys, so that buyers never wait in a circle. Uses
+    ``single_statement`` in place of a strategy that needs a transaction of its own.
 
     Raises what ``reserve`` raises.
     """
@@ -138,7 +138,7 @@ def _has_lapsed(request: Request) -> bool:
 def _take_with_lapsed(request: Request) -> Reservation:
     """Take back the product's lapsed holds, and serve the buyer from them, in one transaction.
 
-    Others who want the product wait meanwhile: what was freed is not lost to them on the way.
+    Other buyers of the product wait meanwhile, so they can't take the freed units first.
     """
     with refusals_of_the_database(request), atomic():
         limited = request.max_per_buyer is not None
@@ -146,7 +146,7 @@ def _take_with_lapsed(request: Request) -> Reservation:
             queue_buyer(request.product_id, request.buyer)
         stock = lock_product_to_take(request.product_id).stock
         if limited:
-            # A lapsed hold could still be confirmed, and so counts until it is taken back.
+            # A lapsed hold can still be confirmed, so it counts until it is taken back.
             stock += take_back_lapsed(request.product_id, buyer=request.buyer)[1]
             check_buyer_limit(request)
         while stock < request.quantity and (freed := take_back_lapsed(request.product_id)[1]):
@@ -158,7 +158,7 @@ def _take_with_lapsed(request: Request) -> Reservation:
 
 
 def _earlier_or(refused: InventoryError, request: Request) -> Reservation:
-    """The reservation of the first request with this key; else ``refused`` is raised."""
+    """The reservation of the first request with this key. Raises ``refused`` if there is none."""
     key = request.idempotency_key
     if key is None:
         raise refused
@@ -175,10 +175,10 @@ def prolong(
 ) -> list[Reservation]:
     """Hold all of these for ``hold_for`` from now, or none; return them by product.
 
-    Never longer than ``at_most`` in all, counted from when each was made, and never shorter
-    than it was. A hold whose time is over is held again as long as nobody has taken it back.
+    A hold lasts at most ``at_most`` from when it was made, and never gets shorter. A lapsed hold
+    is held again unless it was taken back.
 
-    Raises ReservationEnded if one is no hold any more, or has been one for ``at_most``;
+    Raises ReservationEnded if one of them is no longer a hold, or has been one for ``at_most``;
     Reservation.DoesNotExist.
     """
     ids = set(reservation_ids)
@@ -196,11 +196,11 @@ def prolong(
 
 
 def confirm(reservation_id: UUID) -> Reservation:
-    """Make a hold a sale, and return it; the units stay taken. Confirming again changes nothing.
+    """Make a hold a sale, and return it. Confirming again changes nothing.
 
-    A hold whose time is over may still be confirmed as long as nobody has taken it back.
+    A lapsed hold can still be confirmed, unless it was taken back.
 
-    Raises ReservationEnded if it was let go or taken back, Reservation.DoesNotExist.
+    Raises ReservationEnded if it was released or taken back, Reservation.DoesNotExist.
     """
     _held(reservation_id).update(status=SOLD, decided_at=Now())
     reservation = Reservation.objects.get(pk=reservation_id)
@@ -212,9 +212,9 @@ def confirm(reservation_id: UUID) -> Reservation:
 def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
     """Make all of these sales, or none; return them by product. Doing it again changes nothing.
 
-    For a buyer who has paid. Where a hold was let go or taken back meanwhile, its units are
-    taken again, in the way of ``single_statement`` whatever the product's strategy; lapsed holds
-    of others count as available.
+    For a buyer who has paid. If a hold was released or taken back meanwhile, its units are taken
+    again by ``single_statement``, whatever the product's strategy. Lapsed holds of other buyers
+    count as available.
 
     Raises InsufficientStock, NotForSale or BuyerLimitExceeded if units that are gone can't be
     taken again, Reservation.DoesNotExist. Then nothing was changed.
@@ -224,7 +224,7 @@ def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
         return _confirm_all(ids)
     with atomic():
         products = _lock_products_to_retake(ids)
-        # First those still held: what lapsed of our own must not be taken back for the others.
+        # First the holds that are left: our own lapsed ones must not be taken back for the others.
         gone = [each for each in lock_reservations(ids) if each.status not in (HELD, SOLD)]
         _confirm_held(ids)
         for reservation in gone:
@@ -245,7 +245,7 @@ def _confirm_held(ids: set[UUID]) -> None:
 
 
 def _lock_products_to_retake(ids: set[UUID]) -> dict[int, Product]:
-    """Lock the products, each after its queues; return them by primary key."""
+    """Lock the products, each after its queues, and return them by primary key."""
     locked: dict[int, Product] = {}
     products = Product.objects.filter(reservations__in=ids).order_by("pk")
     for product in products.distinct():
@@ -258,7 +258,7 @@ def _lock_products_to_retake(ids: set[UUID]) -> dict[int, Product]:
 
 
 def _retake(reservation: Reservation, product: Product) -> None:
-    """Take the units again of a reservation that was let go; it and the product are locked."""
+    """Take the units of an ended reservation again. It and the product are locked."""
     request = Request(
         product_id=product.pk,
         sku=product.sku,
@@ -271,7 +271,7 @@ def _retake(reservation: Reservation, product: Product) -> None:
     if not product.is_active:
         raise NotForSale(product.sku)
     if product.max_per_buyer is not None:
-        # A lapsed hold could still be confirmed, and so counts until it is taken back.
+        # A lapsed hold can still be confirmed, so it counts until it is taken back.
         take_back_lapsed(product.pk, buyer=reservation.buyer)
     check_buyer_limit(request)
     while not _take_units(request):
@@ -291,9 +291,9 @@ def _take_units(request: Request) -> bool:
 
 
 def release(reservation_id: UUID) -> Reservation:
-    """Let a hold go and make its units available; letting go again changes nothing.
+    """Release a hold and make its units available. Releasing again changes nothing.
 
-    Raises ReservationEnded if it has been sold (see ``return_units``), Reservation.DoesNotExist.
+    Raises ReservationEnded if it is a sale (see ``return_units``), Reservation.DoesNotExist.
     """
     with _product_locked(reservation_id) as reservation:
         if _held(reservation_id).update(status=RELEASED, decided_at=Now()):
@@ -305,9 +305,9 @@ def release(reservation_id: UUID) -> Reservation:
 
 
 def release_all(reservation_ids: Collection[UUID]) -> list[Reservation]:
-    """Let go of those that are still held, in one transaction; return them as they were.
+    """Release those that are still held, in one transaction, and return them as they were.
 
-    The others stay as they are. Raises Reservation.DoesNotExist.
+    The others stay unchanged. Raises Reservation.DoesNotExist.
     """
     with atomic():
         lock_products(
@@ -326,7 +326,7 @@ def release_all(reservation_ids: Collection[UUID]) -> list[Reservation]:
 
 
 def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
-    """Let ``units`` of a hold go; all of them release it.
+    """Release ``units`` of a hold; all of its units release the hold.
 
     ``seen`` is the quantity that the caller saw. Give it wherever a request may be repeated:
     the second one finds another quantity, and changes nothing.
@@ -349,7 +349,7 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
         if shrunk:
             give_back(reservation.product_id, units)
     reservation.refresh_from_db()
-    if not shrunk:  # it was confirmed while we looked
+    if not shrunk:  # it was confirmed meanwhile
         raise _ended(reservation)
     return reservation
 
@@ -357,19 +357,19 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
 def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -> Reservation:
     """Put ``units`` of a sale back on sale: they came back, or were never sent.
 
-    Of those that the buyer has; see ``return_written_off`` for the others. ``seen`` is the number
-    of returned units that the caller saw. Give it wherever a request may be repeated: the second
-    one finds another number, and changes nothing.
+    They are units that the buyer has; for written-off units see ``return_written_off``. ``seen``
+    is the number of returned units that the caller saw. Give it if the request may be repeated:
+    the second request finds another number, and changes nothing.
 
     Raises InvalidQuantity for more units than the buyer has, ReservationChanged if the number
-    is not the one ``seen``, ReservationEnded if it is no sale, Reservation.DoesNotExist.
+    differs from ``seen``, ReservationEnded if it is not a sale, Reservation.DoesNotExist.
     """
     check_units(units)
     with _product_locked(reservation_id) as reservation:
         if reservation.status != SOLD:
             raise _ended(reservation)
         if seen not in (None, reservation.returned):
-            raise ReservationChanged(f"{reservation.returned} are returned by now, not {seen}.")
+            raise ReservationChanged(f"{reservation.returned} are returned already, not {seen}.")
         if units > reservation.kept:
             raise InvalidQuantity(f"{units} can't be returned: {reservation.kept} are still sold.")
         Reservation.objects.sold().filter(pk=reservation_id).update(returned=F("returned") + units)
@@ -379,16 +379,16 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
 
 
 def write_off(reservation_id: UUID, units: int) -> Reservation:
-    """Note that the buyer has ``units`` of a sale no more, and that they don't go on sale again.
+    """Note that the buyer no longer has ``units`` of a sale, and that they don't go back on sale.
 
-    They broke, or got lost on the way. They stay sold, but don't count against ``max_per_buyer``
-    any longer, so that they can be replaced.
+    They broke, or got lost on the way. They stay sold, but no longer count against
+    ``max_per_buyer``, so that the buyer can order a replacement.
 
-    Raises InvalidQuantity for more units than the buyer has, ReservationEnded if it is no sale,
-    Reservation.DoesNotExist.
+    Raises InvalidQuantity for more units than the buyer has, ReservationEnded if it is not a
+    sale, Reservation.DoesNotExist.
     """
     check_units(units)
-    # One conditional statement: returns and other write-offs of the same sale may be racing.
+    # One conditional statement: other returns and write-offs of this sale may be racing.
     written = Reservation.objects.sold().filter(
         pk=reservation_id, quantity__gte=F("returned") + F("written_off") + units
     )
@@ -402,7 +402,7 @@ def write_off(reservation_id: UUID, units: int) -> Reservation:
 
 
 def return_written_off(reservation_id: UUID, units: int) -> Reservation:
-    """Put ``units`` that were written off back on sale after all.
+    """Put ``units`` that were written off back on sale.
 
     Raises InvalidQuantity for more units than are written off, Reservation.DoesNotExist.
     """
@@ -423,8 +423,8 @@ def return_written_off(reservation_id: UUID, units: int) -> Reservation:
 def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) -> tuple[int, int]:
     """Take back the lapsed holds of a product, or of all; return (holds, units) taken back.
 
-    Nothing is wrong where this never runs: a buyer who needs the units takes them back. It
-    works in short transactions of at most ``batch`` holds, so that buyers hardly wait for it.
+    Without it nothing goes wrong: a buyer who needs the units takes them back. It works in short
+    transactions of at most ``batch`` holds, so that buyers hardly wait for it.
     """
     if product_id is None:
         lapsed = Reservation.objects.lapsed().order_by("product_id")
@@ -446,8 +446,8 @@ def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) 
 def expire(reservation_ids: Iterable[UUID]) -> int:
     """Take back those of these holds that have lapsed, and return how many.
 
-    For what counts a buyer's holds: a lapsed one could still be confirmed, and so counts until
-    it is taken back. Each product has a short transaction of its own; call it outside of one.
+    Call it before a buyer's holds are counted: a lapsed one can still be confirmed, so it counts
+    until it is taken back. Each product gets a short transaction; call it outside of one.
     """
     ids = set(reservation_ids)
     lapsed = Reservation.objects.lapsed().filter(pk__in=ids).order_by("product_id")
@@ -460,11 +460,11 @@ def expire(reservation_ids: Iterable[UUID]) -> int:
 
 
 def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
-    """Delete reservations let go or taken back longer than ``older_than`` ago; return how many.
+    """Delete reservations released or taken back longer than ``older_than`` ago; return how many.
 
-    Those that anything refers to by a foreign key, such as a line of an order, are kept, and so
-    is every sale. They count in no stock, so nobody waits, and short transactions of at most
-    ``batch`` reservations keep it so. A forgotten idempotency key may be used again.
+    Keeps every sale, and reservations that a foreign key refers to, such as an order's line. The
+    deleted ones count in no stock, so nobody waits, and transactions of at most ``batch``
+    reservations are short. The idempotency key of a deleted reservation can be used again.
     """
     old = Reservation.objects.filter(
         status__in=[RELEASED, EXPIRED], decided_at__lt=Now() - older_than
@@ -473,18 +473,18 @@ def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
     forgotten, further = 0, Q()
     while True:
         with atomic():
-            # Locked: a payment that comes late could make it a sale yet.
+            # Locked, since a late payment could still make it a sale.
             rows = unreferred.filter(further).select_for_update(skip_locked=True)
             found = list(rows.order_by("decided_at").values_list("pk", "decided_at")[:batch])
             old.filter(pk__in=[pk for pk, _ in found]).delete()
         forgotten += len(found)
         if len(found) < batch:
             return forgotten
-        further = Q(decided_at__gte=found[-1][1])  # what is kept isn't read again each time
+        further = Q(decided_at__gte=found[-1][1])  # don't read the kept ones again each time
 
 
 def _references() -> list[Exists]:
-    """For each foreign key to a reservation, wherever it is: whether it refers to this one."""
+    """For each foreign key to a reservation, in any app: whether it refers to this one."""
     return [
         Exists(field.related_model._base_manager.filter(**{field.field.name: OuterRef("pk")}))
         for field in Reservation._meta.get_fields(include_hidden=True)
@@ -494,9 +494,9 @@ def _references() -> list[Exists]:
 
 @contextmanager
 def _product_locked(reservation_id: UUID) -> Iterator[Reservation]:
-    """A transaction with the reservation's product locked: its quantities now stand still.
+    """A transaction with the reservation's product locked, so that its quantities don't change.
 
-    Its status doesn't: ``confirm`` needs no lock on the product.
+    Its status can change: ``confirm`` needs no lock on the product.
     """
     with atomic():
         lock_product(
@@ -514,7 +514,7 @@ def _ended(reservation: Reservation) -> ReservationEnded:
         Reservation.Status.HELD: "is still held, not sold",
         Reservation.Status.SOLD: "has been sold",
         Reservation.Status.RELEASED: "was let go",
-        Reservation.Status.EXPIRED: "has lapsed, and its units went back on sale",
+        Reservation.Status.EXPIRED: "has lapsed, and its units are back on sale",
     }
     status = Reservation.Status(reservation.status)
     return ReservationEnded(status, f"This reservation {words[status]}.")

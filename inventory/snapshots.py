@@ -1,4 +1,4 @@
-"""What one snapshot shows: of a product, of a buyer; and why nothing was taken.
+"""Reads on one snapshot: of a product, of a buyer, and of the reason for a refusal.
 
 Nothing here writes or locks. Time is always the database's, as in ``holds``.
 """
@@ -26,18 +26,18 @@ Refusal = NotForSale | InsufficientStock | DuplicateKey
 
 
 def refusal(request: Request) -> Refusal:
-    """The exception that tells why nothing was taken.
+    """The exception that says why nothing was taken.
 
-    It stands on one snapshot and so is true at that instant: what it calls available is stock
-    plus lapsed holds. If that is enough after all, the caller takes the lapsed holds back and
-    tries again. It is DuplicateKey where the first request of this key has a reservation, which
-    may be what stands in the way of the second.
+    It is read from one snapshot, and so is true at that instant. Its available units are stock
+    plus lapsed holds. If they are enough, the caller takes the lapsed holds back and tries again.
+    It is DuplicateKey if the first request with this key has a reservation, since that may be
+    the one in the second's way.
     """
     return refusal_on(available_now(request.product_id, [request.idempotency_key]), request)
 
 
 def refusal_on(now: Available, request: Request) -> Refusal:
-    """The refusal that stands on this snapshot."""
+    """The exception that this snapshot calls for."""
     if request.idempotency_key in now.keys:
         return DuplicateKey("There is a reservation with this key.")
     if not now.is_active:
@@ -48,7 +48,7 @@ def refusal_on(now: Available, request: Request) -> Refusal:
 def check_buyer_limit(request: Request) -> None:
     """Raise BuyerLimitExceeded if the buyer would get more than ``max_per_buyer``.
 
-    Only exact if the buyer's other requests for the product wait meanwhile.
+    It is exact only if the buyer's other requests for the product wait meanwhile.
     """
     if request.max_per_buyer is None:
         return
@@ -59,18 +59,18 @@ def check_buyer_limit(request: Request) -> None:
 
 @dataclass(frozen=True)
 class Available:
-    """What one snapshot shows of a product, in units."""
+    """A product's units on one snapshot."""
 
     is_active: bool
     stock: int
     lapsed: int
-    """Units in holds whose time is over: as good as stock."""
+    """Units in lapsed holds, which are as good as stock."""
     keys: Collection[str]
-    """Those of the requests' idempotency keys with which there is a reservation already."""
+    """Idempotency keys of the requests that belong to a reservation already."""
 
     @property
     def units(self) -> int:
-        """Units that anybody may take now."""
+        """Units that any buyer may take now."""
         return self.stock + self.lapsed
 
     def is_enough_for(self, request: Request) -> bool:
@@ -78,9 +78,9 @@ class Available:
 
 
 def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available:
-    """Look at the product, its lapsed holds, and which of these idempotency keys are taken.
+    """Read the product, its lapsed holds, and which of these idempotency keys are in use.
 
-    In one statement, and so on one snapshot. Raises Product.DoesNotExist.
+    One statement reads all, so it is one snapshot. Raises Product.DoesNotExist.
     """
     with connection().cursor() as cursor:
         cursor.execute(
@@ -117,21 +117,21 @@ def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class HoldsOfBuyer:
-    """What one snapshot shows of a buyer."""
+    """A buyer's holds on one snapshot."""
 
     quantities: list[int]
-    """Of each hold that is alive, in units."""
+    """Units of each hold that is alive."""
     value: Decimal
-    """What all of these cost, in the shop's currency."""
+    """The price of all these units, in the shop's currency."""
     has_key: bool
     """Whether a reservation of the buyer has the idempotency key that was asked for."""
 
 
 def holds_of_buyer(buyer: str, idempotency_key: str | None = None) -> HoldsOfBuyer:
-    """Look at the buyer's holds (as ``ReservationQuerySet.alive``), and for that key.
+    """Read the buyer's holds (as ``ReservationQuerySet.alive``), and look for the key.
 
-    In SQL, since each request to reserve asks for it, before and after: Django was measured to
-    take ten times as long for writing the statement as PostgreSQL for answering it.
+    In SQL, since each request to reserve calls it twice: Django took ten times as long to write
+    the statement as PostgreSQL to answer it (measured).
     """
     with connection().cursor() as cursor:
         cursor.execute(

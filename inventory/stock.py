@@ -31,10 +31,10 @@ def receive(
 ) -> StockMovement:
     """Put ``units`` more of ``product`` on sale and return the movement.
 
-    ``by`` is the user who did it, None for a command or a job. Where units had been promised
-    that didn't exist (stock below zero after a repair), the receipt that brings stock to zero
-    or more switches the backstop on again. Again with the same ``idempotency_key``, it changes
-    nothing and returns the first movement (``is_repeated``).
+    ``by`` is the user who did it, None for a command or a job. If stock was below zero after a
+    repair, the receipt that brings it to zero or more switches the backstop on again. A second
+    call with the same ``idempotency_key`` changes nothing and returns the first movement
+    (``is_repeated``).
 
     Raises InvalidQuantity for less than 1, or more than the count can hold;
     IdempotencyKeyReused.
@@ -66,8 +66,8 @@ def remove(
 ) -> StockMovement:
     """Take ``units`` of ``product`` off sale and return the movement.
 
-    Only available units can go; lapsed holds are taken back first if they are needed. What is
-    held or sold stays. ``idempotency_key`` as in ``receive``.
+    Only available units can go; lapsed holds are taken back first if they are needed. Held and
+    sold units stay. ``idempotency_key`` is as in ``receive``.
 
     Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
     """
@@ -98,14 +98,15 @@ def remove(
 def repair(
     product: Product, *, note: str = "", by: AbstractBaseUser | None = None
 ) -> StockMovement | None:
-    """Set stock to received − held − sold, and return the movement (of 0 units); None if it is.
+    """Set stock to received − held − sold, and return the movement (of 0 units).
 
-    Where that is below zero, units were promised that don't exist: the backstop goes off, and
-    the product stays oversold until units are received or sales are cancelled.
+    Returns None if stock is right. If the right stock is below zero, units were promised that
+    don't exist: the backstop goes off, and the product stays oversold until units are received
+    or sales are cancelled.
     """
     with atomic():
         before = lock_product_to_take(product.pk).stock
-        # Under the lock, in a statement of its own: nobody moves units of it meanwhile.
+        # Under the lock, in a statement of its own: no other transaction moves units meanwhile.
         right = monitor.state_of(product.pk).right_stock
         if right == before:
             return None
@@ -118,7 +119,7 @@ def repair(
 
 
 def _earlier(product: Product, units: int, key: str | None) -> StockMovement | None:
-    """The movement that this key was for before; the caller has locked the product."""
+    """The earlier movement with this key. The caller has locked the product."""
     earlier = StockMovement.objects.filter(idempotency_key=key).first() if key else None
     if earlier is None:
         return None

@@ -18,7 +18,7 @@ NO_MOVEMENT, NO_RESERVATION = 0, UUID(int=0)
 
 
 class Place(NamedTuple):
-    """Where an entry stands. Many share an instant: one statement may reserve for many buyers."""
+    """The position of an entry. Entries may share an instant: one statement serves many buyers."""
 
     at: datetime
     movement_id: int = NO_MOVEMENT
@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 
 def place(text: str) -> Place | None:
-    """The place that ``str`` of one tells; None if it tells none."""
+    """Read a place from its text; None if the text isn't one."""
     try:
         at, movement_id, reservation_id = text.split("_")
         instant = parse_datetime(at)
@@ -47,11 +47,11 @@ class Entry:
     place: Place
     what: str
     units: int
-    """As stock saw it: less than zero where units were taken."""
+    """The change of stock: below zero if units were taken."""
     who: str
     why: str
     stock: str = ""
-    """Stock before and after, where it was recorded."""
+    """Stock before and after, if it was recorded."""
 
     @property
     def at(self) -> datetime:
@@ -63,7 +63,7 @@ class Entry:
 
 
 def of_product(product_id: int, *, before: Place | None = None, most: int = 50) -> list[Entry]:
-    """Return the last ``most`` entries, or the last ones from before that place."""
+    """Return the last ``most`` entries, or the last ones before that place."""
     movements = StockMovement.objects.filter(product=product_id).select_related("made_by")
     reservations = Reservation.objects.filter(product=product_id)
     if before is not None:

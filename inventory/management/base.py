@@ -1,4 +1,4 @@
-"""What our commands have in common, whatever they do."""
+"""The base of our commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USAGE_ERROR = 2
 
 
 class FoldedOutput(OutputWrapper):
-    """Folds what is written to the width of the terminal."""
+    """An output that folds text to the width of the terminal."""
 
     def write(  # type: ignore[override]  # as Django's own
         self,
@@ -28,7 +28,7 @@ class FoldedOutput(OutputWrapper):
 
 
 class FoldingParser(CommandParser):
-    """Folds its errors; argparse folds the help already."""
+    """A parser that folds its errors; argparse folds the help already."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         super().exit(status, message and folded(message))
@@ -53,7 +53,7 @@ class FoldingCommand(BaseCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **options)
-        parser.__class__ = FoldingParser  # Django has no way to choose it
+        parser.__class__ = FoldingParser  # Django has no option for it
         return parser
 
 

@@ -1,9 +1,9 @@
 """Lines that fit the terminal.
 
-Tables are as wide as it is, and 80 columns in a file or a pipe. Messages are folded to its width,
-and stay in one line where nobody looks at them: there, programs look for their words. The variable
-COLUMNS goes before all of that. No Django here: messages on what keeps Django from starting are
-folded, too.
+Tables are as wide as the terminal, and 80 columns in a file or a pipe. Messages are folded to the
+terminal's width. In a file or a pipe they stay in one line, so that programs find their words. The
+variable COLUMNS overrides both. This module does without Django: it also folds messages about
+errors that keep Django from starting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEAST = 20
 
 
 def terminal_width() -> int:
-    """How many columns lines may have."""
+    """The number of columns that lines may have."""
     return shutil.get_terminal_size((COLUMNS, 24)).columns
 
 

@@ -1,4 +1,4 @@
-"""The database's tables: asked for before a command needs them, or made on the spot."""
+"""The database's tables: checked before a command needs them, and made if that is allowed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Tell = Callable[[str], object]
 
 
 def ensure(tell: Tell, app: str = "inventory") -> None:
-    """See to it that the tables of ``app`` are there, and as the code expects them.
+    """Make sure that the tables of ``app`` are there, and as the code expects them.
 
-    Where the project says that its commands may migrate (INVENTORY_COMMANDS_MIGRATE, for a database
-    that belongs to nobody else), what is missing is made, and ``tell`` called with a line on it.
-    Else raises CommandError, which names the command that does it.
+    If the project lets commands migrate (INVENTORY_COMMANDS_MIGRATE, for a database of its own),
+    this makes missing tables and calls ``tell`` with a line about it. Otherwise it raises
+    CommandError, which names the command to run.
     """
     lacking = missing(app)
     if not lacking:
@@ -33,7 +33,7 @@ def ensure(tell: Tell, app: str = "inventory") -> None:
 
 def make() -> None:
     """Make the tables, as ``migrate`` does."""
-    # Others may be starting on it, too. A database of many is migrated by whoever runs it.
+    # Other commands may start at the same time.
     lock = pglock.advisory("inventory.tables", using=alias())
     with lock if may_migrate() else nullcontext():
         call_command("migrate", database=alias(), verbosity=0, interactive=False)
@@ -44,7 +44,7 @@ def may_migrate() -> bool:
 
 
 def missing(app: str) -> str:
-    """What the database lacks for ``app``, in a sentence; empty if nothing."""
+    """A sentence on the tables that ``app`` lacks; empty if it lacks none."""
     executor = MigrationExecutor(connection())
     targets = executor.loader.graph.leaf_nodes(app)
     plan = executor.migration_plan(targets)

@@ -25,8 +25,8 @@ and a line in your settings:
 
     INVENTORY_STRATEGIES = [*STRATEGIES, "guitars.strategies.Careful"]
 
-Products, forms, flash sales and the race explorer then know it by its slug. The locks that the
-others take are in ``inventory.locking``: who takes units away stands in the same queues.
+Products, forms, flash sales and the race explorer then know it by its slug. A strategy takes
+the locks of ``inventory.locking``, in their order.
 """
 
 from inventory.holds import Request, record_hold

@@ -27,7 +27,7 @@ def no_payment() -> None:
 class Strategy(ABC):
     """Takes ``request.quantity`` units and records the reservation in one atomic step.
 
-    What a strategy says of itself is shown in the README, the admin and the commands.
+    The README, the admin and the commands show these declarations.
     """
 
     slug: ClassVar[str]
@@ -35,7 +35,7 @@ class Strategy(ABC):
     label: ClassVar[str]
     """Its name for people."""
     is_safe: ClassVar[bool]
-    """Whether it keeps the law whatever runs beside it."""
+    """Whether it keeps the law, whatever other code runs beside it."""
     joins_transaction: ClassVar[bool] = True
     """Whether it may be called inside the caller's transaction."""
     how: ClassVar[str]
@@ -46,8 +46,8 @@ class Strategy(ABC):
     def take(self, request: Request, pay: Pay = no_payment) -> Reservation:
         """Take the units and return the reservation that holds them.
 
-        ``pay`` is what an unsafe strategy waits for between its check and its write. A safe one
-        never calls it: there the payment lies between the reservation and its confirmation.
+        An unsafe strategy calls ``pay`` between its check and its write, and waits for it. A safe
+        one never calls it: its payment lies between the reservation and the confirmation.
 
         Raises InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey,
         TooMuchContention or CannotJoinTransaction; then nothing was changed.
@@ -68,7 +68,7 @@ class Strategy(ABC):
             check_buyer_limit(request)
             return self._take(request, pay)
         with atomic():
-            # Another request of this buyer waits here, so that it counts what we take.
+            # Another request of this buyer waits here, so that it counts the units that we take.
             queue_buyer(request.product_id, request.buyer)
             check_buyer_limit(request)
             return self._take(request, pay)
@@ -80,9 +80,9 @@ class Strategy(ABC):
 
 @contextmanager
 def refusals_of_the_database(request: Request) -> Iterator[None]:
-    """Turn what PostgreSQL refuses by a constraint into what it means to the buyer.
+    """Turn a violated constraint into the exception that tells the buyer what it means.
 
-    Inside the caller's transaction a savepoint keeps that one usable.
+    Inside the caller's transaction, a savepoint keeps that transaction usable.
     """
     try:
         with atomic() if connection().in_atomic_block else nullcontext():

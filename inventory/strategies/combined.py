@@ -1,9 +1,9 @@
-"""The more buyers wait, the more are served by one statement.
+"""Serve many waiting buyers by one statement.
 
-Known as flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010), or as group commit where
-databases do it. Per process and product one of the waiting buyers leads: it takes everybody who
-waits, sends one statement for all, and hands over to the next one waiting. There is no timer:
-who comes alone is served alone, and those who come meanwhile are the next batch.
+The idea is known as flat combining (Hendler, Incze, Shavit and Tzafrir, SPAA 2010); databases call
+it group commit. In each process, one of a product's waiting buyers leads: it takes all who wait,
+sends one statement for all of them, and hands over to the next one waiting. There is no timer: a
+buyer who comes alone is served alone, and those who come meanwhile are the next batch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from inventory.snapshots import available_now, refusal_on, units_of_buyers
 from inventory.strategies.base import Pay
 from inventory.strategies.single_statement import SingleStatement
 
-MOST_AT_ONCE = 128  # buyers in a batch: more gain little, and the first wait for the last
+MOST_AT_ONCE = 128  # buyers in a batch; more would gain little, and the first wait for the last
 SECONDS_BETWEEN_LOOKS = 5.0  # of a follower, whether its leader's thread still lives
 PAUSES = (0.0, 0.2, 1.0)  # seconds before a batch is sent again whose connection was lost
 PRIMARY_KEY = "inventory_reservation_pkey"
 
-# The whole batch, or nothing of it. Whether a key is there already is for the INSERT to find
-# out: a subquery would look at the database as it was before the UPDATE waited for the row.
+# The whole batch, or nothing of it. The INSERT finds out whether a key is in use already: a
+# subquery would look at the database as it was before the UPDATE waited for the row.
 TAKE_ALL = f"""
     WITH product AS (
         UPDATE inventory_product
@@ -71,11 +71,11 @@ class Waiting:
         return self.granted is not None or self.error is not None
 
     def call(self) -> None:
-        """Wake the thread: it has its answer, or it is its turn to lead."""
+        """Wake the thread: it has its answer, or its turn to lead."""
         self._called.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait to be called, at most this long; tell whether it happened."""
+        """Wait for ``call``, at most this long; return whether it came."""
         return self._called.acquire(timeout=seconds)
 
     def answer(self) -> Reservation:
@@ -86,18 +86,18 @@ class Waiting:
 
 
 class Queue:
-    """The buyers of this process who wait for the same product, and who leads them."""
+    """The buyers of this process who wait for the same product, and their leader."""
 
     def __init__(self, leader: threading.Thread) -> None:
         self.leader = leader
         self.waiting: deque[Waiting] = deque()
         self.seems_sold_out = False
-        """Whether nobody of the last batch was served. A guess: only a look refuses."""
+        """Whether no buyer of the last batch was served. A guess: each refusal looks first."""
 
     def take_batch(self) -> list[Waiting]:
-        """Take out those who are served next, as they came.
+        """Take out the next batch, in order of arrival.
 
-        Of two requests with one key the second stays: it shall find what the first one did.
+        Of two requests with one key the second stays, so that it finds the first one's hold.
         """
         batch: list[Waiting] = []
         stay: list[Waiting] = []
@@ -126,12 +126,12 @@ class Combined(SingleStatement):
     when = "For a shop, and above all for flash sales: the fastest by far when many want the same."
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # of what follows; never held while a statement runs
+        self._lock = threading.Lock()  # guards the queues; never locked while a statement runs
         self._queues: dict[int, Queue] = {}
 
     def _attempt(self, request: Request, pay: Pay) -> Reservation:
         if connection().in_atomic_block:
-            # Others can't be served in this caller's transaction, nor this caller in theirs.
+            # This caller's transaction can't serve others, and theirs can't serve this caller.
             return super()._attempt(request, pay)
         waiting = Waiting(request)
         if self._join(waiting):
@@ -139,7 +139,7 @@ class Combined(SingleStatement):
         return waiting.answer()
 
     def _join(self, waiting: Waiting) -> bool:
-        """Stand in the queue until there is an answer, or until it is our turn to lead: True."""
+        """Wait in the queue for an answer, or for our turn to lead. Returns True to lead."""
         product_id = waiting.request.product_id
         with self._lock:
             queue = self._queues.get(product_id)
@@ -149,18 +149,18 @@ class Combined(SingleStatement):
             if queue.leader is waiting.thread:
                 return True
         while not waiting.wait(SECONDS_BETWEEN_LOOKS):
-            # A leader answers and hands over whatever happens to it, unless its thread was ended
-            # without a word (or wasn't copied by a fork). Nobody shall wait for such a one.
+            # A leader answers and hands over whatever happens to it, unless its thread was killed
+            # (or not copied by a fork). Nobody may wait for such a leader.
             with self._lock:
                 if not queue.leader.is_alive():
                     if waiting not in queue.waiting:
-                        return False  # it took us with it: there is no answer
+                        return False  # the dead leader had us in its batch: there is no answer
                     queue.leader = waiting.thread
                     return True
         return queue.leader is waiting.thread
 
     def _lead(self, product_id: int) -> None:
-        """Serve those who wait, ourselves among them, and hand over."""
+        """Serve the waiting buyers, ourselves among them, and hand over."""
         time.sleep(0)  # let threads that could run do so: some may want to be in this batch
         with self._lock:
             queue = self._queues[product_id]
@@ -177,7 +177,7 @@ class Combined(SingleStatement):
         finally:
             for waiting in batch:
                 waiting.call()
-            self._hand_over(product_id, queue)  # last: some of those may stand in the queue again
+            self._hand_over(product_id, queue)  # last: some of these may wait in the queue again
 
     def _hand_over(self, product_id: int, queue: Queue) -> None:
         with self._lock:
@@ -190,9 +190,9 @@ class Combined(SingleStatement):
 
 
 def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
-    """Answer everybody: in one statement if all of them fit, else as far as the stock goes.
+    """Answer everybody: by one statement if all fit, otherwise in order until stock runs out.
 
-    ``look_first``: probably nobody fits, so don't try before having looked.
+    ``look_first``: probably nobody fits, so look before trying.
     """
     together = refuse_or_choose(batch) if look_first else batch
     while together:
@@ -204,10 +204,10 @@ def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
 
 
 def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
-    """Refuse whom this instant's stock refuses; return those, as they came, for whom it lasts.
+    """Refuse buyers for whom the stock is too small at this instant; return the others in order.
 
-    Who could only be served from lapsed holds is told so by the exception, and takes them back
-    on a connection of its own (``reservations.reserve``).
+    For a buyer who needs lapsed holds the exception says so. That buyer takes them back on a
+    connection of its own (``reservations.reserve``).
     """
     requests = [waiting.request for waiting in pending]
     now = available_now(requests[0].product_id, [request.idempotency_key for request in requests])
@@ -227,11 +227,11 @@ def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
 
 
 def take_all(together: Sequence[Waiting]) -> None:
-    """Take for all of them, or for none: then nobody is answered, save who can't be served."""
+    """Take for all of them, or for none. If for none, answer only those who can't be served."""
     try:
         _take_all_or_ask_again(together)
     except (DataError, UnicodeError) as error:
-        # What one of them asks for can't be written: no reason to let the others down.
+        # One of the requests can't be written. The others must not suffer for it.
         if len(together) == 1:
             together[0].error = error
             return
@@ -240,10 +240,10 @@ def take_all(together: Sequence[Waiting]) -> None:
 
 
 def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
-    """Where the connection is lost, nobody knows whether the statement was committed.
+    """Take for all. If the connection is lost, send the statement again with the same keys.
 
-    It is sent again, with the same primary keys: if it was (or is only just being) committed,
-    those keys are there, and the answer is theirs.
+    Nobody knows then whether the first one was committed. If it was, or is just being committed,
+    its primary keys exist, and the answer comes from them.
     """
     for attempt, pause in enumerate(PAUSES):
         time.sleep(pause)
@@ -254,7 +254,7 @@ def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
                 _find_granted(together)
                 return
             if constraint_name(error) == KEY_ONCE:
-                return  # a look at what is there tells whose
+                return  # looking tells which of them it is
             raise
         except (OperationalError, InterfaceError) as error:
             if not is_lost(error):
@@ -265,9 +265,9 @@ def _take_all_or_ask_again(together: Sequence[Waiting]) -> None:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the connection was lost, rather than something refused by the server.
+    """Whether the connection was lost, and not a statement rejected by the server.
 
-    Trying the connection wouldn't tell: Django connects anew after a COMMIT that failed.
+    A test of the connection wouldn't tell: Django connects anew after a failed COMMIT.
     """
     code = sqlstate(error)
     return code is None or code.startswith((CONNECTION_EXCEPTION, SHUTTING_DOWN))
@@ -279,24 +279,24 @@ def _take_all_once(together: Sequence[Waiting], *, again: bool) -> None:
         granted = _send(together)
     else:
         with atomic():
-            # Other requests of these buyers wait here, whatever their process or strategy.
+            # Other requests of these buyers wait here, in every process and strategy.
             queue_buyers(together[0].request.product_id, [w.request.buyer for w in together])
             if again and _find_granted(together):
-                return  # what they got must not count against them
+                return  # their own units of the first sending must not count against them
             together = _within_limits(together)
             granted = _send(together) if together else None
     for waiting in together:
         waiting.granted = granted
     if granted is None and again:
-        # What is missing now may be what they have got already.
+        # The missing units may be those that they got already.
         _find_granted(together)
 
 
 def _within_limits(together: Sequence[Waiting]) -> list[Waiting]:
-    """Those who can be served together without exceeding ``max_per_buyer``.
+    """The requests that can be served together within ``max_per_buyer``.
 
-    Whom the buyer's other units exceed is refused. Whom only a request of the same batch exceeds
-    waits for what becomes of that one.
+    Refuse buyers who are over the limit already. A buyer who is over it only together with
+    another request of the same batch waits for the outcome of that one.
     """
     product_id = together[0].request.product_id
     have = units_of_buyers(product_id, {waiting.request.buyer for waiting in together})
@@ -315,7 +315,7 @@ def _within_limits(together: Sequence[Waiting]) -> list[Waiting]:
 
 
 def _send(together: Sequence[Waiting]) -> tuple[Decimal, datetime] | None:
-    """Take for all; return the price and the time, or None where there isn't enough for all."""
+    """Take for all; return the price and the time, or None if the stock is too small for all."""
     requests = [waiting.request for waiting in together]
     with connection().cursor() as cursor:
         cursor.execute(
@@ -336,7 +336,7 @@ def _send(together: Sequence[Waiting]) -> tuple[Decimal, datetime] | None:
 
 
 def _find_granted(together: Sequence[Waiting]) -> bool:
-    """Answer with what an earlier sending of the same statement has committed, if it has."""
+    """Answer with the reservations that an earlier sending committed, if it did."""
     ids = [waiting.request.reservation_id for waiting in together]
     rows = Reservation.objects.filter(pk__in=ids).values_list("pk", "unit_price", "created_at")
     granted = {pk: (price, at) for pk, price, at in rows}
@@ -346,7 +346,7 @@ def _find_granted(together: Sequence[Waiting]) -> bool:
 
 
 def _copy(error: Exception) -> Exception:
-    """The same error, to be raised in another thread: its traceback would be written by both."""
+    """A copy of the error for another thread: two threads would share its traceback."""
     if not isinstance(error, DatabaseError | InterfaceError):
         copy: Exception = RuntimeError(f"The purchase failed: {type(error).__name__}: {error}")
         copy.__cause__ = error

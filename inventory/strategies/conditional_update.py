@@ -1,4 +1,4 @@
-"""Check and write in one UPDATE; the number of rows tells."""
+"""Check and write in one UPDATE; the number of rows decides."""
 
 from django.db.models import F
 

@@ -23,9 +23,9 @@ class Mutex(Strategy):
             queue_product(request.product_id)
             product = Product.objects.get(pk=request.product_id)
             if product.is_active and product.stock >= request.quantity:
-                # F(), not the number that was read: who gives units back (a hold let go, a
-                # delivery) doesn't stand in this queue, and must not be written over. Whoever
-                # takes units away does (see locking.py).
+                # F(), not the number that was read: a transaction that gives units back (a
+                # released hold, a delivery) does not wait in this queue, and must not be
+                # overwritten. All that take units away wait in it (see locking.py).
                 Product.objects.filter(pk=product.pk).update(
                     stock=F("stock") - request.quantity, version=F("version") + 1
                 )

@@ -20,7 +20,7 @@ class Naive(Strategy):
         if not product.is_active or product.stock < request.quantity:
             raise refusal(request)
         pay()
-        # Others have read the same stock meanwhile, and write over what we write now.
+        # Others have read the same stock meanwhile, and will overwrite this write.
         product.stock -= request.quantity
         product.version += 1
         with atomic():

@@ -1,4 +1,4 @@
-"""A lock in Python: right in one process, and nobody runs one process."""
+"""A lock in Python: right in one process, and no shop runs only one."""
 
 import threading
 
@@ -11,7 +11,7 @@ class ProcessMutex(Naive):
     slug = "process_mutex"
     label = "Mutex in one process"
     is_safe = False
-    joins_transaction = False  # the lock would be let go before the caller commits
+    joins_transaction = False  # the lock would end before the caller commits
     how = (
         "A threading.Lock round the naive way. The buyers of one process come one after the "
         "other, but a second web worker has a lock of its own, and both sell the same units."

@@ -1,7 +1,7 @@
 """The strategies that the setting INVENTORY_STRATEGIES names by their dotted paths.
 
-They are imported when the first of them is asked for: a strategy is built on the models, which
-aren't there yet when the settings are read.
+They are imported at the first call: a strategy needs the models, which don't exist yet when Django
+reads the settings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ANSWERS = ("is_safe", "joins_transaction")
 def all_strategies() -> list[Strategy]:
     """Every strategy, in the order of the setting; of ours the unsafe ones come first.
 
-    This and all others here raise ImproperlyConfigured if the setting won't do.
+    All functions here raise ImproperlyConfigured if the setting is wrong.
     """
     return list(_registry().values())
 
@@ -45,7 +45,7 @@ def get(slug: str) -> Strategy:
 
 
 def find(slug: str) -> Strategy | None:
-    """The same, or None: rows name strategies that the setting may name no more."""
+    """The same, or None: rows may name strategies that the setting no longer names."""
     return _registry().get(slug)
 
 
@@ -55,13 +55,13 @@ def create(slug: str) -> Strategy:
 
 
 def label_of(slug: str) -> str:
-    """The strategy's name for people; the slug where no strategy has it (any more)."""
+    """The strategy's name for people; the slug itself if there is no such strategy."""
     strategy = find(slug)
     return slug if strategy is None else strategy.label
 
 
 def _registry() -> dict[str, Strategy]:
-    """By slug."""
+    """The strategies of the setting, by slug."""
     paths = conf.strategies()
     if not isinstance(paths, list | tuple) or not paths:
         raise ImproperlyConfigured(
@@ -77,7 +77,7 @@ def _registry() -> dict[str, Strategy]:
 
 @lru_cache  # not of what raises: a module may be imported before what it needs is there
 def _load_all(paths: tuple[str, ...]) -> dict[str, Strategy]:
-    """Load these strategies. Raises ImproperlyConfigured with a line for each that won't do."""
+    """Load these strategies. Raises ImproperlyConfigured with a line for each wrong one."""
     path_of: dict[str, str] = {}
     found: dict[str, Strategy] = {}
     problems = []
@@ -107,7 +107,7 @@ def _load(path: str) -> Strategy:
     """Return this process's instance of that class. Raises ImproperlyConfigured."""
     try:
         cls = import_string(path)
-    except Exception as error:  # whatever the module raises
+    except Exception as error:  # a module may raise anything
         raise ImproperlyConfigured(
             f"“{path}” can't be imported ({_in_a_line(error)}). It must be the dotted path of a "
             f"strategy, such as {EXAMPLE}."
@@ -126,7 +126,7 @@ def _load(path: str) -> Strategy:
 
 
 def _check_declarations(path: str, cls: type[Strategy]) -> None:
-    """Raise ImproperlyConfigured unless the class says all that a strategy says of itself."""
+    """Raise ImproperlyConfigured unless the class makes all declarations of a strategy."""
     for name in WORDS:
         text = getattr(cls, name, None)
         if not isinstance(text, str) or not text.strip():
@@ -150,9 +150,9 @@ _making = threading.Lock()
 
 
 def _instance(cls: type[Strategy]) -> Strategy:
-    """The one of this process, for its lifetime.
+    """This process's instance of the class, for its lifetime.
 
-    What a strategy remembers (the lock of ``process_mutex``), it remembers for all threads.
+    All threads share its state, such as the lock of ``process_mutex``.
     """
     with _making:
         if cls not in _instances:

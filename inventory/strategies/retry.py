@@ -1,4 +1,4 @@
-"""Trying again after a conflict: soon, at random, and not for ever."""
+"""Tries again after a conflict: soon, at random times, and not for ever."""
 
 from __future__ import annotations
 

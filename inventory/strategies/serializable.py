@@ -1,4 +1,4 @@
-"""Naive code, and PostgreSQL watches: a dangerous pattern of reads and writes is rolled back."""
+"""Naive code under PostgreSQL's watch, which rolls back dangerous patterns of reads and writes."""
 
 from django.db import OperationalError
 

@@ -35,6 +35,6 @@ class SingleStatement(Strategy):
 
 
 def take_if_available(request: Request) -> Reservation | None:
-    """Take the units and return the reservation, or None where too few are available."""
+    """Take the units and return the reservation, or None if too few are available."""
     taken = list(Reservation.objects.raw(TAKE, hold_parameters(request)))
     return taken[0] if taken else None

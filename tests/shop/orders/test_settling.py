@@ -208,7 +208,7 @@ def test_who_comes_back_to_a_hold_that_was_sold_is_told_and_not_charged(
     order = place((product, 1), buyer="A")
     lapse_all(order)
     reserve(product, 1, buyer="B")
-    with pytest.raises(ReservationEnded, match="has lapsed, and its units went back on sale"):
+    with pytest.raises(ReservationEnded, match="has lapsed, and its units are back on sale"):
         go_to_bank(order)
     assert not Payment.objects.exists()
 
