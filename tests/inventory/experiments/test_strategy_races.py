@@ -163,7 +163,7 @@ def guards_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(select_for_update, "lock_product", plain_read)
     monkeypatch.setattr(mutex, "queue_product", lambda product_id: None)
-    monkeypatch.setattr(serializable, "connection", WithoutLevel())
+    monkeypatch.setattr(serializable, "connection", WithoutLevel)
     guarded = single_statement_module.TAKE
     unguarded = guarded.replace("AND stock >= %(quantity)s", "")
     assert unguarded != guarded
