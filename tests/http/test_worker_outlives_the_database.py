@@ -80,10 +80,26 @@ def test_it_goes_on_after_its_connections_were_killed(worker: subprocess.Popen[s
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_when_it_is_told_to(worker: subprocess.Popen[str], how: int) -> None:
+    wait_until_done(queue_job())  # it connects before it works, and listens to signals then
     worker.send_signal(how)
     _, errors = worker.communicate(timeout=60)
     assert worker.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_at_once_while_it_connects(how: int) -> None:
+    """The server lets each connection wait; the worker opens several at a time."""
+    slow = f"{database_url()}&options={quote('-c post_auth_delay=5')}"
+    process = start("procrastinate", "worker", database=slow)
+    try:
+        connections = psutil.Process(process.pid).net_connections
+        wait_until(lambda: len(connections("all")) > 3, "the worker opens its connections")
+        process.send_signal(how)
+        assert process.wait(timeout=10) == -how
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_it_ends_when_it_is_told_to_after_a_loss(worker: subprocess.Popen[str]) -> None:

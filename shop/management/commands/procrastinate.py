@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.conf import settings
@@ -28,7 +31,8 @@ class Command(procrastinate.Command):
             else:
                 tables.ensure(self.stderr.write, "shop")
             options["func"] = work_until_told_to_end
-        super().handle(*args, **options)
+        with interrupted_at_once():
+            super().handle(*args, **options)
 
     def warn_behind_pooler(self) -> None:
         """A pooler of whole sessions would do, and can't be told from here: so it may go on."""
@@ -44,3 +48,20 @@ class Command(procrastinate.Command):
             cursor.execute("SELECT pg_backend_pid()")
             [(serves_us,)] = cursor.fetchall()
         return bool(connection.connection.info.backend_pid != serves_us)
+
+
+@contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, as SIGTERM does, until the worker handles both.
+
+    The pool of connections takes the cancelling by asyncio's own handler for a connection that
+    failed, and would go on with the next one. No job is under way while it connects.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where handlers of signals can't be set
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
