@@ -185,7 +185,7 @@ INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
 
 SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
 SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
-# Lines of the postal address, and what else must be told of a shop that sends e-mails.
+# Lines of the postal address, and what else e-mails must say of the shop.
 SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=shipping_cost, default=Decimal("4.90"))
@@ -213,10 +213,11 @@ MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), 
 
 # A shop that is there to be tried out: no real money, no real goods.
 DEMO = env.bool("DEMO", default=False)
-# Who takes new payments, and who did before: names or dotted paths of classes (shop/payments/).
+# The provider of new payments, and those of earlier ones: names or dotted paths of classes
+# (shop/payments/).
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
 FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
-# A hold in an order is prolonged for the payment by this much, and lasts at most so long in all.
+# The payment prolongs an order's holds by PAYMENT_TIME. In all they last HOLD_AT_MOST at most.
 PAYMENT_TIME = env.duration("PAYMENT_MINUTES", "minutes", 1, 24 * 60, default=15)
 HOLD_AT_MOST = env.duration("HOLD_AT_MOST_MINUTES", "minutes", 1, 30 * 24 * 60, default=60)
 

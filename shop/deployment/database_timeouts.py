@@ -3,7 +3,7 @@
 Only processes that serve the web have these limits. The worker, commands and flash sales may
 take their time.
 
-A session's settings don't hold behind a pooler of transactions, and would reach other programs.
+Behind a pooler of transactions a session's settings don't last, and would reach other programs.
 There the pooler sets them, by its ``connect_query`` (see shop/README.md).
 """
 

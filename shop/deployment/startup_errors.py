@@ -1,4 +1,4 @@
-"""What can be wrong with the machine or the settings, told in words instead of a traceback."""
+"""Errors of the machine or the settings, explained in words instead of a traceback."""
 
 from __future__ import annotations
 

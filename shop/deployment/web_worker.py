@@ -1,9 +1,9 @@
 """gunicorn's threaded worker, which gives a thread only to a request that is all there.
 
 gunicorn reads a request in the thread that handles it. A sender who is slow, or stops in the
-middle, would have that thread for as long as he likes, and a few dozen of them all threads. Here
-the main loop, which waits for all connections, collects what comes in, and closes those that take
-too long.
+middle, would occupy that thread for as long as he likes. A few dozen such senders would occupy all
+threads. Here the main loop, which waits for all connections, collects what comes in. It closes the
+connections that take too long.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         except OSError:
             has_left = True
         if has_left:
-            self.forget(conn)
+            self.drop(conn)
         elif collected.is_enough():
             self.hand_over(conn, bytes(collected.data))
 
@@ -71,7 +71,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         del self.collecting[conn]
         self.poller.unregister(conn.sock)
 
-    def forget(self, conn: TConn) -> None:
+    def drop(self, conn: TConn) -> None:
         """Close a connection whose request didn't come to its end."""
         self.stop_collecting(conn)
         self.nr_conns -= 1
@@ -84,7 +84,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         for conn, collected in list(self.collecting.items()):
             is_idle = not self.alive and not collected.data
             if collected.begun < begun_before or is_idle:
-                self.forget(conn)
+                self.drop(conn)
 
 
 class Collected:
@@ -107,7 +107,7 @@ class Collected:
             return len(self.data) > MOST_HEAD or b"\n\n" in self.data  # gunicorn refuses these
         head = self.data[: end + 4]
         length = LENGTH.search(head)
-        if length is None or EXPECT.search(head):  # who expects to be asked sends nothing before
+        if length is None or EXPECT.search(head):  # such a sender waits to be asked for the body
             return True
         body = int(length[1])
         return body > MOST_BODY or len(self.data) >= len(head) + body

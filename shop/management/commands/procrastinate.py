@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
-from shop.deployment.worker import work_until_told_to_end
+from shop.deployment.worker import work_until_stopped
 
 BEHIND_POOLER = (
     "The worker's connection goes through a pooler. If that pools transactions, the worker is not "
@@ -30,7 +30,7 @@ class Command(procrastinate.Command):
                     self.warn_behind_pooler()
             else:
                 tables.ensure(self.stderr.write, "shop")
-            options["func"] = work_until_told_to_end
+            options["func"] = work_until_stopped
         with interrupted_at_once():
             super().handle(*args, **options)
 

@@ -1,4 +1,4 @@
-"""What the user can mend is told in words; what is our mistake keeps its traceback."""
+"""Errors that the user can mend end in words; mistakes of ours keep their traceback."""
 
 from __future__ import annotations
 

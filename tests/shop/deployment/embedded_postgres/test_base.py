@@ -59,7 +59,7 @@ def checkout() -> Iterator[Path]:
         clean_up(place / ".postgres")
 
 
-def test_threads_that_connect_at_once_hold_the_server_once(checkout: Path) -> None:
+def test_threads_that_connect_at_once_take_its_lock_once(checkout: Path) -> None:
     run = manage("shell", "--no-imports", "-c", THREADS_CONNECT, checkout=checkout)
     assert (run.stdout, run.stderr) == ("True\n1\n", "")
 
