@@ -64,7 +64,9 @@ class Order(models.Model):
     name = models.CharField(max_length=200)
     email = models.EmailField("e-mail", max_length=254)
     email_key = models.CharField(
-        max_length=254, editable=False, help_text="The address as limits per customer compare it."
+        max_length=254,
+        editable=False,
+        help_text="The e-mail address as limits per customer compare it.",
     )
     # In orders older than the parts of the address, ``street`` has the whole address.
     street = models.TextField("street address", max_length=1000)
@@ -178,7 +180,7 @@ class Order(models.Model):
         return _total(Refund.objects.filter(payment__order=self))
 
     def kept(self) -> Decimal:
-        """What was charged and not given back."""
+        """The sum that was charged and not given back."""
         return self.paid() - self.refunded()
 
     def refunded_units(self) -> int:
@@ -203,7 +205,7 @@ class OrderLine(models.Model):
     unit_price = models.DecimalField(max_digits=10, decimal_places=2)
     quantity = models.PositiveIntegerField(help_text="Units.")
     refunded = models.PositiveIntegerField(
-        default=0, help_text="Units taken back; their price was given back as far as it was kept."
+        default=0, help_text="Units refunded; their price was given back as far as it was kept."
     )
 
     class Meta:
@@ -261,7 +263,7 @@ class Payment(models.Model):
         unique=True,
         default=uuid.uuid4,
         editable=False,
-        help_text="Makes a repeated start the same.",
+        help_text="Makes a repeated start return the same payment.",
     )
     amount = models.DecimalField(max_digits=12, decimal_places=2)
     currency = models.CharField(max_length=3)
@@ -302,7 +304,7 @@ class Payment(models.Model):
         return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
     def kept(self) -> Decimal:
-        """What was charged and not given back."""
+        """The sum that was charged and not given back."""
         charged = self.amount if self.state == self.State.PAID else Decimal(0)
         return charged - _total(self.refunds.all())
 
@@ -313,7 +315,7 @@ class Refund(models.Model):
     class State(models.TextChoices):
         DUE = "DUE", "on its way"
         DONE = "DONE", "done"
-        FAILED = "FAILED", "refused by the provider"
+        FAILED = "FAILED", "declined by the provider"
 
     class Reason(models.TextChoices):
         GOODS_GONE = "GOODS_GONE", "paid too late: not enough left"
@@ -328,14 +330,14 @@ class Refund(models.Model):
 
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
     key = models.CharField(
-        max_length=100, unique=True, help_text="Makes a repeated refund the same, here and there."
+        max_length=100, unique=True, help_text="Keeps a repeated refund from happening twice."
     )
     amount = models.DecimalField(max_digits=12, decimal_places=2)
     reason = models.CharField(max_length=14, choices=Reason)
     note = models.CharField(max_length=200, blank=True)
     state = models.CharField(max_length=6, choices=State, default=State.DUE)
     problem = models.CharField(
-        max_length=300, blank=True, help_text="Why the provider refused it the last time."
+        max_length=300, blank=True, help_text="Why the provider declined it the last time."
     )
     mailed_state = models.CharField(
         max_length=6,
@@ -343,14 +345,14 @@ class Refund(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="What the buyer was told last by e-mail. Empty: nothing yet.",
+        help_text="The state in the last e-mail to the buyer. Empty: no e-mail yet.",
     )
     by_hand = models.CharField(
         max_length=200,
         blank=True,
         default="",
         db_default="",
-        help_text="How staff gave it back, where the provider refused. Empty: they didn’t.",
+        help_text="How staff gave it back after the provider had declined it. Empty: they didn’t.",
     )
     decided_at = models.DateTimeField(db_default=Now())
     carried_out_at = models.DateTimeField(null=True, blank=True)
@@ -439,7 +441,7 @@ class ShopAlert(Alert):
     """An alert of a trouble other than stock; at most one is open per kind and subject."""
 
     class Kind(models.TextChoices):
-        REFUND_REFUSED = "REFUND_REFUSED", "refund refused"
+        REFUND_REFUSED = "REFUND_REFUSED", "refund declined"
         REFUND_LATE = "REFUND_LATE", "refund not carried out"
         PAYMENT_UNSETTLED = "PAYMENT_UNSETTLED", "payment not settled"
         PAYMENT_DISPUTED = (
@@ -452,14 +454,14 @@ class ShopAlert(Alert):
 
     kind = models.CharField(max_length=17, choices=Kind)
     subject = models.CharField(
-        max_length=128, blank=True, help_text="What it is about, as the program names it."
+        max_length=128, blank=True, help_text="The thing that it is about, as the program names it."
     )
     order = models.ForeignKey(
         Order, on_delete=models.PROTECT, null=True, blank=True, related_name="alerts"
     )
     text = models.TextField(help_text="For people; brought up to date while it is open.")
     tried_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a web process began to send it, with no worker."
+        null=True, blank=True, help_text="When a web process began to send it, as no worker ran."
     )
 
     objects = ShopAlertQuerySet.as_manager()
@@ -528,7 +530,7 @@ class DemoBankCharge(models.Model):
     expires_at = models.DateTimeField()
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     approve_at = models.DateTimeField(
-        null=True, blank=True, help_text="The customer has approved; the money takes until then."
+        null=True, blank=True, help_text="When the money arrives, if the customer has approved."
     )
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Alerts of trouble that needs a person, other than stock. They stay open until all is right again.
 
-The worker looks every minute (``check_all``). A rejected refund raises its alert in the
+The worker looks every minute (``check_all``). A declined refund raises its alert in the
 transaction that records it (``refunds``). No worker can find out that no worker runs: a web
 process does, whenever somebody opens the dashboard or a machine asks ``/healthz``
 (``update_worker_alert``).
@@ -81,7 +81,7 @@ def check_all() -> list[Trouble]:
     opened = ShopAlert.objects.open().exclude(kind=Kind.PAYMENT_DISPUTED)
     before = {(alert.kind, alert.subject): alert.pk for alert in opened}
     troubles = [
-        *_rejected_refunds(),
+        *_declined_refunds(),
         *_late_refunds(),
         *_unsettled_payments(),
         *_failed_jobs(),
@@ -150,7 +150,7 @@ def update_refund_alerts(refund: Refund) -> None:
     opened = ShopAlert.objects.open().filter(subject=_subject(refund))
     if refund.state == Refund.State.FAILED:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
-        raise_or_update(_rejected(refund))
+        raise_or_update(_declined(refund))
     _resolve(list(opened.values_list("pk", flat=True)))
 
 
@@ -158,21 +158,21 @@ def _subject(refund: Refund) -> str:
     return f"refund {refund.pk}"
 
 
-def _rejected(refund: Refund) -> Trouble:
+def _declined(refund: Refund) -> Trouble:
     payment = refund.payment
     return Trouble(
         Kind.REFUND_REFUSED,
         _subject(refund),
         f"The refund of {format_amount(refund.amount, payment.currency)} for order "
-        f"{payment.order.number} was rejected by the provider: {refund.problem} Try it again, or "
+        f"{payment.order.number} was declined by the provider: {refund.problem} Try it again, or "
         "give the money back another way.",
         payment.order_id,
     )
 
 
-def _rejected_refunds() -> Iterator[Trouble]:
+def _declined_refunds() -> Iterator[Trouble]:
     failed = Refund.objects.filter(state=Refund.State.FAILED).select_related("payment__order")
-    return (_rejected(refund) for refund in failed)
+    return (_declined(refund) for refund in failed)
 
 
 def _late_refunds() -> Iterator[Trouble]:

@@ -6,10 +6,10 @@ from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from shop.deployment import database_timeouts
-from shop.middleware.request_checks import keep_other_charsets
+from shop.middleware.request_checks import hide_other_charsets
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
-application = keep_other_charsets(get_wsgi_application())
+application = hide_other_charsets(get_wsgi_application())
 database_timeouts.limit_new_connections()
 str(settings.SECRET_KEY)  # a key that can't be had ends the process here, before anybody comes

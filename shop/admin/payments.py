@@ -31,7 +31,7 @@ from shop.models import Order, Payment, Refund
 from shop.money import format_amount
 from shop.orders import refunds
 from shop.payments import known_slugs as known_providers
-from shop.payments.base import RefundRefused
+from shop.payments.base import RefundDeclined
 
 PAYMENT_STATE = {
     Payment.State.STARTED: "warning",
@@ -188,7 +188,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
         def do(data: dict[str, Any]) -> str:
             tried = refunds.carry_out(refund.pk)
             if tried.state == Refund.State.FAILED:
-                raise RefundRefused(f"The provider refused it: {tried.problem}")
+                raise RefundDeclined(f"The provider declined it: {tried.problem}")
             money = format_amount(tried.amount, tried.payment.currency)
             if refund.state == Refund.State.DONE:
                 return NothingChanged(
@@ -216,7 +216,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
         money = format_amount(refund.amount, refund.payment.currency)
 
         def do(data: dict[str, Any]) -> str:
-            noted = refunds.note_by_hand(refund.pk, data["how"])
+            noted = refunds.record_by_hand(refund.pk, data["how"])
             if refund.by_hand:
                 return NothingChanged(
                     f"It was noted before that {money} were given back by hand: {noted.by_hand}."

@@ -18,7 +18,7 @@ from inventory.models import Product
 
 @dataclass(frozen=True)
 class Item:
-    """A product as it is first put on sale; ``price`` of one unit, tax included."""
+    """A product as it is first put on sale; ``price`` is that of one unit, tax included."""
 
     sku: str
     slug: str
@@ -207,17 +207,17 @@ ITEMS = [
 
 
 def load() -> list[Product]:
-    """Put the catalogue on sale, and return the products made: none if all are there.
+    """Put the catalogue on sale, and return the products made: none if all exist already.
 
-    A product whose SKU or slug is taken stays as it is, whatever staff has made of it. Called
-    twice at once, one waits for the other, and finds everything there.
+    A product whose SKU or slug exists stays as staff has changed it. If two processes call this at
+    once, the second waits for the first, and finds everything there.
     """
     with transaction.atomic():
         pglock.advisory("shop catalogue", xact=True).acquire()
-        return [_put_on_sale(item) for item in ITEMS if not _is_there(item)]
+        return [_put_on_sale(item) for item in ITEMS if not _exists(item)]
 
 
-def _is_there(item: Item) -> bool:
+def _exists(item: Item) -> bool:
     return Product.objects.filter(Q(sku=item.sku) | Q(slug=item.slug)).exists()
 
 

@@ -12,11 +12,11 @@ USERNAME = "admin"
 def ensure_staff() -> tuple[str, str] | None:
     """Make a user who may do everything, unless there is staff; return (name, password).
 
-    The password is kept only as a hash: this is the one time that it can be told.
+    Only a hash of the password is stored: nobody can read it later.
     """
     if User.objects.filter(is_staff=True, is_active=True).exists():
         return None
-    return _make_somebody()
+    return _make_superuser()
 
 
 def renew_password() -> tuple[str, str]:
@@ -28,7 +28,7 @@ def renew_password() -> tuple[str, str]:
     somebody = User.objects.filter(is_staff=True, is_active=True, is_superuser=True)
     user = somebody.order_by("pk").first()
     if user is None:
-        return _make_somebody()
+        return _make_superuser()
     password = _new_password()
     user.set_password(password)
     user.save(update_fields=["password"])
@@ -36,7 +36,7 @@ def renew_password() -> tuple[str, str]:
     return user.get_username(), password
 
 
-def _make_somebody() -> tuple[str, str]:
+def _make_superuser() -> tuple[str, str]:
     name = USERNAME
     if User.objects.filter(username=name).exists():  # a customer's, or somebody's who has left
         name = f"{USERNAME}-{get_random_string(6).lower()}"

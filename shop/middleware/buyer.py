@@ -1,8 +1,8 @@
-"""Who is buying: an opaque key in a signed cookie. There is no account, and no session row.
+"""The buyer of a request: an opaque key in a signed cookie, without an account or a session row.
 
-The key is all that leads to a basket and its orders, so that nobody else can know, forge or set
-it: it is random, it is signed, scripts can't read it, and with HTTPS the ``__Host-`` prefix
-makes browsers refuse one that was set by a neighbouring subdomain.
+The key alone leads to a basket and its orders. So nobody else must be able to know, forge or set
+it: it is random, it is signed, and scripts can't read it. With HTTPS, the ``__Host-`` prefix makes
+browsers reject a cookie that was set by a neighbouring subdomain.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from django.utils.cache import patch_vary_headers
 from django.utils.crypto import get_random_string
 from django_htmx.middleware import HtmxDetails
 
-SALT = "shop.buyer"  # part of each signature: another one would take away all baskets
+SALT = "shop.buyer"  # part of each signature: changing it would take away all baskets
 KEY = re.compile(r"[A-Za-z0-9_-]{32}")
 KEPT_FOR = 400 * 24 * 60 * 60  # seconds: the longest that browsers allow
 
 
 class ShopRequest(HttpRequest):
-    """A request that went through the middleware."""
+    """A request that has passed the middleware."""
 
     buyer: str
-    """The buyer's key; empty while somebody is only looking round."""
+    """The buyer's key; empty while the visitor only looks round."""
     htmx: HtmxDetails
-    """True if a page that is open asks for a part of it."""
+    """True if an open page asks for a part of itself."""
 
 
 def cookie_name() -> str:
     return "__Host-buyer" if settings.HTTPS else "buyer"
 
 
-def key_of(request: HttpRequest) -> str:
-    """The buyer's key as the request brought it, empty if there is none or it isn't from us."""
+def read_key(request: HttpRequest) -> str:
+    """Read the buyer's key from the request's cookie; empty if it has none that we signed."""
     key = request.get_signed_cookie(cookie_name(), default="", salt=SALT) or ""
     return key if KEY.fullmatch(key) else ""
 
 
-def old_key_of(request: HttpRequest) -> str:
-    """The same, of a cookie signed as this shop did it before it used Django's signed cookies.
+def read_old_key(request: HttpRequest) -> str:
+    """Read the key from a cookie that was signed before this shop used Django's signed cookies.
 
-    Browsers bring such cookies for up to ``KEPT_FOR``; each is replaced when it comes.
+    Browsers send such cookies for up to ``KEPT_FOR``. Each is replaced when it comes.
     """
     try:
         key = signing.Signer(salt=SALT).unsign(request.COOKIES.get(cookie_name(), ""))
@@ -53,11 +53,11 @@ def old_key_of(request: HttpRequest) -> str:
     return key if KEY.fullmatch(key) else ""
 
 
-def ensure(request: ShopRequest) -> str:
-    """The buyer's key, made now if there is none.
+def ensure_key(request: ShopRequest) -> str:
+    """Return the buyer's key; make one if there is none.
 
-    A page with a form to reserve calls this, so that the first form sent twice comes from one
-    buyer both times.
+    A page with a form to reserve calls this. So a first form that is sent twice comes from the
+    same buyer both times.
     """
     request.buyer = request.buyer or get_random_string(32)
     return request.buyer
@@ -66,14 +66,14 @@ def ensure(request: ShopRequest) -> str:
 def middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[ShopRequest], HttpResponse]:
-    """Set ``request.buyer``; whoever posts something has a key from then on."""
+    """Set ``request.buyer``. A visitor who posts a form has a key from then on."""
 
     def handle(request: ShopRequest) -> HttpResponse:
-        known = key_of(request)
+        known = read_key(request)
         # A request that is handled again has its buyer already.
-        request.buyer = getattr(request, "buyer", "") or known or old_key_of(request)
+        request.buyer = getattr(request, "buyer", "") or known or read_old_key(request)
         if request.method == "POST":
-            ensure(request)
+            ensure_key(request)
         response = get_response(request)
         patch_vary_headers(response, ["Cookie"])
         if request.buyer != known:

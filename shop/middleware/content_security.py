@@ -1,4 +1,4 @@
-"""What a page may load and do: nothing but what comes from us, and nothing inline."""
+"""The Content-Security-Policy: pages load only our own files, and nothing inline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ADMIN = (
     + "; font-src 'self'"
 )
 
-# By the beginning of the path, where the shop's is too strict.
+# Policies by the beginning of the path, where the shop's own is too strict.
 POLICIES = {"/admin/": ADMIN}
 
 
 def middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Send the policy with every answer that has none of its own."""
+    """Add the policy to every response without one."""
 
     def handle(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -48,5 +48,5 @@ def policy(path: str) -> str:
 
 
 def _with_ways_to_the_banks(origins: Iterable[str]) -> str:
-    """The shop's policy. ``form-action`` is about redirects, too: a form's answer is one."""
+    """The shop's policy. ``form-action`` covers redirects, too: a form may lead to a bank."""
     return SHOP.replace("form-action 'self'", " ".join(["form-action 'self'", *origins]))

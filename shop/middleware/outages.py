@@ -1,7 +1,7 @@
-"""A database that is away or too slow: ask once more where that is safe, else say so with a 503.
+"""A database that is away or too slow: handle the request again if that is safe, else answer 503.
 
-A request is handled a second time only if the first time can't have changed anything, or if the
-view says that doing it twice does it once (``repeatable``).
+A request is handled a second time only if the first time can't have changed anything, or if its
+view is marked as ``repeatable``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 def repeatable(view: View) -> View:
-    """Mark a view that may handle one request twice: what happens, happens once."""
+    """Mark a view that may handle a request twice, since the second time changes nothing more."""
 
     @wraps(view)
     def handled_again(*args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -50,14 +50,14 @@ def repeatable(view: View) -> View:
 
 
 class OutageMiddleware:
-    """Answer 503 where the database can't be used, after a second try if that is safe.
+    """Answer 503 if the database can't be used, after a second attempt if that is safe.
 
-    Stands outside of all middleware that uses the database.
+    All middleware that uses the database must be inside of it.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        # One thread stays free to answer those who don't need the database.
+        # One thread stays free for requests that don't need the database.
         self._may_wait = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -66,7 +66,7 @@ class OutageMiddleware:
             response = self.get_response(request)
         if not isinstance(response, Failed):
             return response
-        if is_outage(response.error) and may_repeat(request, sent) and self._is_back():
+        if is_outage(response.error) and can_repeat(request, sent) and self._is_back():
             log.warning("%s %s is handled again.", request.method, request.path)
             response = self.get_response(request)
             if not isinstance(response, Failed):
@@ -74,11 +74,11 @@ class OutageMiddleware:
         return unavailable(request, response.error)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> Failed | None:
-        """Take an error of a view, or of its template, before Django makes a 500 page of it."""
+        """Take an error of a view or its template, before Django makes a 500 page of it."""
         return failed_response(request, error)
 
     def _is_back(self) -> bool:
-        """Wait for the database, if not too many wait for it; tell whether it answers."""
+        """Wait for the database unless too many requests do; return whether it answers."""
         if not self._may_wait.acquire(blocking=False):
             return False
         try:
@@ -88,7 +88,7 @@ class OutageMiddleware:
 
 
 class Statements:
-    """What a request has sent to the database: an execute wrapper."""
+    """An execute wrapper that notes whether a request may have written to the database."""
 
     def __init__(self) -> None:
         self.may_have_written = False
@@ -100,16 +100,16 @@ class Statements:
 
 
 class Failed(HttpResponse):
-    """Stands for an error on its way to ``OutageMiddleware``; nobody else ever sees it."""
+    """Carries an error to ``OutageMiddleware``; no browser ever sees it."""
 
     def __init__(self, error: BaseException) -> None:
-        # With this status no middleware saves anything.
+        # With this status no other middleware saves anything.
         super().__init__(status=HTTPStatus.INTERNAL_SERVER_ERROR)
         self.error = error
 
 
 def failed_response(request: HttpRequest, error: BaseException | None) -> Failed | None:
-    """The answer to ``error`` if that is for us, else None."""
+    """The response that carries an error of the database to the middleware; else None."""
     if error is None or not (
         is_outage(error) or is_timeout(error) or isinstance(error, ProductBusy)
     ):
@@ -120,24 +120,24 @@ def failed_response(request: HttpRequest, error: BaseException | None) -> Failed
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """``handler500``: for errors of middleware, which ``process_exception`` isn't told of."""
+    """``handler500``: for errors of middleware, which don't reach ``process_exception``."""
     return failed_response(request, sys.exc_info()[1]) or errors.server_error(request)
 
 
-def may_repeat(request: HttpRequest, sent: Statements) -> bool:
-    """Whether the request may be handled again, after ``sent`` and a lost connection."""
-    if connection.in_atomic_block:  # somebody round the request has more to lose than it
+def can_repeat(request: HttpRequest, sent: Statements) -> bool:
+    """Whether the request may be handled again after these statements and a lost connection."""
+    if connection.in_atomic_block:  # a transaction round the request is lost, too
         return False
     if request.method in SAFE_METHODS:
         return True
-    if request.FILES:  # they have been read to their end
+    if request.FILES:  # uploads can't be read a second time
         return False
     match = request.resolver_match
     return not sent.may_have_written or getattr(match and match.func, "repeatable", False)
 
 
 def wait_for_database(seconds: float = SECONDS_TO_WAIT) -> bool:
-    """Connect anew, and return whether the database answers within so many seconds."""
+    """Connect again, and return whether the database answers within so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
         with suppress(Error):
@@ -151,7 +151,7 @@ def wait_for_database(seconds: float = SECONDS_TO_WAIT) -> bool:
 
 
 def unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
-    """A page that says in plain words that the shop can't do it now, and when to come back."""
+    """The page that says that the shop can't do this now, and when to come back."""
     context = {
         "product": error.product_name if isinstance(error, ProductBusy) else "",
         "is_busy": not is_outage(error),

@@ -1,7 +1,7 @@
-"""How often one address may ask; over it comes a page that says when to come back.
+"""A limit on the requests of one network address. Above it, a page says when to come back.
 
-The counting is django-ratelimit's, in Django's cache. What one buyer may have in the basket is
-``shop.basket``'s.
+django-ratelimit counts the requests in Django's cache. The limits on a basket are in
+``shop.basket``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ View = Callable[..., HttpResponseBase]
 
 
 def not_limited(view: View) -> View:
-    """Mark a view that may be asked as often as anybody likes: a machine of ours asks it."""
+    """Mark a view without a limit, since machines of ours ask it."""
 
     @wraps(view)
     def unlimited(*args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -34,7 +34,7 @@ def not_limited(view: View) -> View:
 
 
 class RateLimitMiddleware:
-    """Answer 429 to an address that asks more often than the settings allow."""
+    """Answer 429 if an address asks more often than the settings allow."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -49,12 +49,12 @@ class RateLimitMiddleware:
             return None
         posting = request.method not in ("GET", "HEAD", "OPTIONS")
         if posting:
-            return _over(request, "posts", settings.POSTS_PER_ADDRESS)
-        return _over(request, "pages", settings.PAGES_PER_ADDRESS)
+            return _limit(request, "posts", settings.POSTS_PER_ADDRESS)
+        return _limit(request, "pages", settings.PAGES_PER_ADDRESS)
 
 
-def _over(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse | None:
-    """Count the request, and return the answer to one too many."""
+def _limit(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse | None:
+    """Count the request, and return the 429 page if it is one too many."""
     from django_ratelimit.core import get_usage  # reads settings when imported
 
     usage = get_usage(request, group=group, key="ip", rate=allowed, increment=True)
@@ -69,10 +69,10 @@ def _over(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse
 
 
 def client_address(request: HttpRequest) -> str:
-    """The address that asked.
+    """The network address of the client.
 
-    Behind PROXIES proxies of our own it is what the outermost of them wrote into X-Forwarded-For:
-    so many entries from the right. What stands left of it anybody can have made up.
+    Behind PROXIES proxies of our own, it is the entry of X-Forwarded-For that the outermost proxy
+    wrote: so many entries from the right. The client may have made up all entries left of it.
     """
     forwarded = request.headers.get("X-Forwarded-For", "").split(",")
     candidates = [request.META.get("REMOTE_ADDR", "")]
@@ -90,6 +90,6 @@ def client_address(request: HttpRequest) -> str:
 
 
 def counters_are_shared() -> bool:
-    """Whether all processes count together."""
+    """Whether all processes of the shop share their counters."""
     backend = type(caches["default"])
     return backend.__name__ not in ("LocMemCache", "DummyCache")

@@ -1,7 +1,7 @@
-"""What comes in is looked at before anything else reads it: its size, its encoding, its text.
+"""Checks of each request before anything else reads it: its size, its encoding, its text.
 
-Views and forms then get UTF-8 of a sensible size, without what no text has and PostgreSQL doesn't
-take. Nothing that is refused here was read any further, let alone kept on disk.
+Views and forms then get UTF-8 of a sensible size without NUL, which PostgreSQL doesn't store. The
+rest of a rejected request is not read, let alone written to the disk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from django.utils.http import parse_header_parameters
 View = Callable[..., HttpResponseBase]
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 NUL = "\0"
-KEPT = "shop.content_type"  # where the environment has a Content-Type that Django mustn't see
+KEPT = "shop.content_type"  # the key for a Content-Type that is hidden from Django
 UNREADABLE = (
     BadRequest,
     MultiPartParserError,
@@ -33,11 +33,11 @@ UNREADABLE = (
 )
 
 
-def keep_other_charsets(application: Application) -> Application:
-    """The WSGI application, kept from a Content-Type with a charset that isn't UTF-8.
+def hide_other_charsets(application: Application) -> Application:
+    """Wrap the WSGI application: hide a Content-Type with a charset other than UTF-8 from Django.
 
-    Django reads the address in that charset, too, and fails at it before any middleware runs.
-    ``RequestChecksMiddleware`` answers instead.
+    Django would read the address in that charset, too, and fail before any middleware runs.
+    ``RequestChecksMiddleware`` answers such a request instead.
     """
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -50,7 +50,7 @@ def keep_other_charsets(application: Application) -> Application:
 
 
 def is_utf8(content_type: str) -> bool:
-    """Whether a Content-Type says that it is of UTF-8, or says nothing of it, as browsers do."""
+    """Whether a Content-Type has the charset UTF-8, or none, as browsers send it."""
     try:
         _, parameters = parse_header_parameters(content_type)
         return codecs.lookup(parameters.get("charset", "utf-8")).name in ("utf-8", "ascii")
@@ -59,35 +59,35 @@ def is_utf8(content_type: str) -> bool:
 
 
 class RequestChecksMiddleware:
-    """Refuse what no browser sends, before sessions, forms and views come to see it."""
+    """Reject requests that no browser sends, before sessions, forms and views read them."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return _refuse_head(request) or self.get_response(request)
+        return _reject_head(request) or self.get_response(request)
 
     def process_view(
         self, request: HttpRequest, view: View, args: object, kwargs: object
     ) -> HttpResponse | None:
-        """By now it is known who asks, and the body is still unread."""
-        return _refuse_size(request) or _refuse_body(request, view)
+        """Check the body, which is still unread; the user is known here."""
+        return _reject_size(request) or _reject_body(request, view)
 
 
-def _refuse_head(request: HttpRequest) -> HttpResponse | None:
+def _reject_head(request: HttpRequest) -> HttpResponse | None:
     if not is_utf8(request.META.get(KEPT, request.META.get("CONTENT_TYPE", ""))):
         return _answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     try:
         texts = [request.path_info, *_texts(request.GET), *request.COOKIES.values()]
     except UNREADABLE:
         return _answer(HTTPStatus.BAD_REQUEST)
-    return _refuse_nul(texts)
+    return _reject_nul(texts)
 
 
-def _refuse_size(request: HttpRequest) -> HttpResponse | None:
-    """Refuse a body that is larger than who asks may send. Django reads no more than is announced.
+def _reject_size(request: HttpRequest) -> HttpResponse | None:
+    """Reject a body whose announced size is more than this user may send, or isn't announced.
 
-    Of a body whose size isn't announced Django would read nothing at all.
+    Django reads no more than the announced size, and nothing of a body without one.
     """
     if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
         return _answer(HTTPStatus.LENGTH_REQUIRED)
@@ -110,23 +110,23 @@ def _most_bytes(request: HttpRequest) -> int:
     return large if may_upload else small
 
 
-def _refuse_body(request: HttpRequest, view: View) -> HttpResponse | None:
-    """Refuse a form that can't be read. A message of a machine is for its view to read."""
+def _reject_body(request: HttpRequest, view: View) -> HttpResponse | None:
+    """Reject a form that can't be read. The body of a machine's message is left to its view."""
     if request.method != "POST" or getattr(view, "csrf_exempt", False):
         return None
     try:
         texts = [*_texts(request.POST), *_texts(request.FILES)]
     except UNREADABLE:
         return _answer(HTTPStatus.BAD_REQUEST)
-    return _refuse_nul(texts)
+    return _reject_nul(texts)
 
 
 def _texts(sent: MultiValueDict[str, Any]) -> list[str]:
-    """The names and values that were sent; of a file, its name."""
+    """All names and values that were sent; for a file, its file name."""
     return [str(text) for name, values in sent.lists() for text in (name, *values)]
 
 
-def _refuse_nul(texts: Iterable[str]) -> HttpResponse | None:
+def _reject_nul(texts: Iterable[str]) -> HttpResponse | None:
     return _answer(HTTPStatus.BAD_REQUEST) if any(NUL in text for text in texts) else None
 
 

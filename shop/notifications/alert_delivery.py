@@ -1,11 +1,11 @@
-"""Telling people of alerts: an e-mail to the managers, and JSON to a webhook, once each.
+"""Sending alerts to people, once each: an e-mail to the managers, and JSON to a webhook.
 
-``inventory.alerts`` raises those of stock, ``shop.shop_alerts`` all others; a job looks every
-minute for those that nobody was told of. Alerts of exhibits are shown with their flash sale, and
+``inventory.alerts`` raises the alerts of stock, ``shop.shop_alerts`` all others. Every minute a job
+looks for alerts that are not sent yet. Alerts of exhibits are shown with their flash sale, and
 never sent.
 
-That no worker runs can be told by no job. There the web process that has found it tells, in a
-thread of its own: nobody who asked for a page waits for a mail server (``tell_of_worker``).
+No job can report that no worker runs. The web process that notices it sends that alert, in a thread
+of its own, so that no visitor waits for a mail server (``report_missing_worker``).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SECONDS_FOR_THE_WEBHOOK = 10
 
 
 def queue_new_alerts() -> int:
-    """Queue what tells people of each alert that is still to be sent; return of how many.
+    """Queue the jobs that send each new alert; return the number of alerts.
 
-    In one transaction with the mark that makes it happen once, whoever else looks meanwhile.
+    The same transaction marks the alerts as sent: other processes that look meanwhile send nothing.
     """
     with transaction.atomic():
         stock_alerts, shop_alerts = _take_unsent()
@@ -57,7 +57,7 @@ def queue_new_alerts() -> int:
 
 
 def _take_unsent() -> tuple[list[StockAlert], list[ShopAlert]]:
-    """Lock the alerts that are still to be sent, and mark them as sent."""
+    """Lock the alerts that are not sent yet, mark them as sent, and return them."""
     stock_alerts = list(
         StockAlert.objects.unsent()
         .select_related("product")
@@ -77,7 +77,7 @@ def _take_unsent() -> tuple[list[StockAlert], list[ShopAlert]]:
 
 
 def mail_alerts(alert_ids: Collection[int], shop_alert_ids: Collection[int] = ()) -> None:
-    """Mail these alerts to the managers (setting MANAGERS), all in one letter."""
+    """Mail these alerts to the managers (setting MANAGERS), all in one e-mail."""
     stock_alerts = StockAlert.objects.filter(pk__in=alert_ids).select_related("product")
     shop_alerts = ShopAlert.objects.filter(pk__in=shop_alert_ids)
     _mail(list(stock_alerts.order_by("pk")), list(shop_alerts.order_by("pk")))
@@ -87,7 +87,7 @@ def _mail(stock_alerts: Sequence[StockAlert], shop_alerts: Sequence[ShopAlert]) 
     subjects = [f"{each.product.sku}: {each.get_kind_display()}" for each in stock_alerts]
     subjects += [_subject(each) for each in shop_alerts]
     if not subjects:
-        return  # they were deleted
+        return  # the alerts were deleted meanwhile
     subject = subjects[0]
     if len(subjects) > 1:
         subject = f"{len(subjects)} {'alerts' if shop_alerts else 'stock alerts'}"
@@ -101,16 +101,16 @@ def _subject(alert: ShopAlert) -> str:
 
 
 def post_stock_alert(alert_id: int) -> None:
-    """Send the stock alert to the webhook as JSON. Raises OSError where it isn't taken.
+    """Send the stock alert to the webhook as JSON. Raises OSError if the receiver doesn't take it.
 
-    A receiver knows a repetition by ``id``.
+    The receiver knows a repetition by its ``id``.
     """
-    if settings.ALERT_WEBHOOK_URL:  # else it was switched off since
+    if settings.ALERT_WEBHOOK_URL:  # it may have been switched off since
         _post(stock_alert_as_json(StockAlert.objects.select_related("product").get(pk=alert_id)))
 
 
 def post_shop_alert(alert_id: int) -> None:
-    """The same for what isn't stock."""
+    """Send an alert that isn't about stock to the webhook. Raises OSError."""
     if settings.ALERT_WEBHOOK_URL:
         alert = ShopAlert.objects.select_related("order").get(pk=alert_id)
         _post(shop_alert_as_json(alert))
@@ -128,7 +128,7 @@ def _post(content: dict[str, object]) -> None:
 
 
 def stock_alert_as_json(alert: StockAlert) -> dict[str, object]:
-    """What the webhook gets; numbers in units."""
+    """The stock alert as the webhook gets it; numbers are units."""
     return {
         "id": alert.pk,
         "kind": alert.kind,
@@ -142,7 +142,7 @@ def stock_alert_as_json(alert: StockAlert) -> dict[str, object]:
 
 
 def shop_alert_as_json(alert: ShopAlert) -> dict[str, object]:
-    """What the webhook gets of what isn't stock; its ``id`` is no stock alert's."""
+    """Another alert as the webhook gets it; no stock alert has the same ``id``."""
     return {
         "id": f"shop-{alert.pk}",
         "kind": alert.kind,
@@ -163,14 +163,14 @@ def _times(alert: Alert) -> dict[str, object]:
 
 
 def report_missing_worker(*, is_missing: bool) -> None:
-    """If no worker runs (``worker_is_missing``), the first process to see it tells people.
+    """If no worker runs (``worker_is_missing``), let the first process that sees it send an alert.
 
-    It returns at once: what waits for others is done in a thread. Where that fails, or its process
-    is killed, the next one tries five minutes later.
+    This returns at once, since the sending is done in a thread. If that fails, or if its process
+    is killed, another process tries again five minutes later.
     """
     alert = shop_alerts.update_worker_alert(is_missing=is_missing)
     if alert is not None and alert.notified_at is None and _is_first_to_try(alert):
-        Thread(target=_tell_now, args=[alert], daemon=True).start()
+        Thread(target=_send_now, args=[alert], daemon=True).start()
 
 
 def _is_first_to_try(alert: ShopAlert) -> bool:
@@ -179,13 +179,13 @@ def _is_first_to_try(alert: ShopAlert) -> bool:
     return still_to_be_sent.update(tried_at=Now()) == 1
 
 
-def _tell_now(alert: ShopAlert) -> None:
+def _send_now(alert: ShopAlert) -> None:
     try:
         _mail([], [alert])
         if settings.ALERT_WEBHOOK_URL:
             _post(shop_alert_as_json(alert))
         ShopAlert.objects.filter(pk=alert.pk).update(notified_at=Now())
     except Exception:
-        log.exception("Nobody could be told that no worker runs; it will be tried again.")
+        log.exception("The alert that no worker runs could not be sent; it will be tried again.")
     finally:
         connection.close()

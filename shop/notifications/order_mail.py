@@ -1,7 +1,7 @@
-"""E-mails about orders. They are sent by jobs: a mail server is never waited for elsewhere.
+"""E-mails about orders. Only jobs send them: nothing else waits for a mail server.
 
-Each looks at how things stand when it is sent: what was true when its job was queued may be over
-by then. A job that is killed after its mail went out sends it again: better twice than never.
+Each e-mail tells the state of things when it is sent, which may have changed since its job was
+queued. If a job is killed after its e-mail went out, it sends it again: better twice than never.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from shop.notifications import outbox
 from shop.orders import CancelledBy
 
 State = Order.State
-# By what was mailed of a refund last, its buyer knows how it stands. One who knows that money
-# comes needs no e-mail when it goes out.
+# The states of a refund in which its buyer needs no e-mail: by the state that was mailed last, the
+# buyer knows how it stands. A buyer who knows that money comes needs no e-mail when it goes out.
 KNOWN_BY = {
     Refund.State.DUE: {Refund.State.DUE},
     Refund.State.DONE: {Refund.State.DUE, Refund.State.DONE},
@@ -32,7 +32,7 @@ KNOWN_BY = {
 
 
 def send_order_paid(order_id: int) -> None:
-    """Thank for the order, with what was bought and paid; nothing if it is closed by now.
+    """Thank for the order, with its lines and the sum paid. Send nothing if it is closed.
 
     Raises Order.DoesNotExist.
     """
@@ -42,7 +42,7 @@ def send_order_paid(order_id: int) -> None:
 
 
 def send_order_shipped(order_id: int) -> None:
-    """Tell that the order is on its way; nothing if it is closed by now.
+    """Say that the order is on its way. Send nothing if it is closed.
 
     Raises Order.DoesNotExist.
     """
@@ -52,9 +52,9 @@ def send_order_shipped(order_id: int) -> None:
 
 
 def send_order_refunded(refund_id: int) -> None:
-    """Tell that money goes back, how much, and why; or that the provider has refused it.
+    """Say how much money goes back, and why; or that the provider has declined the refund.
 
-    Nothing if the buyer was told before how this refund stands. Raises Refund.DoesNotExist.
+    Send nothing if the buyer knows how this refund stands. Raises Refund.DoesNotExist.
     """
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
     if refund.mailed_state in KNOWN_BY[Refund.State(refund.state)]:
@@ -65,7 +65,7 @@ def send_order_refunded(refund_id: int) -> None:
 
 
 def send_order_cancelled(order_id: int, by: str) -> None:
-    """Tell that an order for which nothing was paid is cancelled, and why (``CancelledBy``).
+    """Say that an unpaid order is cancelled, and why (``CancelledBy``).
 
     Raises Order.DoesNotExist.
     """
@@ -81,7 +81,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
 
 
 def _send(template: str, subject: str, order: Order, **more: object) -> None:
-    context = {**_about(order), "subject": subject, **more}
+    context = {**_context(order), "subject": subject, **more}
     mail = EmailMultiAlternatives(
         subject,
         render_to_string(f"shop/mail/{template}.txt", context),
@@ -96,14 +96,14 @@ def _send(template: str, subject: str, order: Order, **more: object) -> None:
 
 
 def send_order_to_managers(order_id: int) -> None:
-    """Tell the managers (setting MANAGERS) of a paid order; nothing if it isn't to be sent by now.
+    """Mail a paid order to the managers (setting MANAGERS). Send nothing if it needn't be sent.
 
     Raises Order.DoesNotExist.
     """
     order = Order.objects.get(pk=order_id)
     if order.state != State.PAID:
         return
-    context = _about(order)
+    context = _context(order)
     if context["order_url"]:
         path = reverse("admin:shop_order_change", args=[order.pk])
         context["admin_url"] = urljoin(context["order_url"], path)
@@ -113,18 +113,18 @@ def send_order_to_managers(order_id: int) -> None:
     )
 
 
-def _about(order: Order) -> dict[str, Any]:
+def _context(order: Order) -> dict[str, Any]:
     return {
         "order": order,
         "lines": order.grouped_lines(),
-        "order_url": _address(order),
+        "order_url": _order_url(order),
         "shop_name": settings.SHOP_NAME,
         "shop_address": settings.SHOP_ADDRESS,
     }
 
 
-def _address(order: Order) -> str:
-    """The order's page; without BASE_URL only a payment knows where it is. Empty: nobody does."""
+def _order_url(order: Order) -> str:
+    """The address of the order's page, by BASE_URL or by a payment; empty if neither has it."""
     base_url: str = settings.BASE_URL
     if base_url:
         return base_url + reverse("order", args=[order.token])

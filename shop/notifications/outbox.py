@@ -1,6 +1,6 @@
 """The e-mails of a demo: kept in the database, and shown as pages instead of being sent.
 
-In the database, since the worker sends them and the web server's processes show them.
+They are in the database because the worker writes them and the web server's processes show them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class EmailBackend(BaseEmailBackend):
     """Keeps each e-mail (``EMAIL_URL=outbox://``, the default of a demo)."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Keep these; return how many."""
+        """Keep these e-mails, and return how many."""
         kept = OutboxMail.objects.bulk_create(_as_kept(message) for message in email_messages)
         return len(kept)
 
@@ -52,12 +52,12 @@ def _html_of(message: EmailMessage) -> str:
 
 
 def is_shown() -> bool:
-    """Whether e-mails of this shop are to be found on its pages."""
+    """Whether this shop shows its e-mails on its pages."""
     return settings.DEMO and f"{__name__}.{EmailBackend.__name__}" == settings.EMAIL_BACKEND
 
 
 def visible_mails(user: AbstractBaseUser | AnonymousUser, buyer: str) -> QuerySet[OutboxMail]:
-    """All e-mails, for staff who deal with orders; else those about this buyer's own orders."""
+    """All e-mails for staff who change orders; for others those about this buyer's orders."""
     mails = OutboxMail.objects.order_by("-sent_at", "-pk")
     if may_see_all(user):
         return mails
@@ -65,14 +65,14 @@ def visible_mails(user: AbstractBaseUser | AnonymousUser, buyer: str) -> QuerySe
 
 
 def may_see_all(user: AbstractBaseUser | AnonymousUser) -> bool:
-    """Whether this is staff who deal with orders.
+    """Whether the user is staff with the right to change orders.
 
-    An e-mail leads to its order's page, where the order can be cancelled: so it isn't for staff
-    who may only look.
+    An e-mail leads to its order's page, where the order can be cancelled. So it isn't for staff
+    with the right to look only.
     """
     return isinstance(user, User) and user.is_staff and user.has_perm("shop.change_order")
 
 
 def delete_old_mails() -> None:
-    """Delete those that nobody will look for any more."""
+    """Delete e-mails that nobody will look for any more."""
     OutboxMail.objects.filter(sent_at__lt=Now() - KEEP).delete()

@@ -1,8 +1,8 @@
-"""Orders: placed, paid, shipped, cancelled, refunded. What is named here is for everybody.
+"""Orders: placing, paying, shipping, cancelling, refunding. The names below are for all callers.
 
-``checkout`` makes an order of a basket, ``lifecycle`` takes it from state to state, ``refunds``
-gives money back, ``customer_limits`` knows a customer by the e-mail address, ``status_page`` says
-how an order stands, and ``rescue`` takes promises back after an oversell.
+``checkout`` makes an order of a basket. ``lifecycle`` takes it from state to state. ``refunds``
+gives money back. ``customer_limits`` knows a customer by the e-mail address. ``status_page`` says
+how an order stands. ``rescue`` withdraws promises after an oversell.
 """
 
 from shop.orders.checkout import (

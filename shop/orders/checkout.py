@@ -1,8 +1,8 @@
 """From the basket to the bank: an order takes over holds, and its payment is started.
 
-The order of locks, here and in ``orders``: the order (here: its idempotency key, as it has no
-row yet), then the customer's queues (``customer_limits``), then those of ``inventory.locking``.
-A payment provider is only ever called with none of them held.
+The order of locks, in all of ``shop.orders``: first the order's row (an order that has no row yet
+locks its idempotency key), then the customer's queues (``customer_limits``), then the locks of
+``inventory.locking``. We call a payment provider only when we have none of these locks.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def place_order(
 ) -> Order:
     """Make ``order`` of these holds of the buyer, prolonged for the payment, and return it.
 
-    ``order`` isn't saved yet, such as a form's instance: it has what the buyer typed
+    ``order`` isn't saved yet, such as a form's instance: it has the buyer's entries
     (``Order.CHECKOUT_FIELDS``), and the rest is set here. An address in plain text is a ``street``
-    without a town. The prices are those of the holds. ``seen_total`` is what the buyer saw,
-    shipping included; give it wherever the basket may have changed since. A second request with
-    the same ``idempotency_key`` changes nothing, and returns the first one's order, whatever else
-    it asks for: see ``is_order_of`` and ``correct_contact``.
+    without a town. The prices are those of the holds. ``seen_total`` is the total that the buyer
+    saw, shipping included; give it wherever the basket may have changed since. A second request
+    with the same ``idempotency_key`` changes nothing: it returns the order of the first, whatever
+    else it asks for (see ``is_order_of`` and ``correct_contact``).
 
     Raises ValidationError, EmptyBasket, BasketChanged, HoldInOrder (with ``order``),
     LimitPerCustomer, OrderTooLarge or KeyReused; then nothing was changed.
@@ -73,7 +73,7 @@ def place_order(
 
 
 def _tidy(order: Order) -> None:
-    """Take needless space out of what was typed, and note the address that limits compare."""
+    """Remove needless space from the entries, and set the e-mail key that limits compare."""
     for name, value in order.typed.items():
         if isinstance(value, str):
             setattr(order, name, value.strip())
@@ -82,7 +82,7 @@ def _tidy(order: Order) -> None:
 
 
 def _take_back_lapsed(buyer: str, email_key: str, ids: set[UUID]) -> int:
-    """Take back what else of these products the customer let lapse; return how many."""
+    """Take back the customer's lapsed holds of these products, except ``ids``; return how many."""
     products = Product.objects.filter(reservations__in=ids).distinct()
     return customer_limits.take_back_lapsed(
         products.values_list("pk", flat=True), buyer=buyer, email_key=email_key, but=ids
@@ -97,7 +97,7 @@ def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Ord
 
 
 def _earlier(order: Order) -> Order | None:
-    """The order of the first request with this key."""
+    """The order of an earlier request with the same key, if any."""
     earlier = Order.objects.filter(idempotency_key=order.idempotency_key).first()
     if earlier is not None and earlier.buyer != order.buyer:
         raise KeyReused("This form was used for another order: open the checkout again.")
@@ -173,15 +173,14 @@ def is_order_of(order: Order, reservation_ids: Collection[UUID]) -> bool:
 
 
 def correct_contact(order_id: int, corrected: Order) -> bool:
-    """Take over what was typed (``Order.CHECKOUT_FIELDS``) from ``corrected``, which isn't saved.
+    """Copy the buyer's entries (``Order.CHECKOUT_FIELDS``) from ``corrected`` to an unpaid order.
 
-    It is a form's instance: of the order itself as it was changed, or a new one of a buyer who went
-    back in the browser, corrected the checkout's form and sent it again (``place_order`` returned
-    the first one's order then). Corrected is only what isn't paid yet. Return whether anything
-    differs from what is saved.
+    ``corrected`` is a form's instance, and isn't saved. It comes from the form for corrections, or
+    from the checkout's form: a buyer went back in the browser, corrected it and sent it again, and
+    ``place_order`` returned the earlier order. Return whether any entry differs.
 
-    Raises ValidationError, NotInThisState or LimitPerCustomer if something differs and can't be
-    taken over; then nothing was changed. Raises Order.DoesNotExist.
+    Raises NotInThisState if an entry differs and the order isn't open any more, ValidationError,
+    LimitPerCustomer; then nothing was changed. Raises Order.DoesNotExist.
     """
     _tidy(corrected)
     order = Order.objects.get(pk=order_id)
@@ -202,7 +201,8 @@ def _correct(order_id: int, corrected: Order) -> None:
     order = lifecycle.lock_order(order_id)
     if not order.is_open:
         raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
-    # A limit that was lowered since keeps nobody from correcting the street.
+    # The limit counts only for another e-mail address. It may have been lowered since the order
+    # was placed: that keeps nobody from correcting the street.
     is_another_customer = order.email_key != corrected.email_key
     fields = [*Order.CHECKOUT_FIELDS, "email_key"]
     for name in fields:
@@ -216,9 +216,9 @@ def _correct(order_id: int, corrected: Order) -> None:
 
 
 def unfinished_orders(buyer: str) -> OrderQuerySet:
-    """The buyer's orders that wait for their payment: to be gone on with, or cancelled.
+    """The buyer's orders that wait for their payment: the buyer can pay or cancel them.
 
-    Those that can't be paid any more are left out, unless a payment may still arrive for them.
+    Orders that can't be paid any more are left out, unless a payment for them is under way.
     """
     unanswered = Payment.objects.unanswered().filter(order=OuterRef("pk"))
     waiting = (
@@ -228,10 +228,10 @@ def unfinished_orders(buyer: str) -> OrderQuerySet:
 
 
 def has_lost_a_hold() -> Exists:
-    """A condition on orders: one of the holds can't be kept for a payment any more.
+    """A condition on orders: one of the holds can't be prolonged for a payment any more.
 
-    It was taken back or let go, or its time is over and it has lasted for HOLD_AT_MOST:
-    ``start_payment`` refuses such an order.
+    The hold was taken back or released, or it lapsed and has lasted for HOLD_AT_MOST already.
+    ``start_payment`` doesn't accept an order without all its holds.
     """
     ended = ~Q(status=Reservation.Status.HELD)
     over = Q(expires_at__lte=Now(), created_at__lte=Now() - settings.HOLD_AT_MOST)
@@ -241,13 +241,13 @@ def has_lost_a_hold() -> Exists:
 def start_payment(order_id: int, *, return_url: str) -> str:
     """Return the address at which the buyer pays for the order.
 
-    ``return_url`` is the order's page, in full. As long as a payment may still end well, the
-    answer is the same; after a declined one it is a new payment, as long as the holds last.
+    ``return_url`` is the full address of the order's page. As long as a payment is under way, the
+    answer is the same. After a declined payment a new one is started, as long as the holds last.
 
-    Raises NotInThisState if there is nothing to pay (by now), ReservationEnded if the holds are
-    gone: nothing is charged then; Order.DoesNotExist, ProviderUnavailable.
+    Raises NotInThisState if there is nothing to pay any more, ReservationEnded if the holds are
+    gone; then nothing is charged. Raises Order.DoesNotExist, ProviderUnavailable.
     """
-    lifecycle.settle(order_id)  # is the last one declined, or paid by now?
+    lifecycle.settle(order_id)  # the last payment may be declined, or paid
     payment = _open_payment(order_id, return_url)
     if payment is None:
         lifecycle.settle_free(order_id)
@@ -258,7 +258,7 @@ def start_payment(order_id: int, *, return_url: str) -> str:
 
 
 def _open_payment(order_id: int, return_url: str) -> Payment | None:
-    """The payment that the order waits for, a new one if there is none; None if it is free."""
+    """Return the payment under way, or a new one; None if the order costs nothing."""
     with transaction.atomic():
         order = lifecycle.lock_order(order_id)
         if not order.is_open:

@@ -1,4 +1,4 @@
-"""``max_per_buyer`` at checkout: a second browser is a second key, but the same e-mail address."""
+"""``max_per_buyer`` at the checkout: a second browser is a new key, but has the same e-mail."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from shop.exceptions import LimitPerCustomer
 
 
 def email_key(email: str) -> str:
-    """The address as limits compare it: letter case and surrounding space don't matter."""
+    """The e-mail address as limits compare it: without letter case and surrounding space."""
     return email.strip().casefold()
 
 
 def queue_customer(products: Iterable[Product], email_key: str) -> None:
-    """Wait until no other order for this address and a limited product is being decided on.
+    """Wait until no other request decides on an order of this address for a limited product.
 
-    Taken before any lock of ``inventory.locking``, and held until the transaction ends: what
-    is counted after it stands still.
+    Call it before taking any lock of ``inventory.locking``. The queue is ours until the transaction
+    ends: units that are counted after this call can't change meanwhile.
     """
     for product in sorted(products, key=lambda product: product.pk):
         if product.max_per_buyer is not None:
@@ -34,12 +34,12 @@ def take_back_lapsed(
 ) -> int:
     """Take the customer's lapsed holds of these products back, and return how many.
 
-    Nobody but the worker may have come by since; a lapsed hold could still be paid for, and so
-    counts until then. Not those in ``but``, which are about to be ordered. In transactions of
-    its own: call it outside of one.
+    A lapsed hold can still be paid for, so it counts until it is taken back. Holds in ``but`` stay:
+    they are about to be ordered. Each product has a transaction of its own: call this outside of
+    one.
     """
     lapsed = Reservation.objects.lapsed().filter(product__in=product_ids).exclude(pk__in=set(but))
-    # Each by an index of its own; OR between them would use none.
+    # Two queries, each by an index of its own: joined by OR they would use none.
     of_key = lapsed.filter(buyer=buyer)
     of_address = lapsed.filter(order_line__order__email_key=email_key)
     ids = {pk for holds in (of_key, of_address) for pk in holds.values_list("pk", flat=True)}
@@ -49,10 +49,11 @@ def take_back_lapsed(
 def check_customer(
     products: Iterable[Product], *, buyer: str, email_key: str, more: dict[int, int] | None = None
 ) -> None:
-    """Raise LimitPerCustomer if the customer has more units of one than it allows.
+    """Raise LimitPerCustomer if the customer has more units of a product than it allows.
 
-    Counted are the units that the buyer's key and orders for the address have (held, or sold and
-    neither returned nor written off), and ``more``: units by product that are about to be taken.
+    We count the units of the buyer's key and of orders for the e-mail address: those held, and
+    those sold and neither returned nor written off. ``more`` are units by product that are about
+    to be taken.
     """
     for product in products:
         if product.max_per_buyer is None:

@@ -1,9 +1,9 @@
-"""What becomes of an order: settled, cancelled, refunded, shipped; each step exactly once.
+"""The life of an order: settling, cancelling, refunding, shipping. Each step happens once.
 
 ``settle`` is the only place where money and goods meet. Every step locks the order's row first
-(the order of locks is told in ``checkout``), looks at its state under the lock, and decides in
-one transaction. Money is given back after it, by a job (``refunds``), and e-mails go by jobs that
-are queued in it: no provider is ever waited for with a lock in hand.
+(``checkout`` documents the order of locks), looks at its state under the lock, and decides in one
+transaction. That transaction queues the jobs that give money back (``refunds``) and send e-mails:
+we never wait for a provider with a lock in hand.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from shop.payments.base import Outcome, ProviderUnavailable
 log = logging.getLogger(__name__)
 
 State = Order.State
-# Why a paid order can't be delivered, as its buyer is told.
+# The reasons why a paid order can't be delivered, in the words for its buyer.
 TOO_LATE: dict[type[Exception], Refund.Reason] = {
     InsufficientStock: Refund.Reason.GOODS_GONE,
     NotForSale: Refund.Reason.NOT_FOR_SALE,
     BuyerLimitExceeded: Refund.Reason.OVER_LIMIT,
     LimitPerCustomer: Refund.Reason.OVER_LIMIT,
 }
-CLOSE_AFTER = timedelta(minutes=5)  # from the end of the holds
+CLOSE_AFTER = timedelta(minutes=5)  # after the holds have lapsed
 
 
 class CancelledBy(enum.StrEnum):
-    """The one who cancelled an order, as its buyer is told."""
+    """The one who cancelled an order, for the e-mail to its buyer."""
 
     BUYER = "buyer"
     STAFF = "staff"
     TIME = "time"
-    """Nobody: its time was over, and it was not paid."""
+    """Nobody: its time was over before it was paid."""
 
 
 def lock_order(order_id: int) -> Order:
@@ -69,13 +69,13 @@ def lock_order(order_id: int) -> Order:
 def settle(order_id: int) -> Order:
     """Ask the provider how the order's payments ended, act on it, and return the order.
 
-    May be called by anybody at any time, any number of times and at once: the buyer's return,
-    the provider's message and the worker do. What was paid is kept only with the goods; if a hold
-    is gone and its units can't be taken again, or the order is closed or paid for already, the
+    Anybody may call this at any time, any number of times and at once: the buyer's return, the
+    provider's message and the worker do. We keep the money only if the buyer gets the goods. If a
+    hold is gone and its units can't be taken again, or if the order is closed or paid already, the
     money goes back.
 
-    Raises Order.DoesNotExist, ProviderUnavailable if we couldn't learn how the payment under way
-    stands.
+    Raises ProviderUnavailable if the provider doesn't say how the payment under way stands,
+    Order.DoesNotExist.
     """
     answers, silence = _ask_providers(order_id)
     if Outcome.PAID in answers.values():
@@ -94,10 +94,11 @@ def settle(order_id: int) -> Order:
 
 
 def _ask_providers(order_id: int) -> tuple[dict[Payment, Outcome], ProviderUnavailable | None]:
-    """Ask how each payment ended that isn't known to be paid; a declined one may be by now.
+    """Ask how the order's payments ended, except those known to be paid.
 
-    Returns the answers, and what kept us from asking about the payment under way. A declined
-    payment whose provider is silent stays declined: it keeps nobody from trying again.
+    We ask about declined payments, too: they may turn out to be paid. Returns the answers, and the
+    error if the provider of the payment under way is silent. A declined payment whose provider is
+    silent stays declined: it keeps nobody from trying again.
     """
     answers: dict[Payment, Outcome] = {}
     silence = None
@@ -113,7 +114,7 @@ def _ask_providers(order_id: int) -> tuple[dict[Payment, Outcome], ProviderUnava
 
 
 def _take_back_lapsed_of_customer(order_id: int) -> None:
-    """Before units that are gone are taken again: the customer's other lapsed holds don't count."""
+    """If units must be taken again, first take back the customer's other lapsed holds of them."""
     order = Order.objects.get(pk=order_id)
     if gone := _gone_units(order):
         customer_limits.take_back_lapsed(
@@ -125,27 +126,27 @@ def _take_back_lapsed_of_customer(order_id: int) -> None:
 
 
 def _is_first_to_record(payment: Payment, state: Payment.State) -> bool:
-    """Record how the payment ended; False if somebody else has. Paid stays paid."""
+    """Record how the payment ended; False if another process has done so. Paid stays paid."""
     not_yet = Payment.objects.filter(pk=payment.pk).exclude(state__in=[Payment.State.PAID, state])
     return not_yet.update(state=state, decided_at=Now()) == 1
 
 
 def _accept(order: Order, payment: Payment) -> None:
-    """Give goods for money that has come in just now; or the money back."""
+    """Give the goods for a payment that has just come in, or give the money back."""
     if order.state in (State.PAID, State.SHIPPED):
         refunds.owe(payment, payment.amount, Refund.Reason.PAID_TWICE)
     elif order.state != State.PENDING:
         refunds.owe(payment, payment.amount, Refund.Reason.PAID_AFTER_END)
     elif (too_late := _hand_over(order)) is None:
-        _pay(order)
+        _mark_paid(order)
     else:
         _give_goods_back(order)
-        _change(order, State.REFUNDED, closed_at=Now())
+        _change_state(order, State.REFUNDED, closed_at=Now())
         refunds.owe(payment, payment.amount, too_late)
 
 
 def _hand_over(order: Order) -> Refund.Reason | None:
-    """Sell the order's holds, all or none; the reason if units are gone for good, else None."""
+    """Sell the order's holds, all or none; return the reason if units are gone for good."""
     lines = order.lines.values_list("reservation_id", flat=True)
     products = Product.objects.filter(reservations__in=lines).distinct()
     try:
@@ -166,16 +167,16 @@ def _hand_over(order: Order) -> Refund.Reason | None:
     return None
 
 
-def _pay(order: Order) -> None:
-    """Note that the order is paid; its buyer and the merchant are told."""
-    _change(order, State.PAID, paid_at=Now())
+def _mark_paid(order: Order) -> None:
+    """Record that the order is paid, and e-mail its buyer and the managers."""
+    _change_state(order, State.PAID, paid_at=Now())
     jobs.queue("send_order_paid", order_id=order.pk)
     if settings.MANAGERS:
         jobs.queue("send_order_to_managers", order_id=order.pk)
 
 
 def _gone_units(order: Order) -> dict[int, int]:
-    """Units by product of holds that were let go or taken back meanwhile."""
+    """The units, by product, of the order's holds that were released or taken back."""
     gone = Reservation.objects.filter(
         order_line__order=order,
         status__in=[Reservation.Status.RELEASED, Reservation.Status.EXPIRED],
@@ -185,19 +186,19 @@ def _gone_units(order: Order) -> dict[int, int]:
 
 
 def settle_free(order_id: int) -> Order:
-    """Settle an order that costs nothing; no provider is needed for it."""
+    """Settle an order that costs nothing, without a provider."""
     with transaction.atomic():
         order = lock_order(order_id)
         if order.state == State.PENDING and order.total == 0 and _hand_over(order) is None:
-            _pay(order)
+            _mark_paid(order)
     return order
 
 
 def unsettled_orders() -> list[int]:
-    """The orders with payments of which we don't know how they ended, whatever became of them.
+    """The ids of orders with a payment whose end we don't know yet, in whatever state they are.
 
-    Also cancelled ones: the buyer may still be at the bank. It doesn't go on for ever, since
-    the provider lets no payment be open for longer than its ``expires_at``.
+    Cancelled orders are among them: the buyer may still be at the bank. This doesn't go on for
+    ever, since the provider lets no payment be open for longer than its ``expires_at``.
     """
     unanswered = Payment.objects.unanswered().order_by("started_at")
     return list(unanswered.values_list("order_id", flat=True).distinct())
@@ -207,10 +208,10 @@ def unsettled_orders() -> list[int]:
 
 
 def cancel(order_id: int, *, by: CancelledBy = CancelledBy.STAFF) -> Order:
-    """Cancel the order for its buyer or the staff, and return it; again, it changes nothing.
+    """Cancel the order for its buyer or the staff, and return it. A repetition changes nothing.
 
-    Its holds are released; if it was paid, its units go back on sale and what is left of the
-    money is given back. The buyer is told, once.
+    Its holds are released. If it was paid, its units go back on sale, and the rest of the money is
+    given back. The buyer gets one e-mail.
 
     Raises NotInThisState if it has been shipped (see ``refund``), Order.DoesNotExist.
     """
@@ -226,12 +227,12 @@ def cancel(order_id: int, *, by: CancelledBy = CancelledBy.STAFF) -> Order:
 
 
 def cancel_unpaid(order_id: int) -> bool:
-    """Cancel the order unless it is paid by now, or closed; return whether it was done.
+    """Cancel the order unless it is paid or closed; return whether it was cancelled.
 
     A buyer who is just paying for it gets the money back. Raises Order.DoesNotExist,
     ProviderUnavailable.
     """
-    settle(order_id)  # paid already, perhaps
+    settle(order_id)  # it may be paid already
     with transaction.atomic():
         order = lock_order(order_id)
         if not order.is_open:
@@ -247,13 +248,13 @@ def _cancel(order: Order, by: CancelledBy) -> None:
         order.lines.update(refunded=F("quantity"))
     for payment, left in kept:
         refunds.owe(payment, left, Refund.Reason.CANCELLED)
-    if not kept:  # else the e-mail about the refund tells of it
+    if not kept:  # else the e-mail about the refund says so
         jobs.queue("send_order_cancelled", order_id=order.pk, by=by)
-    _change(order, State.CANCELLED, closed_at=Now())
+    _change_state(order, State.CANCELLED, closed_at=Now())
 
 
 def abandoned_orders() -> list[int]:
-    """Pending orders whose holds are over for a while, with no payment that may still end well."""
+    """The ids of pending orders whose holds lapsed a while ago, with no payment under way."""
     alive = OrderLine.objects.filter(
         order=OuterRef("pk"),
         reservation__status=Reservation.Status.HELD,
@@ -265,7 +266,7 @@ def abandoned_orders() -> list[int]:
 
 
 def close_abandoned(order_id: int) -> Order:
-    """Cancel the order if it is abandoned; a payment that was begun meanwhile keeps it open."""
+    """Cancel the order if it is abandoned. A payment that was begun meanwhile keeps it open."""
     with transaction.atomic():
         order = lock_order(order_id)
         if order_id in abandoned_orders():
@@ -274,9 +275,9 @@ def close_abandoned(order_id: int) -> Order:
 
 
 def was_let_go(order: Order) -> bool:
-    """Whether units of the order were put back on sale while its time wasn't over.
+    """Whether staff released a hold of the order before its time was over.
 
-    Its buyer can't do that without cancelling it.
+    A buyer can't do that without cancelling the order.
     """
     return order.lines.filter(
         reservation__status=Reservation.Status.RELEASED,
@@ -298,18 +299,19 @@ def refund(
     note: str = "",
     reason: Refund.Reason = Refund.Reason.RETURNED,
 ) -> Order:
-    """Take units of a paid order back, give money back for them, and return the order.
+    """Refund units of a paid order, or an amount, and return the order.
 
-    ``units``: how many units of which lines (primary keys) at their price, as far as so much of
-    the money is kept; ``amount``: so much, whatever it is for; neither: all that is left.
-    ``restock`` puts the units back on sale; else they are written off (see ``restock``). With the
-    last units goes the shipping cost. When no unit and no money is left the order is REFUNDED;
-    before, units and money can go back in any order.
+    Give ``units``, the number of units by line (primary key), to refund their price, as far as so
+    much of the money is kept. Or give ``amount``, for no units in particular. With neither, all
+    that is left is refunded. ``restock`` puts the units back on sale; without it they are written
+    off (see the function ``restock``). The last units take the shipping cost along. The order
+    becomes REFUNDED when no unit and no money is left; until then units and amounts can be refunded
+    in any order.
 
     ``seen`` is the sum refunded so far that the caller saw (``Order.refunded``), ``seen_units``
     the number of units (``Order.refunded_units``). Give both wherever a request may be repeated:
-    the second one finds other numbers, and changes nothing. ``reason`` is told to the buyer; it is
-    for units, since an amount is always GOODWILL.
+    a second request finds other numbers, and changes nothing. The buyer reads ``reason``, which is
+    for units: an amount is always GOODWILL.
 
     Raises InvalidRefund, OrderChanged, NotInThisState, Order.DoesNotExist.
     """
@@ -325,27 +327,27 @@ def refund(
         if amount is not None:
             _refund_money(order, _checked_amount(order, amount), Refund.Reason.GOODWILL, note)
         else:
-            value = _take_units_back(order, units, restock=restock)
+            value = _return_units(order, units, restock=restock)
             _refund_money(order, min(value, order.kept()), reason, note)
         if order.kept() == 0 and not any(line.left for line in order.lines.all()):
-            _change(order, State.REFUNDED, closed_at=Now())
+            _change_state(order, State.REFUNDED, closed_at=Now())
     return order
 
 
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
         back = money.format_amount(order.refunded(), order.currency)
-        raise _changed(f"{back} are refunded by now")
+        raise _changed(f"{back} are refunded already")
     if units not in (None, order.refunded_units()):
-        raise _changed(f"{_units_are(order.refunded_units())} refunded by now")
+        raise _changed(f"{_units_are(order.refunded_units())} refunded already")
 
 
 def _units_are(number: int) -> str:
     return counted(number, "unit is", "units are")
 
 
-def _changed(by_now: str) -> OrderChanged:
-    return OrderChanged(f"Nothing was done: {by_now}. Open the form again to do more.")
+def _changed(already: str) -> OrderChanged:
+    return OrderChanged(f"Nothing was done: {already}. Open the form again to do more.")
 
 
 def _checked_amount(order: Order, amount: Decimal) -> Decimal:
@@ -360,8 +362,8 @@ def _checked_amount(order: Order, amount: Decimal) -> Decimal:
     return amount
 
 
-def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: bool) -> Decimal:
-    """Take the units back, on sale again if ``restock``; return what they are worth."""
+def _return_units(order: Order, units: Mapping[int, int] | None, *, restock: bool) -> Decimal:
+    """Return the units to stock if ``restock``, else write them off; return their value."""
     lines = {line.pk: line for line in order.lines.select_related("reservation")}
     if units is None:
         units = {line.pk: line.left for line in lines.values() if line.left}
@@ -371,9 +373,9 @@ def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: 
     if restock:
         lock_products(lines[pk].reservation.product_id for pk in units)
     value = Decimal(0)
-    take_back = return_units if restock else write_off
+    give_back = return_units if restock else write_off
     for pk, number in sorted(units.items()):
-        take_back(lines[pk].reservation_id, number)
+        give_back(lines[pk].reservation_id, number)
         value += lines[pk].unit_price * number
         lines[pk].refunded += number
         lines[pk].save(update_fields=["refunded"])
@@ -385,9 +387,9 @@ def _take_units_back(order: Order, units: Mapping[int, int] | None, *, restock: 
 def _check_units(
     lines: dict[int, OrderLine], units: Mapping[int, int], left: Mapping[int, int]
 ) -> None:
-    """Raise InvalidRefund unless these are units of these lines, and so many are ``left``."""
+    """Raise InvalidRefund unless each line is the order's, and has so many units ``left``."""
     if not units:
-        raise InvalidRefund("Say how many units of which line it is about.")
+        raise InvalidRefund("Say how many units of which line.")
     for pk, number in units.items():
         if pk not in lines:
             raise InvalidRefund("This line isn't one of the order's.")
@@ -398,18 +400,19 @@ def _check_units(
 
 
 def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None = None) -> Order:
-    """Put units back on sale that the buyer has no more, and return the order; no money moves.
+    """Put refunded units back on sale, and return the order. No money moves.
 
-    ``units``: how many of which lines (primary keys), of those that were refunded without it
-    (``OrderLine.off_sale``). ``seen_units`` is how many units of the order were back on sale when
-    the caller looked (``Order.returned_units``): give it wherever a request may be repeated.
+    ``units`` is the number of units by line (primary key), of those that were refunded and not put
+    back on sale (``OrderLine.off_sale``). ``seen_units`` is the number of the order's units that
+    were back on sale when the caller looked (``Order.returned_units``): give it wherever a request
+    may be repeated.
 
     Raises InvalidRefund, OrderChanged, Order.DoesNotExist.
     """
     with transaction.atomic():
         order = lock_order(order_id)
         if seen_units not in (None, order.returned_units()):
-            raise _changed(f"{_units_are(order.returned_units())} back on sale by now")
+            raise _changed(f"{_units_are(order.returned_units())} back on sale already")
         lines = {line.pk: line for line in order.lines.select_related("reservation")}
         _check_units(lines, units, {pk: line.off_sale for pk, line in lines.items()})
         lock_products(lines[pk].reservation.product_id for pk in units)
@@ -419,7 +422,7 @@ def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None =
 
 
 def _put_on_sale(line: OrderLine, units: int) -> None:
-    """Those that were written off first, then those that a closed order still has as sold."""
+    """Put back the units written off, then those that a closed order still has as sold."""
     written_off = min(units, line.reservation.written_off)
     if written_off:
         return_written_off(line.reservation_id, written_off)
@@ -436,11 +439,11 @@ def _refund_money(order: Order, amount: Decimal, reason: Refund.Reason, note: st
 
 
 def ship(order_id: int, tracking: str = "") -> Order:
-    """Note that the order is on its way, and return it; the buyer is told, once.
+    """Record that the order is on its way, and return it. The buyer gets one e-mail.
 
-    ``tracking`` is the carrier's reference. Again with the same one, it changes nothing.
+    ``tracking`` is the carrier's reference. A repetition with the same one changes nothing.
 
-    Raises NotInThisState if it isn't paid or is closed, ValidationError, Order.DoesNotExist.
+    Raises NotInThisState unless the order is paid, ValidationError, Order.DoesNotExist.
     """
     with transaction.atomic():
         order = lock_order(order_id)
@@ -452,16 +455,16 @@ def ship(order_id: int, tracking: str = "") -> Order:
             )
         order.tracking = tracking.strip()
         order.clean_fields()
-        _change(order, State.SHIPPED, shipped_at=Now(), tracking=order.tracking)
+        _change_state(order, State.SHIPPED, shipped_at=Now(), tracking=order.tracking)
         jobs.queue("send_order_shipped", order_id=order.pk)
     return order
 
 
-# What the steps share
+# Shared by the steps
 
 
 def _give_goods_back(order: Order) -> None:
-    """Release what is held, return what is sold and not refunded yet; nothing else changes."""
+    """Release the order's holds, and return its sold units that aren't refunded yet."""
     lines = list(order.lines.select_related("reservation"))
     lock_products(line.reservation.product_id for line in lines)
     for line in lines:
@@ -473,7 +476,7 @@ def _give_goods_back(order: Order) -> None:
             release(reservation.pk)
 
 
-def _change(order: Order, state: Order.State, **fields: object) -> None:
-    """Write the locked order's new state, with what goes with it."""
+def _change_state(order: Order, state: Order.State, **fields: object) -> None:
+    """Write the locked order's new state, and the fields that go with it."""
     Order.objects.filter(pk=order.pk).update(state=state, **fields)
     order.refresh_from_db()

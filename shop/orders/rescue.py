@@ -1,8 +1,9 @@
-"""After an oversell: to whom units were promised that don't exist, and taking promises back.
+"""After an oversell: the promises of units that don't exist, and withdrawing them.
 
-What was sent can't be taken back here. Of all else the last promises go first: those who came
-first keep theirs. Each is taken back by itself, only as far as units are missing at that moment,
-and its buyer is told by e-mail, unless it is a hold in a basket, of which nobody knows an address.
+A promise is a hold or a sale that isn't shipped yet. The last promises are withdrawn first, so that
+the first buyers keep their units. Each is withdrawn by itself, and only as far as units are missing
+at that moment. The buyer gets an e-mail, except for a hold in a basket, whose buyer has given no
+address yet.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from shop.models import Order, OrderLine, Refund
 from shop.money import format_amount
 from shop.orders import lifecycle
 
-MOST = 100  # promises that are looked at
+MOST = 100  # promises to look at
 
 
 class NothingMissing(ShopError):
@@ -31,27 +32,27 @@ class NothingMissing(ShopError):
 
 @dataclass(frozen=True)
 class Promise:
-    """Units that a buyer was promised, and that can still be taken back."""
+    """Units that a buyer was promised, and that can still be withdrawn."""
 
     reservation: Reservation
     order: Order | None
-    """None: a hold in a basket, or a sale without an order."""
+    """None for a hold in a basket, or for a sale without an order."""
     units: int
-    """All that the buyer has of it."""
+    """The units that the buyer has of it."""
     is_enough: bool
-    """Whether it is one of the last promises that make up for the missing units."""
+    """Whether it is among the last promises, which together make up for the missing units."""
 
     @property
-    def means(self) -> str:
-        """What taking it back means."""
+    def consequence(self) -> str:
+        """The consequence of withdrawing it, in words."""
         if self.reservation.status == Reservation.Status.HELD:
             return "release the hold" if self.order is None else "cancel the unpaid order"
-        return "take the units back" if self.order is None else "refund, and tell the buyer"
+        return "return the units" if self.order is None else "refund, and e-mail the buyer"
 
 
 @dataclass(frozen=True)
 class Oversell:
-    """How many units of a product are promised and don't exist, and whom they are promised to."""
+    """The units of a product that are promised and don't exist, and the promises."""
 
     missing: int
     """Units."""
@@ -65,7 +66,7 @@ class Oversell:
 
 
 def find_oversell(product: Product) -> Oversell:
-    """Return what is missing of the product, and the promises that can be taken back for it."""
+    """Return the missing units of the product, and the promises that can be withdrawn."""
     state = monitor.state_of(product.pk)
     promises: list[Promise] = []
     left = state.oversold
@@ -84,7 +85,7 @@ def find_oversell(product: Product) -> Oversell:
 
 
 def _not_sent_yet(product: Product) -> list[Reservation]:
-    """Holds, and sales that aren't on their way to their buyers; the last ones first."""
+    """Holds, and sales that aren't shipped yet; the last ones first."""
     unsent = Q(order_line=None) | Q(order_line__order__state__in=["PENDING", "PAID"])
     has_units = Q(quantity__gt=F("returned") + F("written_off"))
     return list(
@@ -99,20 +100,20 @@ def _line_of(reservation: Reservation) -> OrderLine | None:
 
 
 def withdraw(reservation_id: UUID, *, seen: int) -> str:
-    """Take one promise back, at most as far as units are missing; return what was done, in words.
+    """Withdraw one promise, at most as far as units are missing; return in words what was done.
 
-    ``seen`` is how many units of it the buyer had when the caller looked: a repetition finds
-    another number, and changes nothing. An unpaid order is cancelled with all that is in it, and a
-    hold released in whole; of a paid order only the units that are missing are refunded.
+    ``seen`` is the number of units that the buyer had of it when the caller looked: a repetition
+    finds another number, and changes nothing. An unpaid order is cancelled with all that is in it,
+    and a hold is released in whole. Of a paid order only the missing units are refunded.
 
     Raises NothingMissing, OrderChanged, NotInThisState, HoldInOrder, ProviderUnavailable or an
-    InventoryError: nothing was changed then; Reservation.DoesNotExist.
+    InventoryError; then nothing was changed. Raises Reservation.DoesNotExist.
     """
     reservation = Reservation.objects.select_related("product", "order_line__order").get(
         pk=reservation_id
     )
     product, line = reservation.product, _line_of(reservation)
-    _units_to_take(reservation, seen)
+    _units_to_withdraw(reservation, seen)
     if reservation.status == Reservation.Status.SOLD:
         done = _refund(line, seen) if line else _return(reservation, seen)
     else:
@@ -121,13 +122,13 @@ def withdraw(reservation_id: UUID, *, seen: int) -> str:
     return done
 
 
-def _units_to_take(reservation: Reservation, seen: int) -> int:
-    """How many units to take back. Exact if the caller has locked the product."""
+def _units_to_withdraw(reservation: Reservation, seen: int) -> int:
+    """The number of units to withdraw. It is exact if the caller has locked the product."""
     missing = monitor.state_of(reservation.product_id).oversold
     if not missing:
         raise NothingMissing("No units are missing any more: this was left as it is.")
     if reservation.status not in ("HELD", "SOLD") or reservation.kept != seen:
-        raise OrderChanged("Something has happened to this since you looked: look again.")
+        raise OrderChanged("This has changed since you looked: look again.")
     return min(missing, seen)
 
 
@@ -136,30 +137,34 @@ def _refund(line: OrderLine, seen: int) -> str:
         order = lifecycle.lock_order(line.order_id)
         if order.state != Order.State.PAID:
             raise NotInThisState(
-                f"Order {order.number} is {order.get_state_display()} by now: it was left as it is."
+                f"Order {order.number} is {order.get_state_display()} already: "
+                "it was left as it is."
             )
         lock_product(line.reservation.product_id)
-        units = _units_to_take(Reservation.objects.get(pk=line.reservation_id), seen)
+        units = _units_to_withdraw(Reservation.objects.get(pk=line.reservation_id), seen)
         before = order.refunded()
         order = lifecycle.refund(
             order.pk, units={line.pk: units}, restock=True, reason=Refund.Reason.OVERSOLD
         )
         back = format_amount(order.refunded() - before, order.currency)
-    return f"{units} × {line.name} of order {order.number}: {back} go back, the buyer is told."
+    return (
+        f"{units} × {line.name} of order {order.number}: {back} go back, and the buyer gets an "
+        "e-mail."
+    )
 
 
 def _return(reservation: Reservation, seen: int) -> str:
     with transaction.atomic():
         lock_product(reservation.product_id)
-        units = _units_to_take(Reservation.objects.get(pk=reservation.pk), seen)
+        units = _units_to_withdraw(Reservation.objects.get(pk=reservation.pk), seen)
         reservations.return_units(reservation.pk, units)
-    return f"{units} × {reservation.product}, sold without an order: taken back."
+    return f"{units} × {reservation.product}, sold without an order: returned to stock."
 
 
 def _cancel(order: Order) -> str:
     if not lifecycle.cancel_unpaid(order.pk):
-        raise OrderChanged(f"Order {order.number} is paid or closed by now: look again.")
-    return f"Order {order.number} is cancelled, the buyer is told."
+        raise OrderChanged(f"Order {order.number} is paid or closed already: look again.")
+    return f"Order {order.number} is cancelled, and the buyer gets an e-mail."
 
 
 def _release(hold: Reservation) -> str:

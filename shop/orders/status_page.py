@@ -1,4 +1,4 @@
-"""How an order stands, for the pages that show it to its buyer."""
+"""The standing of an order, for the pages that show it to its buyer."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ log = logging.getLogger(__name__)
 
 
 class Situation(enum.StrEnum):
-    """What the buyer has to know first."""
+    """The first thing that the buyer has to know."""
 
     UNPAID = "unpaid"
     """No payment was begun."""
     PAYING = "paying"
-    """A payment is under way, and the units are held for it."""
+    """A payment is under way, and the holds are alive."""
     DECLINED = "declined"
-    """The last payment came to nothing, and the units are still held."""
+    """The last payment was declined, and the holds are alive."""
     LATE = "late"
-    """The time of the holds is over, but a payment can still prolong them."""
+    """The holds lapsed, but a payment can still prolong them."""
     GONE = "gone"
-    """The holds can't be kept for a payment any more, and none is under way."""
+    """The holds can't be prolonged any more, and no payment is under way."""
     PAYING_TOO_LATE = "paying-too-late"
-    """A payment is under way, but the holds can't be kept for it any more."""
+    """The holds can't be prolonged any more, but a payment is under way."""
     PAID = "paid"
     SHIPPED = "shipped"
     CANCELLED = "cancelled"
@@ -69,22 +69,22 @@ PAYABLE = {Situation.UNPAID, Situation.PAYING, Situation.DECLINED, Situation.LAT
 
 @dataclass(frozen=True)
 class Standing:
-    """An order and what its page says about it."""
+    """An order, and the facts that its page shows."""
 
     order: Order
     situation: Situation
     seconds_left: int
-    """For how long the order is kept, by the database's clock, rounded up; 0: it is over."""
+    """Until the first of its holds lapses, by the database's clock, rounded up; 0 if lapsed."""
     payments: list[Payment]
     refunds: list[Refund]
     provider_is_silent: bool
-    """Whether we could not ask how the payment stands."""
+    """Whether the provider didn't say how the payment stands."""
     was_let_go: bool = False
-    """Whether the units of an open order went back on sale before its time was over."""
+    """Whether staff released a hold of the open order before its time was over."""
 
     @property
     def can_be_paid(self) -> bool:
-        """Whether to offer it: what can't be delivered is never charged a second time."""
+        """Whether to offer a payment: none is started for goods that can't be delivered."""
         return self.situation in PAYABLE
 
     @property
@@ -100,23 +100,23 @@ class Standing:
 
     @property
     def refund_for_lateness(self) -> Refund | None:
-        """The refund of a payment that came too late for the goods."""
+        """The refund of a payment that came too late for the goods, if any."""
         reasons = lifecycle.TOO_LATE.values()
         return next((refund for refund in self.refunds if refund.reason in reasons), None)
 
     @property
-    def has_refused_refund(self) -> bool:
-        """Whether the provider has refused to give money back: it isn't on its way then."""
+    def has_declined_refund(self) -> bool:
+        """Whether the provider has declined a refund, so that the money isn't on its way."""
         return any(refund.state == Refund.State.FAILED for refund in self.refunds)
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether a payment is under way: the page looks again by itself."""
+        """Whether a payment is under way: then the page reloads by itself."""
         return any(payment.state == Payment.State.STARTED for payment in self.payments)
 
     @property
     def fingerprint(self) -> str:
-        """Another one whenever the page has something new to say."""
+        """A text that changes whenever the page has something new to show."""
         parts = [self.situation, "silent" if self.provider_is_silent else ""]
         parts += [payment.state for payment in self.payments]
         parts += [refund.state for refund in self.refunds]
@@ -124,9 +124,9 @@ class Standing:
 
 
 def look_up(token: str) -> Standing:
-    """Ask the provider if a payment is under way, settle, and say how the order stands.
+    """Settle the order if a payment is under way, and return its standing.
 
-    A provider that can't be reached is no reason to show nothing. Raises Order.DoesNotExist.
+    A provider that can't be reached raises nothing here. Raises Order.DoesNotExist.
     """
     order = Order.objects.get(token=token)
     silent = False
@@ -140,7 +140,7 @@ def look_up(token: str) -> Standing:
 
 
 def unfinished_standings(buyer: str, product: Product | None = None) -> list[Standing]:
-    """The buyer's orders that can still come to be paid, of all products or with this one."""
+    """The standings of the buyer's orders that may still get paid; of this product, or of all."""
     waiting = checkout.unfinished_orders(buyer)
     if product is not None:
         waiting = waiting.filter(lines__reservation__product=product).distinct()
@@ -149,7 +149,7 @@ def unfinished_standings(buyer: str, product: Product | None = None) -> list[Sta
 
 
 def recorded_standing(order: Order, *, provider_is_silent: bool = False) -> Standing:
-    """How the order stands by what the shop knows: nobody is asked."""
+    """The standing by the shop's own records, without asking the provider."""
     payments = list(order.payments.all())
     refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
     has_lost_a_hold = order.is_open and _has_lost_a_hold(order)

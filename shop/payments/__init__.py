@@ -1,7 +1,7 @@
-"""Payment providers: one contract (``base.Provider``), this registry, and the one door to them.
+"""Payment providers: their contract (``base.Provider``), this registry, and the way to call them.
 
-The setting PAYMENT_PROVIDER says who takes new payments, FORMER_PAYMENT_PROVIDERS who did
-before: a name below, or the dotted path of a class.
+The setting PAYMENT_PROVIDER names the provider of new payments, FORMER_PAYMENT_PROVIDERS those of
+older payments: by a name in BUILT_IN, or by the dotted path of a class.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from shop.payments.base import (
     Outcome,
     Provider,
     ProviderUnavailable,
-    RefundRefused,
+    RefundDeclined,
     Started,
 )
 
@@ -31,7 +31,7 @@ __all__ = [
     "Outcome",
     "Provider",
     "ProviderUnavailable",
-    "RefundRefused",
+    "RefundDeclined",
     "Started",
     "check_settings",
     "current_provider",
@@ -48,12 +48,12 @@ BUILT_IN = {"demo": "shop.payments.demo.DemoBank"}
 
 
 def current_provider() -> Provider:
-    """Who takes new payments. Raises ImproperlyConfigured if the setting names nobody."""
+    """The provider of new payments. Raises ImproperlyConfigured if the setting names none."""
     return _load(settings.PAYMENT_PROVIDER)
 
 
 def get_provider(slug: str) -> Provider:
-    """Return the provider of that name, of those that the settings know. Raises LookupError."""
+    """Return the provider of that slug, if the settings name it. Raises LookupError."""
     for provider in _all():
         if provider.slug == slug:
             return provider
@@ -61,12 +61,12 @@ def get_provider(slug: str) -> Provider:
 
 
 def known_slugs() -> list[str]:
-    """The slugs of all providers that the settings know."""
+    """The slugs of all providers that the settings name."""
     return [provider.slug for provider in _all()]
 
 
 def origins() -> list[str]:
-    """Where the pages of all those providers are: a payment may be gone on with at a former one."""
+    """The sites of all providers' pages: a buyer may still pay at a former provider."""
     return sorted({provider.origin for provider in _all() if provider.origin})
 
 
@@ -86,16 +86,16 @@ def refund(refund: Refund) -> None:
 
 
 def read_event(slug: str, request: HttpRequest) -> Event:
-    """See ``Provider.read_event``. Raises LookupError for a provider that we don't have."""
+    """See ``Provider.read_event``. Raises LookupError for an unknown provider."""
     _refuse_in_transaction()
     return get_provider(slug).read_event(request)
 
 
 def _reach(payment: Payment) -> Provider:
-    """Return the payment's provider, about to be called. Raises ProviderUnavailable.
+    """Return the payment's provider, for a call right now. Raises ProviderUnavailable.
 
-    One that the settings don't know any more can't be reached either: nobody else knows how its
-    payments ended.
+    A provider that the settings don't name any more can't be reached either: no other provider
+    knows how its payments ended.
     """
     _refuse_in_transaction()
     try:
@@ -107,14 +107,14 @@ def _reach(payment: Payment) -> Provider:
 
 
 def _refuse_in_transaction() -> None:
-    """Raise RuntimeError inside a transaction: nobody waits for a provider with a lock in hand."""
-    # Django's own test of it: the transaction that wraps a TestCase doesn't count.
+    """Raise RuntimeError inside a transaction: its locks would wait for the provider."""
+    # Django's own check of it, which ignores the transaction round a TestCase.
     with transaction.atomic(durable=True):
         pass
 
 
 def _all() -> list[Provider]:
-    """The current one first. A former one that can't be loaded is left out (``check`` names it)."""
+    """All providers, the current one first. ``check`` names former ones that fail to load."""
     providers = [current_provider()]
     for name in settings.FORMER_PAYMENT_PROVIDERS:
         with suppress(ImproperlyConfigured):
@@ -123,7 +123,7 @@ def _all() -> list[Provider]:
 
 
 def check_settings() -> None:
-    """Raise ImproperlyConfigured if a provider of the settings can't be loaded."""
+    """Raise ImproperlyConfigured if a provider in the settings can't be loaded."""
     for name in (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS):
         _load(name)
 

@@ -1,10 +1,10 @@
-"""The contract of a payment provider: whoever takes the buyers' money.
+"""The contract of a payment provider, which takes the buyers' money.
 
-The provider is the source of truth. What it is asked may be asked any number of times, and what
-it is told has a key that makes a repetition the same.
+The provider is the source of truth. We may ask it anything any number of times. Each order that we
+give it has a key, so that a repetition does nothing more.
 
-Call providers through ``shop.payments`` only: it sees to it that no transaction, and so no lock,
-is open while one is waited for.
+Call providers through ``shop.payments`` only: it makes sure that no transaction is open, and so no
+lock is taken, while we wait for one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LONGEST_ID = 200  # characters of a message's id
 
 
 class Outcome(enum.Enum):
-    """What has become of a payment."""
+    """The outcome of a payment, as far as the provider knows it."""
 
     OPEN = "open"
     """The buyer hasn't decided, or the provider doesn't know yet."""
     PAID = "paid"
     """The money is ours."""
     DECLINED = "declined"
-    """Refused, given up or out of time."""
+    """No money was taken: the bank said no, the buyer gave up, or the time is over."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Started:
     """A payment that waits for the buyer."""
 
     reference: str
-    """The provider's own name of it."""
+    """The provider's own name for it."""
     url: str
-    """Where to send the buyer."""
+    """The address to send the buyer to."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Event:
     """A provider's message that something has happened to a payment: a reason to ask."""
 
     id: str
-    """The same in every delivery of the same message; raises BadEvent if it can't be kept."""
+    """The same in every delivery of the message. An id that we can't store raises BadEvent."""
     payment_key: UUID
     """``Payment.key``."""
 
@@ -59,15 +59,15 @@ class Event:
 
 
 class ProviderUnavailable(ShopError):
-    """The provider can't be reached, or gave no answer that makes sense. Try again later."""
+    """The provider can't be reached, or its answer makes no sense. Try again later."""
 
 
-class RefundRefused(ShopError):
-    """The provider won't give the money back; says why. Somebody must look at it."""
+class RefundDeclined(ShopError):
+    """The provider won't give the money back; the message says why. A person must look at it."""
 
 
 class BadEvent(ShopError):
-    """The message isn't the provider's, or is too old."""
+    """The message is too old, or isn't from the provider."""
 
 
 class Provider(ABC):
@@ -78,14 +78,14 @@ class Provider(ABC):
     label: ClassVar[str]
     """Its name for people."""
     origin: ClassVar[str] = ""
-    """Where its own pages are, such as ``https://pay.example.com``: our forms may lead there.
+    """The site of its own pages, such as ``https://pay.example.com``: our forms may lead there.
 
-    Empty: on this shop's own site.
+    Empty if its pages are on this shop's own site.
     """
 
     @abstractmethod
     def start(self, payment: Payment) -> Started:
-        """Open the payment and say where the buyer goes to approve it.
+        """Open the payment, and return the address where the buyer approves it.
 
         A repetition with the same ``payment.key`` returns the same. The buyer is sent back to
         ``payment.return_url``. Nothing may be charged after ``payment.expires_at``.
@@ -95,23 +95,23 @@ class Provider(ABC):
 
     @abstractmethod
     def status(self, payment: Payment) -> Outcome:
-        """Say what has become of the payment; OPEN where ``start`` hasn't reached the provider.
+        """Return the payment's outcome; OPEN if ``start`` hasn't reached the provider.
 
-        Once ``payment.expires_at`` is over, it is PAID or DECLINED before long.
+        Soon after ``payment.expires_at`` it must be PAID or DECLINED.
 
         Raises ProviderUnavailable.
         """
 
     @abstractmethod
     def refund(self, refund: Refund) -> None:
-        """Give ``refund.amount`` of ``refund.payment`` back; once for ``refund.key``.
+        """Give ``refund.amount`` of ``refund.payment`` back, once for each ``refund.key``.
 
-        Raises RefundRefused where trying again is no use, ProviderUnavailable.
+        Raises RefundDeclined if another attempt would be useless, ProviderUnavailable.
         """
 
     @abstractmethod
     def read_event(self, request: HttpRequest) -> Event:
-        """Read a message that was posted to us; it must be signed by the provider, and recent.
+        """Read a message that was posted to us. It must be recent, and signed by the provider.
 
         Raises BadEvent.
         """

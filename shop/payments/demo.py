@@ -1,7 +1,7 @@
 """The demo bank: a provider on whose page the customer chooses how the payment ends.
 
-It stands for a system of somebody else's: its tables (``DemoBank…``) are read and written here
-alone, in transactions of their own, and the shop learns of them only through the contract and
+It stands for another company's system. Only this module reads and writes its tables
+(``DemoBank…``), in transactions of its own. The shop learns of them only through the contract and
 through signed messages, as it would over a network.
 """
 
@@ -33,7 +33,7 @@ from shop.payments.base import (
     Outcome,
     Provider,
     ProviderUnavailable,
-    RefundRefused,
+    RefundDeclined,
     Started,
 )
 
@@ -44,14 +44,14 @@ State = DemoBankCharge.State
 
 
 class Choice(enum.StrEnum):
-    """What the customer can do on the bank's page."""
+    """The customer's choices on the bank's page."""
 
     APPROVE = "approve"
     DECLINE = "decline"
     LOSE_ANSWER = "lose-answer"
-    """Approve, but neither the customer nor a message comes back to the shop."""
+    """Approve, but neither the customer nor a message returns to the shop."""
     APPROVE_LATE = "approve-late"
-    """Approve, and the money takes a minute: the customer is back before it."""
+    """Approve, but the money takes a minute: the customer is back sooner."""
 
 
 class DemoBank(Provider):
@@ -76,7 +76,7 @@ class DemoBank(Provider):
         _bring_up_to_date(payment.key)
         charge = DemoBankCharge.objects.filter(key=payment.key).first()
         if charge is None:
-            # Never reached us. It may still do so, but couldn't be approved any more.
+            # It has not reached us. If it still does after its time, it can't be approved any more.
             is_over = Payment.objects.filter(pk=payment.pk, expires_at__lte=Now()).exists()
             return Outcome.DECLINED if is_over else Outcome.OPEN
         return {
@@ -93,12 +93,12 @@ class DemoBank(Provider):
                 .first()
             )
             if charge is None:
-                raise RefundRefused("The demo bank has charged nothing for this payment.")
+                raise RefundDeclined("The demo bank has charged nothing for this payment.")
             if charge.refunds.filter(key=refund.key).exists():
                 return
             so_far = charge.refunds.aggregate(total=Sum("amount"))["total"] or 0
             if so_far + refund.amount > charge.amount:
-                raise RefundRefused(f"The demo bank has given back {so_far} already.")
+                raise RefundDeclined(f"The demo bank has given back {so_far} already.")
             DemoBankRefund.objects.create(charge=charge, key=refund.key, amount=refund.amount)
 
     def read_event(self, request: HttpRequest) -> Event:
@@ -113,7 +113,7 @@ class DemoBank(Provider):
 # The bank's own page
 
 
-def find(reference: str) -> DemoBankCharge:
+def find_charge(reference: str) -> DemoBankCharge:
     """Return the charge as it stands by the bank's clock. Raises DemoBankCharge.DoesNotExist."""
     charge = DemoBankCharge.objects.get(reference=reference)
     _bring_up_to_date(charge.key)
@@ -122,7 +122,7 @@ def find(reference: str) -> DemoBankCharge:
 
 
 def choose(reference: str, choice: Choice) -> DemoBankCharge:
-    """Record what the customer chose, and return the charge; the first choice stands.
+    """Record the customer's choice, and return the charge. The first choice stands.
 
     Raises DemoBankCharge.DoesNotExist.
     """
@@ -145,9 +145,9 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
 
 
 def send_event(charge_id: int) -> None:
-    """Tell the shop how the payment ended: a signed message to its address for events.
+    """Send a signed message to the shop's address for events: the payment has ended.
 
-    Raises ProviderUnavailable if it isn't decided yet, or the shop didn't take the message.
+    Raises ProviderUnavailable if it hasn't ended yet, or if the shop doesn't take the message.
     """
     charge = DemoBankCharge.objects.get(pk=charge_id)
     _bring_up_to_date(charge.key)
@@ -193,7 +193,7 @@ def _digest(at: int, body: bytes) -> str:
 
 
 def _bring_up_to_date(key: uuid.UUID) -> None:
-    """Let happen what was due by the bank's clock: late money arrives, patience ends."""
+    """Apply changes that are due by the bank's clock: late money arrives, open charges expire."""
     still_open = DemoBankCharge.objects.filter(key=key, state=State.OPEN)
     still_open.filter(approve_at__lte=Now()).update(state=State.APPROVED)
     still_open.filter(Q(approve_at=None), expires_at__lte=Now()).update(state=State.DECLINED)

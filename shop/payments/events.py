@@ -1,4 +1,4 @@
-"""Messages of payment providers: a reason to ask, never taken at their word."""
+"""Messages of payment providers. They make us ask the provider; we never rely on their words."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def receive(provider: str, request: HttpRequest) -> Order:
     """Act on a message that was posted to us, and return the order.
 
     We ask the provider at each delivery until the payment is paid: a message may come before the
-    provider itself knows, and settling twice changes nothing. It is put on record after that, so
-    that nothing is lost if we die in between.
+    provider itself knows, and settling twice changes nothing. We record the message after that, so
+    that nothing is lost if we crash in between.
 
-    Raises BadEvent, LookupError for a provider that we don't have, ProviderUnavailable.
+    Raises BadEvent, LookupError for an unknown provider, ProviderUnavailable.
     """
     event = payments.read_event(provider, request)
     payment = Payment.objects.filter(provider=provider, key=event.payment_key).first()

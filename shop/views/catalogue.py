@@ -55,7 +55,7 @@ def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
     """Show one product, with the form to reserve it."""
     product = find_product(request, slug)
     if product.is_active:
-        buyer.ensure(request)
+        buyer.ensure_key(request)
     return show_product(request, product)
 
 

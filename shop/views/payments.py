@@ -64,7 +64,7 @@ def _choose(request: HttpRequest, reference: str) -> HttpResponse:
 
 def _charge(reference: str) -> DemoBankCharge:
     try:
-        return demo.find(reference)
+        return demo.find_charge(reference)
     except DemoBankCharge.DoesNotExist:
         raise Http404 from None
 

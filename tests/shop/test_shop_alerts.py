@@ -104,7 +104,7 @@ def test_a_refused_refund_is_told_until_it_succeeds(paid: Order) -> None:
     assert opened() == [Kind.REFUND_REFUSED]
     alert = ShopAlert.objects.get()
     assert (alert.order, alert.subject) == (paid, f"refund {refund.pk}")
-    assert_told("was rejected by the provider")
+    assert_told("was declined by the provider")
     refuse(False)
     refunds.carry_out(refund.pk)
     assert opened() == []
@@ -348,14 +348,14 @@ def test_what_is_raised_while_somebody_looks_is_not_resolved(
 ) -> None:
     orders.refund(paid.pk)
     refuse()
-    seen = shop_alerts._rejected_refunds
+    seen = shop_alerts._declined_refunds
 
     def look_and_be_late() -> Any:
         found = list(seen())
         refunds.carry_out(Refund.objects.get().pk)
         return found
 
-    monkeypatch.setattr(shop_alerts, "_rejected_refunds", look_and_be_late)
+    monkeypatch.setattr(shop_alerts, "_declined_refunds", look_and_be_late)
     shop_alerts.check_all()
     assert opened() == [Kind.REFUND_REFUSED]
 
@@ -371,9 +371,9 @@ def test_who_may_see_and_acknowledge(paid: Order) -> None:
     assert paid.number in auditor.get(change).content.decode()
     assert auditor.post(page, {"confirmed": "yes"}).status_code == 403
     answer = merchant.post(page, {"confirmed": "yes"}, follow=True).content.decode()
-    assert f"You have acknowledged “refund refused” of order {paid.number}." in answer
+    assert f"You have acknowledged “refund declined” of order {paid.number}." in answer
     assert 'class="banner"' not in answer
-    assert "refund refused" in merchant.get("/admin/").content.decode().lower()
+    assert "refund declined" in merchant.get("/admin/").content.decode().lower()
     assert opened() == [Kind.REFUND_REFUSED]
     found = merchant.get(reverse("admin:shop_shopalert_changelist"), {"q": paid.number})
     assert list(found.context["cl"].result_list) == [alert]

@@ -20,7 +20,7 @@ from inventory.reservations import reserve
 from shop import orders
 from shop.models import Order, Payment, Refund
 from shop.payments import demo
-from shop.payments.base import RefundRefused
+from shop.payments.base import RefundDeclined
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
@@ -163,7 +163,7 @@ def test_a_refund_that_is_sent_twice_happens_once(admin: Client, lamp: Product) 
     refund = {**form(admin, order, "refund_units"), f"line_{line.pk}": "1", "restock": "on"}
     admin.post(page(order, "refund_units"), refund)
     second = admin.post(page(order, "refund_units"), refund)
-    assert "€10.00 are refunded by now" in second.content.decode()
+    assert "€10.00 are refunded already" in second.content.decode()
     assert stock_of(lamp) == 17
     assert Refund.objects.count() == 1
 
@@ -240,14 +240,14 @@ def test_a_refund_that_the_provider_refuses_is_no_success(
     refund = Refund.objects.get()
     monkeypatch.setattr(demo.DemoBank, "refund", refuse)
     response = admin.post(page(refund, "carry_out"), {"confirmed": "yes"})
-    assert "The provider refused it: The card has been closed." in response.content.decode()
+    assert "The provider declined it: The card has been closed." in response.content.decode()
     assert not LogEntry.objects.exists()
     refund.refresh_from_db()
     assert refund.state == Refund.State.FAILED
 
 
 def refuse(*args: object) -> None:
-    raise RefundRefused("The card has been closed.")
+    raise RefundDeclined("The card has been closed.")
 
 
 # Lists
@@ -407,7 +407,7 @@ def test_units_refunded_without_restocking_go_on_sale_later(admin: Client, lamp:
     response = admin.post(page(order, "restock"), sent, follow=True)
     assert words(response) == [f"1 unit of order {order.number} is on sale again."]
     again = admin.post(page(order, "restock"), sent)  # the form of before, from another tab
-    assert "1 unit is back on sale by now" in again.content.decode()
+    assert "1 unit is back on sale already" in again.content.decode()
     assert stock_of(lamp) == 19
     assert "Put units back on sale" in admin.get(page(order)).content.decode()
 

@@ -130,7 +130,7 @@ def test_a_forged_cookie_opens_no_basket(
 
 
 def test_keys_are_long_and_never_the_same() -> None:
-    made = {buyer.ensure(_no_buyer()) for _ in range(100)}
+    made = {buyer.ensure_key(_no_buyer()) for _ in range(100)}
     assert len(made) == 100
     assert all(buyer.KEY.fullmatch(key) for key in made)
 

@@ -129,15 +129,15 @@ def test_a_shipped_order_that_was_refunded_by_now_is_not_on_its_way(paid: Order)
     assert subjects() == []
 
 
-def refuse_refunds(state: str = "DECLINED") -> None:
+def decline_refunds(state: str = "DECLINED") -> None:
     DemoBankCharge.objects.update(state=state)
 
 
-def test_the_buyer_is_not_told_that_refused_money_is_coming(paid: Order, client: Client) -> None:
+def test_the_buyer_is_not_told_that_declined_money_is_coming(paid: Order, client: Client) -> None:
     orders.cancel(paid.pk)
-    refuse_refunds()
+    decline_refunds()
     refunds.carry_out(Refund.objects.get().pk)
-    do_jobs("send_order_refunded")  # the one of the decision and the one of the refusal
+    do_jobs("send_order_refunded")  # the one of the decision and the one of the decline
     message = the_mail()
     for text in (message.body, message.alternatives[0].content):
         assert "The bank declined" in text
@@ -150,7 +150,7 @@ def test_the_buyer_is_not_told_that_refused_money_is_coming(paid: Order, client:
         assert "The bank declined" in page
         assert "goes back to you" not in page
 
-    refuse_refunds("APPROVED")
+    decline_refunds("APPROVED")
     refunds.carry_out(Refund.objects.get().pk)
     do_jobs("send_order_refunded")
     assert "We have given you back €44.80" in mail.outbox[-1].body
@@ -168,16 +168,16 @@ def test_a_job_that_runs_again_after_the_money_went_out_does_not_tell_of_it_twic
     assert "We are giving you back €44.80" in the_mail().body
 
 
-def test_a_refusal_after_the_buyer_was_told_that_money_is_coming(paid: Order) -> None:
+def test_a_refund_declined_after_the_buyer_was_told_that_money_is_coming(paid: Order) -> None:
     orders.cancel(paid.pk)
     do_jobs("send_order_refunded")
-    refuse_refunds()
+    decline_refunds()
     for _ in range(2):
         refunds.carry_out(Refund.objects.get().pk)
         do_jobs("send_order_refunded")
     assert len(mail.outbox) == 2
     assert "The bank declined" in mail.outbox[1].body
-    refuse_refunds("APPROVED")
+    decline_refunds("APPROVED")
     refunds.carry_out(Refund.objects.get().pk)
 
 

@@ -212,7 +212,7 @@ def test_goods_that_cost_nothing_come_back(make_product: MakeProduct, settings: 
     go_to_bank(order)
     line = line_of(order)
     orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
-    with pytest.raises(OrderChanged, match="1 unit is refunded by now"):
+    with pytest.raises(OrderChanged, match="1 unit is refunded already"):
         orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
     assert (now(order).state, stock(order)) == (State.PAID, 1)
     orders.refund(order.pk, restock=True)
@@ -333,7 +333,7 @@ def test_a_refund_that_the_provider_refuses_is_on_record_and_can_be_tried_again(
     refund = Refund.objects.get()
 
     def refuse(refund: Refund) -> None:
-        raise payments.RefundRefused("The card has expired.")
+        raise payments.RefundDeclined("The card has expired.")
 
     with monkeypatch.context() as patched:
         patched.setattr(payments, "refund", refuse)
@@ -348,17 +348,17 @@ def test_what_the_provider_refuses_for_good_can_be_given_back_by_hand(
 ) -> None:
     orders.refund(ten_sold.pk, amount=Decimal("20.00"), note="Scratched")
     refund = Refund.objects.get()
-    with pytest.raises(NotInThisState, match="has not refused it"):
-        refunds.note_by_hand(refund.pk, "transfer")
+    with pytest.raises(NotInThisState, match="has not declined this refund"):
+        refunds.record_by_hand(refund.pk, "transfer")
 
     def refuse(refund: Refund) -> None:
-        raise payments.RefundRefused("The card has expired.")
+        raise payments.RefundDeclined("The card has expired.")
 
     monkeypatch.setattr(payments, "refund", refuse)
     refunds.carry_out(refund.pk)
     for how in ("x" * 201, "", " "):  # nothing said would read as if the provider had done it
         with pytest.raises(ValidationError):
-            refunds.note_by_hand(refund.pk, how)
+            refunds.record_by_hand(refund.pk, how)
     page = f"/admin/shop/refund/{refund.pk}/by-hand/"
     for _ in range(2):
         answer = admin_client.post(page, {"how": "transfer of 1 May"}, follow=True)

@@ -263,7 +263,7 @@ def test_a_refund_that_the_bank_refuses_is_seen_to(
     ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(refund: Refund) -> None:
-        raise payments.RefundRefused("Account closed.")
+        raise payments.RefundDeclined("Account closed.")
 
     order, bank = ada.order(make_product())
     ada.choose(bank)

@@ -131,12 +131,12 @@ def test_what_has_changed_since_somebody_looked_is_left_alone(lamp: Product) -> 
     paying, shipped, returned = place((lamp, 2), buyer="A"), sold(lamp, 3, "B"), sold(lamp, 4, "C")
     lose(lamp, 9)
     at_bank(paying, APPROVE)
-    with pytest.raises(OrderChanged, match="is paid or closed by now"):
+    with pytest.raises(OrderChanged, match="is paid or closed already"):
         rescue.withdraw(paying.lines.get().reservation_id, seen=2)
     assert now(paying).state == Order.State.PAID
     line = shipped.lines.get()
     orders.ship(shipped.pk)
-    with pytest.raises(NotInThisState, match="is shipped by now"):
+    with pytest.raises(NotInThisState, match="is shipped already"):
         rescue.withdraw(line.reservation_id, seen=3)
     line = returned.lines.get()
     orders.refund(returned.pk, units={line.pk: 1}, restock=True)
@@ -203,7 +203,7 @@ def test_the_page_takes_the_ticked_ones_back_each_by_itself(lamp: Product, admin
     html = answer.content.decode()
     assert "4 × Lamp in a basket: released." in html
     assert f"2 × Lamp of order {gone.number}: €44.80 go back" in html
-    assert f"Order {shipped.number} is shipped by now: it was left as it is." in html
+    assert f"Order {shipped.number} is shipped already: it was left as it is." in html
     assert "1 promised unit doesn’t exist" in " ".join(html.split())
     assert LogEntry.objects.count() == 2
     again = admin.post(page_of(lamp), {"promise": ticked}, follow=True).content.decode()
