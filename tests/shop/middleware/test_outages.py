@@ -182,7 +182,7 @@ def test_an_error_of_middleware_is_told_too(
         connection.cursor().execute("SELECT 1")
 
     client.raise_request_exception = False
-    monkeypatch.setattr("shop.middleware.rate_limits._over", fail)
+    monkeypatch.setattr("shop.middleware.rate_limits._limit", fail)
     monkeypatch.setattr(outages, "SECONDS_TO_WAIT", 0)
     answer = client.get("/")
     connection.close()
@@ -194,7 +194,7 @@ def test_any_other_error_is_none_of_ours(client: Client, monkeypatch: pytest.Mon
         connection.cursor().execute("SELECT no_such_column")
 
     client.raise_request_exception = False
-    monkeypatch.setattr("shop.middleware.rate_limits._over", fail)
+    monkeypatch.setattr("shop.middleware.rate_limits._limit", fail)
     assert client.get("/").status_code == 500
     client.raise_request_exception = True
     with pytest.raises(ProgrammingError):
