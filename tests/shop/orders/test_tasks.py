@@ -149,6 +149,36 @@ def test_jobs_of_a_killed_worker_are_done_by_the_next_one(make_product: MakeProd
     assert left_over() == ["shop.tasks.expire_lapsed"]
 
 
+def test_finished_jobs_are_removed_after_three_days_and_failed_ones_are_kept() -> None:
+    for number in range(4):
+        jobs.queue("expire_lapsed", timestamp=number)
+        ProcrastinateJob.objects.filter(status="todo").update(queueing_lock=None)
+    old, young, failed, waiting = ProcrastinateJob.objects.order_by("pk").values_list(
+        "pk", flat=True
+    )
+    with connection.cursor() as cursor:
+        for pk, status, hours in (
+            (old, "succeeded", 73),
+            (young, "succeeded", 71),
+            (failed, "failed", 73),
+        ):
+            cursor.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE id = %s", [pk])
+            cursor.execute(
+                "UPDATE procrastinate_jobs SET status = %s::procrastinate_job_status WHERE id = %s",
+                [status, pk],
+            )
+            cursor.execute(
+                "UPDATE procrastinate_events SET at = now() - make_interval(hours => %s)"
+                " WHERE job_id = %s",
+                [hours, pk],
+            )
+    jobs.queue("forget_old_jobs", timestamp=0)
+    work()
+    left = set(ProcrastinateJob.objects.values_list("pk", flat=True))
+    assert {young, failed, waiting} <= left
+    assert old not in left
+
+
 def test_settling_goes_on_where_one_order_fails(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
