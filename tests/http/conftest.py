@@ -7,18 +7,17 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from shop.load_tests.serving import ServedShop
+from shop.load_tests.serving import ServedShop, end
 from tests.shop.orders.steps import delete_jobs
 
 
 class Served(ServedShop):
-    """gunicorn with two workers, and a background worker, on the test's database."""
+    """gunicorn with two workers, and a background worker beside it, on the test's database."""
 
     def start(self) -> None:
         self.web = self.start_web()
-        self.worker = self.start_worker()
 
-    def restart_worker(self) -> None:
+    def start_the_worker(self) -> None:
         self.worker = self.start_worker()
 
     def web_workers(self) -> list[psutil.Process]:
@@ -31,11 +30,30 @@ def no_job_is_left_of_other_tests(transactional_db: None) -> None:
     delete_jobs()
 
 
-@pytest.fixture
-def served(transactional_db: None) -> Iterator[Served]:
-    shop = Served({"WEB_CONCURRENCY": "2"})
+def serve(**variables: str) -> Iterator[Served]:
+    """gunicorn alone, for as long as a fixture of a module lasts.
+
+    It takes longer to start than most tests to run, and keeps nothing from one to the next: all
+    that it knows is in the database, which is emptied.
+    """
+    shop = Served({"WEB_CONCURRENCY": "2", **variables})
     try:
         shop.start()
         yield shop
     finally:
         shop.stop()
+
+
+@pytest.fixture(scope="module")
+def web(django_db_setup: None) -> Iterator[Served]:
+    yield from serve()
+
+
+@pytest.fixture
+def served(web: Served, transactional_db: None) -> Iterator[Served]:
+    """With a worker of the test's own: none is at work while the database is emptied."""
+    web.start_the_worker()
+    try:
+        yield web
+    finally:
+        end([web.worker])

@@ -15,7 +15,7 @@ import pytest
 from inventory.models import Product, Reservation
 from tests.command_line import database_url
 from tests.conftest import MakeProduct
-from tests.http.conftest import Served
+from tests.http.conftest import Served, serve
 from tests.http.shopper import Page, Shopper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -26,15 +26,10 @@ PLACES = 12  # two threads of each worker are for others
 MOST_SECONDS = 30  # for an answer
 
 
-@pytest.fixture
-def patient(transactional_db: None) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def patient(django_db_setup: None) -> Iterator[Served]:
     """A shop that waits for locks longer than the test does for an answer."""
-    shop = Served({"WEB_CONCURRENCY": "2", "WEB_THREADS": "8", **LONG})
-    try:
-        shop.start_web()
-        yield shop
-    finally:
-        shop.stop()
+    yield from serve(WEB_THREADS="8", **LONG)
 
 
 @contextmanager

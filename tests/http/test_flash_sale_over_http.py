@@ -87,7 +87,7 @@ def test_processes_are_killed_in_the_middle_of_it(
     pages, _ = sell_out(served, product)
     killing.join()
 
-    served.restart_worker()
+    served.start_the_worker()
     let_all_time_be_over()
     do_what_the_worker_does()
     assert not Order.objects.pending().exists()

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from shop.deployment.web_worker import Rest
-from shop.load_tests.serving import ServedShop
 from tests.conftest import MakeProduct
-from tests.http.conftest import Served
+from tests.http.conftest import Served, serve
 from tests.http.shopper import Shopper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -28,14 +27,9 @@ HEADS = {
 }
 
 
-@pytest.fixture
-def web(transactional_db: None) -> Iterator[ServedShop]:
-    shop = Served({"WEB_CONCURRENCY": "2", "WEB_THREADS": "8"})
-    try:
-        shop.start_web()
-        yield shop
-    finally:
-        shop.stop()
+@pytest.fixture(scope="module")
+def web(django_db_setup: None) -> Iterator[Served]:
+    yield from serve(WEB_THREADS="8")
 
 
 def drip(connections: list[socket.socket], over: threading.Event) -> None:
@@ -46,7 +40,7 @@ def drip(connections: list[socket.socket], over: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("sent", HEADS)
-def test_half_sent_requests_stop_nobody_and_are_closed(web: ServedShop, sent: str) -> None:
+def test_half_sent_requests_stop_nobody_and_are_closed(web: Served, sent: str) -> None:
     over = threading.Event()
     with contextlib.ExitStack() as stack:
         address = (web.host, web.port)
@@ -67,7 +61,7 @@ def test_half_sent_requests_stop_nobody_and_are_closed(web: ServedShop, sent: st
             dripping.join()
 
 
-def test_a_request_may_come_in_pieces_and_one_after_the_other(web: ServedShop) -> None:
+def test_a_request_may_come_in_pieces_and_one_after_the_other(web: Served) -> None:
     with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
         for _ in range(3):
             for piece in (b"GET /hea", b"lthz HTTP/1.1\r\nHost: local", b"host\r\n\r", b"\n"):
@@ -81,7 +75,7 @@ def test_a_request_may_come_in_pieces_and_one_after_the_other(web: ServedShop) -
             received += sender.recv(65536)
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_has_come(web: ServedShop) -> None:
+def test_a_body_that_is_too_large_is_refused_before_it_has_come(web: Served) -> None:
     head = b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
     with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
         sender.sendall(head + b"a")
@@ -106,6 +100,6 @@ def test_what_a_thread_reads_itself_has_a_deadline_and_an_end() -> None:
             rest.read(2)
 
 
-def test_the_shop_sells_as_ever(web: ServedShop, make_product: MakeProduct) -> None:
+def test_the_shop_sells_as_ever(web: Served, make_product: MakeProduct) -> None:
     product = make_product(1)
     assert "Thank you" in Shopper(web.url, 1).buy(product.slug).html

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.conftest import Served
+from tests.http.conftest import Served, serve
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -20,20 +20,15 @@ PART = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.bin"\r\n\r
 ADDRESSES = ["/admin/login/", "/basket/holds/", "/payments/demo/events/", "/no/such/page/"]
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the web server keeps what it can't keep in memory."""
-    return tmp_path
+    return tmp_path_factory.mktemp("kept")
 
 
-@pytest.fixture
-def shop(transactional_db: None, kept: Path) -> Iterator[Served]:
-    served = Served({"WEB_CONCURRENCY": "1", "TMPDIR": str(kept)})
-    try:
-        served.start_web()
-        yield served
-    finally:
-        served.stop()
+@pytest.fixture(scope="module")
+def shop(django_db_setup: None, kept: Path) -> Iterator[Served]:
+    yield from serve(WEB_CONCURRENCY="1", TMPDIR=str(kept))
 
 
 def connect(shop: Served, address: str, *head: str) -> socket.socket:
