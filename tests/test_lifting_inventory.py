@@ -28,6 +28,7 @@ OWN_SHOP = ROOT / "tests" / "own_shop"
 README = (ROOT / "inventory" / "README.md").read_text()
 SECONDS = 600  # for a download on a slow day
 TRIED = [("3.11", "5.2"), ("3.13", "6")]  # versions of Python and Django
+APPS_OF_ADMIN = README.partition("(the extra `admin`)")[2].partition(", before")[0]
 FLASH_SALES = {"inventory_flashsale", "inventory_flashsaleresult"}
 
 
@@ -101,7 +102,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(django_db_setup: None) -> Iterator[str]:
+def database(db: None) -> Iterator[str]:
     """Django's settings of an empty database on the tests' server, as JSON."""
     server = connection.settings_dict
     name = f"{server['NAME']}_own_shop"
@@ -140,6 +141,7 @@ def test_the_wheel_has_all_of_inventory_and_nothing_of_the_shop(wheel: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.django_db
 @pytest.mark.parametrize(("python", "django"), TRIED)
 def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, django: str) -> None:
     shop = project(tmp_path, python_of(python), database)
@@ -154,6 +156,13 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     shop("manage.py", "makemigrations", "--check", "--dry-run")
     said = shop("manage.py", "flash_sale", "--strategy", "combined", "--payment-ms", "0")
     assert "exact" in said
+    said = shop("manage.py", "races", "conditional_update", "--buyers", "2")
+    assert "conditional_update" in said
+
+    shop.pip_install(f"{wheel}[admin]")
+    said = shop("manage.py", "test", FIRST_APPS=" ".join(re.findall(r'"([^"]+)"', APPS_OF_ADMIN)))
+    assert "Ran 2 tests" in said
+    assert "skipped" not in said
 
     shop.pip_install("pytest", "pytest-django")
     said = shop("-m", "pytest", "-q", "guitars/races_of_guitars.py")
@@ -161,6 +170,7 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
 
 
 @pytest.mark.slow
+@pytest.mark.django_db
 def test_copied(tmp_path: Path, database: str) -> None:
     shop = project(tmp_path, Path(sys.executable), database)
     [named] = re.findall(r"^pip install ((?!\.).+)$", README, re.M)
@@ -177,7 +187,8 @@ def the_shop_sells(shop: Project) -> None:
     assert not shop.tables() & FLASH_SALES
     shop("manage.py", "makemigrations", "--check", "--dry-run")
     assert "Every unit is accounted for." in shop("manage.py", "check_stock")
-    assert "Ran 1 test" in shop("manage.py", "test")
+    assert "Ran 2 tests" in (said := shop("manage.py", "test"))
+    assert "skipped=1" in said
     for databases, complaint in CANNOT.items():
         said = shop("manage.py", "check", fails=True, DATABASES=databases)
         assert complaint in " ".join(said.split())

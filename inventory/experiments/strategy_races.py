@@ -16,6 +16,7 @@ from typing import Any
 from django.db import OperationalError
 
 from inventory import monitor, stock, strategies
+from inventory.database import alias
 from inventory.exceptions import InsufficientStock
 from inventory.holds import Request
 from inventory.models import Product, Reservation
@@ -95,6 +96,7 @@ def race(
         budget=budget,
         seed=seed,
         reduce=reduce,
+        using=alias(),
         watch=lambda result: watch(StrategyRace(exemplar, buyers, units, result)),
     )
     return StrategyRace(exemplar, buyers, units, result)

@@ -2,7 +2,9 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from unittest import skipUnless
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import Client, TransactionTestCase
@@ -27,6 +29,16 @@ class OwnShopTests(TransactionTestCase):
         assert monitor.state_of(product.pk).sold == 3
         assert movement.made_by == luthier
         assert "shop" not in sys.modules
+
+    @skipUnless(apps.is_installed("unfold"), "The pages for stock are built on Unfold.")
+    def test_the_admin_has_pages_for_stock(self) -> None:
+        product = Product.objects.create(sku="G1", slug="g1", name="Guitar", price=900)
+        stock.receive(product, 3)
+        client = Client()
+        client.force_login(get_user_model().objects.create(email="a@b.c", is_superuser=True))
+        for page in ("", "add/", "import/", "1/change/", "1/receive/", "1/stock-history/"):
+            url = f"/admin/inventory/product/{page}".replace("/1/", f"/{product.pk}/")
+            assert client.get(url).status_code == 200, url
 
     def buy(self, guitar: int, number: int) -> int:
         form = {"buyer": f"buyer {number}", "key": f"key {number}"}

@@ -1,6 +1,6 @@
 """A project unlike ours: its own users, another database alias, a transaction for each request.
 
-It has Django's admin, and neither Unfold nor import-export.
+It has Django's admin, and neither Unfold nor import-export, unless they are asked for.
 """
 
 import json
@@ -8,11 +8,13 @@ import os
 
 SECRET_KEY = "only for tests"
 INSTALLED_APPS = [
+    *os.environ.get("FIRST_APPS", "").split(),
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "people",
     "pgtrigger",
     "inventory",
@@ -43,5 +45,6 @@ DATABASES = json.loads(os.environ["DATABASES"])
 if "main" in DATABASES:
     DATABASES["main"] |= {"ATOMIC_REQUESTS": True, "TEST": {"DEPENDENCIES": []}}
     DATABASE_ROUTERS = ["own_shop.routers.MainRouter"]
+STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -9,6 +9,7 @@ class Person(AbstractBaseUser, PermissionsMixin):
 
     objects = BaseUserManager()
 
+    is_staff = True
     USERNAME_FIELD = "email"
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from inventory.database import alias
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.management.output import breakable, console_on, write_json
 from inventory.experiments.parameters import chosen_strategies
@@ -106,7 +107,7 @@ class Command(FoldingCommand):
         check_writable("json", options["json"])
         races: list[StrategyRace] = []
         try:
-            with breakable() as ending, scratch_database():
+            with breakable() as ending, scratch_database(alias()):
                 self.race(chosen, races, options)
         except RacesError as error:
             self.report(races, options)
