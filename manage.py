@@ -18,7 +18,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is the end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the end is left
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What buyers type, checked before anything is asked of the stock."""
+"""Forms of the shop: they check what people type before anything touches the stock."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,100}\s*")
 
 
 class QuantityField(forms.IntegerField):
-    """A number of units, 1 or more: digits only, so that no other number is read into them.
+    """A number of units, 1 or more. It takes digits only, since 1.0 or 1e3 may be a slip.
 
-    Too many for the shop is for the basket to say: it knows how many there are.
+    It has no upper limit: the basket knows how many units there are, and refuses more.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -44,16 +44,16 @@ class QuantityField(forms.IntegerField):
 
 
 class SeenPriceField(forms.Field):
-    """What a unit cost on the page. Anybody can send anything: what is no price is left out."""
+    """The price of a unit on the page. A text that isn't a price counts as none."""
 
     def to_python(self, value: Any) -> Decimal | None:
         return Decimal(value) if PRICE.fullmatch(str(value)) else None
 
 
 class ReserveForm(forms.Form):
-    """``key`` marks one filling-in of the form: sent twice, it counts once.
+    """``key`` marks one copy of the form: sent twice, it counts once.
 
-    ``seen_price`` is only for telling the buyer if it has changed meanwhile.
+    ``seen_price`` only serves to tell the buyer if the price has changed meanwhile.
     """
 
     INCOMPLETE = "This form was incomplete. Please send it once more."
@@ -64,18 +64,18 @@ class ReserveForm(forms.Form):
 
     @property
     def key_to_send(self) -> UUID:
-        """The key that the page's form gets: the one sent, if it was refused, or a new one."""
+        """The key for the form on the page: the one that was sent, after an error, or a new one."""
         sent: UUID | None = self.cleaned_data.get("key") if self.is_bound else None
         return sent or uuid4()
 
     @property
     def typed(self) -> str:
-        """The quantity as it was typed, to be shown again."""
+        """The quantity as the buyer typed it, to be shown again."""
         return str(self["quantity"].value() or "")[:100]
 
 
 class IdsField(forms.Field):
-    """Ids, each in a field of the same name; what is none is left out, as it names nothing."""
+    """Ids, each in a field of the same name. Texts that aren't ids are left out."""
 
     widget = forms.MultipleHiddenInput
 
@@ -84,7 +84,7 @@ class IdsField(forms.Field):
 
 
 class ChangeHoldForm(ReserveForm):
-    """``seen`` is the quantity that the page showed, and ``hold`` the holds that it was of."""
+    """``seen`` is the quantity on the page, and ``hold`` are the holds behind it."""
 
     seen = forms.IntegerField(
         min_value=1,
@@ -94,7 +94,7 @@ class ChangeHoldForm(ReserveForm):
 
 
 class SearchForm(forms.Form):
-    """The list's search. What makes no sense is left out rather than complained about."""
+    """The search in the list of products. It ignores values that make no sense."""
 
     SORTS = {
         "name": ("By name", ["name", "pk"]),
@@ -109,7 +109,7 @@ class SearchForm(forms.Form):
 
     @property
     def words(self) -> list[str]:
-        """The words that are searched for."""
+        """The words to search for."""
         text: str = self.cleaned_data.get("q", "")
         return text.split()
 
@@ -128,7 +128,7 @@ class SearchForm(forms.Form):
 
 
 def uuids(values: list[str]) -> list[UUID]:
-    """Those of the values that are UUIDs."""
+    """The UUIDs among the values."""
     found = []
     for value in values:
         try:
@@ -139,13 +139,13 @@ def uuids(values: list[str]) -> list[UUID]:
 
 
 class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
-    """The form for what the buyer types of an order: ``shop.orders`` takes its ``instance``."""
+    """A buyer's details for an order. ``shop.orders`` takes the form's ``instance``."""
 
     country = forms.ChoiceField(
         widget=forms.Select(attrs={"autocomplete": "country"}),
         error_messages={
-            "required": "Choose the country that we send it to.",
-            "invalid_choice": "We don't send there: choose one of these countries.",
+            "required": "Choose a country.",
+            "invalid_choice": "We don't send there. Choose one of these countries.",
         },
     )
 
@@ -154,7 +154,7 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
         fields = Order.CHECKOUT_FIELDS
         labels = {"email": "E-mail"}
         help_texts = {
-            "email": "For the news of your order, and nothing else.",
+            "email": "Only for news of your order.",
             "street": "Street and house number; a flat or a company in a second line.",
         }
         widgets = {
@@ -186,11 +186,11 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
         self.fields["postcode"].required = self.fields["town"].required = True
 
     def add_prefix(self, field_name: str) -> str:
-        """The name in the page: pages that are still open send the street as ``address``."""
+        """The field's name on the page. The street is ``address``, as open pages call it."""
         return super().add_prefix("address" if field_name == "street" else field_name)
 
     def full_clean(self) -> None:
-        """Check all that was sent; the page takes its reader to the first field that is wrong."""
+        """Check the form, and let the page put the cursor into the first wrong field."""
         super().full_clean()
         wrong = next((name for name in self.Meta.fields if name in self.errors), None)
         if wrong:
@@ -203,20 +203,20 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
 
     @property
     def typed(self) -> dict[str, Any]:
-        """What was typed, right or wrong, in the fields that were sent."""
+        """The texts that the buyer typed, right or wrong, by field."""
         sent = {field.name: field.data for field in self.typed_fields} if self.is_bound else {}
         return {name: data for name, data in sent.items() if data is not None}
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything has been typed that could get lost."""
+        """Whether the buyer has typed anything that could get lost."""
         return any(self.initial.values()) or any(self.typed.values())
 
 
 class CheckoutForm(ContactForm):
-    """Besides who gets it and where, what the page showed: the holds, and the total.
+    """The buyer's details, and the holds and the total that the page showed.
 
-    ``key`` marks one filling-in of the form: sent twice, it makes one order.
+    ``key`` marks one copy of the form: sent twice, it makes one order.
     """
 
     INCOMPLETE = {"required": ReserveForm.INCOMPLETE, "invalid": ReserveForm.INCOMPLETE}
@@ -229,24 +229,24 @@ class CheckoutForm(ContactForm):
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether something is missing that the page itself should have sent."""
+        """Whether a value is missing that the page itself should have sent."""
         return bool(self.errors.keys() & {"hold", "seen_total", "key"})
 
     @property
     def key_to_send(self) -> UUID:
-        """The key that the page's form gets: the one sent, if it was refused, or a new one."""
+        """The key for the form on the page: the one that was sent, after an error, or a new one."""
         sent: UUID | None = self.cleaned_data.get("key") if self.is_bound else None
         return sent or uuid4()
 
     @property
     def holds_sent(self) -> list[UUID]:
-        """The holds that the page showed when the form was sent, also as over in time."""
+        """The holds that the page showed when the buyer sent the form, lapsed ones too."""
         sent = self.cleaned_data if self.is_bound else {}
         return [*sent.get("hold", []), *sent.get("ended", [])]
 
 
 class LoginForm(AuthenticationForm):  # type: ignore[misc]
-    """Refuses a name that is longer than any, which is too long to be kept as an attempt, too."""
+    """Staff's login. It rejects a name that is too long for a user or for a recorded attempt."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -32,10 +32,10 @@ env = Environment(BASE_DIR / ".env")
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-# What links in e-mails begin with (shop/links.py).
+# The first part of links in e-mails (shop/links.py).
 BASE_URL = env("BASE_URL", cast=base_url, default="")
 
-# HTTPS: all or nothing. HSTS starts with an hour, so that a mistake can be taken back.
+# HTTPS: all or nothing. HSTS starts with an hour, so that you can undo a mistake.
 HTTPS = env.bool("HTTPS", default=False)
 HSTS_SECONDS = env("HSTS_SECONDS", cast=whole_number(0, 10**9), default=3600)
 SECURE_SSL_REDIRECT = HTTPS
@@ -45,7 +45,7 @@ SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-# Only behind a proxy that sets this header itself: anybody else can send it, too.
+# Only behind a proxy that sets this header itself, since any client can send it.
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
@@ -131,7 +131,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Five wrong passwords for a name from an address: nothing goes for a quarter of an hour.
+# After five wrong passwords for a name from an address, its login is closed for 15 minutes.
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
@@ -161,7 +161,7 @@ WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without colle
 MEDIA_URL = "media/"
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
-# Tracebacks go to the log of the web server: with DEBUG off, Django would only mail them.
+# Tracebacks go to the web server's log. With DEBUG off, Django would only mail them.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -169,27 +169,27 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by machines of our own, by HTTP
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # our own machines ask by HTTP
 
 # The inventory app
 
 INVENTORY_HOLD_FOR = env.duration("HOLD_MINUTES", "minutes", 1, 7 * 24 * 60, default=10)
 INVENTORY_STRATEGY = env.str("STRATEGY", default="combined")
-# Nightly: reservations that came to nothing, and are in no order, are deleted after so long.
+# A nightly job deletes reservations that ended without a sale or an order, after this time.
 INVENTORY_KEEP_ENDED_FOR = env.duration("KEEP_ENDED_DAYS", "days", 1, 3650, default=90)
 INVENTORY_QUEUE_FLASH_SALE = "shop.jobs.queue_flash_sale"
-# The checkout's own database is nobody else's: commands make the tables that it lacks.
+# Only the checkout uses its own database, so commands make the tables that it lacks.
 INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
 
 # The storefront
 
 SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
 SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
-# Lines of the postal address, and what else e-mails must say of the shop.
+# Lines of the postal address, and other facts that e-mails must state about the shop.
 SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=currency, default="EUR")
 SHIPPING_COST = env("SHIPPING_COST", cast=shipping_cost, default=Decimal("4.90"))
-# Where it is sent: ISO codes; the checkout begins with the first.
+# ISO codes of the countries that we send to; the checkout preselects the first.
 SHIP_TO_COUNTRIES = env("SHIP_TO_COUNTRIES", cast=country_codes, default=EUROPE)
 
 # Limits against abuse (shop/middleware/rate_limits.py, shop/network_limits.py, shop/basket.py)
@@ -201,7 +201,7 @@ POSTS_PER_ADDRESS = env("POSTS_PER_ADDRESS", cast=rate, default="60/m")
 RATELIMIT_IP_META_KEY = "shop.middleware.rate_limits.client_address"
 RATELIMIT_FAIL_OPEN = True  # a cache that is down must not close the shop
 PROXIES = env("PROXIES", cast=whole_number(0, 10), default=0)
-MOST_FORM_BYTES = 64 * 1024  # what anybody may send at a time
+MOST_FORM_BYTES = 64 * 1024  # the most that a visitor may send at a time
 MOST_UPLOAD_BYTES = 1024**2 * env("MOST_UPLOAD_MB", cast=whole_number(1, 1000), default=10)
 MOST_UNITS_PER_ADDRESS = env(
     "MOST_UNITS_PER_ADDRESS", cast=whole_number_or_off(1, 10**6), default=60
@@ -211,7 +211,7 @@ MOST_HOLDS_PER_BUYER = env("MOST_HOLDS_PER_BUYER", cast=whole_number(1, 10**4), 
 
 # Orders and payment
 
-# A shop that is there to be tried out: no real money, no real goods.
+# A shop for trying out: no real money, no real goods.
 DEMO = env.bool("DEMO", default=False)
 # The provider of new payments, and those of earlier ones: names or dotted paths of classes
 # (shop/payments/).
@@ -252,9 +252,9 @@ UNFOLD = {
 }
 IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text in a spreadsheet
 
-# Orders and alerts are mailed to the managers; alerts are posted to a webhook, too, as JSON.
+# Managers get e-mails about orders and alerts. A webhook gets alerts as JSON.
 
-# In a demo whose e-mails stay here, the managers get theirs, too.
+# A demo keeps its e-mails, also those to the managers.
 IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []
 MANAGERS = [("", address) for address in env.list("MANAGERS", default=IN_DEMO)]
 ALERT_WEBHOOK_URL = env("ALERT_WEBHOOK_URL", cast=web_address, default="")

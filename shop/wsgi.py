@@ -12,4 +12,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 application = hide_other_charsets(get_wsgi_application())
 database_timeouts.limit_new_connections()
-str(settings.SECRET_KEY)  # a key that can't be had ends the process here, before anybody comes
+str(settings.SECRET_KEY)  # without a key the process ends here, before the first request
