@@ -300,12 +300,10 @@ class StockMovementResource(OncePerFile):
             raise BadFile(
                 f"{len(dataset)} rows are too many at once: at most {MOST_ROWS} in a file."
             )
-        self.products = {
-            product.sku: product
-            for product in Product.objects.filter(
-                sku__in={str(cell).strip() for cell in dataset["sku"]}, is_exhibit=False
-            )
-        }
+        skus = {str(cell).strip() for cell in dataset["sku"]}
+        askable = {sku for sku in skus if "\0" not in sku}  # the others' rows are refused below
+        found = Product.objects.filter(sku__in=askable, is_exhibit=False)
+        self.products = {product.sku: product for product in found}
         if not self.is_preview:
             self._sort_by_product(dataset)
 

@@ -162,6 +162,26 @@ class TestStock:
         make_product(1, sku="LAMP")
         assert "1 → 4" in upload(admin, STOCK, "\ufeffsku,units", "LAMP,3").content.decode()
 
+    @pytest.mark.parametrize(
+        ("what", "lines"),
+        [
+            (STOCK, ("sku,units,reason,note", "LAMP\0,3,,")),
+            (STOCK, ("sku,units,reason,note", "LAMP,3,,a\0b")),
+            (PRODUCTS, ("sku,name", "LAMP\0,Lamp")),
+            (PRODUCTS, ("sku,name", "LAMP,La\0mp")),
+        ],
+    )
+    def test_a_nul_in_the_file_is_refused_where_it_is_read(
+        self, admin: Client, make_product: MakeProduct, what: str, lines: tuple[str, str]
+    ) -> None:
+        """The middleware that refuses it elsewhere reads no files."""
+        make_product(1, sku="LAMP")
+        preview = upload(admin, what, *lines)
+        assert preview.status_code == 200
+        assert "Null characters are not allowed." in preview.content.decode()
+        assert "import_file_name" not in preview.content.decode()
+        assert stocks() == {"LAMP": 1}
+
     def test_an_empty_file_and_a_binary_one(self, admin: Client) -> None:
         for content in (b"", b"sku,units\n", b"\x89PNG\x00\xff"):
             file = SimpleUploadedFile("file.csv", content)
