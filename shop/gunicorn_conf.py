@@ -3,7 +3,11 @@
 Each thread keeps a connection to the database: workers × threads of them, per machine.
 """
 
+import os
 from pathlib import Path
+
+from django.conf import settings
+from gunicorn.arbiter import Arbiter
 
 from shop.deployment.environment import Environment, whole_number
 
@@ -21,3 +25,9 @@ control_socket_disable = True  # it is one per user: two shops on a machine woul
 
 accesslog = "-"
 access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
+
+
+def on_starting(server: Arbiter) -> None:
+    """Read the key, or make it: without a key gunicorn ends here, before the first request."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    str(settings.SECRET_KEY)

@@ -2,7 +2,6 @@
 
 import os
 
-from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from shop.deployment import database_timeouts
@@ -12,4 +11,3 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 application = hide_other_charsets(get_wsgi_application())
 database_timeouts.limit_new_connections()
-str(settings.SECRET_KEY)  # without a key the process ends here, before the first request

@@ -62,7 +62,8 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "program",
     [
-        ["-c", "import shop.settings"],
+        ["-c", "import shop.settings, shop.gunicorn_conf"],
+        ["-c", "import shop.wsgi"],
         ["-c", TYPE_CHECKER],
         ["manage.py", "--help"],
         ["manage.py", "flash_sale", "--help"],
