@@ -51,6 +51,6 @@ def claim(file: ImportFile) -> bool:
     return unclaimed.update(imported_at=Now()) == 1
 
 
-def forget_old() -> int:
+def delete_old() -> int:
     """Delete the files of more than a day ago, imported or not; return how many."""
     return ImportFile.objects.filter(uploaded_at__lte=Now() - KEEP).delete()[0]

@@ -255,7 +255,7 @@ class Reservation(models.Model):
             models.Index(
                 name="reservation_sold_at", fields=["decided_at"], condition=Q(status="SOLD")
             ),
-            # Reservations released or taken back long ago (reservations.forget).
+            # Reservations released or taken back long ago (reservations.delete_ended).
             models.Index(
                 name="reservation_ended",
                 fields=["decided_at"],

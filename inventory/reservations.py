@@ -46,7 +46,7 @@ from inventory.strategies.single_statement import SingleStatement, take_if_avail
 # A buyer waits for at most one such batch. 200 holds take some milliseconds. With 1,000, the
 # slowest percent of that product's buyers waited five times as long (measured).
 SWEEP_AT_ONCE = 200
-FORGET_AT_ONCE = 500
+DELETE_AT_ONCE = 500
 
 HELD, SOLD, RELEASED, EXPIRED = (
     Reservation.Status.HELD,
@@ -459,7 +459,7 @@ def expire(reservation_ids: Iterable[UUID]) -> int:
     return taken_back
 
 
-def forget(older_than: timedelta, *, batch: int = FORGET_AT_ONCE) -> int:
+def delete_ended(older_than: timedelta, *, batch: int = DELETE_AT_ONCE) -> int:
     """Delete reservations released or taken back longer than ``older_than`` ago; return how many.
 
     Keeps every sale, and reservations that a foreign key refers to, such as an order's line. The

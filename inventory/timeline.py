@@ -28,7 +28,7 @@ class Place(NamedTuple):
         return f"{self.at.isoformat()}_{self.movement_id}_{self.reservation_id}"
 
 
-def place(text: str) -> Place | None:
+def read_place(text: str) -> Place | None:
     """Read a place from its text; None if the text isn't one."""
     try:
         at, movement_id, reservation_id = text.split("_")
@@ -62,7 +62,7 @@ class Entry:
         return None if self.place.movement_id else self.place.reservation_id
 
 
-def of_product(product_id: int, *, before: Place | None = None, most: int = 50) -> list[Entry]:
+def entries_of(product_id: int, *, before: Place | None = None, most: int = 50) -> list[Entry]:
     """Return the last ``most`` entries, or the last ones before that place."""
     movements = StockMovement.objects.filter(product=product_id).select_related("made_by")
     reservations = Reservation.objects.filter(product=product_id)

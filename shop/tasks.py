@@ -141,7 +141,7 @@ def watch_for_trouble(timestamp: int) -> None:
     queueing_lock="delete_ended_reservations", aliases=["shop.tasks.forget_ended_reservations"]
 )
 def delete_ended_reservations(timestamp: int) -> None:
-    reservations.forget(conf.keep_ended_for())
+    reservations.delete_ended(conf.keep_ended_for())
 
 
 def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:
@@ -183,7 +183,7 @@ def delete_old_outbox_mails(timestamp: int) -> None:
 @app.periodic(cron=EVERY_NIGHT)
 @app.task(queueing_lock="delete_old_import_files", aliases=["shop.tasks.forget_old_import_files"])
 def delete_old_import_files(timestamp: int) -> None:
-    import_files.forget_old()
+    import_files.delete_old()
 
 
 @app.periodic(cron=EVERY_NIGHT)

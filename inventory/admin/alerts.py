@@ -20,7 +20,7 @@ from inventory.admin.base import (
     ask,
     ask_for_many,
     object_or_404,
-    who,
+    user_of,
 )
 from inventory.admin.filters import ShelfFilter
 from inventory.models import Alert, StockAlert
@@ -125,7 +125,7 @@ class AlertAdmin(OffersWhatFits, FactsAdmin):
 
     def _acknowledge(self, alert: Any, request: HttpRequest) -> str:
         name = self.name_of(alert)
-        if self.model.objects.filter(pk=alert.pk).acknowledge(who(request)):
+        if self.model.objects.filter(pk=alert.pk).acknowledge(user_of(request)):
             return f"You have acknowledged {name}."
         return NothingChanged(f"{name} was acknowledged or resolved already.")
 

@@ -181,7 +181,7 @@ def shortened(secret: str) -> str:
     return f"{secret[: min(8, len(secret) // 4)]}…" if secret else ""
 
 
-def who(request: HttpRequest) -> AbstractBaseUser:
+def user_of(request: HttpRequest) -> AbstractBaseUser:
     """The member of staff who asks; the admin lets in nobody else."""
     return cast("AbstractBaseUser", request.user)
 

@@ -21,7 +21,7 @@ from import_export.tmp_storages import BaseStorage
 from unfold.contrib.import_export.forms import ImportForm
 
 from inventory import import_files
-from inventory.admin.base import clock, list_url, who
+from inventory.admin.base import clock, list_url, user_of
 from inventory.database import alias, atomic
 from inventory.models import ImportFile
 
@@ -88,7 +88,7 @@ class CsvAdmin(ImportMixin, ExportMixin):
         upload: UploadedFile[bytes] = import_form.cleaned_data["import_file"]
         upload.seek(0)
         kept = import_files.keep(
-            upload.read(), upload.name or "", model=self.model, by=who(request)
+            upload.read(), upload.name or "", model=self.model, by=user_of(request)
         )
         return {"import_file_name": str(kept.pk)}
 
@@ -97,7 +97,7 @@ class CsvAdmin(ImportMixin, ExportMixin):
         if not self.has_import_permission(request):
             raise PermissionDenied
         key = request.POST.get("import_file_name", "")
-        file = import_files.find(key, model=self.model, by=who(request))
+        file = import_files.find(key, model=self.model, by=user_of(request))
         if file is None:
             messages.error(
                 request,

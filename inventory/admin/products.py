@@ -23,13 +23,13 @@ from inventory.admin.base import (
     ask_for_many,
     list_url,
     object_or_404,
-    who,
+    user_of,
 )
 from inventory.admin.csv import ProductResource
 from inventory.admin.filters import ProductShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
 from inventory.admin.product_forms import ProductForm, strategies_explained
-from inventory.admin.stock_actions import StockActions, moved
+from inventory.admin.stock_actions import StockActions, movement_in_words
 from inventory.models import Product, Reservation, StockMovement
 
 
@@ -185,14 +185,14 @@ class ProductAdmin(CsvAdmin, StockActions):
         obj.save()
         units = form.cleaned_data.get("initial_stock")
         if units and self.has_move_permission(request):
-            stock.receive(obj, units, reason=StockMovement.Reason.DELIVERY, by=who(request))
+            stock.receive(obj, units, reason=StockMovement.Reason.DELIVERY, by=user_of(request))
 
     def response_add(
         self, request: HttpRequest, obj: Product, post_url_continue: str | None = None
     ) -> HttpResponse:
         first = obj.movements.first()
         if first is not None:
-            messages.success(request, moved(first))
+            messages.success(request, movement_in_words(first))
         else:
             messages.info(
                 request,

@@ -24,7 +24,7 @@ from inventory.admin.base import (
     change_url,
     clock,
     object_or_404,
-    who,
+    user_of,
 )
 from inventory.law import LAW
 from inventory.models import Product, StockMovement
@@ -102,12 +102,12 @@ class StockActions(OffersWhatFits):
             )
 
         def do(data: dict[str, Any]) -> str:
-            movement = stock.repair(product, note=data["note"], by=who(request))
+            movement = stock.repair(product, note=data["note"], by=user_of(request))
             if movement is None:
                 return NothingChanged(
                     f"{product.sku}: the count was right, and nothing was repaired."
                 )
-            return moved(movement)
+            return movement_in_words(movement)
 
         return ask(
             self,
@@ -131,8 +131,8 @@ class StockActions(OffersWhatFits):
     )
     def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-        before = timeline.place(request.GET.get("before", ""))
-        entries = timeline.of_product(product.pk, before=before, most=ENTRIES)
+        before = timeline.read_place(request.GET.get("before", ""))
+        entries = timeline.entries_of(product.pk, before=before, most=ENTRIES)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -186,12 +186,12 @@ def _moving(
             data["units"],
             reason=Reason(data["reason"]),
             note=data["note"],
-            by=who(request),
+            by=user_of(request),
             idempotency_key=data["key"],
         )
         if movement.is_repeated:
             return NothingChanged.but(_sent_before(movement), request.path, opened_again)
-        return moved(movement)
+        return movement_in_words(movement)
 
     return do
 
@@ -206,7 +206,7 @@ def _sent_before(movement: StockMovement) -> str:
     )
 
 
-def moved(movement: StockMovement) -> str:
+def movement_in_words(movement: StockMovement) -> str:
     """What a movement did, in words."""
     return (
         f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "

@@ -370,7 +370,7 @@ class Stage:
         new = tables_written(performance) - self.snapshots.tables
         if new:
             self.snapshots.tables.update(new)
-            self.serial_orders.forget()
+            self.serial_orders.clear()
 
 
 def verdict(invariant: Invariant, run: Run) -> str | None:

@@ -123,7 +123,7 @@ class SerialOrders:
         self._outcome_of = outcome_of
         self._outcomes: dict[frozenset[str], set[Outcome]] = {}
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop the outcomes: they lack the tables that are compared from now on."""
         self._outcomes.clear()
 

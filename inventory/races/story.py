@@ -45,7 +45,7 @@ def anomalies(run: Run) -> list[str]:
     return list(dict.fromkeys(finding.anomaly for finding in findings(run)))
 
 
-def told(run: Run) -> str:
+def tell(run: Run) -> str:
     """One sentence that says what went wrong, or why nothing did."""
     found = findings(run)
     if found:

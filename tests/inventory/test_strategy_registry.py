@@ -88,7 +88,7 @@ class TestAnotherOne:
         assert reserve(product, 2, buyer="A").strategy == "own"
         with pytest.raises(InsufficientStock):
             reserve(product, 1, buyer="B")
-        [entry, _] = timeline.of_product(product.pk)
+        [entry, _] = timeline.entries_of(product.pk)
         assert entry.why == "A strategy of our own"
 
     def test_it_sells_in_other_processes(self) -> None:

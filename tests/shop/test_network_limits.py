@@ -463,7 +463,7 @@ def test_addresses_are_kept_only_as_long_as_they_count(make_product: MakeProduct
 def test_reservations_long_ended_are_forgotten_all_the_same(make_product: MakeProduct) -> None:
     hold = take(make_product(100))
     released(hold)
-    assert reservations.forget(timedelta(0)) == 1
+    assert reservations.delete_ended(timedelta(0)) == 1
     network_limits.delete_ended_addresses()
     let_pass(hold.pk, network_limits.CLAIM_LASTS)
     network_limits.delete_ended_addresses()

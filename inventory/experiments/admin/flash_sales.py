@@ -23,7 +23,7 @@ from inventory.admin.base import (
     change_url,
     clock,
     list_url,
-    who,
+    user_of,
 )
 from inventory.experiments.flash_sale import report, running
 from inventory.experiments.flash_sale.charts import charts_of
@@ -171,7 +171,7 @@ class FlashSaleAdmin(FactsAdmin):
             try:
                 sale = running.queue(
                     form.parameters(),
-                    started_by=who(request),
+                    started_by=user_of(request),
                     idempotency_key=form.cleaned_data["key"],
                 )
             except InvalidParameters as error:

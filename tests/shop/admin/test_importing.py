@@ -274,10 +274,10 @@ class TestBetweenTheTwoRequests:
     def test_a_file_is_kept_for_a_day(self, admin: Client, make_product: MakeProduct) -> None:
         make_product(1, sku="LAMP")
         preview = upload(admin, STOCK, "sku,units", "LAMP,5")
-        assert import_files.forget_old() == 0
+        assert import_files.delete_old() == 0
         ImportFile.objects.update(uploaded_at=Now() - timedelta(hours=24))
         assert "more than a day ago" in words(finish(admin, STOCK, preview))[0]
-        assert import_files.forget_old() == 1
+        assert import_files.delete_old() == 1
         assert stocks() == {"LAMP": 1}
 
     def test_nothing_is_kept_of_a_file_that_can_not_be_confirmed(self, admin: Client) -> None:

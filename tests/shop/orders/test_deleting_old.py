@@ -9,7 +9,7 @@ from django.conf import LazySettings
 from django.db.models import F
 
 from inventory.models import Reservation
-from inventory.reservations import forget, release, reserve
+from inventory.reservations import delete_ended, release, reserve
 from shop import orders, tasks
 from shop.models import OrderLine
 from tests.conftest import MakeProduct
@@ -32,4 +32,4 @@ def test_the_holds_of_a_cancelled_order_are_kept(
     tasks.delete_ended_reservations(0)
     assert not Reservation.objects.filter(pk=left.pk).exists()
     assert OrderLine.objects.get().reservation == hold
-    assert forget(timedelta(0)) == 0
+    assert delete_ended(timedelta(0)) == 0
