@@ -10,7 +10,7 @@ USERNAME = "admin"
 
 
 def ensure_staff() -> tuple[str, str] | None:
-    """Make a user who may do everything, unless there is staff; return (name, password).
+    """Make a superuser unless there is staff; return (name, password), or None.
 
     Only a hash of the password is stored: nobody can read it later.
     """
@@ -20,10 +20,10 @@ def ensure_staff() -> tuple[str, str] | None:
 
 
 def renew_password() -> tuple[str, str]:
-    """Give the user who may do everything a new password; return (name, password).
+    """Give the superuser a new password; return (name, password).
 
-    That is the one made first, if there are several, and a new one if there is none. Failed
-    attempts to log in under that name are forgotten: they may have locked it.
+    If there are several, the first one gets it; if there is none, one is made. Failed attempts to
+    log in under that name are deleted, since they may have locked it.
     """
     somebody = User.objects.filter(is_staff=True, is_active=True, is_superuser=True)
     user = somebody.order_by("pk").first()
@@ -38,7 +38,7 @@ def renew_password() -> tuple[str, str]:
 
 def _make_superuser() -> tuple[str, str]:
     name = USERNAME
-    if User.objects.filter(username=name).exists():  # a customer's, or somebody's who has left
+    if User.objects.filter(username=name).exists():  # such as a former superuser's
         name = f"{USERNAME}-{get_random_string(6).lower()}"
     password = _new_password()
     User.objects.create_superuser(username=name, password=password)

@@ -1,9 +1,9 @@
 """The buyers of a flash sale over HTTP: ``locust -f shop/load_tests/locustfile.py --host http://localhost:8000``.
 
-``manage.py http_flash_sale`` sends them, too. Each looks at a product's page, reserves one, checks
-out and pays at the demo bank, in forms and with cookies, as a browser without scripts does.
+``manage.py http_flash_sale`` sends them, too. Each buyer looks at a product's page, reserves one,
+checks out and pays at the demo bank, with forms and cookies, as a browser without scripts does.
 
-Locust runs this in processes of its own, on one machine or several; nothing of Django is loaded.
+Locust runs this in processes of its own, on one machine or several. Nothing of Django is imported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 USAGE_ERROR = 2
 THINK = 0.3  # seconds
 MOST_THINK = 60.0
-PATIENCE = 300.0  # seconds that a buyer waits for a page: a shop that is slow has not failed
+PATIENCE = 300.0  # seconds that a buyer waits for a page: a slow shop has not failed
 FOR_EVER = 1_000_000.0  # seconds
 FORM = r'<form\b[^>]*\baction="{}"[^>]*>(.*?)</form>'
 BANK_FORM = r'<form method="post">(.*?)</form>'
@@ -58,37 +58,39 @@ TOO_MANY = "the shop limits how often one address may ask (PAGES_PER_ADDRESS, PO
 
 
 class Refused(Exception):
-    """The shop has said that nothing is left."""
+    """The shop refused the units: too few are left."""
 
 
 class Failed(Exception):
-    """The shop answered as it should not; the message says how."""
+    """The shop gave a wrong answer; the message says which."""
 
 
 class Buyer(FastHttpUser):
-    """One customer after another, each with cookies of their own; with ``--once``, just one."""
+    """One customer after another, each with new cookies; with ``--once``, a single one."""
 
     network_timeout = connection_timeout = PATIENCE
 
     @task
     def come(self) -> None:
-        """Buy as somebody whom the shop doesn't know, and tell how it went."""
+        """Buy as a new customer, and count the outcome."""
         self.client.cookiejar.clear()
         self.latency: float | None = None
         try:
             self.buy(self.options.product or self.first_in_stock())
-            told.tell("bought", self.latency)
+            tally.count("bought", self.latency)
         except Refused:
-            told.tell("refused", self.latency)
+            tally.count("refused", self.latency)
         except Failed as failure:
-            told.tell("failed", self.latency, str(failure))
-        except Exception as failure:  # whatever it is: this buyer has no answer, and it is told
-            told.tell("failed", self.latency, f"{type(failure).__name__}: {failure}")
+            tally.count("failed", self.latency, str(failure))
+        except (
+            Exception
+        ) as failure:  # any other error: this buyer got no answer, and counts as failed
+            tally.count("failed", self.latency, f"{type(failure).__name__}: {failure}")
 
     def wait_time(self) -> float:
-        """Seconds until the next customer comes: some, even where nobody thinks or is answered.
+        """Seconds until the next customer comes; never 0, even if customers don't think.
 
-        With ``--once`` nobody comes next; Locust would replace a user who stops during the start.
+        With ``--once`` no next customer comes. The user stays, since Locust would replace it.
         """
         return FOR_EVER if self.options.once else max(0.1, self.pause())
 
@@ -97,7 +99,7 @@ class Buyer(FastHttpUser):
         return self.environment.parsed_options
 
     def first_in_stock(self) -> str:
-        """The slug of the first product on the list of those that are in stock."""
+        """The slug of the first product in the list of products in stock. Raises Refused."""
         found = PRODUCT_LINK.search(self.see("/?in_stock=on", "list"))
         if found is None:
             raise Refused
@@ -105,7 +107,7 @@ class Buyer(FastHttpUser):
         return found[1]
 
     def buy(self, product: str) -> None:
-        """Go the whole way to the paid order. Raises Refused, Failed."""
+        """Take all steps to a paid order. Raises Refused, Failed."""
         page = self.see(f"/products/{product}/", "product")
         self.think()
         self.see(self.reserve(page), "basket")
@@ -117,10 +119,10 @@ class Buyer(FastHttpUser):
         self.think()
         page = self.see(self.pay(bank, page), "order")
         if "standing--paid" not in page:
-            raise Failed(f"order: it isn't paid, as its page says: {problem_on(page)}")
+            raise Failed(f"order: its page says that it isn't paid: {problem_on(page)}")
 
     def reserve(self, page: str) -> str:
-        """Send the form of the product's page; return where it leads. Raises Refused."""
+        """Send the form of the product's page; return the next address. Raises Refused, Failed."""
         fields = hidden_fields(page, FORM.format("/basket/holds/"), "product")
         with self.ask("POST", "/basket/holds/", "reserve", {**fields, "quantity": "1"}) as answer:
             self.latency = answer.request_meta["response_time"] / 1000
@@ -129,23 +131,23 @@ class Buyer(FastHttpUser):
             ):
                 answer.success()
                 raise Refused
-            return must_lead_on(answer, "reserve")
+            return redirect_address(answer, "reserve")
 
     def order(self, page: str) -> str:
-        """Send the checkout's form; return where it leads: to the bank."""
+        """Send the checkout's form; return the next address: the bank's page. Raises Failed."""
         fields = hidden_fields(page, FORM.format("/checkout/"), "checkout")
         typed = typed_at_checkout(page, random.randrange(10**9))
         with self.ask("POST", "/checkout/", "check out", {**fields, **typed}) as answer:
-            return must_lead_on(answer, "check out")
+            return redirect_address(answer, "check out")
 
     def pay(self, bank: str, page: str) -> str:
-        """Approve the payment on the demo bank's page; return where it leads: to the order."""
+        """Approve on the bank's page; return the next address: the order's page. Raises Failed."""
         fields = hidden_fields(page, BANK_FORM, "bank")
         with self.ask("POST", bank, "pay", {**fields, "choice": "approve"}) as answer:
-            return must_lead_on(answer, "pay")
+            return redirect_address(answer, "pay")
 
     def see(self, address: str, name: str) -> str:
-        """Ask for a page, and return it. Raises Failed."""
+        """Get a page, and return its text. Raises Failed."""
         with self.ask("GET", address, name) as answer:
             if answer.status_code != HTTPStatus.OK:
                 fail(answer, name)
@@ -154,7 +156,7 @@ class Buyer(FastHttpUser):
     def ask(
         self, method: str, address: str, name: str, form: dict[str, str] | None = None
     ) -> ResponseContextManager:
-        """Ask the shop; redirects are left to the caller, and each request is timed by itself."""
+        """Send a request. The caller follows redirects, so that each request is timed by itself."""
         headers = {"Referer": f"{self.host}/"}  # with HTTPS, a form without it is refused
         data = None
         if form is not None:
@@ -182,7 +184,7 @@ class Buyer(FastHttpUser):
 
 
 def hidden_fields(page: str, form: str, name: str) -> dict[str, str]:
-    """What a form of the page sends unseen, the token against forged requests among it."""
+    """The hidden fields of a form on the page, with its CSRF token. Raises Failed."""
     found = re.search(form, page, re.DOTALL)
     if found is None:
         raise Failed(f"{name}: the page has no form to go on with: {problem_on(page)}")
@@ -190,7 +192,7 @@ def hidden_fields(page: str, form: str, name: str) -> dict[str, str]:
 
 
 def typed_at_checkout(page: str, number: int) -> dict[str, str]:
-    """What the buyer of this number types; something, too, for any other field that must be."""
+    """The entries of the buyer with this number, with a text for any other required field."""
     return {
         **dict.fromkeys(REQUIRED.findall(page), "1"),
         "name": f"Buyer {number}",
@@ -203,7 +205,7 @@ def typed_at_checkout(page: str, number: int) -> dict[str, str]:
 
 
 def preselected(page: str) -> str:
-    """The country with which the checkout's list begins."""
+    """The country that the checkout has selected."""
     found = re.search(r'<option value="([A-Z]{2})" selected>', page)
     return found[1] if found else ""
 
@@ -212,8 +214,8 @@ def text_of(answer: ResponseContextManager) -> str:
     return answer.text or ""
 
 
-def must_lead_on(answer: ResponseContextManager, name: str) -> str:
-    """The address that the answer leads to. Raises Failed if it leads nowhere."""
+def redirect_address(answer: ResponseContextManager, name: str) -> str:
+    """The address of a redirect. Raises Failed if the answer is none."""
     address = answer.headers.get("location") if answer.headers else None
     if answer.status_code != HTTPStatus.FOUND or not address:
         fail(answer, name)
@@ -221,7 +223,7 @@ def must_lead_on(answer: ResponseContextManager, name: str) -> str:
 
 
 def fail(answer: ResponseContextManager, name: str) -> None:
-    """Raise Failed with what the shop answered, and count the request as a failure."""
+    """Count the request as a failure, and raise Failed with the shop's answer."""
     if not answer.status_code:
         reason = f"no answer ({getattr(answer, 'error', None)!r})"
     elif answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
@@ -233,59 +235,59 @@ def fail(answer: ResponseContextManager, name: str) -> None:
 
 
 def problem_on(page: str) -> str:
-    """The words in which the page says what is wrong, or its title."""
+    """The error message on the page, or else its title."""
     found = PROBLEM.search(page) or re.search(r"<title>(.*?)</title>", page, re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found[1])).split()) if found else "?"
 
 
-# What is told
+# Counting outcomes
 
 
-class Told:
-    """How it went for the buyers of this process, or of all workers if it is their master.
+class Tally:
+    """The outcomes of the buyers of this process, or of all workers if it is their master.
 
-    It is counted, and written where it was asked for.
+    They are counted, and written into the file of ``--outcomes``.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.of_workers: dict[str, dict[str, int]] = {}
-        self.lines: TextIO | None = None
+        self.by_worker: dict[str, dict[str, int]] = {}
+        self.file: TextIO | None = None
 
     def write_to(self, file: str) -> None:
-        """Raises OSError."""
-        self.lines = open(file, "a", buffering=1)  # noqa: SIM115  (open until the process ends)
+        """Write each outcome into this file. Raises OSError."""
+        self.file = open(file, "a", buffering=1)  # noqa: SIM115  (open until the process ends)
 
     def begin(self, environment: Environment) -> None:
         self.environment = environment
         self.counts.clear()
-        self.of_workers.clear()
+        self.by_worker.clear()
         self.started = time.monotonic()
 
-    def tell(self, ending: str, latency: float | None, error: str = "") -> None:
+    def count(self, ending: str, latency: float | None, error: str = "") -> None:
         self.counts[ending] += 1
-        if self.lines is None:
+        if self.file is None:
             return
         finished = time.monotonic() - self.started
         outcome = {"ending": ending, "latency": latency, "finished": finished, "error": error}
         try:
-            self.lines.write(json.dumps(outcome) + "\n")
-        except OSError:  # whoever read it is dead
+            self.file.write(json.dumps(outcome) + "\n")
+        except OSError:  # the reader has ended
             assert self.environment.runner is not None
             gevent.spawn(self.environment.runner.quit)
 
-    def hear(self, worker: str, counts: dict[str, int]) -> None:
-        self.of_workers[worker] = counts
+    def take_report(self, worker: str, counts: dict[str, int]) -> None:
+        self.by_worker[worker] = counts
         self.counts.clear()
-        for each in self.of_workers.values():
+        for each in self.by_worker.values():
             self.counts.update(each)
 
-    def end(self) -> None:
+    def log(self) -> None:
         endings = ("bought", "refused", "failed")
         log.info("Buyers: %s", ", ".join(f"{each} {self.counts[each]}" for each in endings))
 
 
-told = Told()
+tally = Tally()
 
 
 # Locust's events
@@ -298,7 +300,7 @@ def add_options(parser: LocustArgumentParser) -> None:
         metavar="SLUG",
         default="",
         env_var="SHOP_PRODUCT",
-        help="what all want, as in its page's address (the first in stock on the list)",
+        help="the product that all want, as in its page's address (the first one in stock)",
     )
     parser.add_argument(
         "--think",
@@ -311,24 +313,24 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="end with the last buyer; without it, the next comes when one is done",
+        help="end with the last buyer; without this, a new buyer replaces each who is done",
     )
     parser.add_argument(
         "--outcomes",
         metavar="FILE",
         include_in_web_ui=False,
-        help="write there how it went for each buyer, a line of JSON each",
+        help="write the outcome of each buyer into this file, as a line of JSON",
     )
     parser.add_argument(
         "--i-own-this-shop",
         action="store_true",
         include_in_web_ui=False,
-        help="drive also a shop that doesn't say it is a demo (DEMO=true)",
+        help="accept a shop that doesn't say it is a demo (DEMO=true)",
     )
 
 
 def seconds(text: str) -> float:
-    """Read a time to think. Raises ValueError, which Locust tells as it tells its own."""
+    """Read a time to think. Raises ValueError, which Locust shows as a usage error."""
     if not 0 <= (value := float(text)) <= MOST_THINK:
         raise ValueError(text)
     return value
@@ -336,14 +338,14 @@ def seconds(text: str) -> float:
 
 @events.init.add_listener
 def prepare(environment: Environment, runner: Runner, **kwargs: object) -> None:
-    """Refuse what can't be, a wrong target above all, before anything starts."""
+    """End with a usage error before the start if an option is wrong, above all the target."""
     options: Any = environment.parsed_options
-    gevent.get_hub().NOT_ERROR += (StopTest,)  # Locust logs it: no traceback beside that
+    gevent.get_hub().NOT_ERROR += (StopTest,)  # Locust logs this one: no traceback, too
     try:
         if options.outcomes:
-            told.write_to(options.outcomes)
+            tally.write_to(options.outcomes)
         if isinstance(runner, WorkerRunner):
-            return  # its master looks at the target
+            return  # its master checks the target
         if options.host or options.headless:
             check_target(environment)
     except (WrongTarget, OSError) as error:
@@ -355,7 +357,7 @@ def prepare(environment: Environment, runner: Runner, **kwargs: object) -> None:
 
 
 def check_target(environment: Environment) -> None:
-    """Raise WrongTarget unless the host may be driven."""
+    """Raise WrongTarget unless the host may be bought empty."""
     options: Any = environment.parsed_options
     environment.host = (environment.host or "").rstrip("/")
     check(environment.host, own=options.i_own_this_shop)
@@ -365,7 +367,7 @@ def end_with_the_last_buyer(runner: Runner) -> None:
     options: Any = runner.environment.parsed_options
     if not options.once:
         return
-    while told.counts.total() < runner.target_user_count:
+    while tally.counts.total() < runner.target_user_count:
         gevent.sleep(0.1)
     if options.headless:
         runner.quit()
@@ -375,25 +377,25 @@ def end_with_the_last_buyer(runner: Runner) -> None:
 
 @events.test_start.add_listener
 def begin(environment: Environment, **kwargs: object) -> None:
-    """Look once more: the host may have been typed into Locust's page."""
+    """Check the target again: the host may have been typed into Locust's page."""
     if not isinstance(environment.runner, WorkerRunner):
         try:
             check_target(environment)
         except WrongTarget as error:
             raise StopTest(str(error)) from error
-    told.begin(environment)
+    tally.begin(environment)
 
 
 @events.report_to_master.add_listener
 def report(data: dict[str, Any], **kwargs: object) -> None:
-    data["buyers"] = dict(told.counts)
+    data["buyers"] = dict(tally.counts)
 
 
 @events.worker_report.add_listener
 def take_report(client_id: str, data: dict[str, Any], **kwargs: object) -> None:
-    told.hear(client_id, data.get("buyers", {}))
+    tally.take_report(client_id, data.get("buyers", {}))
 
 
 @events.test_stop.add_listener
 def end(**kwargs: object) -> None:
-    told.end()
+    tally.log()

@@ -1,4 +1,4 @@
-"""Running the shop's programs: side by side for customers, or for as long as a block lasts."""
+"""Running the shop's programs: side by side for customers, or while a block runs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from shop.deployment.database import url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_TO_START = 90
-SECONDS_TO_BE_STABLE = 15  # a program that ends sooner would only end again
-SECONDS_TO_END = 30  # gracefully; then they are killed
+SECONDS_TO_BE_STABLE = 15  # a program that ends sooner isn't started again
+SECONDS_TO_END = 30  # after this time they are killed
 
 GUNICORN_CONF = "shop.gunicorn_conf"
 
@@ -52,27 +52,27 @@ def run_together(
     variables: Mapping[str, str],
     log: IO[bytes] | None,
     url: str,
-    answers: Callable[[], object],
+    on_ready: Callable[[], object],
 ) -> int:
-    """Run programs until we are told to end, or one can't be kept running; end them gracefully.
+    """Run programs until we are stopped, or one can't be kept running; end them gracefully.
 
-    One that ends by itself is started again, unless it has only just been started.
+    A program that ends by itself is started again, unless it was started only just before.
 
-    ``variables`` of the environment go before our own. The programs write into ``log`` (None:
-    where we write to). ``answers`` is called once, when the shop at ``url`` can serve customers.
+    ``variables`` override our own environment. The programs write into ``log`` (None: where we
+    write to). ``on_ready`` is called once, when the shop at ``url`` can serve customers.
 
-    Returns 0 if we were told to (Ctrl-C, SIGTERM), else the exit code of the first that ended.
+    Returns 0 if we were stopped (Ctrl-C, SIGTERM), else the exit code of the first that ended.
     """
-    with _told_to_end() as told:
+    with _stop_signals() as signals:
         running: list[_Running] = []
         try:
             for command in commands:
                 running.append(_Running(command, variables, log))
             has_answered = False
-            while not told:
+            while not signals:
                 if not has_answered and is_served(url):
                     has_answered = True
-                    answers()
+                    on_ready()
                 for each in running:
                     if (code := each.program.poll()) is not None and not each.start_again():
                         return code or 1
@@ -105,12 +105,12 @@ class _Running:
         )
 
     def start_again(self) -> bool:
-        """Start the program again that has ended; False if it didn't last."""
+        """Start the ended program again; return False if it didn't last."""
         if time.monotonic() - self._started < SECONDS_TO_BE_STABLE:
             return False
         print(
             f"{' '.join(self._command[1:])} has ended with exit code {self.program.returncode}. "
-            "It is started again.",
+            "Starting it again.",
             file=sys.stderr,
             flush=True,
         )
@@ -119,7 +119,7 @@ class _Running:
 
 
 class ServedShop:
-    """The shop on a port of this machine, in processes of its own, on our database."""
+    """The shop, served on our database by processes on a port of this machine."""
 
     def __init__(
         self,
@@ -128,9 +128,9 @@ class ServedShop:
         gunicorn_conf: str = GUNICORN_CONF,
         log: IO[bytes] | None = None,
     ) -> None:
-        """``variables`` of the environment (``.env.example`` lists them) go before our own.
+        """``variables`` (``.env.example`` lists them) override our own environment.
 
-        ``log`` is where the programs write their log (our standard error).
+        The programs write their log into ``log`` (None: our standard error).
         """
         self.gunicorn_conf = gunicorn_conf
         self._log = log
@@ -148,14 +148,14 @@ class ServedShop:
         self._programs: list[subprocess.Popen[bytes]] = []
 
     def start_web(self) -> subprocess.Popen[bytes]:
-        """Start gunicorn, and return when it answers. Raises NotServed."""
+        """Start gunicorn, and wait until it answers. Raises NotServed."""
         web = self._start(web_server(self.bind, self.gunicorn_conf))
         deadline = time.monotonic() + SECONDS_TO_START
         while not is_served(self.url):
             if web.poll() is not None:
                 raise NotServed(f"The web server has ended with exit code {web.returncode}.")
             if time.monotonic() > deadline:
-                raise NotServed(f"The shop is not served within {SECONDS_TO_START} seconds.")
+                raise NotServed(f"The shop doesn't answer within {SECONDS_TO_START} seconds.")
             time.sleep(0.1)
         return web
 
@@ -188,7 +188,7 @@ def is_served(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of this machine on which nobody listens just now."""
+    """A port of this machine on which no program listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -196,16 +196,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[list[int]]:
-    """A list that isn't empty any more once SIGINT or SIGTERM has come."""
-    told: list[int] = []
+def _stop_signals() -> Iterator[list[int]]:
+    """Yield a list that gets the number of each SIGINT and SIGTERM."""
+    signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+        signals.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield told
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

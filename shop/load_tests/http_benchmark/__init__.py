@@ -1,5 +1,5 @@
-"""How fast the shop's pages are, and reserving on them by each strategy.
+"""The speed of the shop's pages, and of reserving on them by each strategy.
 
-The rounds, the figures and the report are those of ``inventory.experiments.benchmark``; here is
-what a buyer does over HTTP (``rows``), and the connection for it (``client``).
+The rounds, the measurements and the report are those of ``inventory.experiments.benchmark``. Here
+are the requests of a buyer (``rows``), and the connection for them (``client``).
 """

@@ -1,4 +1,4 @@
-"""gunicorn as it serves the shop, with the benchmark's ceiling as one more strategy."""
+"""The shop's gunicorn settings, with the benchmark's ceiling as one more strategy."""
 
 from shop.gunicorn_conf import *  # noqa: F403
 
@@ -6,7 +6,7 @@ loglevel = "warning"  # the command's own output is enough
 
 
 def post_worker_init(worker: object) -> None:
-    """Called by gunicorn in each worker, once the shop is loaded."""
+    """Add the ceiling. gunicorn calls this in each worker, once the shop is loaded."""
     from django.conf import settings
 
     from inventory import conf

@@ -1,8 +1,8 @@
-"""What is measured over HTTP: reserving by each strategy, and two pages that only read.
+"""The rows of the benchmark over HTTP: reserving by each strategy, and two pages that only read.
 
-Each buyer comes with a browser that has been to a product's page: a signed cookie that says who
-they are, and the token of its form. Those pages are fetched before the start; the browsers then
-take turns, so that baskets stay as small as people's.
+Each buyer has been to the product's page already, and has its signed cookie and the token of its
+form. These pages are fetched before the start. Many buyers then take turns on each connection, so
+that their baskets stay as small as those of people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from inventory.models import Product
 from shop.load_tests.http_benchmark.client import Answer, Client
 
 STOCK_FRAGMENT, PRODUCT_PAGE = "stock fragment", "product page"
-BROWSERS = 60  # of each client, by turns
+BROWSERS = 60  # of each client, in turn
 TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
@@ -38,7 +38,7 @@ class Browsers:
         self._buyers: deque[tuple[bytes, str]] = deque()
 
     def visit(self, path: str) -> None:
-        """Let all buyers go to a product's page, once for as long as they live."""
+        """Let each buyer fetch a product's page, once for all rows."""
         while len(self._buyers) < BROWSERS:
             page = self.client.get(path)
             token = TOKEN.search(page.body)
@@ -47,17 +47,17 @@ class Browsers:
             self._buyers.append((page.cookies, token[1].decode()))
 
     def next_buyer(self) -> tuple[bytes, str]:
-        """Cookies and form token of the one whose turn it is."""
+        """The cookies and the form token of the buyer whose turn it is."""
         self._buyers.rotate(-1)
         return self._buyers[0]
 
 
-# Those of this process that nobody uses just now: they are kept from one row to the next.
+# The idle ones of this process: they are kept from one row to the next.
 _idle: deque[Browsers] = deque()
 
 
 class HttpRow(Row):
-    """Something that a buyer does on a page of the shop at ``host:port``."""
+    """A request that buyers send to the shop at ``host:port``."""
 
     def __init__(self, name: str, host: str, port: int) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class HttpRow(Row):
         except IndexError:
             browsers = Browsers(Client(*self._where))
         browsers.visit(reverse("product", args=[products[0].slug]))
-        browsers.client.close()  # the server wouldn't wait until all the others are ready
+        browsers.client.close()  # else the server would close it while we wait for the others
         self._threads.browsers = browsers
 
     def disconnect(self) -> None:
@@ -89,7 +89,7 @@ class HttpRow(Row):
 
 
 def _reserve(browsers: Browsers, product: Product) -> None:
-    """Send the form of the product's page."""
+    """Send the form of the product's page. Raises InsufficientStock."""
     cookies, token = browsers.next_buyer()
     form = {
         "csrfmiddlewaretoken": token,
@@ -109,7 +109,7 @@ def _check(answer: Answer, status: int) -> None:
 
 
 class MakeRow:
-    """Makes the rows for the shop at ``host:port``; can be pickled."""
+    """Make rows for the shop at ``host:port``. An instance can be pickled."""
 
     def __init__(self, host: str, port: int) -> None:
         self.where = host, port
@@ -119,22 +119,22 @@ class MakeRow:
 
 
 def course(host: str = "", port: int = 0, how_served: str = "") -> Course:
-    """What is measured on the shop at ``host:port``."""
+    """The rows to measure on the shop at ``host:port``."""
     return Course(
         MakeRow(host, port),
         _products,
         ceilings=(INSERT_ONLY, STOCK_FRAGMENT),
         beside=(PRODUCT_PAGE,),
         how_to_read_it=(
-            "A strategy's row, and insert only, which guards nothing, post the form to reserve.",
-            "stock fragment (which reads the product's row) and product page are read.",
-            f"Closed loop: a buyer comes again as soon as served. {how_served}",
+            "Strategies, and insert only, which guards nothing, post the form to reserve.",
+            "Stock fragment, which reads the product's row, and product page only read.",
+            f"Closed loop: each buyer comes again as soon as served. {how_served}",
         ),
     )
 
 
 def _products(shape: Shape, row: str, name: str) -> AbstractContextManager[list[Product]]:
-    """The shop decides by the product how it is reserved."""
+    """Products of the row's strategy, which the shop looks up in the product."""
     slugs = {STOCK_FRAGMENT: "", PRODUCT_PAGE: "", INSERT_ONLY: InsertOnly.slug}
     strategy = slugs.get(row, row)
     return exhibits(shape, name, is_exhibit=False, strategy=strategy)

@@ -1,4 +1,4 @@
-"""Sending buyers: Locust in a process of its own, which tells how it went for each of them."""
+"""Sending buyers: Locust in a process of its own, which reports the outcome of each buyer."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ def send(
     served: Callable[[int], object] = lambda number: None,
     outcomes: list[Outcome] | None = None,
 ) -> list[Outcome]:
-    """Let ``buyers`` come to ``host`` at once, each for one unit of ``product``; tell how it went.
+    """Send ``buyers`` to ``host`` at once, each for a unit of ``product``; return their outcomes.
 
-    Whoever is not done after ten minutes has failed. ``served`` is called with the number of buyers
-    served since the last call. ``outcomes``, if given, is the list that is filled and returned: it
-    is there for who breaks this off. Raises FlashSaleError if the buyers can't be sent.
+    A buyer who is not done after ten minutes has failed. ``served`` is called with the number of
+    buyers served since the last call. ``outcomes``, if given, is the list that is filled and
+    returned: a caller that breaks this off can still read it.
+
+    Raises FlashSaleError if the buyers can't be sent.
     """
     command = [
         *(sys.executable, "-m", "locust", "-f", LOCUSTFILE, "--headless", "--only-summary"),
@@ -67,13 +69,13 @@ def send(
 def _locust(
     command: list[str], log: IO[bytes]
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
-    """Locust, and the lines that it writes into a pipe of ours; killed if it doesn't end."""
+    """Start Locust; yield it, and the text lines of its outcomes. Kill it if it doesn't end."""
     ours, theirs = os.pipe()
     with open(ours) as lines:
         locust = subprocess.Popen(
             [*command, "--outcomes", f"/dev/fd/{theirs}"],
             cwd=serving.ROOT,
-            # What Locust would read from the environment, too, isn't about this sale.
+            # Locust's own variables are not meant for this sale.
             env={name: os.environ[name] for name in os.environ if not name.startswith("LOCUST_")},
             pass_fds=[theirs],
             stdin=subprocess.DEVNULL,
@@ -92,12 +94,12 @@ def _locust(
 
 
 def _outcome(buyer: Buyer, line: str) -> Outcome:
-    told = json.loads(line)
-    ending = Ending(told["ending"])
-    return Outcome(buyer, ending, told["latency"], told["finished"], told["error"])
+    report = json.loads(line)
+    ending = Ending(report["ending"])
+    return Outcome(buyer, ending, report["latency"], report["finished"], report["error"])
 
 
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "Locust said nothing"
+    return lines[-1] if lines else "Locust wrote nothing"

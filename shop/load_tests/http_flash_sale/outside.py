@@ -1,4 +1,4 @@
-"""A flash sale on a shop that is served elsewhere: judged by what customers are told and shown."""
+"""A flash sale on a shop that is served already, judged by the pages that customers see."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from inventory.words import counted
 from shop.load_tests.http_flash_sale import target
 from shop.load_tests.http_flash_sale.sale import Crowd
 
-WHAT_COULD_BE_CHECKED = (
-    "Seen from outside: sold is what buyers were shown as paid, stock left is what the product's "
-    "page says, oversold and drift compare the two with what it said before. Other customers and "
-    "deliveries count as drift; what is in baskets isn't seen. The shop's own database knows more: "
-    "manage.py check_stock."
+HOW_IT_WAS_CHECKED = (
+    "Seen from outside: sold counts the orders shown as paid, and stock left is the number on the "
+    "product's page. Oversold and drift compare the two with the number that the page showed "
+    "before. Other customers and deliveries count as drift. Units in baskets can't be seen. The "
+    "shop's own database knows more: manage.py check_stock."
 )
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of it."""
+    """A visit of many buyers, and its outcome."""
 
     host: str
     product: str
     crowd: Crowd
     shown_before: int
-    """Units that the product's page had said anybody may take."""
+    """Available units by the product's page, before the visit."""
     result: FlashSaleResult
-    """Not stored: it isn't about a product of ours."""
+    """It isn't stored, since it isn't about a product of ours."""
     served: int
-    """Buyers of whom it is known how it went for them; the others were called back."""
+    """Buyers with a known outcome; the others were called back."""
 
     @property
     def is_bad(self) -> bool:
-        """Whether more was sold than was there, or a buyer failed or was wrongly refused."""
+        """Whether too much was sold, or a buyer failed or was wrongly refused."""
         result = self.result
         return bool(result.oversold or result.failed or result.falsely_refused)
 
@@ -46,7 +46,7 @@ class Visit:
 
 
 def units_before(host: str, product: str, *, own: bool) -> int:
-    """Units that the product's page says there are, at a shop that may be driven.
+    """Check that the shop may be driven; return the units that the product's page shows.
 
     Raises WrongTarget.
     """
@@ -55,7 +55,7 @@ def units_before(host: str, product: str, *, own: bool) -> int:
 
 
 def judge(host: str, product: str, crowd: Crowd, before: int, outcomes: Sequence[Outcome]) -> Visit:
-    """Compare what buyers were told with the product's page, which had shown ``before`` units.
+    """Compare the outcomes with the product's page, which showed ``before`` units at first.
 
     Raises WrongTarget.
     """
@@ -63,7 +63,7 @@ def judge(host: str, product: str, crowd: Crowd, before: int, outcomes: Sequence
     sold = units_bought(outcomes)
     result = FlashSaleResult(
         strategy=product[:32],
-        safe=False,  # which strategy it has, customers aren't told
+        safe=False,  # customers don't see which strategy the product has
         sold=sold,
         stock_left=after,
         oversold=max(0, sold - max(0, before)),
@@ -79,12 +79,12 @@ def _verdict(visit: Visit) -> str:
     result, before = visit.result, visit.shown_before
     findings = []
     if result.oversold:
-        findings.append(f"sold {result.sold}, and the page had shown {max(0, before)}")
+        findings.append(f"sold {result.sold}, but the page had shown {max(0, before)}")
     elif result.drift:
         findings.append(f"the page's count differs by {result.drift:+d}: others, or baskets left")
     if result.falsely_refused:
         refused = counted(result.falsely_refused, "buyer")
-        findings.append(f"{refused} told “sold out” with {result.stock_left} left")
+        findings.append(f"{refused} refused with {result.stock_left} left")
     if result.failed:
         findings.append(f"{counted(result.failed, 'buyer')} failed: {result.first_error}")
     return "; ".join(findings)[:300] or "as the page showed it"

@@ -1,4 +1,4 @@
-"""What a flash sale over HTTP shows: the table, the verdicts and the JSON of the direct one."""
+"""The report of a flash sale over HTTP: table, verdicts and JSON as in the direct one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from inventory.experiments.flash_sale.report import (
 )
 from inventory.experiments.models import FlashSaleResult
 from inventory.words import counted
-from shop.load_tests.http_flash_sale.outside import WHAT_COULD_BE_CHECKED, Visit
+from shop.load_tests.http_flash_sale.outside import HOW_IT_WAS_CHECKED, Visit
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 
 LATENCY = "Latency is that of the request that reserves, as the buyer waits for it."
 
 
 def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Console) -> None:
-    """Print the table, the verdicts, and how to read them; of a sale broken off, what there is."""
+    """Print the table, the verdicts, and how to read them; of a broken-off sale, the turns done."""
     turns = len(parameters.chosen())
     if len(results) < turns:
         show_broken_off(len(results), turns, console)
     if not results:
         return
     title = (
-        f"{_who(parameters.crowd)} after {counted(parameters.stock, 'unit')} over HTTP; "
+        f"{_buyers(parameters.crowd)} after {counted(parameters.stock, 'unit')} over HTTP; "
         f"{counted(parameters.workers, 'web worker')} × {counted(parameters.threads, 'thread')}, "
-        f"{_think(parameters.crowd)}"
+        f"{_thinking(parameters.crowd)}"
     )
     rows = [Row(result.strategy, [result], verdict_of([result])) for result in results]
     show_table(table(rows, title, console.width), (OVERSOLD_AND_DRIFT, LATENCY), console)
@@ -43,20 +43,20 @@ def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Co
 
 def show_visit(visit: Visit, console: Console) -> None:
     title = (
-        f"{_who(visit.crowd)} after {visit.product} at {visit.host}, whose page had shown "
-        f"{counted(visit.shown_before, 'unit')}; {_think(visit.crowd)}"
+        f"{_buyers(visit.crowd)} after {visit.product} at {visit.host}, whose page had shown "
+        f"{counted(visit.shown_before, 'unit')}; {_thinking(visit.crowd)}"
     )
     if visit.is_broken_off:
-        words = f"Broken off: {visit.served} of {_who(visit.crowd)} served."
+        words = f"Broken off: {visit.served} of {_buyers(visit.crowd)} served."
         console.print(Text(words, style="bold yellow"))
     verdict = Text(visit.result.verdict, style="red" if visit.is_bad else "green")
     rows = [Row(visit.product, [visit.result], verdict)]
     by_width = table(rows, title, console.width, first="product")
-    show_table(by_width, (WHAT_COULD_BE_CHECKED, LATENCY), console)
+    show_table(by_width, (HOW_IT_WAS_CHECKED, LATENCY), console)
 
 
 def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[str, Any]:
-    """Ready for ``json.dump``; times of results in milliseconds."""
+    """The results, ready for ``json.dump``; their times are in milliseconds."""
     return {
         "stock": parameters.stock,
         **_crowd_as_json(parameters.crowd),
@@ -68,7 +68,7 @@ def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[
 
 
 def visit_as_json(visit: Visit) -> dict[str, Any]:
-    """The same for a shop that is served elsewhere: its strategy isn't known."""
+    """The same for a shop that is served already, whose strategy isn't known."""
     result = result_as_json(visit.result)
     for unknown in ("strategy", "safe", "round"):
         del result[unknown]
@@ -76,16 +76,16 @@ def visit_as_json(visit: Visit) -> dict[str, Any]:
         "host": visit.host,
         **_crowd_as_json(visit.crowd),
         "broken_off": visit.is_broken_off,
-        "checked": WHAT_COULD_BE_CHECKED,
+        "checked": HOW_IT_WAS_CHECKED,
         "results": [{"product": visit.product, "shown_before": visit.shown_before, **result}],
     }
 
 
-def _who(crowd: Crowd) -> str:
+def _buyers(crowd: Crowd) -> str:
     return counted(crowd.buyers, "buyer")
 
 
-def _think(crowd: Crowd) -> str:
+def _thinking(crowd: Crowd) -> str:
     return f"thinking {crowd.think:g} s before each click"
 
 

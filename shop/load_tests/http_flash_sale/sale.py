@@ -1,4 +1,4 @@
-"""A flash sale over HTTP on a database of its own: served, bought empty, judged, and dropped."""
+"""A flash sale over HTTP, on a scratch database: served, bought empty, judged, and dropped."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MOST_THINK = 60  # seconds
 CONNECTION_OF_OURS = 1
 
 Tell = Callable[[str, int], object]
-"""Called with the strategy and the number of buyers just served."""
+"""A function that is called with the strategy and the number of buyers just served."""
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Who comes. Raises InvalidParameters."""
+    """The buyers who come. Raises InvalidParameters."""
 
     buyers: int = 500
     think: float = 0.3
@@ -45,11 +45,11 @@ class Crowd:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a sale is like. Raises InvalidParameters, UnknownStrategy."""
+    """The parameters of a sale. Raises InvalidParameters, UnknownStrategy."""
 
     crowd: Crowd = Crowd()
     strategies: Sequence[str] = ()
-    """Slugs; none: all of them."""
+    """Slugs; if empty, all strategies."""
     stock: int = 50
     workers: int = 2
     """Processes of gunicorn."""
@@ -70,10 +70,10 @@ class Parameters:
 def run(
     parameters: Parameters, log: IO[bytes], *, tell: Tell = lambda strategy, served: None
 ) -> Generator[FlashSaleResult, None, None]:
-    """Hold the sale, each strategy in turn with a product of its own; yield what came of each.
+    """Run the sale, each strategy in turn with a product of its own; yield the result of each.
 
     The database is a new one on the same server, and the shop that is served on it sends no
-    mails: nothing of the project's own shop is touched. Its log goes to the file ``log``.
+    e-mails: the project's own shop isn't touched. The log goes to the file ``log``.
 
     Raises InvalidParameters, FlashSaleError.
     """
@@ -82,7 +82,7 @@ def run(
         with scratch_database(), _served(parameters, log) as shop:
             sale = _plan(parameters)
             for strategy in parameters.chosen():
-                yield _hold(sale, parameters.crowd, strategy, shop, tell)
+                yield _run_turn(sale, parameters.crowd, strategy, shop, tell)
     except (Misuse, NotServed) as error:
         raise FlashSaleError(str(error)) from error
 
@@ -99,7 +99,7 @@ def _check_connections(parameters: Parameters) -> None:
 
 @contextmanager
 def _served(parameters: Parameters, log: IO[bytes]) -> Iterator[ServedShop]:
-    """The shop on the scratch database, as a demo, without limits, for the length of the block."""
+    """Serve the shop on the scratch database, as a demo without limits, while the block runs."""
     shop = ServedShop(
         {
             "WEB_CONCURRENCY": str(parameters.workers),
@@ -134,10 +134,10 @@ def _plan(parameters: Parameters) -> FlashSale:
     )
 
 
-def _hold(
+def _run_turn(
     sale: FlashSale, crowd: Crowd, strategy: Strategy, shop: ServedShop, tell: Tell
 ) -> FlashSaleResult:
-    """One strategy's turn."""
+    """Run the turn of one strategy."""
     product = exhibit(sale, strategy, 1)
     Product.objects.filter(pk=product.pk).update(is_exhibit=False)  # customers see no exhibits
     outcomes = buyers.send(

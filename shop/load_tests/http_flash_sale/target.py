@@ -1,4 +1,7 @@
-"""Whether a host is this shop, and may be bought empty. No Django here: Locust imports it, too."""
+"""The check that a host is this shop, and may be bought empty.
+
+Nothing of Django is imported here: Locust reads it, too.
+"""
 
 from __future__ import annotations
 
@@ -16,40 +19,40 @@ AVAILABLE = re.compile(r'data-available="(-?\d+)"')
 
 
 class WrongTarget(Exception):
-    """It can't be driven; the message says why, and what would be right."""
+    """The host can't be used; the message says why, and what would be right."""
 
 
 def check(host: str, *, own: bool) -> None:
-    """Raise WrongTarget unless this shop is at ``host``, and is a demo or the caller's ``own``."""
-    status, text, said = _get(host, "/healthz")
-    if said not in (shop_kind.DEMO, shop_kind.LIVE):
+    """Raise WrongTarget unless ``host`` serves this shop, as a demo or as the caller's ``own``."""
+    status, text, kind = _get(host, "/healthz")
+    if kind not in (shop_kind.DEMO, shop_kind.LIVE):
         raise WrongTarget(
-            f"host: {host} isn't this shop: what it answers at /healthz has no {shop_kind.HEADER}."
+            f"host: {host} isn't this shop: its answer at /healthz has no {shop_kind.HEADER}."
         )
     if status != HTTPStatus.OK:
         raise WrongTarget(f"host: the shop at {host} can't serve customers: {text.strip()}")
-    if said != shop_kind.DEMO and not own:
+    if kind != shop_kind.DEMO and not own:
         raise WrongTarget(
-            f"host: the shop at {host} doesn't say that it is a demo, and buyers who mean nothing "
-            "by it would buy it empty. Serve it with DEMO=true, or give --i-own-this-shop."
+            f"host: the shop at {host} doesn't say that it is a demo, and these buyers would "
+            "buy it empty. Serve it with DEMO=true, or give --i-own-this-shop."
         )
 
 
 def units_shown(host: str, product: str) -> int:
-    """How many units of a product its page says anybody may take now. Raises WrongTarget."""
+    """The available units that the product's page shows. Raises WrongTarget."""
     status, text, _ = _get(host, f"/products/{quote(product, safe='')}/")
     if status == HTTPStatus.NOT_FOUND:
-        raise WrongTarget(f"product: the shop at {host} has none that is called {product!r}.")
+        raise WrongTarget(f"product: the shop at {host} has no product {product!r}.")
     shown = AVAILABLE.search(text)
     if status != HTTPStatus.OK or shown is None:
         raise WrongTarget(
-            f"product: its page at {host} doesn't say what there is (it is {status})."
+            f"product: its page at {host} doesn't show what is available (status {status})."
         )
     return int(shown[1])
 
 
 def _get(host: str, path: str) -> tuple[int, str, str]:
-    """The status, the text, and what the shop says that it is."""
+    """The status, the text, and the shop's kind."""
     _check_address(host)
     try:
         with urllib.request.urlopen(host + path, timeout=SECONDS) as answer:
@@ -73,4 +76,6 @@ def _check_address(host: str) -> None:
     except ValueError:
         well_formed = False
     if not well_formed or parts.path or parts.query or parts.fragment:
-        raise WrongTarget(f"host: {host!r} won't do; it must be like http://localhost:8000")
+        raise WrongTarget(
+            f"host: {host!r} won't do; it must be like http://localhost:8000"
+        )

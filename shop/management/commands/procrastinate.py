@@ -1,4 +1,4 @@
-"""procrastinate's command. Its worker outlives the database, and says so where it hears nothing."""
+"""The command procrastinate: its worker survives outages of the database, and warns of poolers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from inventory.management import tables
 from shop.deployment.worker import work_until_stopped
 
 BEHIND_POOLER = (
-    "The worker's connection goes through a pooler. If that pools transactions, the worker is not "
-    "told of new jobs: it finds them only by looking, every few seconds, and what it should hear "
-    "reaches other programs. Start it with a DATABASE_URL that leads to PostgreSQL directly."
+    "The worker's connection goes through a pooler. If that pools transactions, the worker doesn't "
+    "get the notices of new jobs: it finds jobs only by looking every few seconds, and its notices "
+    "reach other programs. Start it with a DATABASE_URL that leads to PostgreSQL directly."
 )
 
 
@@ -26,7 +26,9 @@ class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         if options.get("command") == "worker":
             if settings.DATABASE_URL:
-                with suppress(DatabaseError):  # the worker itself waits for a database, and tells
+                with suppress(
+                    DatabaseError
+                ):  # the worker itself waits for the database, and logs it
                     self.warn_behind_pooler()
             else:
                 tables.ensure(self.stderr.write, "shop")
@@ -35,7 +37,7 @@ class Command(procrastinate.Command):
             super().handle(*args, **options)
 
     def warn_behind_pooler(self) -> None:
-        """A pooler of whole sessions would do, and can't be told from here: so it may go on."""
+        """Warn only: a pooler of sessions would be right, and we can't tell the two apart."""
         try:
             if self.goes_through_pooler():
                 self.stderr.write(self.style.WARNING(BEHIND_POOLER))

@@ -157,13 +157,13 @@ def test_a_shop_that_is_no_demo_is_left_alone(live_server: Any, make_product: Ma
     assert "doesn't say that it is a demo" in alone.stderr
     assert "Traceback" not in alone.stderr
     assert monitor.state_of(product.pk).available == 5
-    # Whoever owns it may.
+    # Its owner may buy there.
     visit(live_server.url, product.slug, "--buyers", "1", "--think", "0", "--i-own-this-shop")
     assert monitor.state_of(product.pk).available == 4
 
 
 def test_a_host_that_is_no_shop_is_told(demo: str) -> None:
-    assert "none that is called 'nothing'" in refusal(demo, "nothing")
+    assert "has no product 'nothing'" in refusal(demo, "nothing")
     assert "it must be like http://localhost:8000" in refusal(f"{demo}/basket", "nothing")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
@@ -174,7 +174,7 @@ def test_a_host_that_is_no_shop_is_told(demo: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--host", "http://localhost:8000"], "product: with --host it must be named"),
+        (["--host", "http://localhost:8000"], "product: --host needs the product"),
         (["--host", "http://localhost:8000", "--stock", "3"], "stock: can't be chosen with --host"),
         (["--product", "pan"], "give --host, too"),
         (["--workers", "0"], "workers: 0 won't do"),

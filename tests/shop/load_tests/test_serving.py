@@ -16,7 +16,7 @@ def run_together(program: str) -> int:
     """Run this Python program beside one that goes on and on."""
     commands = [RUNS_FOR_EVER, [sys.executable, "-c", program]]
     return serving.run_together(
-        commands, variables={}, log=None, url="http://127.0.0.1:1", answers=lambda: None
+        commands, variables={}, log=None, url="http://127.0.0.1:1", on_ready=lambda: None
     )
 
 
@@ -34,7 +34,7 @@ def test_a_program_that_ends_is_started_again(
     )
     assert run_together(program) == 0
     assert starts.read_text().count("started") == 2
-    assert "has ended with exit code 7. It is started again." in capsys.readouterr().err
+    assert "has ended with exit code 7. Starting it again." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "told"), [(3, 3), (0, 1)])

@@ -1,4 +1,4 @@
-"""How fast the shop's pages are, and reserving on them by each strategy."""
+"""The command http_benchmark: the speed of the shop's pages, and of reserving on them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ MOST_WORKERS, MOST_THREADS = 64, 256
 class Command(BenchmarkCommand):
     help = (
         "Serve the shop with gunicorn on a scratch database, and measure how many buyers a second "
-        "reserve a product through its page's form (cookie, CSRF token and all) by each safe "
-        "strategy, beside the same form without a guard, the product's page, and its stock "
-        "fragment, which reads one row. All take turns, round after round; the law is checked "
-        "after each turn. Exits 1 if it is broken, or a buyer got no answer."
+        "reserve a product by each safe strategy, through the form on its page (with cookie and "
+        "CSRF token). For comparison, measure the same form without a guard, the product's page, "
+        "and its stock fragment, which reads one row. They all take turns, round after round, and "
+        "the law is checked after each turn. Exits 1 if the law is broken, or if a buyer got no "
+        "answer."
     )
     default = Parameters(shapes=[HOT], buyers=[32], processes=1, course=rows.course())
 

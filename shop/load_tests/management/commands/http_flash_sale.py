@@ -1,4 +1,4 @@
-"""A flash sale over HTTP: buyers with cookies and forms, at a shop served by gunicorn."""
+"""The command http_flash_sale: buyers with cookies and forms, at a shop served by gunicorn."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ MOST_LINES = 30  # of the web server's log
 
 class Command(FoldingCommand):
     help = (
-        "Let many buyers walk through the shop's pages at once, over HTTP: product, reserve, "
-        "checkout, the demo bank. Without --host the shop is served for it by gunicorn on a "
-        "database of its own, once per strategy, and the law is checked there; exits 1 if a "
-        "strategy that calls itself safe sold too much, turned a buyer away wrongly, or failed. "
-        "With --host nothing is known but what customers are told: the orders shown as paid are "
-        "compared with the units that the product's page shows before and after; exits 1 if more "
-        "was sold than it had shown, a buyer was turned away with units left, or failed."
+        "Send many buyers through the shop's pages at once, over HTTP: product, reserve, checkout, "
+        "the demo bank. Without --host, gunicorn serves the shop on a database of its own, each "
+        "strategy has a turn, and the law is checked; exits 1 if a safe strategy sold too much, "
+        "refused a buyer wrongly, or failed. With --host, only the pages that customers see can "
+        "be checked: the orders shown as paid are compared with the units that the product's page "
+        "shows before and after; exits 1 if more was sold than the page had shown, if a buyer was "
+        "refused with units left, or if a buyer failed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -51,7 +51,7 @@ class Command(FoldingCommand):
             "--strategy",
             action="append",
             metavar="NAME",
-            help="only this one; may be given again. There are: "
+            help="only this strategy; may be repeated. One of: "
             + ", ".join(strategy.slug for strategy in strategies.all_strategies()),
         )
         parser.add_argument("--stock", type=int, help=f"units on sale ({ours.stock})")
@@ -74,13 +74,13 @@ class Command(FoldingCommand):
         parser.add_argument(
             "--product",
             metavar="SLUG",
-            help="with --host: what all want, as in its page's address",
+            help="with --host: the product that all buyers want, as in its page's address",
         )
         parser.add_argument(
             "--i-own-this-shop",
             action="store_true",
             default=None,
-            help="with --host: also a shop that doesn't say it is a demo",
+            help="with --host: accept a shop that doesn't say it is a demo",
         )
         add_output_options(parser)
 
@@ -98,11 +98,13 @@ class Command(FoldingCommand):
             raise CommandError(str(error)) from error
 
     def serve(self, console: Console, **options: Any) -> None:
-        """Hold the sale on a shop of our own."""
-        refuse(options, OF_A_HOST, "is for a shop that is served already: give --host, too.")
+        """Run the sale on a shop of our own."""
+        reject_options(
+            options, OF_A_HOST, "is for a shop that is served already: give --host, too."
+        )
         numbers = {name: options[name] for name in ("stock", "workers", "threads")}
         given = {name: number for name, number in numbers.items() if number is not None}
-        parameters = Parameters(crowd_of(options), options["strategy"] or (), **given)
+        parameters = Parameters(chosen_crowd(options), options["strategy"] or (), **given)
         turns, crowd = len(parameters.chosen()), parameters.crowd
         results: list[FlashSaleResult] = []
         with tempfile.TemporaryFile() as log:
@@ -115,11 +117,11 @@ class Command(FoldingCommand):
                     results.extend(finished)
             except FlashSaleError:
                 report.show(parameters, results, console)
-                self.complain(lines_of(log)[-MOST_LINES:])
+                self.repeat_log(log_lines(log)[-MOST_LINES:])
                 raise
             report.show(parameters, results, console)
             if any(result.failed for result in results):
-                self.complain(last_traceback(lines_of(log)))
+                self.repeat_log(last_traceback(log_lines(log)))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
         if ending.code:
@@ -128,18 +130,24 @@ class Command(FoldingCommand):
         if any(is_surprising(result) for result in results):
             sys.exit(1)
 
-    def complain(self, lines: list[str]) -> None:
-        """Repeat what the web server's log says."""
+    def repeat_log(self, lines: list[str]) -> None:
+        """Repeat lines of the web server's log."""
         for line in lines:
             self.stderr.write(line)
 
     def visit(self, console: Console, **options: Any) -> None:
-        """Hold the sale on a shop that is served already."""
-        refuse(options, OF_OUR_OWN_SHOP, "can't be chosen with --host: it is as the shop has it.")
-        host, product, crowd = options["host"].rstrip("/"), options["product"], crowd_of(options)
+        """Run the sale on a shop that is served already."""
+        reject_options(
+            options, OF_OUR_OWN_SHOP, "can't be chosen with --host: the shop has its own."
+        )
+        host, product, crowd = (
+            options["host"].rstrip("/"),
+            options["product"],
+            chosen_crowd(options),
+        )
         if not product:
             raise WrongTarget(
-                "product: with --host it must be named, as in its page's address: --product SLUG"
+                "product: --host needs the product, as in its page's address: --product SLUG"
             )
         own = bool(options["i_own_this_shop"])
         before = outside.units_before(host, product, own=own)
@@ -159,28 +167,28 @@ class Command(FoldingCommand):
         if options["json"]:
             write_json(options["json"], report.visit_as_json(visit), self.stdout)
         if ending.code:
-            self.stderr.write("Broken off. What buyers were doing meanwhile is left as it was.")
+            self.stderr.write("Broken off. The shop keeps all that the buyers have done.")
             sys.exit(ending.code)
         if visit.is_bad:
             sys.exit(1)
 
 
-def crowd_of(options: dict[str, Any]) -> Crowd:
+def chosen_crowd(options: dict[str, Any]) -> Crowd:
     return Crowd(options["buyers"], options["think"])
 
 
-def lines_of(log: IO[bytes]) -> list[str]:
+def log_lines(log: IO[bytes]) -> list[str]:
     log.seek(0)
     return log.read().decode(errors="replace").splitlines()
 
 
 def last_traceback(lines: list[str]) -> list[str]:
-    """From the last one in the log on; nothing if there is none."""
+    """The last traceback in the log, and all after it; empty if there is none."""
     starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
     return lines[starts[-1] :][:MOST_LINES] if starts else []
 
 
-def refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+def reject_options(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     """Raise InvalidParameters for an option that makes no sense here."""
     for name in names:
         if options[name] is not None:
