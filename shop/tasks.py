@@ -187,6 +187,8 @@ def delete_old_import_files(timestamp: int) -> None:
 
 
 @app.periodic(cron=EVERY_NIGHT)
-@app.task(queueing_lock="forget_old_jobs", pass_context=True)
-async def forget_old_jobs(context: JobContext, timestamp: int) -> None:
+@app.task(
+    queueing_lock="delete_old_jobs", pass_context=True, aliases=["shop.tasks.forget_old_jobs"]
+)
+async def delete_old_jobs(context: JobContext, timestamp: int) -> None:
     await remove_old_jobs(context, max_hours=KEEP_JOBS)

@@ -76,6 +76,4 @@ def _check_address(host: str) -> None:
     except ValueError:
         well_formed = False
     if not well_formed or parts.path or parts.query or parts.fragment:
-        raise WrongTarget(
-            f"host: {host!r} won't do; it must be like http://localhost:8000"
-        )
+        raise WrongTarget(f"host: {host!r} won't do; it must be like http://localhost:8000")

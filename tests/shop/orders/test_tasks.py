@@ -81,7 +81,7 @@ def test_a_job_is_queued_with_its_order_or_not_at_all(make_product: MakeProduct)
         jobs.queue("no_such_task")
 
 
-@pytest.mark.parametrize("tidying", ["addresses", "ended_reservations", "old_refusals"])
+@pytest.mark.parametrize("tidying", ["addresses", "ended_reservations", "old_refusals", "old_jobs"])
 def test_a_job_that_waits_under_the_former_name_of_its_task_is_still_done(tidying: str) -> None:
     waiting = app.tasks[f"shop.tasks.forget_{tidying}"]
     assert waiting.name.startswith("shop.tasks.delete_")
@@ -172,7 +172,7 @@ def test_finished_jobs_are_removed_after_three_days_and_failed_ones_are_kept() -
                 " WHERE job_id = %s",
                 [hours, pk],
             )
-    jobs.queue("forget_old_jobs", timestamp=0)
+    jobs.queue("delete_old_jobs", timestamp=0)
     work()
     left = set(ProcrastinateJob.objects.values_list("pk", flat=True))
     assert {young, failed, waiting} <= left
