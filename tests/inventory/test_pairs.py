@@ -20,20 +20,27 @@ import pytest
 
 from inventory import monitor, reservations, stock, strategies
 from inventory.exceptions import InventoryError
-from inventory.models import Product, Reservation, StockMovement
+from inventory.models import Product, Reservation
 from inventory.races import RaceFound, Run, explore
 from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
+from tests.kept_rows import keep_rows, put_rows_back
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
+TABLES = [  # whose rows are put back
+    "inventory_stockalert",
+    "inventory_stockmovement",
+    "inventory_reservation",
+    "inventory_product",
+]
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 
 
 @dataclass
 class Shelf:
-    """The product and its reservations, made anew before each schedule."""
+    """The product and its reservations, as they are before each schedule."""
 
     product: Product
     hold: Reservation
@@ -76,15 +83,13 @@ def look_at(
 ) -> None:
     # With combined, two could meet in this process before any statement.
     product = make_product(5, backstop=False, strategy="single_statement")
-    shelf = Shelf(product, Reservation(), Reservation())
+    shelf = Shelf(
+        product,
+        hold=lapse(reserve(product, 2, buyer="gone")),
+        sale=confirm(reserve(product, 2, buyer="customer").pk),
+    )
+    keep_rows(TABLES)
     actions = {**ACTIONS, **BY_STRATEGY}
-
-    def setup() -> None:
-        Reservation.objects.all().delete()
-        StockMovement.objects.filter(product=product).exclude(units=5).delete()
-        Product.objects.filter(pk=product.pk).update(stock=5, units_received=5, version=1)
-        shelf.hold = lapse(reserve(product, 2, buyer="gone"))
-        shelf.sale = confirm(reserve(product, 2, buyer="customer").pk)
 
     def holds(run: Run) -> None:
         state = monitor.state_of(product.pk)
@@ -94,7 +99,7 @@ def look_at(
 
     result = explore(
         [lambda: actions[one](shelf, "A"), lambda: actions[other](shelf, "B")],
-        setup=setup,
+        setup=lambda: put_rows_back(TABLES),
         invariant=holds,
         describe=lambda: monitor.state_of(product.pk).as_equation(),
         max_preemptions=max_preemptions,

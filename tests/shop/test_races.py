@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
@@ -41,6 +41,7 @@ from shop.models import DemoBankCharge, HoldAddress, Order, OrderLine, Payment, 
 from shop.orders import checkout
 from shop.payments import demo
 from tests.conftest import MakeProduct
+from tests.kept_rows import keep_rows, put_rows_back
 from tests.shop.admin.conftest import fields_of
 from tests.shop.orders import steps
 from tests.shop.orders.pages import signed_cookie
@@ -121,23 +122,18 @@ class Shop:
 
     def keep(self) -> None:
         """Remember all rows as they are now."""
-        with connection.cursor() as cursor:
-            for table in TABLES:
-                cursor.execute(f"DROP TABLE IF EXISTS kept_{table}")
-                cursor.execute(f"CREATE TEMPORARY TABLE kept_{table} AS TABLE {table}")
+        keep_rows(TABLES)
 
     def open(self) -> None:
         """Put all rows back."""
-        emptied = [f"DELETE FROM {table};" for table in EMPTIED + TABLES]
-        filled = [f"INSERT INTO {table} TABLE kept_{table};" for table in reversed(TABLES)]
+        emptied = [f"DELETE FROM {table}" for table in EMPTIED]
         # Keys are told to jobs, and so are compared: they begin where they began before.
         numbered = [
-            f"SELECT setval('{table}_id_seq', (SELECT coalesce(max(id), 0) + 1 FROM kept_{table}));"
+            f"SELECT setval('{table}_id_seq', (SELECT coalesce(max(id), 0) + 1 FROM kept_{table}))"
             for table in TABLES
             if table not in WITHOUT_NUMBERS
-        ] + [f"SELECT setval('{table}_id_seq', 1);" for table in EMPTIED]
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("".join(emptied + filled + numbered))
+        ] + [f"SELECT setval('{table}_id_seq', 1)" for table in EMPTIED]
+        put_rows_back(TABLES, and_then=emptied + numbered)
 
     def books(self) -> object:
         """What is compared: who has what, and what is still to be done, without keys and times."""
