@@ -131,7 +131,7 @@ def test_showing_one(slug: str, heading: str, story: str) -> None:
 
 
 def test_a_safe_strategy_that_is_not_is_an_error(settings: LazySettings) -> None:
-    own = "tests.inventory.own_strategies.Oversells"
+    own = "tests.inventory.strategies.own_strategies.Oversells"
     settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, own]
     code, out = races("oversells", "--max-preemptions=1", "--buyers=2")
     assert code == 1

@@ -36,7 +36,7 @@ from tests.shop.admin.conftest import fields_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-HERE = "tests.inventory.own_strategies"
+HERE = "tests.inventory.strategies.own_strategies"
 OWN = f"{HERE}.Own"
 
 
@@ -228,7 +228,7 @@ def test_a_module_that_fails_is_named_and_can_be_mended(
     settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, "half_written.Own"]
     with pytest.raises(ImproperlyConfigured, match=r"half_written\.Own.*ZeroDivisionError"):
         strategies.all_strategies()
-    file.write_text("from tests.inventory.own_strategies import Own")
+    file.write_text("from tests.inventory.strategies.own_strategies import Own")
     assert strategies.get("own").is_safe
 
 

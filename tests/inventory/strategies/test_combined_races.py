@@ -24,7 +24,7 @@ from inventory.reservations import reserve
 from inventory.strategies import combined
 from tests.command_line import ROOT, environment
 from tests.conftest import MakeProduct
-from tests.inventory.test_combined import answers, ask
+from tests.inventory.strategies.test_combined import answers, ask
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
