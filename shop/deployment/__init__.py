@@ -1,1 +1,1 @@
-"""How the shop runs on a machine: its environment, database, key, static files, processes."""
+"""The shop on a machine: its environment, database, key, static files and processes."""

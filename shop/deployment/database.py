@@ -1,4 +1,4 @@
-"""Where the database is: on the server of DATABASE_URL, or in the checkout."""
+"""The address of the database: on the server of DATABASE_URL, or in the checkout."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
     ``url`` is ``postgres://user:password@host:port/name``, or empty for the private PostgreSQL
     of ``checkout``, which the first connection starts.
 
-    What else PostgreSQL's URLs may have is fine, too: ``?sslmode=require``, several hosts, a
-    socket's directory as in ``postgres:///name?host=/run/postgresql``.
+    All parts of PostgreSQL's URLs work: ``?sslmode=require``, several hosts, a socket's directory
+    as in ``postgres:///name?host=/run/postgresql``.
 
     Raises ImproperlyConfigured if the URL isn't one of PostgreSQL.
     """
@@ -39,7 +39,7 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
 
 
 def url_of(database: Mapping[str, Any]) -> str:
-    """The DATABASE_URL that leads where these settings do, as of ``connection.settings_dict``."""
+    """The DATABASE_URL of these settings, such as ``connection.settings_dict``."""
     where = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
     given = {name: database[key] for name, key in where.items() if database[key]}
     return f"postgres:///{database['NAME']}?{urlencode(given)}"

@@ -40,7 +40,7 @@ HOW_TO_SET = "Give the pooler a connect_query that sets them, as in shop/README.
 def limit_new_connections() -> None:
     """Set the timeouts on each connection that this process opens from now on.
 
-    Connecting has one, too: a server that doesn't answer at all would keep a thread for minutes.
+    Limit connecting, too: a server that never answers would keep a thread for minutes.
     """
     os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)  # libpq's own variable
     connection_created.connect(_set_timeouts, dispatch_uid="shop.deployment.database_timeouts")

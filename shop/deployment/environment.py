@@ -1,4 +1,4 @@
-"""Variables of the environment and of ``.env``, read strictly: a typo never passes for a no.
+"""Variables of the environment and of ``.env``, read strictly: a typo is an error, not a no.
 
 A ``cast`` makes a setting of a variable's text. Its ValueError says what would be right.
 """
@@ -29,11 +29,11 @@ RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
 
 
 class Environment(Env):  # type: ignore[misc]  # it has no types
-    """django-environ, with four differences: empty is unset, a bad value is an error that names
-    the variable, a value that starts with $ is just that (secrets may), and ``outbox://`` is where
-    the e-mails of a demo go.
+    """django-environ with four differences. An empty variable is unset. A bad value is an error
+    that names the variable. A value that starts with $ stays as it is (secrets may start so).
+    And ``outbox://`` is a place for the e-mails of a demo.
 
-    What the environment says goes before what ``file`` says, which need not exist.
+    The environment overrides ``file``, which need not exist.
 
     Raises ImproperlyConfigured if the file is there and can't be read.
     """
@@ -54,7 +54,7 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
     def get_value(
         self, var: str, cast: Any = None, default: Any = Env.NOTSET, parse_default: bool = False
     ) -> Any:
-        """Return the variable as ``cast`` makes it, ``default`` as it is if there is none.
+        """Return the variable after ``cast``, or ``default`` unchanged if it is unset.
 
         Raises ImproperlyConfigured if ``cast`` raises ValueError, whose words it repeats.
         """
@@ -82,7 +82,7 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
 
 
 def without_password(value: str) -> str:
-    """The value as it may be shown: without what a URL has before its host, or should have."""
+    """The value for messages: without the user name and password of a URL."""
     return re.sub(r"^([\w+.-]*://)?.*@", r"\1…@", value)
 
 
@@ -129,7 +129,7 @@ def time_zone(value: str) -> str:
 
 
 def base_url(value: str) -> str:
-    """A ``cast`` for where the shop is: an address that ends after the host."""
+    """A ``cast`` for the shop's address, which ends after the host."""
     parts = urlsplit(web_address(value))
     if parts.username is not None:
         raise ValueError("it must be an address such as https://shop.example.org.")
@@ -146,7 +146,7 @@ def web_address(value: str) -> str:
 
 
 def has_host(url: str) -> bool:
-    """Whether the URL names a host, and its port, if it has one, is one."""
+    """Whether the URL names a host, and has no wrong port."""
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
@@ -188,7 +188,7 @@ def country_codes(value: str) -> list[str]:
 
 
 def rate(value: str) -> str | None:
-    """A ``cast`` for how often something may be done, such as 60/m; ``off`` is no limit."""
+    """A ``cast`` for a rate such as 60/m; ``off`` is no limit."""
     if value == "off":
         return None
     if not RATE.fullmatch(value):
@@ -208,7 +208,7 @@ def cache(url: str) -> dict[str, Any]:
 
 
 def email(url: str) -> dict[str, Any]:
-    """A ``cast`` for Django's settings of how e-mails are sent."""
+    """A ``cast`` for Django's settings of sending e-mails."""
     try:
         settings: dict[str, Any] = Environment.email_url_config(url)
     except (KeyError, ValueError, ImproperlyConfigured) as error:

@@ -1,4 +1,4 @@
-"""The SECRET_KEY of a checkout that was given none: made once, and kept in a file."""
+"""The SECRET_KEY of a checkout without a setting: made once, and kept in a file."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ from django.utils.functional import SimpleLazyObject
 
 
 def of_checkout(checkout: Path) -> str:
-    """The key kept in ``checkout``, which is read, or made, when somebody uses it.
+    """The key kept in ``checkout``, which is read, or made, at its first use.
 
-    Settings are imported by much that signs nothing, and must find the checkout as they leave it.
+    Many programs import settings and sign nothing. They must not change the checkout.
     """
     return cast(str, SimpleLazyObject(partial(kept_key, checkout)))
 
 
 def kept_key(checkout: Path) -> str:
-    """Return the key kept in ``checkout``, made if there is none; nobody else can read the file.
+    """Return the key kept in ``checkout``, and make it first if need be. Only we can read its file.
 
     Raises ImproperlyConfigured if it can't be kept or read there.
     """
@@ -49,5 +49,5 @@ def _make(kept: Path) -> None:
             owner = kept.parent.stat()
             os.fchown(made.fileno(), owner.st_uid, owner.st_gid)
         os.fsync(made.fileno())
-        with contextlib.suppress(FileExistsError):  # another process was first: theirs counts
+        with contextlib.suppress(FileExistsError):  # another process was first: its key counts
             os.link(made.name, kept)

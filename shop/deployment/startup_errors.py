@@ -16,7 +16,7 @@ from shop.deployment.embedded_postgres import EmbeddedPostgresError
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """End the program with a message and exit code 1 where the user, not we, can mend it."""
+    """End the program with a message and exit code 1 for errors that the user can mend."""
     try:
         yield
     except ImproperlyConfigured as error:
@@ -26,9 +26,9 @@ def explained() -> Iterator[None]:
             raise
         sys.exit(folded(f"{error}\nDATABASE_URL must name a newer server."))
     except OperationalError as error:
-        if isinstance(error.__cause__, EmbeddedPostgresError):  # it says itself what to do
+        if isinstance(error.__cause__, EmbeddedPostgresError):  # its message says what to do
             sys.exit(folded(str(error)))
-        if sqlstate(error) is not None:  # the server answered: not a matter of reaching it
+        if sqlstate(error) is not None:  # the server answered, so it can be reached
             raise
         sys.exit(
             folded(f"The database can't be reached: {error}\nIs DATABASE_URL right, and is it up?")

@@ -1,4 +1,4 @@
-"""Static files: hashed names, cached for ever, once ``collectstatic`` has run; else as found."""
+"""Static files: with hashed names, cached for ever, once ``collectstatic`` has run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class HashedIfCollected(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
-    """Names a file by its hash if ``collectstatic`` made such a one, and by its own name if not."""
+    """Names a file by its hash if ``collectstatic`` made that file, and by its own name if not."""
 
     def stored_name(self, name: str) -> str:
         hashed: str = self.hashed_files.get(self.hash_key(self.clean_name(name)), name)
@@ -17,7 +17,7 @@ class HashedIfCollected(CompressedManifestStaticFilesStorage):  # type: ignore[m
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]
-    """whitenoise, without its warning where ``collectstatic`` was never run."""
+    """whitenoise, without its warning before ``collectstatic`` has run."""
 
     def add_files(self, root: str, prefix: str | None = None) -> None:
         if Path(root).is_dir():

@@ -1,7 +1,7 @@
-"""gunicorn's threaded worker, which gives a thread only to a request that is all there.
+"""gunicorn's threaded worker, which gives threads only to complete requests.
 
 gunicorn reads a request in the thread that handles it. A sender who is slow, or stops in the
-middle, would occupy that thread for as long as he likes. A few dozen such senders would occupy all
+middle, would occupy that thread without end. A few dozen such senders would occupy all
 threads. Here the main loop, which waits for all connections, collects what comes in. It closes the
 connections that take too long.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-SECONDS_TO_SEND = 10.0  # a request, as far as it is collected
+SECONDS_TO_SEND = 10.0  # for a request, as far as it is collected
 SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff uploads
 MOST_HEAD = 64 * 1024  # bytes; gunicorn refuses larger ones
 MOST_BODY = 64 * 1024  # bytes that are collected; a thread reads a larger body itself
@@ -35,7 +35,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         self.collecting: dict[TConn, Collected] = {}
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Collect what a connection sends that is new, or was kept alive for another request."""
+        """Collect a request from a connection that is new, or was kept alive."""
         if self.cfg.is_ssl:  # only the thread can decrypt it
             super().enqueue_req(conn)
             return
@@ -46,7 +46,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         self.collect(conn, conn.sock)
 
     def collect(self, conn: TConn, client: Any) -> None:
-        """Take what has come; give the request to a thread once nothing is missing."""
+        """Take the bytes that came; give the request to a thread once it is complete."""
         collected = self.collecting[conn]
         try:
             has_left = not collected.is_enough() and not collected.receive(client)
@@ -72,13 +72,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         self.poller.unregister(conn.sock)
 
     def drop(self, conn: TConn) -> None:
-        """Close a connection whose request didn't come to its end."""
+        """Close a connection whose request is not complete."""
         self.stop_collecting(conn)
         self.nr_conns -= 1
         conn.close()
 
     def murder_pending(self) -> None:
-        """Close what takes too long. gunicorn's loop calls this at least once a second."""
+        """Close connections that take too long. gunicorn calls this at least once a second."""
         super().murder_pending()
         begun_before = time.monotonic() - SECONDS_TO_SEND
         for conn, collected in list(self.collecting.items()):
@@ -88,20 +88,20 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
 
 
 class Collected:
-    """What has come of a request."""
+    """The bytes of a request so far."""
 
     def __init__(self, data: bytes) -> None:
         self.begun = time.monotonic()
         self.data = bytearray(data)
 
     def receive(self, client: Any) -> bool:
-        """Take what is there; False if the sender has left. Raises BlockingIOError, OSError."""
+        """Take bytes that came; False if the sender has left. Raises BlockingIOError, OSError."""
         received = client.recv(AT_ONCE)
         self.data += received
         return bool(received)
 
     def is_enough(self) -> bool:
-        """Whether a thread has nothing to wait for, or may read the rest by itself."""
+        """Whether a thread need not wait, or may read the rest by itself."""
         end = self.data.find(b"\r\n\r\n")
         if end < 0:
             return len(self.data) > MOST_HEAD or b"\n\n" in self.data  # gunicorn refuses these
@@ -114,7 +114,7 @@ class Collected:
 
 
 class Rest(SocketUnreader):  # type: ignore[misc]
-    """Reads in a thread what wasn't collected, up to a deadline; never half of it."""
+    """Reads the rest of a request in a thread, up to a deadline: all of it, or an error."""
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)

@@ -1,4 +1,4 @@
-"""What Django loads as the backend: PostgreSQL's own, which first has the server running."""
+"""The backend that Django loads: PostgreSQL's own, after it has started the server."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
     client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Say how to connect to the server, which is running then.
+        """Start the server if it isn't running, and return the parameters of its connections.
 
-        Not only Django asks this before it connects: so do pools, and the worker of the jobs.
+        Django calls this before it connects. So do pools, and the jobs' worker.
         """
         use_server(self.settings_dict["HOME"])
         return super().get_connection_params()
 
 
 def use_server(home: str) -> None:
-    """Have the server of ``home`` running for as long as this process lives.
+    """Keep the server of ``home`` running for as long as this process lives.
 
     Raises OperationalError, as for any database that can't be reached.
     """

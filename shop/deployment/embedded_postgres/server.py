@@ -75,7 +75,7 @@ class EmbeddedPostgres:
         self._in_use: int | None = None
 
     def use(self) -> None:
-        """Have the server running for as long as this process, or a fork of it, lives.
+        """Keep the server running for as long as this process, or a fork of it, lives.
 
         A program that this process runs isn't a fork: it must use the server by itself.
 
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
         """Return the open file that has the lock "in-use"; the server is running then."""
         in_use = self._lock("in-use", fcntl.LOCK_SH)
         try:
-            os.utime(in_use)  # tells a lingering keeper that somebody came
+            os.utime(in_use)  # tells a lingering keeper that there is a new user
             starting = self._lock("starting", fcntl.LOCK_EX)
             try:
                 self._start()
@@ -186,7 +186,7 @@ class EmbeddedPostgres:
         return False
 
     def _try_to_connect(self) -> Exception | None:
-        """None if the database can be used, else what stands in the way."""
+        """Return None if the database can be used, or else the reason why not."""
         import psycopg
 
         where = {"host": str(self.socket_dir), "port": PORT, "user": USER, "connect_timeout": 5}
@@ -247,7 +247,7 @@ class EmbeddedPostgres:
         started = time.monotonic()
         failing_since: float | None = None
         while not stopping.is_set():
-            if not self._is_in_place(keeper):  # somebody deleted our files, to start afresh
+            if not self._is_in_place(keeper):  # our files were deleted, for a fresh start
                 if server is not None:
                     server.kill()  # stopping would remove the sockets of a successor
                 return 0
@@ -315,7 +315,7 @@ class EmbeddedPostgres:
                 os.chown(directory, *owner)
 
     def _choose_socket_dir(self) -> Path:
-        """``home``, unless a socket can't have its path: too long, a comma (a list of hosts)…"""
+        """``home``, unless a socket can't have its path, because it is too long or has a comma."""
         path = str(self.home / f".s.PGSQL.{PORT}")
         if (
             len(os.fsencode(path)) <= LONGEST_SOCKET_PATH
@@ -336,7 +336,7 @@ class EmbeddedPostgres:
         return system_user()
 
     def _let_in(self, user: tuple[int, int] | None) -> None:
-        """Let ``user`` read the binaries, and pass through what lies above them and the data."""
+        """Let ``user`` read the binaries, and pass the directories above them and the data."""
         if user is None:
             return
         postgres = Path(binary("postgres"))
@@ -362,7 +362,7 @@ class EmbeddedPostgres:
         return descriptor
 
     def _open(self, name: str, flags: int = 0) -> int:
-        """Open a file of ``home``; what root makes there belongs to the server's user, too."""
+        """Open a file of ``home``. A file that root makes there gets the server's user as owner."""
         how = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags
         descriptor = os.open(self.home / name, how, 0o600)
         if os.geteuid() == 0:
@@ -406,7 +406,7 @@ def system_user() -> tuple[int, int]:
 
 
 def add_mode(path: Path, bits: int, unless_owned_by: int) -> None:
-    """Add these permission bits to the file's, where they are lacking."""
+    """Add these permission bits to the file's, if they are missing."""
     status = path.stat()
     if status.st_uid != unless_owned_by and status.st_mode & bits != bits:
         path.chmod(stat.S_IMODE(status.st_mode) | bits)
