@@ -36,7 +36,11 @@ from inventory.strategies.versioned import Versioned
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.breaks_law]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.breaks_law,
+    pytest.mark.slow,
+]
 
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 SAFE = [s.slug for s in strategies.all_strategies() if s.is_safe]

@@ -26,7 +26,7 @@ from tests.command_line import ROOT, environment
 from tests.conftest import MakeProduct
 from tests.inventory.strategies.test_combined import answers, ask
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 REFUSED = "refused"
 

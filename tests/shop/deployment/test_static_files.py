@@ -35,6 +35,7 @@ def test_a_fresh_checkout_serves_its_files_by_their_names(settings: Any, tmp_pat
     assert get("/static/admin/css/base.css").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_collected_files_have_hashed_names_that_browsers_keep_for_ever(
     settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
