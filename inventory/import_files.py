@@ -23,8 +23,8 @@ KEEP = timedelta(days=1)
 ENCODING = "utf-8-sig"
 
 
-def keep(content: bytes, name: str, *, model: type[Model], by: AbstractBaseUser) -> ImportFile:
-    """Keep a file of rows of ``model`` for its user, and return it."""
+def store(content: bytes, name: str, *, model: type[Model], by: AbstractBaseUser) -> ImportFile:
+    """Store a file of rows of ``model`` for its user, and return it."""
     return ImportFile.objects.create(
         model=model._meta.label_lower, name=name[-200:], content=content, uploaded_by_id=by.pk
     )

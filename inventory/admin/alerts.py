@@ -1,4 +1,4 @@
-"""Alerts: what is wrong, what was, and who has seen it."""
+"""Alerts: open, acknowledged, and resolved."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from inventory.admin.base import (
-    FactsAdmin,
     NothingChanged,
-    OffersWhatFits,
-    OfProductAdmin,
-    ask,
-    ask_for_many,
+    OffersPossibleActions,
+    ProductRecordAdmin,
+    ReadOnlyAdmin,
+    ask_then_run,
+    ask_then_run_for_rows,
     object_or_404,
     user_of,
 )
@@ -52,15 +52,15 @@ class StateFilter(RadioFilter):
         return queryset.filter(resolved_at=None)
 
 
-class AlertAdmin(OffersWhatFits, FactsAdmin):
-    """What the admins of all kinds of alerts share: their states, and acknowledging them."""
+class AlertAdmin(OffersPossibleActions, ReadOnlyAdmin):
+    """The base of all admins of alerts: their states, and the action that acknowledges them."""
 
     ordering = ("-pk",)
     actions = ("acknowledge_ticked",)
     actions_detail: tuple[str, ...] = ("acknowledge",)
 
     def name_of(self, alert: Any) -> str:
-        """What it is called in a sentence."""
+        """The alert's name in a sentence."""
         raise NotImplementedError
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -74,11 +74,11 @@ class AlertAdmin(OffersWhatFits, FactsAdmin):
             return f"seen by {alert.acknowledged_by}"
         return "open"
 
-    @display(description="Managers were told")
-    def told(self, alert: Any) -> datetime | str:
+    @display(description="Managers notified")
+    def managers_notified(self, alert: Any) -> datetime | str:
         return alert.notified_at or "Not yet."
 
-    def fits(self, action: str, obj: Any) -> bool:
+    def offers_action(self, action: str, obj: Any) -> bool:
         return obj.resolved_at is None and obj.acknowledged_at is None
 
     def has_acknowledge_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -93,55 +93,56 @@ class AlertAdmin(OffersWhatFits, FactsAdmin):
     )
     def acknowledge(self, request: HttpRequest, object_id: str) -> HttpResponse:
         alert = object_or_404(self, request, object_id)
-        return ask(
+        return ask_then_run(
             self,
             request,
             alert,
             title=f"Acknowledge {self.name_of(alert)}",
-            will=[
-                "The banner doesn’t show it any more.",
-                "It stays open until all is right again, and is resolved by itself then.",
+            consequences=[
+                "The banner no longer shows this alert.",
+                "The alert stays open until the fault is gone. Then it resolves itself.",
             ],
             button="Acknowledge",
-            do=lambda data: self._acknowledge(alert, request),
+            run=lambda data: self._acknowledge(alert, request),
         )
 
     @action(description="Acknowledge", permissions=["acknowledge"])
     def acknowledge_ticked(
         self, request: HttpRequest, queryset: QuerySet[Any]
     ) -> HttpResponse | None:
-        return ask_for_many(
+        return ask_then_run_for_rows(
             self,
             request,
             queryset,
             action="acknowledge_ticked",
             title="Acknowledge alerts",
-            will=[
-                "The banner doesn’t show these any more; they stay open until they are resolved."
+            consequences=[
+                "The banner no longer shows these alerts.",
+                "Each one stays open until its fault is gone. Then it resolves itself.",
             ],
             button="Acknowledge",
-            do=lambda alert: self._acknowledge(alert, request),
+            run=lambda alert: self._acknowledge(alert, request),
         )
 
     def _acknowledge(self, alert: Any, request: HttpRequest) -> str:
         name = self.name_of(alert)
         if self.model.objects.filter(pk=alert.pk).acknowledge(user_of(request)):
             return f"You have acknowledged {name}."
-        return NothingChanged(f"{name} was acknowledged or resolved already.")
+        return NothingChanged(f"{name} is acknowledged or resolved already.")
 
 
 @admin.register(StockAlert)
-class StockAlertAdmin(AlertAdmin, OfProductAdmin):
+class StockAlertAdmin(AlertAdmin, ProductRecordAdmin):
     list_display = ("shown_kind", "product_link", "figures", "raised_at", "state")
     list_display_links = ("shown_kind", "raised_at")
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter), ShelfFilter)
     fields = (
         ("kind", "product_link", "state"),
         "figures",
-        ("raised_at", "told", "resolved_at"),
+        ("raised_at", "managers_notified", "resolved_at"),
         ("acknowledged_at", "acknowledged_by"),
     )
-    readonly_fields = ("kind", "product_link", "figures", "state", "told")
+    readonly_fields = ("kind", "product_link", "figures", "state", "managers_notified")
 
     def name_of(self, alert: StockAlert) -> str:
         return f"{alert.get_kind_display()} of {alert.product}"
@@ -150,8 +151,8 @@ class StockAlertAdmin(AlertAdmin, OfProductAdmin):
     def shown_kind(self, alert: StockAlert) -> tuple[str, str]:
         return alert.kind, alert.get_kind_display()
 
-    @display(description="Managers were told")
-    def told(self, alert: StockAlert) -> datetime | str:
+    @display(description="Managers notified")
+    def managers_notified(self, alert: StockAlert) -> datetime | str:
         if alert.product.is_exhibit and not alert.notified_at:
-            return "Never: an exhibit is nobody’s worry."
-        return super().told(alert)
+            return "Never: a flash sale breaks its exhibits on purpose."
+        return super().managers_notified(alert)

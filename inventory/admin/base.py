@@ -1,4 +1,4 @@
-"""What the admin's pages share: facts that nobody types, and asking before something is done."""
+"""Shared by the admin's pages: read-only lists, and actions that ask before they run."""
 
 from __future__ import annotations
 
@@ -40,32 +40,30 @@ from inventory.models import Product
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
-REFUSALS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
-
-
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (InventoryError, ValidationError)
 MOST_MESSAGES = 5
 
 
 class GuardedList(ChangeList):
-    """Refuses every lookup in the address that the list itself doesn't offer.
+    """A list that rejects every lookup in the address that it doesn't offer itself.
 
-    Django's own list takes any field of the model, with any lookup: asked often enough, such as by
-    ``?token__startswith=a``, it tells each secret in the table, also to those who may only read.
+    Django's own list takes any field of the model, with any lookup. A user who may only read could
+    guess each secret in the table letter by letter, as by ``?token__startswith=a``.
     """
 
     def get_filters(self, request: HttpRequest) -> Any:
-        found = super().get_filters(request)
-        _, _, left_by_the_filters, _, _ = found
-        refused = left_by_the_filters.keys() - set(self.model_admin.linked_lookups)
-        if refused:
-            raise DisallowedModelAdminLookup(f"Filtering by {min(refused)} not allowed")
-        return found
+        filters = super().get_filters(request)
+        _, _, lookups_left, _, _ = filters
+        rejected = lookups_left.keys() - set(self.model_admin.linked_lookups)
+        if rejected:
+            raise DisallowedModelAdminLookup(f"Filtering by {min(rejected)} not allowed")
+        return filters
 
 
 class GuardedAdmin(ModelAdmin):
-    """The base of every page of the admin: it takes only what its own pages offer."""
+    """The base of all our admins. It takes only input that its own pages can send."""
 
-    # Lookups that pages of ours link to, beside those of ``list_filter``.
+    # Lookups in links of our pages, beside those of ``list_filter``.
     linked_lookups: tuple[str, ...] = ()
 
     object_history_template: Any = "admin/inventory/object_history.html"
@@ -74,24 +72,24 @@ class GuardedAdmin(ModelAdmin):
         return GuardedList
 
     def get_paginator(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """A list may be too long to be counted; an object's history never is."""
-        here = request.resolver_match
-        if here and here.url_name == f"{self.opts.app_label}_{self.opts.model_name}_history":
+        """Count the pages of an object's history, even where the list is too long to be counted."""
+        match = request.resolver_match
+        if match and match.url_name == f"{self.opts.app_label}_{self.opts.model_name}_history":
             return Paginator(*args, **kwargs)
         return super().get_paginator(request, *args, **kwargs)
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        """``?_to_field=`` names no field."""
+        """Read an empty ``?_to_field=`` as if it were missing."""
         return super().get_object(request, object_id, from_field or None)
 
     def to_field_allowed(self, request: HttpRequest, to_field: str) -> bool:
-        """Objects are named by their primary key alone, and never found by another field."""
+        """Find objects by their primary key alone."""
         return to_field == self.opts.pk.name
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        """Refuse ticks of rows that can't be any, as a browser never sends them."""
+        """Reject ticked keys that no row can have. A browser never sends them."""
         try:
             for key in request.POST.getlist(ACTION_CHECKBOX_NAME):
                 self.opts.pk.to_python(key)
@@ -101,14 +99,14 @@ class GuardedAdmin(ModelAdmin):
         return super().response_action(request, *args, **kwargs)
 
 
-class OffersWhatFits(GuardedAdmin):
-    """Shows only the buttons of what can be done with an object as it is.
+class OffersPossibleActions(GuardedAdmin):
+    """Shows only the buttons of actions that are possible in the object's present state.
 
-    Who comes all the same, from a page that is old by now, is told why not.
+    A request from an older page still arrives. The action itself then says why it can't run.
     """
 
-    def fits(self, action: str, obj: Any) -> bool:
-        """Whether the detail action of that name makes sense for ``obj``."""
+    def offers_action(self, action: str, obj: Any) -> bool:
+        """Whether the detail action of this name is possible for ``obj``."""
         raise NotImplementedError
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> Any:
@@ -118,13 +116,15 @@ class OffersWhatFits(GuardedAdmin):
         return [
             action
             for action in actions
-            if obj is not None and self.fits(action.action_name.removeprefix(prefix), obj)
+            if obj is not None and self.offers_action(action.action_name.removeprefix(prefix), obj)
         ]
 
 
-class FactsAdmin(GuardedAdmin):
-    """Rows that are read, not typed. Its lists never count all rows; what happens to a row
-    happens by an action that asks first."""
+class ReadOnlyAdmin(GuardedAdmin):
+    """Rows that users read but don't edit.
+
+    Its lists never count all rows. A row changes only by an action that asks first.
+    """
 
     paginator = InfinitePaginator
     show_full_result_count = False
@@ -144,8 +144,8 @@ class FactsAdmin(GuardedAdmin):
         return False
 
 
-class OfProductAdmin(FactsAdmin):
-    """Facts about a product each, found by its SKU."""
+class ProductRecordAdmin(ReadOnlyAdmin):
+    """Read-only records of products, found by the product's SKU."""
 
     search_fields = ("product__sku",)
     search_help_text = "SKU, in full"
@@ -162,12 +162,12 @@ class OfProductAdmin(FactsAdmin):
         return queryset.filter(product__in=Product.objects.filter(sku=term)), False
 
     @display(description="Product")
-    def product_link(self, fact: Any) -> str:
-        return link_to(fact.product)
+    def product_link(self, record: Any) -> str:
+        return link_to(record.product)
 
 
 def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str) -> Any:
-    """The object of a page, for a user who may see it."""
+    """The object of a page. Raises PermissionDenied if the user may not see it."""
     found = model_admin.get_object(request, object_id)
     if found is None:
         raise Http404(f"There is no {model_admin.opts.verbose_name} {object_id}.")
@@ -177,12 +177,12 @@ def object_or_404(model_admin: ModelAdmin, request: HttpRequest, object_id: str)
 
 
 def shortened(secret: str) -> str:
-    """Enough of a key to tell it from others on a page, and too little to use it."""
+    """The start of a key: enough to tell keys apart on a page, too little to use one."""
     return f"{secret[: min(8, len(secret) // 4)]}…" if secret else ""
 
 
 def user_of(request: HttpRequest) -> AbstractBaseUser:
-    """The member of staff who asks; the admin lets in nobody else."""
+    """The member of staff who sent the request; the admin lets in nobody else."""
     return cast("AbstractBaseUser", request.user)
 
 
@@ -192,9 +192,9 @@ def change_url(obj: Model) -> str:
     return reverse(name, args=[quote(str(obj.pk))])
 
 
-def link_to(obj: Model, words: object = "") -> SafeString:
-    """A link to the object's page in the admin; its own name stands for missing words."""
-    return format_html('<a class="link" href="{}">{}</a>', change_url(obj), words or obj)
+def link_to(obj: Model, text: object = "") -> SafeString:
+    """A link to the object's page in the admin. Without ``text`` it shows the object's name."""
+    return format_html('<a class="link" href="{}">{}</a>', change_url(obj), text or obj)
 
 
 def list_url(model: type[Model], query: str = "") -> str:
@@ -204,26 +204,29 @@ def list_url(model: type[Model], query: str = "") -> str:
 
 
 class NothingChanged(str):
-    """What is said, as a warning, where somebody has done it before: a colleague, a double click,
-    or a form that was sent again. It isn't logged."""
+    """A warning that the action was done before, and so changed nothing. It isn't logged.
 
-    again: tuple[str, str] | None = None
+    A colleague may have been first, or a double click or an old page sent the form again.
+    """
+
+    link: tuple[str, str] | None = None
+    """Address and text of a link."""
 
     @classmethod
-    def but(cls, words: str, url: str, link: str) -> NothingChanged:
-        """With a link to where it can be done once more, if that is what was meant."""
-        said = cls(words)
-        said.again = (url, link)
-        return said
+    def with_link(cls, message: str, url: str, link_text: str) -> NothingChanged:
+        """The warning with a link to the page that does the same once more."""
+        warning = cls(message)
+        warning.link = (url, link_text)
+        return warning
 
-    def shown(self) -> str:
-        """As the page shows it: text, or safe HTML with the link."""
-        if self.again is None:
+    def as_message(self) -> str:
+        """The warning as text, or as safe HTML with its link."""
+        if self.link is None:
             return str(self)
-        return format_html('{} <a class="link" href="{}">{}</a>', self, *self.again)
+        return format_html('{} <a class="link" href="{}">{}</a>', self, *self.link)
 
 
-def clock(instant: datetime) -> str:
+def time_of_day(instant: datetime) -> str:
     """The time of day in the shop's time zone, with the date if that isn't today."""
     local = timezone.localtime(instant)
     today = local.date() == timezone.localdate()
@@ -231,7 +234,7 @@ def clock(instant: datetime) -> str:
 
 
 class AskForm(forms.Form):
-    """What is asked before something is done; without fields, only whether to do it."""
+    """The form of an action that asks before it runs. Without fields it has only a button."""
 
 
 def new_key() -> str:
@@ -239,13 +242,13 @@ def new_key() -> str:
 
 
 class OnceForm(AskForm):
-    """Sent twice, by a double click or from an old page, it is done once."""
+    """A form with a key, so that its action runs once when a browser sends it twice."""
 
     key = forms.CharField(initial=new_key, max_length=100, widget=forms.HiddenInput())
 
 
 class UnitsField(forms.IntegerField):
-    """A number of units, 1 to what the database's integer holds."""
+    """A number of units, from 1 to the largest integer of the database."""
 
     def __init__(self, **options: Any) -> None:
         defaults = {
@@ -264,46 +267,46 @@ class LineField(forms.CharField):
         super().__init__(**{**defaults, **options})
 
 
-class OneOfField(forms.ChoiceField):
+class SelectField(forms.ChoiceField):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"widget": UnfoldAdminSelectWidget(), **options})
 
 
-class YesField(forms.BooleanField):
+class CheckboxField(forms.BooleanField):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"widget": UnfoldBooleanWidget(), "required": False, **options})
 
 
-def ask(
+def ask_then_run(
     model_admin: ModelAdmin,
     request: HttpRequest,
     obj: Any,
     *,
     title: str,
-    will: list[str],
+    consequences: list[str],
     button: str,
-    do: Callable[[dict[str, Any]], str],
+    run: Callable[[dict[str, Any]], str],
     form_class: type[forms.Form] = AskForm,
     initial: dict[str, Any] | None = None,
     danger: bool = False,
-    refusals: tuple[type[Exception], ...] = REFUSALS,
+    expected_errors: tuple[type[Exception], ...] = EXPECTED_ERRORS,
 ) -> HttpResponse:
-    """Ask before something is done to ``obj``, then do it, say what was done, and log it.
+    """Show a form that asks about an action on ``obj``. When it is sent, run the action and log it.
 
-    ``will`` says line by line what is going to happen; ``do`` gets the form's data and returns
-    what it did, in a sentence (NothingChanged: a warning, and not logged). What it refuses is
-    shown at the form, and nothing was changed.
+    ``consequences`` are sentences on the page about what the action will do. ``run`` gets the
+    form's data and returns a sentence on what it did; the page shows and logs it. If ``run``
+    returns NothingChanged, the page shows a warning and logs nothing. If it raises one of
+    ``expected_errors``, it has changed nothing, and the form shows the error.
     """
     form = form_class(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            done = do(form.cleaned_data)
-        except refusals as error:
-            words = error.messages if isinstance(error, ValidationError) else [str(error)]
-            for line in words:
-                form.add_error(None, line)
+            done = run(form.cleaned_data)
+        except expected_errors as error:
+            for message in error.messages if isinstance(error, ValidationError) else [str(error)]:
+                form.add_error(None, message)
         else:
-            _log_and_say(model_admin, request, obj, done)
+            _log_and_add_message(model_admin, request, obj, done)
             return HttpResponseRedirect(change_url(obj))
     elif request.method == "POST" and not form.fields:
         form.is_valid()
@@ -313,7 +316,7 @@ def ask(
         "title": title,
         "original": obj,
         "form": form,
-        "will": will,
+        "consequences": consequences,
         "button": button,
         "danger": danger,
         "back": change_url(obj),
@@ -321,34 +324,37 @@ def ask(
     return TemplateResponse(request, "admin/inventory/ask.html", context)
 
 
-def _log_and_say(model_admin: ModelAdmin, request: HttpRequest, obj: Any, done: str) -> None:
+def _log_and_add_message(
+    model_admin: ModelAdmin, request: HttpRequest, obj: Any, done: str
+) -> None:
     if isinstance(done, NothingChanged):
-        messages.warning(request, done.shown())
+        messages.warning(request, done.as_message())
     else:
         model_admin.log_change(request, obj, done)
         messages.success(request, done)
 
 
-def ask_for_many(
+def ask_then_run_for_rows(
     model_admin: ModelAdmin,
     request: HttpRequest,
     queryset: QuerySet[Any],
     *,
     action: str,
     title: str,
-    will: list[str],
+    consequences: list[str],
     button: str,
-    do: Callable[[Any], str | None],
+    run: Callable[[Any], str | None],
     danger: bool = False,
-    refusals: tuple[type[Exception], ...] = REFUSALS,
+    expected_errors: tuple[type[Exception], ...] = EXPECTED_ERRORS,
 ) -> HttpResponse | None:
-    """The same for the rows that were ticked in a list, each done or refused by itself.
+    """Do as ``ask_then_run`` for the ticked rows of a list. An error at one row stops no other.
 
-    ``do`` gets an object and returns what it did, None if it has said so itself.
+    ``run`` gets an object and returns a sentence on what it did, or None if it has already shown
+    and logged that.
     """
     rows = list(queryset)
     if not rows:
-        messages.warning(request, "Nothing was done: what you have ticked isn’t there any more.")
+        messages.warning(request, "Nothing was done: the ticked rows no longer exist.")
         return None
     if "confirmed" not in request.POST:
         context = {
@@ -356,35 +362,35 @@ def ask_for_many(
             "opts": model_admin.opts,
             "title": title,
             "rows": rows,
-            "will": will,
+            "consequences": consequences,
             "button": button,
             "danger": danger,
             "action": action,
             "back": list_url(model_admin.model),
         }
         return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
-    said, unchanged, refused = [], [], []
+    successes, unchanged, errors = [], [], []
     for obj in rows:
         try:
-            done = do(obj)
-        except refusals as error:
-            refused.append(f"{obj}: {error}")
+            done = run(obj)
+        except expected_errors as error:
+            errors.append(f"{obj}: {error}")
             continue
         if done is None:
             continue
         if isinstance(done, NothingChanged):
-            unchanged.append(done.shown())
+            unchanged.append(done.as_message())
         else:
             model_admin.log_change(request, obj, done)
-            said.append(done)
-    say(request, messages.SUCCESS, said)
-    say(request, messages.WARNING, unchanged)
-    say(request, messages.ERROR, refused)
+            successes.append(done)
+    add_messages(request, messages.SUCCESS, successes)
+    add_messages(request, messages.WARNING, unchanged)
+    add_messages(request, messages.ERROR, errors)
     return None
 
 
-def say(request: HttpRequest, level: int, lines: list[str]) -> None:
-    """The first few in full: messages travel in a cookie."""
+def add_messages(request: HttpRequest, level: int, lines: list[str]) -> None:
+    """Show the first few lines, and the number of the others: messages travel in a cookie."""
     for line in lines[:MOST_MESSAGES]:
         messages.add_message(request, level, line)
     if len(lines) > MOST_MESSAGES:

@@ -29,11 +29,11 @@ class Chart:
 
 @dataclass
 class Card:
-    """What an app has to show on a project's dashboard."""
+    """A part of a project's dashboard that an app brings."""
 
     title: str
     template: str
-    """Rendered with ``card``: the context."""
+    """The path of the template. It finds the card as ``card``."""
     context: dict[str, Any] = field(default_factory=dict)
 
 
@@ -50,14 +50,14 @@ def data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) 
     )
 
 
-def options(*, stacked: bool = False, lying: bool = False) -> str:
-    """Chart.js's options; ``lying`` for bars from left to right."""
+def options(*, stacked: bool = False, horizontal: bool = False) -> str:
+    """Chart.js's options; with ``horizontal``, bars run from left to right."""
     return json.dumps(
         {
             "responsive": True,
             "maintainAspectRatio": False,
             "animation": False,
-            "indexAxis": "y" if lying else "x",
+            "indexAxis": "y" if horizontal else "x",
             "plugins": {
                 "legend": {"display": True, "position": "bottom", "labels": {"color": GREY}}
             },

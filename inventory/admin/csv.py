@@ -1,7 +1,7 @@
-"""Products and stock movements as CSV, in and out. Nothing is guessed: a cell is right or refused.
+"""Imports and exports of products and stock movements, as CSV. A wrong cell is an error.
 
-Stock comes in as signed movements, never as absolute numbers: those would undo what was sold
-between the export and the import.
+Stock comes in as signed movements, never as absolute numbers. An absolute number would undo the
+sales between the export and the import.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from inventory.holds import MOST_UNITS
 from inventory.models import Product, StockMovement
 from inventory.snapshots import available_now
 
-MOST_ROWS = 2000  # of stock: so long buyers of the same products may have to wait
+MOST_ROWS = 2000  # of stock movements: buyers of these products wait until all rows are written
 
 Row = dict[str, Any]
 
 
-def text(row: Row, column: str) -> str:
-    """The cell without the space round it; empty if there is no such column."""
+def cell_text(row: Row, column: str) -> str:
+    """The cell without the spaces around it; empty if the file lacks the column."""
     return str(row.get(column) or "").strip()
 
 
 class AmountWidget(widgets.Widget):
     def clean(self, value: Any, row: Row | None = None, **kwargs: Any) -> Decimal:
         if not re.fullmatch(r"\d{1,8}(\.\d{1,2})?", str(value or "").strip(), re.ASCII):
-            raise ValueError(f"“{value or ''}” is no amount such as 19.90.")
+            raise ValueError(f"“{value or ''}” is not an amount. Write it as in 19.90.")
         return Decimal(str(value).strip())
 
 
 class NumberWidget(widgets.Widget):
-    """A whole number from ``least``; None for an empty cell, where that means something."""
+    """A whole number, at least ``least``. With ``may_be_empty``, an empty cell is None."""
 
     def __init__(self, least: int, *, may_be_empty: bool = False) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class NumberWidget(widgets.Widget):
             return None
         number = int(cell) if re.fullmatch(r"\d{1,10}", cell, re.ASCII) else -1
         if not self.least <= number <= MOST_UNITS:
-            raise ValueError(f"“{cell}” is no whole number from {self.least} to {MOST_UNITS}.")
+            raise ValueError(f"“{cell}” is not a whole number from {self.least} to {MOST_UNITS}.")
         return number
 
 
@@ -63,25 +63,25 @@ class YesNoWidget(widgets.Widget):
     def clean(self, value: Any, row: Row | None = None, **kwargs: Any) -> bool:
         answer = self.ANSWERS.get(str("" if value is None else value).strip().lower())
         if answer is None:
-            raise ValueError(f"“{value or ''}” is neither yes nor no.")
+            raise ValueError(f"“{value or ''}” is not an answer. Write yes or no.")
         return answer
 
     def render(self, value: Any, obj: Any = None, **kwargs: Any) -> str:
         return "yes" if value else "no"
 
 
-class OwnDiff:
-    """The preview of a row: what it says now, and what it will say."""
+class RowPreview:
+    """The preview of a row: its cells before and after the import."""
 
     def __init__(self, resource: Any, instance: Any, new: bool) -> None:
         self.resource, self.new = resource, new
-        self.old = None if new else resource.shown(instance)
+        self.old = None if new else resource.cells_of(instance)
 
     def compare_with(self, resource: Any, instance: Any) -> None:
-        self.now = resource.shown(instance)
+        self.now = resource.cells_of(instance)
 
     def as_html(self) -> list[str]:
-        """In text; the template escapes it."""
+        """The cells as text, which the template escapes."""
         if self.old is None:
             return self.now
         return [
@@ -91,20 +91,20 @@ class OwnDiff:
 
 
 class BadFile(Exception):
-    """The file as a whole won't do; the message names what would."""
+    """The whole file can't be imported. The message says what a right file is like."""
 
 
 class PlainError(Error):
-    """An error as the page shows it: in words, without the lines of code that led to it."""
+    """An error without a traceback, for the page."""
 
     traceback = ""
 
 
-class OncePerFile(resources.ModelResource):
-    """Refuses a file with other columns, and the second row of a SKU: which of both is meant?"""
+class OneRowPerSku(resources.ModelResource):
+    """Rejects a file with wrong columns, and a second row of the same SKU."""
 
     def check_file(self, dataset: Any) -> None:
-        """Raise BadFile if it is none of ours."""
+        """Raise BadFile if the file as a whole can't be imported."""
         raise NotImplementedError
 
     def get_error_result_class(self) -> type[Error]:
@@ -115,7 +115,7 @@ class OncePerFile(resources.ModelResource):
             self.check_file(dataset)
         except BadFile:
             headers = dataset.headers
-            dataset.wipe()  # there is nothing to say about its rows
+            dataset.wipe()  # so that no row gets errors of its own
             dataset.headers = headers
             raise
 
@@ -128,7 +128,7 @@ class OncePerFile(resources.ModelResource):
         for column, cell in row.items():
             if "\0" in str(cell):
                 raise ValidationError({column or "row": "Null characters are not allowed."})
-        sku = text(row, "sku")
+        sku = cell_text(row, "sku")
         if not sku:
             raise ValidationError({"sku": "The SKU is missing."})
         if sku in self.seen:
@@ -137,8 +137,8 @@ class OncePerFile(resources.ModelResource):
         row["sku"] = sku
 
 
-class ProductResource(OncePerFile):
-    """Everything of a product but its stock. An unknown SKU is a new product."""
+class ProductResource(OneRowPerSku):
+    """All fields of a product but its stock. An unknown SKU is a new product."""
 
     price = fields.Field("price", "price", widget=AmountWidget())
     low_stock_threshold = fields.Field(
@@ -167,25 +167,23 @@ class ProductResource(OncePerFile):
         skip_unchanged = True
         report_skipped = True
 
-    def get_diff_class(self) -> type[OwnDiff]:
-        return OwnDiff
+    def get_diff_class(self) -> type[RowPreview]:
+        return RowPreview
 
     def get_diff_headers(self) -> list[str]:
         return list(self._meta.fields)
 
-    def shown(self, product: Product) -> list[str]:
+    def cells_of(self, product: Product) -> list[str]:
         values = [getattr(product, name) for name in self._meta.fields]
         return ["" if value is None else str(value) for value in values]
 
     def check_file(self, dataset: Any) -> None:
         headers = set(dataset.headers or [])
         if "sku" not in headers:
-            raise BadFile("There must be a column sku: it says which product a row is about.")
+            raise BadFile("The column sku is missing. It names the product of each row.")
         unknown = headers - set(self._meta.fields)
         if unknown & {"stock", "units_received"}:
-            raise BadFile(
-                "Stock can’t be imported with the products: import it as stock movements."
-            )
+            raise BadFile("Stock can’t be imported with products. Import it as stock movements.")
         if unknown:
             raise BadFile(
                 f"There is no column {', '.join(sorted(map(str, unknown)))}. "
@@ -194,7 +192,7 @@ class ProductResource(OncePerFile):
 
     def before_import_row(self, row: Row, **kwargs: Any) -> None:
         super().before_import_row(row, **kwargs)
-        if "slug" in row and not text(row, "slug"):
+        if "slug" in row and not cell_text(row, "slug"):
             del row["slug"]
 
     def after_init_instance(self, instance: Product, new: bool, row: Row, **kwargs: Any) -> None:
@@ -214,7 +212,7 @@ class ProductResource(OncePerFile):
             return
         if is_create:
             instance.save()
-        else:  # stock moves on meanwhile
+        else:  # others may have moved stock since the row was read
             was = instance._was  # type: ignore[attr-defined]
             changed = [name for name in was if getattr(instance, name) != was[name]]
             instance.save(update_fields=changed)
@@ -224,18 +222,16 @@ class ProductResource(OncePerFile):
 
 
 def check_strategy(slug: str) -> None:
-    """Raise ValidationError for a strategy that a file can't switch on; empty: the default."""
+    """Raise ValidationError for a strategy that a file can't choose. An empty slug is allowed."""
     try:
         if not slug or strategies.get(slug).is_safe:
             return
     except UnknownStrategy as error:
         raise ValidationError({"strategy": str(error)}) from error
-    raise ValidationError(
-        {"strategy": f"{slug} oversells: it can only be switched on in the product’s form."}
-    )
+    raise ValidationError({"strategy": f"{slug} oversells. Only the product’s form can choose it."})
 
 
-class StockMovementResource(OncePerFile):
+class StockMovementResource(OneRowPerSku):
     """Units received (12) or removed (-3), a row per product; all rows or none."""
 
     sku = fields.Field("product__sku", "sku", readonly=True)
@@ -268,14 +264,14 @@ class StockMovementResource(OncePerFile):
     def get_export_queryset(self) -> Any:
         return StockMovement.objects.select_related("product", "made_by")
 
-    def get_diff_class(self) -> type[OwnDiff]:
-        return OwnDiff
+    def get_diff_class(self) -> type[RowPreview]:
+        return RowPreview
 
     def get_diff_headers(self) -> list[str]:
-        # Those of the file by its own names: a row that is refused is shown as it came.
+        # The file's own columns keep their names: a row with errors is shown as it is in the file.
         return ["sku", "product", "units", "stock now → then", "reason", "note"]
 
-    def shown(self, movement: StockMovement) -> list[str]:
+    def cells_of(self, movement: StockMovement) -> list[str]:
         return [
             movement.product.sku,
             movement.product.name,
@@ -293,12 +289,12 @@ class StockMovementResource(OncePerFile):
         headers = {str(header) for header in dataset.headers or []}
         if not {"sku", "units"} <= headers or headers - set(self.COLUMNS):
             raise BadFile(
-                "The columns must be sku and units, and may be reason and note. Units are what "
-                "was received (12) or removed (-3), never the stock itself."
+                "The file needs the columns sku and units, and may have reason and note. Units are "
+                "the units received (12) or removed (-3), not the stock itself."
             )
         if len(dataset) > MOST_ROWS:
             raise BadFile(
-                f"{len(dataset)} rows are too many at once: at most {MOST_ROWS} in a file."
+                f"The file has {len(dataset)} rows. At most {MOST_ROWS} can be imported at once."
             )
         skus = {str(cell).strip() for cell in dataset["sku"]}
         askable = {sku for sku in skus if "\0" not in sku}  # the others' rows are refused below
@@ -308,11 +304,11 @@ class StockMovementResource(OncePerFile):
             self._sort_by_product(dataset)
 
     def _sort_by_product(self, dataset: Any) -> None:
-        """Rows lock their products until the end: in the order in which everybody does."""
-        at = dataset.headers.index("sku")
+        """Sort the rows in the order of locks, since each row locks its product until the end."""
+        sku_column = dataset.headers.index("sku")
 
         def product_id(row: Any) -> int:
-            product = self.products.get(str(row[at]).strip())
+            product = self.products.get(str(row[sku_column]).strip())
             return product.pk if product else 0
 
         headers, rows = dataset.headers, sorted(dataset, key=product_id)
@@ -321,17 +317,17 @@ class StockMovementResource(OncePerFile):
         dataset.extend(rows)
 
     def import_instance(self, instance: StockMovement, row: Row, **kwargs: Any) -> None:
-        sku, cell = row["sku"], text(row, "units")
+        sku, cell = row["sku"], cell_text(row, "units")
         if sku not in self.products:
             raise ValidationError({"sku": f"There is no product with the SKU {sku}."})
         if not re.fullmatch(r"[+-]?\d{1,10}", cell, re.ASCII) or int(cell) == 0:
             raise ValidationError(
-                {"units": f"{sku}: “{cell}” is no number of units such as 12 or -3."}
+                {"units": f"{sku}: “{cell}” is not a number of units. Write it as in 12 or -3."}
             )
         instance.product = self.products[sku]
         instance.units = int(cell)
-        instance.reason = self._reason(text(row, "reason"))
-        instance.note = text(row, "note")
+        instance.reason = self._reason(cell_text(row, "reason"))
+        instance.note = cell_text(row, "note")
         if len(instance.note) > 200:
             raise ValidationError({"note": f"{sku}: the note is longer than 200 characters."})
 
@@ -344,7 +340,7 @@ class StockMovementResource(OncePerFile):
         if not cell:
             return StockMovement.Reason.IMPORT
         known = [each.value for each in StockMovement.Reason if each.value != "REPAIR"]
-        raise ValidationError({"reason": f"“{cell}” is none of {', '.join(known)}."})
+        raise ValidationError({"reason": f"“{cell}” is not a reason. Write {', '.join(known)}."})
 
     def validate_instance(self, *args: Any, **kwargs: Any) -> None:
         errors = args[1] if len(args) > 1 else kwargs.get("import_validation_errors")
@@ -356,33 +352,33 @@ class StockMovementResource(OncePerFile):
     ) -> None:
         try:
             if self.is_preview:
-                self._foresee(instance)
+                self._preview_move(instance)
             else:
                 with atomic():
                     self._move(instance)
         except (InsufficientStock, InvalidQuantity) as error:
             raise ValidationError({"units": str(error)}) from error
 
-    def _foresee(self, movement: StockMovement) -> None:
-        """What it would do by now. Nothing is locked: buyers don't wait for a preview."""
+    def _preview_move(self, movement: StockMovement) -> None:
+        """Work out the movement's effect without locks, so that buyers don't wait."""
         product, units = movement.product, movement.units
         now = available_now(product.pk)
         if -units > now.units:
             raise InsufficientStock(product.sku, -units, now.units)
         if max(product.units_received, now.stock) + units > MOST_UNITS:
-            raise InvalidQuantity(f"{product.sku} can't have more than {MOST_UNITS} units.")
+            raise InvalidQuantity(f"{product.sku} can’t have more than {MOST_UNITS} units.")
         movement.stock_before, movement.stock_after = now.stock, now.stock + units
 
     def _move(self, movement: StockMovement) -> None:
-        how: dict[str, Any] = {
+        details: dict[str, Any] = {
             "reason": StockMovement.Reason(movement.reason),
             "note": movement.note,
             "by": self.by,
         }
         if movement.units > 0:
-            made = stock.receive(movement.product, movement.units, **how)
+            made = stock.receive(movement.product, movement.units, **details)
         else:
-            made = stock.remove(movement.product, -movement.units, **how)
+            made = stock.remove(movement.product, -movement.units, **details)
         movement.pk = made.pk
         movement.stock_before, movement.stock_after = made.stock_before, made.stock_after
 

@@ -13,22 +13,22 @@ from unfold.utils import parse_datetime_str
 
 
 class ShelfFilter(RadioFilter):
-    """The shop's own, unless the exhibits of flash sales are asked for, or a thing by its name."""
+    """Shows the shop's own products, unless the user asks for exhibits or searches by name."""
 
     title = "shelf"
     parameter_name = "shelf"
     all_option = ("", "The shop’s own")
-    is_exhibit = "product__is_exhibit"  # from the list's model
+    is_exhibit = "product__is_exhibit"  # a lookup from the list's model
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        self.asks_by_name = bool(request.GET.get("q") or request.GET.get("product__id__exact"))
+        self.is_search = bool(request.GET.get("q") or request.GET.get("product__id__exact"))
         return [("exhibits", "Exhibits of flash sales"), ("all", "Both")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = self.value()
         if chosen == "exhibits":
             return queryset.filter(**{self.is_exhibit: True})
-        if chosen == "all" or self.asks_by_name:
+        if chosen == "all" or self.is_search:
             return queryset
         return queryset.filter(**{self.is_exhibit: False})
 
@@ -38,7 +38,7 @@ class ProductShelfFilter(ShelfFilter):
 
 
 class PeriodFilter(RangeDateTimeFilter):
-    """From one instant to another, each in the shop's time zone; half of it may be left out."""
+    """From one instant to another, in the shop's time zone. Each end may be left out."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         since, until = self._instant("from", "00:00:00"), self._instant("to", "23:59:59")

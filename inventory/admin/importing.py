@@ -1,4 +1,4 @@
-"""What imports and exports share: CSV alone, a file imported once, and all of it or nothing."""
+"""Shared by all imports and exports: CSV only, each file once, and all of its rows or none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from import_export.tmp_storages import BaseStorage
 from unfold.contrib.import_export.forms import ImportForm
 
 from inventory import import_files
-from inventory.admin.base import clock, list_url, user_of
+from inventory.admin.base import list_url, time_of_day, user_of
 from inventory.database import alias, atomic
 from inventory.models import ImportFile
 
@@ -29,23 +29,23 @@ CSV_ONLY = [CSV]
 
 
 class CsvForm(ImportForm):
-    """Says what is expected in the file."""
+    """The form that uploads a file, with help on its columns."""
 
-    expected = ""
+    help_of_file = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["import_file"].help_text = self.expected
+        self.fields["import_file"].help_text = self.help_of_file
 
 
 class ConfirmForm(forms.Form):
-    """Names the file that was previewed; all else about it is in the database."""
+    """Names the previewed file. The database keeps the rest."""
 
     import_file_name = forms.CharField(widget=forms.HiddenInput)
 
 
-class InMemory(BaseStorage):
-    """Where the file is during its preview; a preview without errors keeps it (import_files)."""
+class InMemoryStorage(BaseStorage):
+    """Keeps the file while its preview is made. A preview without errors stores it for good."""
 
     def save(self, data: bytes) -> None:
         self.data = data
@@ -55,9 +55,9 @@ class InMemory(BaseStorage):
 
 
 class CsvAdmin(ImportMixin, ExportMixin):
-    """CSV alone. A double click on "confirm", or going back to it, imports the file once."""
+    """Imports and exports CSV. A double click on "confirm" imports the file once."""
 
-    tmp_storage_class = InMemory
+    tmp_storage_class = InMemoryStorage
     confirm_form_class = ConfirmForm
 
     def has_export_permission(self, request: HttpRequest) -> bool:
@@ -71,11 +71,11 @@ class CsvAdmin(ImportMixin, ExportMixin):
 
     def add_data_read_fail_error_to_form(self, form: Any, e: Exception) -> None:
         form.add_error(
-            "import_file", "This is no CSV file in UTF-8, with commas between the cells."
+            "import_file", "The file must be CSV in UTF-8, with commas between the cells."
         )
 
     def export_action(self, request: HttpRequest) -> HttpResponse:
-        """Export what the list shows; back to the list where its filters make no sense."""
+        """Export the rows of the list. Go back to the list if its filters make no sense."""
         try:
             response: HttpResponse = super().export_action(request)
             return response
@@ -84,13 +84,13 @@ class CsvAdmin(ImportMixin, ExportMixin):
             return HttpResponseRedirect(list_url(self.model))
 
     def get_confirm_form_initial(self, request: HttpRequest, import_form: Any) -> dict[str, str]:
-        """Asked for when the preview has found no errors."""
+        """Store the file, and return its key. Called when the preview has found no errors."""
         upload: UploadedFile[bytes] = import_form.cleaned_data["import_file"]
         upload.seek(0)
-        kept = import_files.keep(
+        stored = import_files.store(
             upload.read(), upload.name or "", model=self.model, by=user_of(request)
         )
-        return {"import_file_name": str(kept.pk)}
+        return {"import_file_name": str(stored.pk)}
 
     @method_decorator(require_POST)
     def process_import(self, request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -101,24 +101,24 @@ class CsvAdmin(ImportMixin, ExportMixin):
         if file is None:
             messages.error(
                 request,
-                "Nothing was imported: no file of yours waits here to be confirmed, or it was "
-                "chosen more than a day ago. Choose it again.",
+                "Nothing was imported: this file isn’t yours, or you chose it more than a day ago. "
+                "Choose it again.",
             )
             return HttpResponseRedirect(self._import_url())
         with atomic():
             if import_files.claim(file):
                 return self._import(file, request)
         file.refresh_from_db()
-        assert file.imported_at  # by whoever has claimed it
+        assert file.imported_at  # by the request that claimed the file
         messages.warning(
             request,
-            f"{file.name} was imported at {clock(file.imported_at)} already: {file.outcome}. "
-            "Nothing was imported this time; to import more, choose a file again.",
+            f"{file.name} was imported at {time_of_day(file.imported_at)} already: {file.outcome}. "
+            "Nothing was imported this time. To import more, choose a file again.",
         )
         return HttpResponseRedirect(list_url(self.model))
 
     def _import(self, file: ImportFile, request: HttpRequest) -> HttpResponse:
-        """Import all of the file, or say why nothing was, and leave it as it is."""
+        """Import the whole file. If that fails, import nothing, and show the errors."""
         text = bytes(file.content).decode(import_files.ENCODING)
         dataset = CSV().create_dataset(text)
         result = self.process_dataset(dataset, None, request, file_name=file.name)
@@ -139,7 +139,7 @@ class CsvAdmin(ImportMixin, ExportMixin):
 
 
 def _problems(result: Result) -> list[str]:
-    """In words, why the file can't be imported."""
+    """The errors of the file, a sentence each."""
     problems = [
         f"Row {row.number}: {error}" for row in result.invalid_rows for error in row.error.messages
     ]
@@ -150,7 +150,7 @@ def _problems(result: Result) -> list[str]:
 
 
 def _outcome(result: Result) -> str:
-    """In words, what the import did."""
+    """The numbers of new, changed and unchanged rows, in words."""
     new, changed, same = (
         result.totals[kind]
         for kind in (

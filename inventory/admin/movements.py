@@ -1,4 +1,4 @@
-"""Stock movements: the book of what came in and went out. They come in as files, too."""
+"""Stock movements: the record of all units received and removed. Files can add to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.contrib.import_export.forms import ExportForm
 from unfold.decorators import display
 
-from inventory.admin.base import OfProductAdmin
+from inventory.admin.base import ProductRecordAdmin
 from inventory.admin.csv import StockMovementResource
 from inventory.admin.filters import PeriodFilter, ShelfFilter
 from inventory.admin.importing import CsvAdmin, CsvForm
@@ -17,15 +17,15 @@ from inventory.models import StockMovement
 
 
 class MovementsForm(CsvForm):
-    expected = (
-        "Columns sku and units, and if you like reason and note; a row per product. Units are what "
-        "came in (12) or went out (-3), never the stock itself. You see what it does before it is "
-        "done."
+    help_of_file = (
+        "The columns are sku and units, and if you like reason and note. Each product has one row. "
+        "Units are the units received (12) or removed (-3), not the stock itself. You see a "
+        "preview before anything is written."
     )
 
 
 @admin.register(StockMovement)
-class StockMovementAdmin(CsvAdmin, OfProductAdmin):
+class StockMovementAdmin(CsvAdmin, ProductRecordAdmin):
     list_display = ("made_at", "product_link", "signed_units", "reason", "stock", "made_by", "note")
     list_filter = (("reason", ChoicesRadioFilter), ShelfFilter, ("made_at", PeriodFilter))
     ordering = ("-pk",)

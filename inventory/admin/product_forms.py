@@ -1,4 +1,4 @@
-"""The form of a product: it knows what it showed, and writes only what was changed since."""
+"""The form of a product. It writes only the fields that the user has changed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from inventory import conf, strategies
 from inventory.admin.base import (
-    OneOfField,
+    SelectField,
     UnitsField,
     link_to,
 )
 from inventory.models import Product
 
 PICTURE = "picture"
-NO_FIELDS_OF_IT = ("initial_stock", "confirm_unsafe")
-NOT_COMPARED = (PICTURE, *NO_FIELDS_OF_IT)  # with what the form showed
+FORM_ONLY_FIELDS = ("initial_stock", "confirm_unsafe")
+NOT_COMPARED = (PICTURE, *FORM_ONLY_FIELDS)  # with the product's values
 OVERSELLS = mark_safe(' <span class="unsafe">oversells</span>')
 
 
 class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Knows what it showed when it was opened, and so writes only what was changed since."""
+    """Sends along the values that it showed, and so knows which fields the user has changed."""
 
     initial_stock = UnitsField(
         label="Units in stock",
         min_value=0,
         required=False,
-        help_text="How many you have. They are on sale at once; empty: none yet.",
+        help_text="The units that you have. They go on sale at once. Leave it empty if you have "
+        "none yet.",
     )
     confirm_unsafe = forms.BooleanField(
         label="Use it all the same", required=False, widget=UnfoldBooleanWidget()
     )
-    strategy = OneOfField(
+    strategy = SelectField(
         required=False,
-        help_text="How stock is taken. The default is right for every product of a shop.",
+        help_text="The way of taking stock. The default is right for every product of a shop.",
     )
 
     class Meta:
@@ -59,10 +60,10 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             "backstop",
         ]
         help_texts: ClassVar[dict[str, str]] = {
-            "slug": "The end of it, in small letters and hyphens. Empty: made from the name.",
-            "low_stock_threshold": "You are told when fewer units than this are available. "
-            "0: never. Baskets that come and go tell it once a day at most, until units are "
-            "received.",
+            "slug": "The end of the address, in small letters and hyphens. If you leave it empty, "
+            "it is made from the name.",
+            "low_stock_threshold": "You get an alert when fewer units than this are available: at "
+            "most one a day, until you receive units. With 0 you get none.",
         }
         labels: ClassVar[dict[str, str]] = {"slug": "Address of its page"}
         error_messages: ClassVar[dict[str, dict[str, str]]] = {
@@ -78,7 +79,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
             del self.fields["initial_stock"]
         if "slug" in self.fields:
             self.fields["slug"].required = False
-        if "price" in self.fields:  # of "19,90" a field for numbers alone would send nothing
+        if "price" in self.fields:  # a browser's number field sends nothing for "19,90"
             self.fields["price"].widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal"})
         if "strategy" in self.fields:
             choices = strategy_choices(self.instance.strategy)
@@ -94,7 +95,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         return sku
 
     def clean_slug(self) -> str:
-        """As it was typed, else made from the name; of two such products one gets a number."""
+        """Return the typed slug, or make one from the name, with a number if it is taken."""
         typed: str = self.cleaned_data["slug"]
         if typed:
             return typed
@@ -108,16 +109,16 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         if self.instance.pk:
-            self._check_what_is_there_now()
-        self._check_unsafe_is_meant(data)
+            self._check_for_other_changes()
+        self._check_unsafe_is_confirmed(data)
         return data
 
     def changed_fields(self) -> list[str]:
-        """The product's fields that were changed in this form."""
-        return [name for name in self.changed_data if name not in NO_FIELDS_OF_IT]
+        """The product's fields that the user has changed in this form."""
+        return [name for name in self.changed_data if name not in FORM_ONLY_FIELDS]
 
-    def _check_what_is_there_now(self) -> None:
-        """Somebody else may have saved the product since this form was opened, or sold of it.
+    def _check_for_other_changes(self) -> None:
+        """Add an error to each field that somebody else has changed since this form was opened.
 
         The row stays locked until the admin's transaction has saved it.
         """
@@ -125,22 +126,22 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         for name in self.changed_fields():
             if name == PICTURE or name not in self.cleaned_data:
                 continue
-            was, is_now = self._shown(name), getattr(now, name)
+            was, is_now = self._initial_value(name), getattr(now, name)
             if is_now not in (was, self.cleaned_data[name]):  # it may be this form, sent again
                 self.add_error(
                     name,
                     f"Somebody has changed this from “{was}” to “{is_now}” since you opened the "
-                    "form. Open it again to see what they did.",
+                    "form. Open the form again to see all changes.",
                 )
         if now.stock < 0 and self.cleaned_data.get("backstop") and "backstop" in self.changed_data:
             self.add_error(
                 "backstop",
-                f"{now.stock} are available: it can be switched on at zero or more. Receiving what "
-                "is missing switches it on by itself.",
+                f"{now.stock} units are available. The backstop can be on only from zero up. "
+                "Receive the missing units: that switches it on by itself.",
             )
 
-    def _shown(self, name: str) -> Any:
-        """What the form showed in that field when it was opened; None if it doesn't tell."""
+    def _initial_value(self, name: str) -> Any:
+        """The field's value when the form was opened; None if the form doesn't send one."""
         bound = self[name]
         posted = bound.field.hidden_widget().value_from_datadict(
             self.data, self.files, bound.html_initial_name
@@ -150,18 +151,18 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
         except ValidationError:
             return None
 
-    def _check_unsafe_is_meant(self, data: dict[str, Any]) -> None:
+    def _check_unsafe_is_confirmed(self, data: dict[str, Any]) -> None:
         if "strategy" not in data or not self._chooses_unsafe() or data.get("confirm_unsafe"):
             return
         chosen = strategies.get(data["strategy"])
         self.add_error(
             "strategy",
-            f"{chosen.label} is here to be seen failing: with it this product will be sold more "
-            f"often than there are units. {chosen.how} Tick “Use it all the same” if you mean it.",
+            f"{chosen.label} oversells: with it, buyers get more units of this product than exist. "
+            f"It is here for demonstration. {chosen.how} To choose it, tick “Use it all the same”.",
         )
 
     def _chooses_unsafe(self) -> bool:
-        """Whether this form switches a strategy on that oversells."""
+        """Whether the user has just chosen a strategy that oversells."""
         if not self.is_bound or "strategy" not in self.fields:
             return False
         slug = self.data.get(self.add_prefix("strategy"), "")
@@ -172,7 +173,7 @@ class ProductForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 def strategy_choices(own: str = "") -> list[tuple[str, Any]]:
-    """The strategies by name, those that oversell apart; and ``own``, also if it is gone."""
+    """The choices of strategies, safe ones first; with ``own`` even if it no longer exists."""
     default = strategies.get(conf.default_strategy())
     named: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for each in reversed(strategies.all_strategies()):
@@ -180,16 +181,16 @@ def strategy_choices(own: str = "") -> list[tuple[str, Any]]:
     choices: list[tuple[str, Any]] = [
         ("", f"The shop’s default ({default.label})"),
         ("Safe", named[True]),
-        ("Oversell, and are here to be seen failing", named[False]),
+        ("These oversell, for demonstration", named[False]),
     ]
     if own and strategies.find(own) is None:
-        choices.append((own, f"{own} (there is none of that name any more: choose another)"))
+        choices.append((own, f"{own} (no longer exists: choose another)"))
     return choices
 
 
 def strategies_explained() -> SafeString:
-    """What each strategy says of itself, to be unfolded."""
-    each_one = format_html_join(
+    """The strategies' own descriptions, as a list that the page unfolds."""
+    descriptions = format_html_join(
         "",
         "<dt>{}{}</dt><dd>{} <em>{}</em></dd>",
         (
@@ -198,7 +199,7 @@ def strategies_explained() -> SafeString:
         ),
     )
     return format_html(
-        '<details class="explained"><summary>How stock is taken, in each strategy</summary>'
+        '<details class="explained"><summary>How each strategy takes stock</summary>'
         "<dl>{}</dl></details>",
-        each_one,
+        descriptions,
     )

@@ -1,4 +1,4 @@
-"""Products: what is sold is typed; how many there are is received, removed, or counted again."""
+"""Products. A form edits their fields; their stock changes only by movements and reservations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from unfold.paginator import InfinitePaginator
 from inventory import monitor, stock, strategies
 from inventory.admin.base import (
     NothingChanged,
-    ask,
-    ask_for_many,
+    ask_then_run,
+    ask_then_run_for_rows,
     list_url,
     object_or_404,
     user_of,
@@ -34,10 +34,10 @@ from inventory.models import Product, Reservation, StockMovement
 
 
 class ProductsForm(CsvForm):
-    expected = (
-        "Column sku, and those of what you want to change; a row per product. An unknown SKU is a "
-        "new product. Stock comes in as stock movements. You see old → new before anything is "
-        "written."
+    help_of_file = (
+        "The file needs the column sku, and a column for each field that you want to change. Each "
+        "product has one row; an unknown SKU is a new product. Import stock as stock movements. "
+        "You see a preview, old → new, before anything is written."
     )
 
 
@@ -59,7 +59,7 @@ class StockFilter(RadioFilter):
 
 
 class State(TextChoices):
-    """What the list says of a product."""
+    """The state of a product in the list."""
 
     FOR_SALE = "FOR_SALE", "for sale"
     SWITCHED_OFF = "SWITCHED_OFF", "switched off"
@@ -168,16 +168,16 @@ class ProductAdmin(CsvAdmin, StockActions):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:
-            # Somebody else has taken the SKU or the address since the form was checked: checked
-            # again, it says so.
+            # Somebody else has taken the SKU or the address since the form was checked. A second
+            # check names the error.
             return super().changeform_view(request, *args, **kwargs)
 
     def save_model(
         self, request: HttpRequest, obj: Product, form: ProductForm, change: bool
     ) -> None:
-        """Write what was changed in the form, and nothing else: stock moves on meanwhile.
+        """Write only the fields that were changed in the form: stock may change at the same time.
 
-        A new product comes with its first units, or not at all: both are in one transaction.
+        A new product and its first units are written in one transaction.
         """
         if change:
             obj.save(update_fields=form.changed_fields())
@@ -197,7 +197,7 @@ class ProductAdmin(CsvAdmin, StockActions):
             messages.info(
                 request,
                 format_html(
-                    '{} has no stock yet: <a class="link" href="{}">receive units</a> to put it on '
+                    '{} has no stock yet. <a class="link" href="{}">Receive units</a> to put it on '
                     "sale.",
                     obj,
                     reverse("admin:inventory_product_receive_units", args=[obj.pk]),
@@ -205,10 +205,10 @@ class ProductAdmin(CsvAdmin, StockActions):
             )
         return super().response_add(request, obj, post_url_continue)
 
-    def fits(self, action: str, obj: Product) -> bool:
+    def offers_action(self, action: str, obj: Product) -> bool:
         return action != "switch_off" or obj.is_active
 
-    # Switching off, and why not to delete
+    # Switching off and deleting
 
     @action(
         description="Switch off",
@@ -217,32 +217,32 @@ class ProductAdmin(CsvAdmin, StockActions):
     )
     def switch_off(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-        return ask(
+        return ask_then_run(
             self,
             request,
             product,
             title=f"Switch {product} off",
-            will=[
-                "Customers don’t see it any more, and nobody can reserve it.",
-                "Who holds units of it already may still buy them. Its history stays.",
+            consequences=[
+                "Customers no longer see it, and nobody can reserve it.",
+                "Buyers who hold units of it may still buy them. Its history stays.",
             ],
             button="Switch off",
-            do=lambda data: _switch_off(product),
+            run=lambda data: _switch_off(product),
         )
 
     @action(description="Switch off", permissions=["change"])
     def switch_off_ticked(
         self, request: HttpRequest, queryset: QuerySet[Product]
     ) -> HttpResponse | None:
-        return ask_for_many(
+        return ask_then_run_for_rows(
             self,
             request,
             queryset,
             action="switch_off_ticked",
             title="Switch products off",
-            will=["Customers don’t see these any more, and nobody can reserve them."],
+            consequences=["Customers no longer see these, and nobody can reserve them."],
             button="Switch off",
-            do=_switch_off,
+            run=_switch_off,
         )
 
     def get_actions(self, request: HttpRequest) -> Any:
@@ -254,36 +254,36 @@ class ProductAdmin(CsvAdmin, StockActions):
     def delete_or_refuse(
         self, request: HttpRequest, queryset: QuerySet[Product]
     ) -> HttpResponse | None:
-        """Delete those that never had any stock; the others have a history that must stay."""
+        """Delete products without history. If some have one, offer to switch those off instead."""
         with_history = [product for product in queryset if has_history(product)]
         if with_history:
             names = ", ".join(product.sku for product in with_history)
             messages.error(
                 request,
-                f"Nothing was deleted: {names} can’t be, since they have reservations or stock "
-                "movements, and history stays. You can switch them off instead.",
+                f"Nothing was deleted. {names} have reservations or stock movements, and this "
+                "history must stay. You can switch them off instead.",
             )
-            return ask_for_many(
+            return ask_then_run_for_rows(
                 self,
                 request,
                 queryset.filter(pk__in=[product.pk for product in with_history]),
                 action="switch_off_ticked",
                 title="Switch them off instead?",
-                will=["Customers don’t see these any more, and nobody can reserve them."],
+                consequences=["Customers no longer see these, and nobody can reserve them."],
                 button="Switch off",
-                do=_switch_off,
+                run=_switch_off,
             )
-        return ask_for_many(
+        return ask_then_run_for_rows(
             self,
             request,
             queryset,
             action="delete_or_refuse",
             title="Delete products",
-            will=["These have never been in stock. They are deleted for good."],
+            consequences=["These products never had stock. They will be deleted for good."],
             button="Delete",
-            do=lambda product: self._delete(request, product),
+            run=lambda product: self._delete(request, product),
             danger=True,
-            refusals=(ProtectedError,),
+            expected_errors=(ProtectedError,),
         )
 
     def _delete(self, request: HttpRequest, product: Product) -> None:
@@ -301,8 +301,8 @@ class ProductAdmin(CsvAdmin, StockActions):
         if has_history(product):
             messages.error(
                 request,
-                f"{product} can’t be deleted: it has reservations or stock movements, and history "
-                "stays. You can switch it off instead.",
+                f"{product} can’t be deleted. It has reservations or stock movements, and this "
+                "history must stay. You can switch it off instead.",
             )
             return HttpResponseRedirect(
                 reverse("admin:inventory_product_switch_off", args=[product.pk])
@@ -321,5 +321,5 @@ def has_history(product: Product) -> bool:
 
 def _switch_off(product: Product) -> str:
     if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
-        return f"{product} is switched off: nobody can reserve it any more."
+        return f"{product} is switched off. Nobody can reserve it any more."
     return NothingChanged(f"{product} is switched off already.")

@@ -1,4 +1,4 @@
-"""Reservations: facts, and letting go of a hold."""
+"""Reservations: read-only, with an action that releases a hold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unfold.decorators import action, display
 
 from inventory import reservations
 from inventory.admin.base import (
-    REFUSALS,
+    EXPECTED_ERRORS,
     NothingChanged,
-    OffersWhatFits,
-    OfProductAdmin,
-    ask,
-    ask_for_many,
+    OffersPossibleActions,
+    ProductRecordAdmin,
+    ask_then_run,
+    ask_then_run_for_rows,
     object_or_404,
     shortened,
 )
@@ -42,7 +42,7 @@ class LapseFilter(RadioFilter):
     parameter_name = "lapse"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("soon", "Within five minutes"), ("over", "Over, not taken back yet")]
+        return [("soon", "Within five minutes"), ("over", "Lapsed, not taken back yet")]
 
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[Reservation]
@@ -56,7 +56,7 @@ class LapseFilter(RadioFilter):
 
 
 @admin.register(Reservation)
-class ReservationAdmin(OffersWhatFits, OfProductAdmin):
+class ReservationAdmin(OffersPossibleActions, ProductRecordAdmin):
     list_display: tuple[str, ...] = (
         "short_id",
         "product_link",
@@ -77,7 +77,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     search_fields = ("id",)
     search_help_text = "SKU, buyer’s key or id, in full"
     ordering = ("-created_at",)
-    refusals = REFUSALS  # what ``release`` may raise
+    expected_errors = EXPECTED_ERRORS  # of ``release``
     actions = ("release_ticked",)
     actions_detail = ("release_hold",)
     fields: tuple[Any, ...] = (
@@ -92,7 +92,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Reservation], search_term: str
     ) -> tuple[QuerySet[Reservation], bool]:
-        """Each way of searching has an index of its own; OR between them would use none."""
+        """Search by one thing only: each has its own index, and an OR would use none of them."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -121,7 +121,7 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     def held_until(self, reservation: Reservation) -> datetime | None:
         return reservation.expires_at if reservation.status == Reservation.Status.HELD else None
 
-    def fits(self, action: str, obj: Reservation) -> bool:
+    def offers_action(self, action: str, obj: Reservation) -> bool:
         return obj.status == Reservation.Status.HELD
 
     def has_release_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -132,45 +132,46 @@ class ReservationAdmin(OffersWhatFits, OfProductAdmin):
     )
     def release_hold(self, request: HttpRequest, object_id: str) -> HttpResponse:
         hold = object_or_404(self, request, object_id)
-        return ask(
+        return ask_then_run(
             self,
             request,
             hold,
             title="Release the hold",
-            will=[
-                f"{hold.quantity} of {hold.product} go back on sale, and its buyer loses them.",
+            consequences=[
+                f"{counted(hold.quantity, 'unit')} of {hold.product} will go back on sale, and the "
+                "buyer loses them.",
                 "A hold that was sold or has lapsed stays as it is.",
             ],
             button="Release",
-            do=lambda data: self.release(hold),
+            run=lambda data: self.release(hold),
             danger=True,
-            refusals=self.refusals,
+            expected_errors=self.expected_errors,
         )
 
     @action(description="Release the holds", permissions=["release"])
     def release_ticked(
         self, request: HttpRequest, queryset: QuerySet[Reservation]
     ) -> HttpResponse | None:
-        return ask_for_many(
+        return ask_then_run_for_rows(
             self,
             request,
             queryset,
             action="release_ticked",
             title="Release holds",
-            will=["Their units go back on sale, and the buyers lose them."],
+            consequences=["Their units go back on sale, and the buyers lose them."],
             button="Release",
-            do=self.release,
+            run=self.release,
             danger=True,
-            refusals=self.refusals,
+            expected_errors=self.expected_errors,
         )
 
     def release(self, hold: Reservation) -> str:
-        """Let the hold go, and say what became of it."""
+        """Release the hold, and return a sentence on the outcome."""
         released = reservations.release(hold.pk)
         units, name = released.quantity, hold.product
-        said = counted(units, f"of {name} is back on sale.", f"of {name} are back on sale.")
+        outcome = counted(units, f"of {name} is back on sale.", f"of {name} are back on sale.")
         if released.status == Reservation.Status.EXPIRED:
-            said = f"{units} of {name} went back on sale when the hold lapsed."
+            outcome = f"{units} of {name} went back on sale when the hold lapsed."
         if hold.status == Reservation.Status.HELD:
-            return said
-        return NothingChanged(f"{said} Nothing was released this time.")
+            return outcome
+        return NothingChanged(f"{outcome} Nothing was released this time.")

@@ -1,4 +1,4 @@
-"""What a merchant does with the stock of a product: receive, remove, repair, look back."""
+"""Actions on the stock of a product: receive, remove, repair, and its history."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from inventory.admin.base import (
     AskForm,
     LineField,
     NothingChanged,
-    OffersWhatFits,
+    OffersPossibleActions,
     OnceForm,
-    OneOfField,
+    SelectField,
     UnitsField,
-    ask,
+    ask_then_run,
     change_url,
-    clock,
     object_or_404,
+    time_of_day,
     user_of,
 )
 from inventory.law import LAW
@@ -34,8 +34,8 @@ Reason = StockMovement.Reason
 ENTRIES = 50  # of the stock history on a page
 
 
-class StockActions(OffersWhatFits):
-    """The pages of a product on which its stock is moved, or its history shown."""
+class StockActions(OffersPossibleActions):
+    """The pages that move the stock of a product or show its history."""
 
     def has_move_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("inventory.add_stockmovement")
@@ -50,17 +50,17 @@ class StockActions(OffersWhatFits):
     def receive_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             product,
             title=f"Receive units of {product}",
-            will=[
-                f"{product.sku} has {product.stock} available now; what you receive is added to "
-                "what is there at that moment, and is on sale at once."
+            consequences=[
+                f"{product.sku} has {product.stock} available now.",
+                "The units that you receive are added to its stock, and are on sale at once.",
             ],
             button="Receive",
-            do=_moving(stock.receive, product, request, opened_again="Receive again"),
+            run=_move_of_form(stock.receive, product, request, opened_again="Receive again"),
             form_class=ReceiveForm,
         )
 
@@ -68,17 +68,17 @@ class StockActions(OffersWhatFits):
     def remove_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             product,
             title=f"Remove units of {product}",
-            will=[
-                f"{product.sku} has {product.stock} available now. Only available units can go; "
-                "what is held or sold stays."
+            consequences=[
+                f"{product.sku} has {product.stock} available now.",
+                "You can remove only available units. Held and sold units stay.",
             ],
             button="Remove",
-            do=_moving(stock.remove, product, request, opened_again="Remove again"),
+            run=_move_of_form(stock.remove, product, request, opened_again="Remove again"),
             form_class=RemoveForm,
             danger=True,
         )
@@ -88,35 +88,35 @@ class StockActions(OffersWhatFits):
         product = object_or_404(self, request, object_id)
         state = monitor.state_of(product.pk)
         right = state.right_stock
-        will = [
-            f"Stock is set to received − held − sold: {state.available} → {right} as it stands."
+        consequences = [
+            f"Stock will be set to received − held − sold: {state.available} → {right} for now."
         ]
         if state.drift == 0:
-            will = [f"{capfirst(LAW)}: there is nothing to repair."]
+            consequences = [f"{capfirst(LAW)}. There is nothing to repair."]
         elif right < 0:
-            one = "unit is promised that doesn’t exist"
-            many = "units are promised that don’t exist"
-            will.append(
-                f"{counted(-right, one, many)}: it stays oversold until units are received or "
-                "orders cancelled."
+            one = "promised unit doesn’t exist"
+            many = "promised units don’t exist"
+            consequences.append(
+                f"{counted(-right, one, many)}. The product stays oversold until you receive units "
+                "or cancel orders."
             )
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             movement = stock.repair(product, note=data["note"], by=user_of(request))
             if movement is None:
                 return NothingChanged(
-                    f"{product.sku}: the count was right, and nothing was repaired."
+                    f"{product.sku}: the count was right already, and nothing was repaired."
                 )
             return movement_in_words(movement)
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             product,
             title=f"Repair the count of {product}",
-            will=will,
+            consequences=consequences,
             button="Repair",
-            do=do,
+            run=run,
             form_class=RepairForm,
         )
 
@@ -148,7 +148,7 @@ class StockActions(OffersWhatFits):
 
 class ReceiveForm(OnceForm):
     units = UnitsField(label="Units received")
-    reason = OneOfField(
+    reason = SelectField(
         choices=[
             (each.value, each.label) for each in (Reason.DELIVERY, Reason.STOCKTAKE, Reason.OTHER)
         ]
@@ -158,7 +158,7 @@ class ReceiveForm(OnceForm):
 
 class RemoveForm(OnceForm):
     units = UnitsField(label="Units removed")
-    reason = OneOfField(
+    reason = SelectField(
         choices=[
             (each.value, each.label)
             for each in (Reason.DAMAGE, Reason.STOCKTAKE, Reason.SENT_BACK, Reason.OTHER)
@@ -168,19 +168,19 @@ class RemoveForm(OnceForm):
 
 
 class RepairForm(AskForm):
-    note = LineField(required=False, help_text="What you think has happened.")
+    note = LineField(required=False, help_text="The cause, as far as you know it.")
 
 
-def _moving(
+def _move_of_form(
     move: Callable[..., StockMovement], product: Product, request: HttpRequest, *, opened_again: str
 ) -> Callable[[dict[str, Any]], str]:
-    """What a form to receive or remove units does with what was filled in.
+    """The function that moves the units of a form to receive or remove units.
 
-    A form sent again may mean the same units or others: nothing moves, and the page says so,
-    with a link to a new form.
+    When a browser sends the form again, that may mean the same units or more. So nothing moves,
+    and the page says so, with a link to a new form.
     """
 
-    def do(data: dict[str, Any]) -> str:
+    def run(data: dict[str, Any]) -> str:
         movement = move(
             product,
             data["units"],
@@ -190,24 +190,26 @@ def _moving(
             idempotency_key=data["key"],
         )
         if movement.is_repeated:
-            return NothingChanged.but(_sent_before(movement), request.path, opened_again)
+            return NothingChanged.with_link(
+                _already_sent_warning(movement), request.path, opened_again
+            )
         return movement_in_words(movement)
 
-    return do
+    return run
 
 
-def _sent_before(movement: StockMovement) -> str:
+def _already_sent_warning(movement: StockMovement) -> str:
     units = abs(movement.units)
     were = counted(units, "unit was", "units were")
     done = "received" if movement.units > 0 else "removed"
     return (
-        f"This form was sent before: {were} {done} at {clock(movement.made_at)} "
+        f"This form was sent before: {were} {done} at {time_of_day(movement.made_at)} "
         f"(movement #{movement.pk}). Nothing was {done} this time."
     )
 
 
 def movement_in_words(movement: StockMovement) -> str:
-    """What a movement did, in words."""
+    """The product, its stock before and after the movement, and the reason."""
     return (
         f"{movement.product.sku}: stock {movement.stock_before} → {movement.stock_after} "
         f"({movement.get_reason_display()})."

@@ -12,7 +12,7 @@ from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
 from inventory.admin.alerts import AlertAdmin, StateFilter
-from inventory.admin.base import NothingChanged, ask, link_to, object_or_404
+from inventory.admin.base import NothingChanged, ask_then_run, link_to, object_or_404
 from inventory.words import counted
 from shop import jobs
 from shop.models import Order, ShopAlert
@@ -33,10 +33,10 @@ class ShopAlertAdmin(AlertAdmin):
     fields = (
         ("kind", "order_link", "state"),
         "text",
-        ("raised_at", "told", "resolved_at"),
+        ("raised_at", "managers_notified", "resolved_at"),
         ("acknowledged_at", "acknowledged_by"),
     )
-    readonly_fields = ("kind", "order_link", "state", "told")
+    readonly_fields = ("kind", "order_link", "state", "managers_notified")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).select_related("order")
@@ -65,27 +65,29 @@ class ShopAlertAdmin(AlertAdmin):
     def order_link(self, alert: ShopAlert) -> str | None:
         return link_to(alert.order, alert.order.number) if alert.order else None
 
-    def fits(self, action: str, obj: Any) -> bool:
+    def offers_action(self, action: str, obj: Any) -> bool:
         if action == "try_again":
             return obj.resolved_at is None and obj.kind in (Kind.MAIL_FAILED, Kind.JOB_FAILED)
-        return super().fits(action, obj)
+        return super().offers_action(action, obj)
 
     @action(description="Try again", permissions=["acknowledge"], url_path="try-again")
     def try_again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         alert = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             number = jobs.retry_failed(alert.subject)
             if not number:
                 return NothingChanged("No failed job of this kind is left: nothing was done.")
             return f"{counted(number, 'job')} will be tried once more."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             alert,
             title="Try the failed jobs again",
-            will=["The worker tries each job once more. It skips an e-mail that is out of date."],
+            consequences=[
+                "The worker tries each job once more. It skips an e-mail that is out of date."
+            ],
             button="Try again",
-            do=do,
+            run=run,
         )

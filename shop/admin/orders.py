@@ -21,15 +21,15 @@ from unfold.enums import ActionVariant
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from inventory.admin.base import (
-    REFUSALS,
+    EXPECTED_ERRORS,
     AskForm,
-    FactsAdmin,
+    CheckboxField,
     LineField,
     NothingChanged,
-    OffersWhatFits,
+    OffersPossibleActions,
+    ReadOnlyAdmin,
     UnitsField,
-    YesField,
-    ask,
+    ask_then_run,
     change_url,
     link_to,
     object_or_404,
@@ -51,7 +51,7 @@ STATE = {
     State.CANCELLED: "danger",
     State.REFUNDED: "danger",
 }
-REFUSED = (*REFUSALS, ShopError)
+ORDER_ERRORS = (*EXPECTED_ERRORS, ShopError)
 FITS: dict[str, Callable[[Order], bool]] = {
     "ship": lambda order: order.state == State.PAID,
     "packing_slip": lambda order: order.state in (State.PAID, State.SHIPPED),
@@ -145,7 +145,7 @@ def refund_form(lines: list[OrderLine]) -> type[AskForm]:
     """A form that asks how many units of each line are refunded."""
     fields = {
         **_fields_of_units(lines, {line.pk: line.left for line in lines}),
-        "restock": YesField(
+        "restock": CheckboxField(
             label="Put the units back on sale",
             help_text="Leave this off if the goods are broken or not back yet. You can put "
             "them on sale later.",
@@ -197,7 +197,7 @@ def _lines(order: Order) -> list[OrderLine]:
 
 
 @admin.register(Order)
-class OrderAdmin(OffersWhatFits, FactsAdmin):
+class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
     list_display = ("number_and_name", "placed_at", "price", "shown_state")
     list_filter = (("state", ChoicesRadioFilter), ("placed_at", PeriodFilter))
     search_fields = ("number",)
@@ -275,7 +275,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
 
     # Steps of staff
 
-    def fits(self, action: str, obj: Order) -> bool:
+    def offers_action(self, action: str, obj: Order) -> bool:
         return FITS[action](obj)
 
     def has_fulfil_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
@@ -294,7 +294,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def ship(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             shipped = orders.ship(order.pk, data["tracking"])
             if order.state == State.SHIPPED:
                 return NothingChanged(
@@ -303,19 +303,19 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 )
             return f"Order {shipped.number} is shipped. {shipped.email} gets an e-mail."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Mark order {order.number} as shipped",
-            will=[
+            consequences=[
                 f"{order.email} gets an e-mail that it is on its way.",
                 "It can’t be cancelled then, only refunded.",
             ],
             button="Mark as shipped",
-            do=do,
+            run=run,
             form_class=ShipForm,
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(description="Packing slip", icon="print", permissions=["view"], url_path="packing-slip")
@@ -332,7 +332,7 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def refund_units(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             return _refund(
                 order,
                 units=_units_asked_for(data),
@@ -342,12 +342,12 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 seen_units=data["seen_units"],
             )
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Refund units of order {order.number}",
-            will=[
+            consequences=[
                 f"Their price goes back to the buyer, of the {_money(order, order.kept())} kept. "
                 "With the last units goes the shipping cost, "
                 f"{_money(order, order.shipping_cost)}.",
@@ -356,11 +356,11 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 f"{order.email} gets an e-mail if money goes back.",
             ],
             button="Refund",
-            do=do,
+            run=run,
             form_class=refund_form(_lines(order)),
             initial=_seen(order),
             danger=True,
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(
@@ -370,24 +370,24 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     )
     def refund_amount(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Refund an amount of order {order.number}",
-            will=[
+            consequences=[
                 f"It goes back to the buyer, of the {_money(order, order.kept())} kept. It is for "
                 "no units in particular: all stay sold, and count against a limit per customer.",
                 f"{order.email} gets an e-mail.",
             ],
             button="Refund",
-            do=lambda data: _refund(
+            run=lambda data: _refund(
                 order, amount=data["amount"], note=data["note"], seen=data["seen"]
             ),
             form_class=AmountForm,
             initial={"seen": order.refunded()},
             danger=True,
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(
@@ -397,18 +397,18 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     )
     def refund_all(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Refund all of order {order.number}",
-            will=[
+            consequences=[
                 f"The buyer gives back all units, and gets all the money that you kept, "
                 f"{_money(order, order.kept())}.",
                 f"{order.email} gets an e-mail if money goes back.",
             ],
             button="Refund all",
-            do=lambda data: _refund(
+            run=lambda data: _refund(
                 order,
                 restock=data["restock"],
                 note=data["note"],
@@ -418,34 +418,34 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
             form_class=refund_form([]),
             initial=_seen(order),
             danger=True,
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(description="Put units back on sale", permissions=["refund"], url_path="restock")
     def restock(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             units = _units_asked_for(data)
             orders.restock(order.pk, units, seen_units=data["seen_units"])
             number, name = sum(units.values()), order.number
             back = counted(number, f"unit of order {name} is", f"units of order {name} are")
             return f"{back} on sale again."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Put units of order {order.number} back on sale",
-            will=[
+            consequences=[
                 "These units were refunded or their order is closed, and they are not on sale.",
                 "No money moves. Don’t receive the same units as a delivery, too.",
             ],
             button="Put on sale",
-            do=do,
+            run=run,
             form_class=restock_form(_lines(order)),
             initial={"seen_units": order.returned_units()},
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(
@@ -456,13 +456,15 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
         kept = order.kept()
-        will = ["Its units go back on sale."]
+        consequences = ["Its units go back on sale."]
         if kept:
-            will.append(f"The money that you kept, {_money(order, kept)}, goes back to the buyer.")
+            consequences.append(
+                f"The money that you kept, {_money(order, kept)}, goes back to the buyer."
+            )
         else:
-            will.append("If a payment still arrives, it goes back.")
+            consequences.append("If a payment still arrives, it goes back.")
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             was = Order.objects.get(pk=order.pk)
             now = orders.cancel(order.pk, by=orders.CancelledBy.STAFF)
             if was.state == now.state:
@@ -475,42 +477,42 @@ class OrderAdmin(OffersWhatFits, FactsAdmin):
                 return f"Order {now.number} is cancelled."
             return f"Order {now.number} is cancelled; {_money(now, back)} go back."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Cancel order {order.number}",
-            will=will,
+            consequences=consequences,
             button="Cancel the order",
-            do=do,
+            run=run,
             danger=True,
-            refusals=REFUSED,
+            expected_errors=ORDER_ERRORS,
         )
 
     @action(description="Settle again", permissions=["fulfil"], url_path="settle")
     def settle(self, request: HttpRequest, object_id: str) -> HttpResponse:
         order = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             settled = orders.settle(order.pk)
             words = f"Order {settled.number} is {settled.get_state_display()}"
             if settled.state == order.state:
                 return NothingChanged(f"{words}, as before.")
             return f"{words}."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             order,
             title=f"Settle order {order.number} again",
-            will=[
+            consequences=[
                 "This asks the payment provider how the order’s payments ended, and acts on the "
                 "answer: a payment is kept only with the goods. The worker does the same every "
                 "minute."
             ],
             button="Ask the provider",
-            do=do,
-            refusals=REFUSED,
+            run=run,
+            expected_errors=ORDER_ERRORS,
         )
 
 

@@ -14,13 +14,13 @@ from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
 from inventory.admin.base import (
-    REFUSALS,
+    EXPECTED_ERRORS,
     AskForm,
-    FactsAdmin,
     LineField,
     NothingChanged,
-    OffersWhatFits,
-    ask,
+    OffersPossibleActions,
+    ReadOnlyAdmin,
+    ask_then_run,
     link_to,
     object_or_404,
     shortened,
@@ -57,7 +57,7 @@ def links_to_refunds(payment: Payment) -> SafeString | str:
 
 
 @admin.register(Payment)
-class PaymentAdmin(FactsAdmin):
+class PaymentAdmin(ReadOnlyAdmin):
     list_display = ("short_key", "order_link", "money", "shown_state", "started_at", "decided_at")
     list_select_related = ("order",)
     list_filter = (("state", ChoicesRadioFilter), ("started_at", PeriodFilter))
@@ -125,7 +125,7 @@ class ByHandForm(AskForm):
 
 
 @admin.register(Refund)
-class RefundAdmin(OffersWhatFits, FactsAdmin):
+class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
     list_display = ("key_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
     list_display_links = ("key_of_it",)
     list_select_related = ("payment__order",)
@@ -173,7 +173,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     def shown_state(self, refund: Refund) -> tuple[str, str]:
         return refund.state, refund.get_state_display()
 
-    def fits(self, action: str, obj: Refund) -> bool:
+    def offers_action(self, action: str, obj: Refund) -> bool:
         if action == "note_by_hand":
             return obj.state == Refund.State.FAILED
         return obj.state != Refund.State.DONE
@@ -185,7 +185,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
     def carry_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
         refund = object_or_404(self, request, object_id)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             tried = refunds.carry_out(refund.pk)
             if tried.state == Refund.State.FAILED:
                 raise RefundDeclined(f"The provider declined it: {tried.problem}")
@@ -196,18 +196,18 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
                 )
             return f"{money}: {tried.get_state_display()}."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             refund,
             title=f"Carry refund #{refund.pk} out now",
-            will=[
+            consequences=[
                 "This asks the provider to give the money back. The provider does so only once, "
                 "however often you ask. A finished refund stays as it is."
             ],
             button="Try now",
-            do=do,
-            refusals=(*REFUSALS, ShopError),
+            run=run,
+            expected_errors=(*EXPECTED_ERRORS, ShopError),
         )
 
     @action(description="Given back by hand", permissions=["refund"], url_path="by-hand")
@@ -215,7 +215,7 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
         refund = object_or_404(self, request, object_id)
         money = format_amount(refund.amount, refund.payment.currency)
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             noted = refunds.record_by_hand(refund.pk, data["how"])
             if refund.by_hand:
                 return NothingChanged(
@@ -223,17 +223,17 @@ class RefundAdmin(OffersWhatFits, FactsAdmin):
                 )
             return f"{money} were given back by hand: {noted.by_hand}."
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             refund,
             title=f"Note that {money} were given back by hand",
-            will=[
+            consequences=[
                 "This moves no money: give it back first, by bank transfer for instance.",
                 "Nobody asks the provider again, and the buyer gets an e-mail.",
             ],
             button="Note it",
-            do=do,
+            run=run,
             form_class=ByHandForm,
-            refusals=(*REFUSALS, ShopError),
+            expected_errors=(*EXPECTED_ERRORS, ShopError),
         )

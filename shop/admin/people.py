@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from inventory.admin.base import FactsAdmin, GuardedAdmin
+from inventory.admin.base import GuardedAdmin, ReadOnlyAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -42,7 +42,7 @@ class GroupAdmin(GuardedAdmin, DjangoGroupAdmin, ModelAdmin):
 
 
 @admin.register(LogEntry)
-class LogEntryAdmin(FactsAdmin):
+class LogEntryAdmin(ReadOnlyAdmin):
     list_display = ("action_time", "user", "action", "object_link", "change")
     list_select_related = ("user", "content_type")
     list_filter = (("action_flag", admin.ChoicesFieldListFilter),)

@@ -17,14 +17,14 @@ from unfold.enums import ActionVariant
 
 from inventory import monitor
 from inventory.admin.base import (
-    REFUSALS,
+    EXPECTED_ERRORS,
     AskForm,
+    CheckboxField,
     NothingChanged,
-    YesField,
-    ask,
+    add_messages,
+    ask_then_run,
     change_url,
     object_or_404,
-    say,
 )
 from inventory.admin.products import ProductAdmin
 from inventory.models import Product, Reservation
@@ -37,7 +37,7 @@ from shop.payments.base import ProviderUnavailable
 
 MOST_HOLDERS = 100  # on a page
 NOT_TAKEN_BACK: tuple[type[Exception], ...] = (
-    *REFUSALS,
+    *EXPECTED_ERRORS,
     ShopError,
     ProviderUnavailable,
     Reservation.DoesNotExist,
@@ -48,7 +48,7 @@ admin.site.unregister(Product)
 
 
 class ReleaseForm(AskForm):
-    cancel_orders = YesField(
+    cancel_orders = CheckboxField(
         label="Cancel their unpaid orders, too",
         help_text="This cancels these orders whole. A buyer who is paying gets the money back.",
     )
@@ -58,10 +58,10 @@ class ReleaseForm(AskForm):
 class ProductWithHoldersAdmin(ProductAdmin):
     actions_detail = (*ProductAdmin.actions_detail, "holders", "release_holders", "rescue")
 
-    def fits(self, action: str, obj: Product) -> bool:
+    def offers_action(self, action: str, obj: Product) -> bool:
         if action == "rescue":
             return monitor.state_of(obj.pk).oversold > 0
-        return action not in HAVE_NO_BUTTON and super().fits(action, obj)
+        return action not in HAVE_NO_BUTTON and super().offers_action(action, obj)
 
     @display(description="Units")
     def stock_now(self, product: Product) -> str:
@@ -107,24 +107,27 @@ class ProductWithHoldersAdmin(ProductAdmin):
                 reverse("admin:inventory_product_holders", args=[product.pk])
             )
         chosen = holders.holders_of(product, networks)
-        will = ["These addresses hold nothing any more."]
+        consequences = ["These addresses hold nothing any more."]
         if chosen:
-            will = [*map(said_before, chosen), "Buyers lose the units that go back on sale."]
+            consequences = [
+                *map(said_before, chosen),
+                "Buyers lose the units that go back on sale.",
+            ]
 
-        def do(data: dict[str, Any]) -> str:
+        def run(data: dict[str, Any]) -> str:
             released = holders.release(
                 product, networks, cancel_orders=data.get("cancel_orders", False)
             )
             return said_of(released, product)
 
-        return ask(
+        return ask_then_run(
             self,
             request,
             product,
             title=f"Release what is held of {product}",
-            will=will,
+            consequences=consequences,
             button="Release",
-            do=do,
+            run=run,
             form_class=ReleaseForm if any(each.units_in_orders for each in chosen) else AskForm,
             danger=True,
         )
@@ -171,8 +174,8 @@ class ProductWithHoldersAdmin(ProductAdmin):
                 refused.append(f"{str(reservation_id)[:8]}: {error}")
                 continue
             self.log_change(request, product, done[-1])
-        say(request, messages.SUCCESS, done)
-        say(request, messages.ERROR, refused)
+        add_messages(request, messages.SUCCESS, done)
+        add_messages(request, messages.ERROR, refused)
 
 
 def _ticked(request: HttpRequest) -> list[tuple[UUID, int]]:

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from inventory.admin.base import REFUSALS, link_to
+from inventory.admin.base import EXPECTED_ERRORS, link_to
 from inventory.admin.reservations import ReservationAdmin
 from inventory.models import Reservation
 from shop.exceptions import HoldInOrder
@@ -23,7 +23,7 @@ class ReservationWithOrderAdmin(ReservationAdmin):
     list_display = (*ReservationAdmin.list_display, "order_link")
     fields = (*ReservationAdmin.fields, "order_link")
     readonly_fields = (*ReservationAdmin.readonly_fields, "order_link")
-    refusals = (*REFUSALS, HoldInOrder)
+    expected_errors = (*EXPECTED_ERRORS, HoldInOrder)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Reservation]:
         return super().get_queryset(request).select_related("order_line__order")
@@ -35,8 +35,8 @@ class ReservationWithOrderAdmin(ReservationAdmin):
         order = reservation.order_line.order
         return link_to(order, order.number)
 
-    def fits(self, action: str, obj: Any) -> bool:
-        return super().fits(action, obj) and not hasattr(obj, "order_line")
+    def offers_action(self, action: str, obj: Any) -> bool:
+        return super().offers_action(action, obj) and not hasattr(obj, "order_line")
 
     def release(self, hold: Reservation) -> str:
         """Release a hold, unless it is in an order: an order without its holds would be empty."""

@@ -169,7 +169,7 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
     page.get_by_text("Advanced", exact=True).click()
     page.get_by_label("Strategy").select_option("Naive read and save")
     press(page, "Save")
-    expect(page.locator("body")).to_contain_text("Tick “Use it all the same” if you mean it")
+    expect(page.locator("body")).to_contain_text("To choose it, tick “Use it all the same”")
     page.get_by_label("Use it all the same").check()
     press(page, "Save")
     expect(page.locator("body")).to_contain_text("was changed successfully")

@@ -76,8 +76,8 @@ def measure(started: Processes, options: argparse.Namespace) -> None:
                 lapse(tidied, options.lapsed, f"{round_}-{what}")
                 compare(f"taking back, buyers of {what}", product, reservations.expire_lapsed)
             age_what_ended()
-            forget = partial(reservations.delete_ended, timedelta(days=90))
-            compare("deleting old ones, buyers of the product", tidied, forget)
+            delete_ended = partial(reservations.delete_ended, timedelta(days=90))
+            compare("deleting old ones, buyers of the product", tidied, delete_ended)
     for what, values in ratios.items():
         print(f"{what:42} p99 × {statistics.median(values):.2f} (median)")
 

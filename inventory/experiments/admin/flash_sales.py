@@ -16,13 +16,13 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from inventory import strategies
 from inventory.admin.base import (
-    FactsAdmin,
+    CheckboxField,
     OnceForm,
+    ReadOnlyAdmin,
     UnitsField,
-    YesField,
     change_url,
-    clock,
     list_url,
+    time_of_day,
     user_of,
 )
 from inventory.experiments.flash_sale import report, running
@@ -62,7 +62,7 @@ class RunForm(OnceForm):
         help_text=f"At most {MOST_PAYMENT_MS}.",
     )
     rounds = UnitsField(max_value=MOST_ROUNDS, initial=1, help_text=f"At most {MOST_ROUNDS}.")
-    backstop = YesField(
+    backstop = CheckboxField(
         label="Backstop",
         help_text="Let PostgreSQL’s CHECK refuse stock below zero, as in the shop.",
     )
@@ -90,7 +90,7 @@ class RunForm(OnceForm):
 
 
 @admin.register(FlashSale)
-class FlashSaleAdmin(FactsAdmin):
+class FlashSaleAdmin(ReadOnlyAdmin):
     list_display = ("number", "started_at", "what", "shown_state", "outcome", "started_by")
     list_select_related = ("started_by",)
     list_filter = (("state", ChoicesRadioFilter),)
@@ -184,7 +184,7 @@ class FlashSaleAdmin(FactsAdmin):
             "opts": self.opts,
             "title": "Run a flash sale",
             "form": form,
-            "will": [
+            "consequences": [
                 "A worker starts two processes full of buyers, and lets them go at one instant, "
                 "once per strategy, on exhibits made for it. Nothing of the catalogue is touched.",
                 "It needs a connection to the database for each buyer at once, and the machine is "
@@ -199,8 +199,9 @@ class FlashSaleAdmin(FactsAdmin):
         if sale.is_repeated:
             messages.warning(
                 request,
-                f"This form was sent before, and started this sale at {clock(sale.started_at)}. No "
-                "other one was queued this time; for another one, open the form again.",
+                f"This form was sent before, and started this sale at "
+                f"{time_of_day(sale.started_at)}. No sale was queued this time. To queue another "
+                "one, open the form again.",
             )
             return
         self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")

@@ -38,7 +38,7 @@ def units(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
             list(rounds),
             [("sold", real, GREEN), ("oversold", oversold, RED)],
         ),
-        options(stacked=True, lying=True),
+        options(stacked=True, horizontal=True),
     )
 
 
@@ -50,7 +50,7 @@ def throughput(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
             list(rounds),
             [("per second", [_median(each, "per_second") for each in rounds.values()], BLUE)],
         ),
-        options(lying=True),
+        options(horizontal=True),
     )
 
 
@@ -69,7 +69,7 @@ def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
                 )
             ],
         ),
-        options(lying=True),
+        options(horizontal=True),
     )
 
 

@@ -80,15 +80,15 @@ class TestStock:
     @pytest.mark.parametrize(
         ("row", "said"),
         [
-            ("LAMP,abc", "“abc” is no number of units"),
-            ("LAMP,", "“” is no number of units"),
-            ("LAMP,1.5", "“1.5” is no number of units"),
-            ("LAMP,0", "“0” is no number of units"),
-            ("LAMP,1e3", "“1e3” is no number of units"),
+            ("LAMP,abc", "“abc” is not a number of units"),
+            ("LAMP,", "“” is not a number of units"),
+            ("LAMP,1.5", "“1.5” is not a number of units"),
+            ("LAMP,0", "“0” is not a number of units"),
+            ("LAMP,1e3", "“1e3” is not a number of units"),
             ("LAMP,-5", "Only 3 of LAMP available, 5 asked for."),
-            ("LAMP,9999999999", "can&#x27;t have more than"),
-            ("LAMP,87893287498", "is no number of units"),
-            ("LAMP,٣", "is no number of units"),
+            ("LAMP,9999999999", "can’t have more than"),
+            ("LAMP,87893287498", "is not a number of units"),
+            ("LAMP,٣", "is not a number of units"),
             ("NONE,5", "There is no product with the SKU NONE."),
             (",5", "The SKU is missing."),
             ("POT,1\nPOT,2", "POT is in this file twice."),
@@ -153,7 +153,7 @@ class TestStock:
     ) -> None:
         make_product(1, sku="LAMP")
         html = upload(admin, STOCK, *lines).content.decode()
-        assert "The columns must be sku and units" in html
+        assert "The file needs the columns sku and units" in html
         assert "Traceback" not in html
         assert stocks() == {"LAMP": 1}
 
@@ -189,7 +189,7 @@ class TestStock:
             response = admin.post(reverse(f"admin:{STOCK}_import"), form)
             assert response.status_code == 200
             assert "import_file_name" not in response.content.decode()
-        assert "This is no CSV file in UTF-8" in response.content.decode()
+        assert "The file must be CSV in UTF-8" in response.content.decode()
 
     def test_the_export_can_not_be_taken_for_absolute_numbers(
         self, admin: Client, make_product: MakeProduct
@@ -239,7 +239,7 @@ class TestBetweenTheTwoRequests:
                     {"import_file_name": given, "format": "0", "resource": "x"},
                     follow=True,
                 )
-                assert "no file of yours waits here" in words(response)[0]
+                assert "this file isn’t yours" in words(response)[0]
                 assert response.redirect_chain[0][0] == reverse(f"admin:{STOCK}_import")
             assert kept.exists()
         finally:
@@ -249,7 +249,7 @@ class TestBetweenTheTwoRequests:
         make_product(1, sku="LAMP")
         ada, bob = staff(name="ada"), staff(name="bob")
         preview = upload(ada, STOCK, "sku,units", "LAMP,5")
-        assert "no file of yours" in words(finish(bob, STOCK, preview))[0]
+        assert "this file isn’t yours" in words(finish(bob, STOCK, preview))[0]
         assert stocks() == {"LAMP": 1}
         finish(ada, STOCK, preview)
         assert stocks() == {"LAMP": 6}
@@ -259,7 +259,7 @@ class TestBetweenTheTwoRequests:
         preview = upload(admin, STOCK, "sku,units", "LAMP,5")
         form = confirm_form(preview)
         response = admin.post(reverse(f"admin:{PRODUCTS}_process_import"), form, follow=True)
-        assert "no file of yours" in words(response)[0]
+        assert "this file isn’t yours" in words(response)[0]
 
     @pytest.mark.parametrize("format", ["", "x", "7", "-1", "9" * 30])
     def test_other_fields_of_the_form_decide_nothing(
@@ -332,18 +332,18 @@ class TestProducts:
     @pytest.mark.parametrize(
         ("row", "said"),
         [
-            ("LAMP,Lamp,-5,0,,,yes,", "“-5” is no amount"),
-            ("LAMP,Lamp,,0,,,yes,", "“” is no amount"),
-            ("LAMP,Lamp,abc,0,,,yes,", "“abc” is no amount"),
-            ('LAMP,Lamp,"2,5",0,,,yes,', "“2,5” is no amount"),
-            ("LAMP,Lamp,1e3,0,,,yes,", "“1e3” is no amount"),
-            ("LAMP,Lamp,NaN,0,,,yes,", "“NaN” is no amount"),
-            ("LAMP,Lamp,1,-5,,,yes,", "“-5” is no whole number from 0"),
-            ("LAMP,Lamp,1,,,,yes,", "“” is no whole number from 0"),
-            ("LAMP,Lamp,1,1.5,,,yes,", "“1.5” is no whole number from 0"),
-            ("LAMP,Lamp,1,0,0,,yes,", "“0” is no whole number from 1"),
-            ("LAMP,Lamp,1,0,,,maybe,", "“maybe” is neither yes nor no"),
-            ("LAMP,Lamp,1,0,,,,", "“” is neither yes nor no"),
+            ("LAMP,Lamp,-5,0,,,yes,", "“-5” is not an amount"),
+            ("LAMP,Lamp,,0,,,yes,", "“” is not an amount"),
+            ("LAMP,Lamp,abc,0,,,yes,", "“abc” is not an amount"),
+            ('LAMP,Lamp,"2,5",0,,,yes,', "“2,5” is not an amount"),
+            ("LAMP,Lamp,1e3,0,,,yes,", "“1e3” is not an amount"),
+            ("LAMP,Lamp,NaN,0,,,yes,", "“NaN” is not an amount"),
+            ("LAMP,Lamp,1,-5,,,yes,", "“-5” is not a whole number from 0"),
+            ("LAMP,Lamp,1,,,,yes,", "“” is not a whole number from 0"),
+            ("LAMP,Lamp,1,1.5,,,yes,", "“1.5” is not a whole number from 0"),
+            ("LAMP,Lamp,1,0,0,,yes,", "“0” is not a whole number from 1"),
+            ("LAMP,Lamp,1,0,,,maybe,", "“maybe” is not an answer"),
+            ("LAMP,Lamp,1,0,,,,", "“” is not an answer"),
             ("LAMP,Lamp,1,0,,nonsense,yes,", "There is no strategy “nonsense”"),
             ("LAMP,Lamp,1,0,,combine,yes,", "did you mean combined?"),
             ("LAMP,Lamp,1,0,,naive,yes,", "naive oversells"),
@@ -374,7 +374,7 @@ class TestProducts:
     def test_stock_is_no_column_of_products(self, admin: Client, make_product: MakeProduct) -> None:
         make_product(3, sku="LAMP")
         html = upload(admin, PRODUCTS, "sku,stock", "LAMP,99").content.decode()
-        assert "import it as stock movements" in html
+        assert "Import it as stock movements" in html
         assert stocks() == {"LAMP": 3}
 
     def test_what_is_exported_can_be_imported_again(

@@ -105,10 +105,10 @@ class TestSavingTheForm:
         form = opened(admin, product)
         response = admin.post(page(product), {**form, "strategy": "naive"})
         errors = response.context["adminform"].form.errors
-        assert "sold more often than there are units" in errors["strategy"][0]
+        assert "buyers get more units of this product than exist" in errors["strategy"][0]
         assert set(errors) == {"strategy"}
         html = response.content.decode()
-        assert "Tick “Use it all the same” if you mean it" in html
+        assert "To choose it, tick “Use it all the same”" in html
         assert '<a href="#id_strategy">Strategy</a>' in html.split("<fieldset")[0]  # at the top
         assert folded(html) == []
         product.refresh_from_db()
@@ -171,7 +171,7 @@ class TestSavingTheForm:
         product = make_product(2, backstop=False)
         Product.objects.filter(pk=product.pk).update(stock=-3)
         response = admin.post(page(product), {**opened(admin, product), "backstop": "on"})
-        assert "-3 are available" in response.content.decode()
+        assert "-3 units are available" in response.content.decode()
         product.refresh_from_db()
         assert not product.backstop
 
@@ -286,13 +286,13 @@ def test_a_sale_between_reading_and_writing_the_product_counts(
 ) -> None:
     product = make_product(10)
     form = opened(admin, product)
-    check = ProductForm._check_what_is_there_now
+    check = ProductForm._check_for_other_changes
 
     def be_late(form: ProductForm) -> None:
         at_once([partial(reserve, product, 4, buyer="A")])
         check(form)
 
-    monkeypatch.setattr(ProductForm, "_check_what_is_there_now", be_late)
+    monkeypatch.setattr(ProductForm, "_check_for_other_changes", be_late)
     admin.post(page(product), {**form, "description": "New"})
     product.refresh_from_db()
     assert (product.stock, product.description) == (6, "New")
@@ -415,7 +415,7 @@ class TestDeleting:
         product = make_product(3, name="Lamp")
         reserve(product, 1, buyer="A")
         response = admin.get(page(product, "delete"), follow=True)
-        assert "history stays" in words(response)[0]
+        assert "history must stay" in words(response)[0]
         assert "Switch Lamp off" in response.content.decode()
         assert admin.post(page(product, "delete"), {"post": "yes"}).status_code == 302
         assert Product.objects.exists()
