@@ -1,4 +1,4 @@
-"""The shop as it is served: gunicorn and a worker, in processes of their own."""
+"""The served shop: gunicorn and a worker, in processes of their own."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Served(ServedShop):
 
 @pytest.fixture(autouse=True)
 def no_job_is_left_of_other_tests(transactional_db: None) -> None:
-    """A worker would try jobs again and again whose orders are gone."""
+    """Else a worker would try their jobs again and again, whose orders are gone."""
     delete_jobs()
 
 
 def serve(**variables: str) -> Iterator[Served]:
-    """gunicorn alone, for as long as a fixture of a module lasts.
+    """gunicorn alone, while a fixture of a module lasts.
 
-    It takes longer to start than most tests to run, and keeps nothing from one to the next: all
-    that it knows is in the database, which is emptied.
+    It takes longer to start than most tests take to run. It keeps nothing from one test to the
+    next: its state is in the database, which is emptied.
     """
     shop = Served({"WEB_CONCURRENCY": "2", **variables})
     try:
@@ -51,7 +51,7 @@ def web(django_db_setup: None) -> Iterator[Served]:
 
 @pytest.fixture
 def served(web: Served, transactional_db: None) -> Iterator[Served]:
-    """With a worker of the test's own: none is at work while the database is emptied."""
+    """The shop with a worker of the test's own, which has ended when the database is emptied."""
     web.start_the_worker()
     try:
         yield web

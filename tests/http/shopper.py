@@ -22,7 +22,7 @@ CONNECTION_PROBLEMS = (urllib.error.URLError, http.client.HTTPException, Connect
 
 @dataclass
 class Form:
-    """A form of a page, with what it would send."""
+    """A form of a page, with the values that it would send."""
 
     action: str
     fields: list[tuple[str, str]] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Form:
 
 @dataclass
 class Page:
-    """What the shop answered."""
+    """A page with which the shop answered."""
 
     url: str
     status: int
@@ -77,12 +77,12 @@ class Shopper:
         return self._open(urllib.request.Request(urljoin(self.shop, path)))
 
     def send(self, form: Form, **values: str) -> Page:
-        """Post the form with these values, and follow where it leads."""
+        """Post the form with these values, and follow the redirects."""
         data = form.filled_in(values)
         return self._open(urllib.request.Request(form.action, data, {"Referer": self.shop}))
 
     def _open(self, request: urllib.request.Request) -> Page:
-        """Ask until there is an answer: somebody whose connection breaks tries once more."""
+        """Ask until there is an answer: after a broken connection the customer tries once more."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -106,7 +106,7 @@ class Shopper:
     # A purchase
 
     def buy(self, slug: str) -> Page:
-        """Go the whole way from the product's page to the paid order; the page it ends on."""
+        """Take all steps from the product's page to the paid order; return the last page."""
         page = self.reserve(slug)
         return page if page.status != 200 else self.pay(self.check_out())
 
@@ -115,7 +115,7 @@ class Shopper:
         return self.send(page.form("/basket/holds/"), quantity=str(quantity))
 
     def check_out(self) -> Page:
-        """Fill in the checkout; the page that it leads to is the bank's."""
+        """Fill in the checkout; return the bank's page."""
         page = self.get("/checkout/")
         return self.send(
             page.form("/checkout/"),

@@ -1,4 +1,4 @@
-"""A product whose row somebody keeps locked: its buyers are told, and nobody else notices."""
+"""A product whose row stays locked: its buyers get an answer, and others notice nothing."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.http.shopper import Page, Shopper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-BUYERS = 24  # more than there are threads: 2 web workers × 8
+BUYERS = 24  # more than all threads: 2 web workers × 8
 LONG = {"LOCK_TIMEOUT": "120", "STATEMENT_TIMEOUT": "120"}
-PLACES = 12  # two threads of each worker are for others
+PLACES = 12  # two threads of each worker are free for others
 MOST_SECONDS = 30  # for an answer
 
 
 @pytest.fixture(scope="module")
 def patient(django_db_setup: None) -> Iterator[Served]:
-    """A shop that waits for locks longer than the test does for an answer."""
+    """A shop that waits for locks longer than the test waits for an answer."""
     yield from serve(WEB_THREADS="8", **LONG)
 
 
 @contextmanager
 def locked(product: Product) -> Iterator[None]:
-    """Somebody's transaction that has locked the product's row, and was left idle."""
+    """An idle transaction that has locked the product's row."""
     with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as somebody:
         somebody.execute("SELECT 1 FROM inventory_product WHERE id = %s FOR UPDATE", [product.pk])
         yield
@@ -69,7 +69,9 @@ def first_done(answers: list[Future[Page]], number: int) -> list[Future[Page]]:
     return list(islice(as_completed(answers, timeout=MOST_SECONDS), number))
 
 
-def test_a_buyer_of_a_stuck_product_is_told(served: Served, make_product: MakeProduct) -> None:
+def test_a_buyer_of_a_stuck_product_gets_an_answer(
+    served: Served, make_product: MakeProduct
+) -> None:
     product = make_product(1)
     shopper = Shopper(served.url, 1)
     with locked(product):

@@ -29,7 +29,7 @@ REFUSALS = ("are in baskets at the moment", "is sold out")
 
 
 def sell_out(served: Served, product: Product) -> tuple[list[Page], list[Shopper]]:
-    """Let all buyers go the whole way, many at a time; the page that each one ended on."""
+    """Let all buyers take all steps, many at a time; return the last page of each."""
     shoppers = [Shopper(served.url, number) for number in range(BUYERS)]
     together = threading.Barrier(AT_ONCE)
 
@@ -43,7 +43,7 @@ def sell_out(served: Served, product: Product) -> tuple[list[Page], list[Shopper
 
 
 def assert_money_and_goods_agree(product: Product) -> None:
-    """What the bank has kept is the price of the goods sold, and shipping."""
+    """The bank has kept the price of the goods sold, and of their shipping."""
     charged = sum_of(DemoBankCharge.objects.filter(state="APPROVED").aggregate(Sum("amount")))
     given_back = sum_of(DemoBankRefund.objects.aggregate(Sum("amount")))
     paid = Order.objects.filter(state=Order.State.PAID)
@@ -88,8 +88,8 @@ def test_processes_are_killed_in_the_middle_of_it(
     killing.join()
 
     served.start_the_worker()
-    let_all_time_be_over()
-    do_what_the_worker_does()
+    end_all_times()
+    do_the_workers_jobs()
     assert not Order.objects.pending().exists()
     assert not Reservation.objects.held().exists()
     assert_money_and_goods_agree(product)
@@ -111,14 +111,14 @@ def kill_when_some_are_sold(served: Served) -> None:
     os.killpg(served.worker.pid, signal.SIGKILL)
 
 
-def let_all_time_be_over() -> None:
-    """The holds', the payments', and the bank's patience."""
+def end_all_times() -> None:
+    """The time of the holds and of the payments, and the bank's own time."""
     past = timedelta(days=1)
     Reservation.objects.held().update(expires_at=F("expires_at") - past)
     DemoBankCharge.objects.filter(state="OPEN").update(expires_at=F("expires_at") - past)
 
 
-def do_what_the_worker_does() -> None:
+def do_the_workers_jobs() -> None:
     for order in orders.unsettled_orders():
         orders.settle(order)
     reservations.expire_lapsed()

@@ -1,4 +1,4 @@
-"""Senders who stop in the middle, or send drop by drop: nobody notices, and they are closed."""
+"""Senders who stop in the middle, or send drop by drop: they stop nobody else, and are closed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_half_sent_requests_stop_nobody_and_are_closed(web: Served, sent: str) -
             dripping.join()
 
 
-def test_a_request_may_come_in_pieces_and_one_after_the_other(web: Served) -> None:
+def test_requests_may_come_in_pieces_and_one_after_the_other(web: Served) -> None:
     with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
         for _ in range(3):
             for piece in (b"GET /hea", b"lthz HTTP/1.1\r\nHost: local", b"host\r\n\r", b"\n"):
@@ -75,7 +75,7 @@ def test_a_request_may_come_in_pieces_and_one_after_the_other(web: Served) -> No
             received += sender.recv(65536)
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_has_come(web: Served) -> None:
+def test_a_body_that_is_too_large_is_rejected_before_it_has_come(web: Served) -> None:
     head = b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
     with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
         sender.sendall(head + b"a")
@@ -84,7 +84,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_has_come(web: Served) -> 
         assert answer.status == 413
 
 
-def test_what_a_thread_reads_itself_has_a_deadline_and_an_end() -> None:
+def test_a_body_read_by_a_thread_has_a_deadline_and_an_end() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         rest = Rest(ours)
@@ -100,6 +100,6 @@ def test_what_a_thread_reads_itself_has_a_deadline_and_an_end() -> None:
             rest.read(2)
 
 
-def test_the_shop_sells_as_ever(web: Served, make_product: MakeProduct) -> None:
+def test_the_shop_sells_as_usual(web: Served, make_product: MakeProduct) -> None:
     product = make_product(1)
     assert "Thank you" in Shopper(web.url, 1).buy(product.slug).html

@@ -1,4 +1,4 @@
-"""What is too large is refused by its head, before anything is read, let alone kept on disk."""
+"""A request that is too large is rejected by its head, before its body is read or stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDRESSES = ["/admin/login/", "/basket/holds/", "/payments/demo/events/", "/no/s
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the web server keeps what it can't keep in memory."""
+    """The directory for bodies that are too large for the web server's memory."""
     return tmp_path_factory.mktemp("kept")
 
 
@@ -59,18 +59,20 @@ def test_the_answer_comes_before_the_body(shop: Served, kept: Path) -> None:
     assert sorted(kept.iterdir()) == before
 
 
-def test_nothing_is_kept_of_what_is_sent_all_the_same(shop: Served, kept: Path) -> None:
+def test_nothing_is_written_to_disk_of_a_body_that_is_sent_all_the_same(
+    shop: Served, kept: Path
+) -> None:
     before = sorted(kept.iterdir())
     for address in ADDRESSES:
         with connect(shop, address, f"Content-Length: {5 * MB}") as connection:
-            with contextlib.suppress(OSError):  # it doesn't listen any more
+            with contextlib.suppress(OSError):  # the server doesn't listen any more
                 connection.sendall(PART + b"y" * 4 * MB)  # enough to be kept in a file
             assert answer(connection)[0] in (404, 413)
             assert sorted(kept.iterdir()) == before, address
         assert sorted(kept.iterdir()) == before, address
 
 
-def test_a_body_in_pieces_of_which_nobody_knows_how_many(shop: Served, kept: Path) -> None:
+def test_a_chunked_body(shop: Served, kept: Path) -> None:
     before = sorted(kept.iterdir())
     for address in ADDRESSES[:3]:
         with connect(shop, address, "Transfer-Encoding: chunked") as connection:
@@ -80,12 +82,14 @@ def test_a_body_in_pieces_of_which_nobody_knows_how_many(shop: Served, kept: Pat
     assert sorted(kept.iterdir()) == before
 
 
-def test_less_than_was_announced(shop: Served, kept: Path) -> None:
+def test_a_body_that_is_shorter_than_announced(shop: Served, kept: Path) -> None:
     before = sorted(kept.iterdir())
     with connect(shop, "/basket/holds/", "Content-Length: 60000") as connection:
         connection.sendall(PART + b"y" * 1000)
         connection.shutdown(socket.SHUT_WR)
-        assert connection.recv(1) == b""  # it was no request: nobody waits for the rest
+        assert (
+            connection.recv(1) == b""
+        )  # it was no whole request: the server doesn't wait for the rest
     assert sorted(kept.iterdir()) == before
 
 

@@ -1,4 +1,4 @@
-"""Situations of real shops that are races, against gunicorn: real requests at the same instant."""
+"""Races of real shops, against gunicorn: real requests at the same instant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
-    """Make all calls at the same instant; what each returned."""
+    """Make all calls at the same instant; return the value of each."""
     gate = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -68,7 +68,7 @@ def test_ten_browsers_after_the_last_unit(served: Served, make_product: MakeProd
 
 
 def test_forty_new_cookies_from_one_address(make_product: MakeProduct) -> None:
-    """Each of them is a buyer of its own; two processes serve them."""
+    """Each cookie is a buyer; two processes serve them."""
     product = make_product(100)
     shop = Served({"WEB_CONCURRENCY": "2", "MOST_UNITS_PER_ADDRESS": "10"})
     try:
@@ -150,7 +150,7 @@ def test_one_e_mail_address_in_two_browsers_and_a_limit_per_customer(
 
 
 def deliver(served: Served, payment: Payment) -> int:
-    """Deliver the bank's signed message about the payment; the status of the answer."""
+    """Deliver the bank's signed message about the payment; return the status of the answer."""
     body = json.dumps({"id": f"event of {payment.pk}", "payment": str(payment.key)}).encode()
     headers = {"Content-Type": "application/json", demo.SIGNATURE: demo.sign(body)}
     request = urllib.request.Request(f"{served.url}/payments/demo/events/", body, headers)

@@ -1,4 +1,4 @@
-"""The shop behind a PgBouncer that pools transactions: a session is nobody's own there."""
+"""The shop behind a PgBouncer that pools transactions: no program has a session of its own."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ UNITS, BUYERS = 6, 24
 
 @pytest.fixture(scope="module")
 def through(django_db_setup: None) -> Iterator[str]:
-    """The DATABASE_URL that leads through PgBouncer."""
+    """A DATABASE_URL that leads through PgBouncer."""
     with pgbouncer() as url:
         yield url
 
 
 def server_connections() -> int:
-    """How many connections to the test's database there are, beside ours."""
+    """The number of connections to the test's database, without ours."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity"
@@ -60,14 +60,14 @@ def test_a_flash_sale_of_every_safe_strategy_is_exact(through: str, tmp_path: Pa
     for each in results:
         counts = [each[name] for name in ("sold", "refused", "failed", "oversold", "drift")]
         assert counts == [UNITS, BUYERS - UNITS, 0, 0, 0], each
-    # Those that are kept: buyers who had come by directly would have left none.
+    # PgBouncer keeps its connections. Direct connections of buyers would be closed.
     wait_until(
         lambda: 0 < server_connections() <= SERVER_CONNECTIONS,
         "there are as many connections as PgBouncer may have",
     )
 
 
-def test_the_shops_pages_sell_each_unit_once_and_a_direct_worker_hears_of_it(
+def test_the_pages_sell_each_unit_once_and_a_direct_worker_gets_its_jobs(
     through: str, make_product: MakeProduct
 ) -> None:
     product = make_product(UNITS)
@@ -76,7 +76,7 @@ def test_the_shops_pages_sell_each_unit_once_and_a_direct_worker_hears_of_it(
             "DATABASE_URL": through,
             "WEB_CONCURRENCY": "2",
             "WEB_THREADS": "8",
-            "MOST_UNITS_PER_ADDRESS": str(BUYERS),  # all of them fit, and are counted
+            "MOST_UNITS_PER_ADDRESS": str(BUYERS),  # all of them fit, and count
         }
     )
     beside = ServedShop()
@@ -104,7 +104,7 @@ def test_the_shops_pages_sell_each_unit_once_and_a_direct_worker_hears_of_it(
     assert mails.count() == UNITS
 
 
-def test_what_needs_a_session_of_its_own_says_so(through: str) -> None:
+def test_programs_that_need_a_session_say_so(through: str) -> None:
     races = start("races", "naive", database=through)
     worker = start("procrastinate", "worker", "--one-shot", database=through)
     _, said = finish(races)
@@ -123,17 +123,17 @@ def test_what_needs_a_session_of_its_own_says_so(through: str) -> None:
 
 
 def finish(program: subprocess.Popen[str]) -> tuple[str, str]:
-    """What the program said, when it has ended; killed, and a failure, if it takes too long."""
+    """Wait for the program, and return its output. Kill it and fail if it takes too long."""
     try:
         return program.communicate(timeout=SECONDS)
     finally:
         program.kill()
 
 
-def test_who_waits_for_a_locked_row_is_told_in_time(
+def test_a_buyer_who_waits_for_a_locked_row_gets_an_answer_in_time(
     through: str, make_product: MakeProduct
 ) -> None:
-    """The pooler sets the timeouts, which the shop can't set through it."""
+    """The pooler sets the timeouts, since the shop can't set them through it."""
     product = make_product(1)
     shop = ServedShop({"DATABASE_URL": through})
     try:
@@ -148,7 +148,7 @@ def test_who_waits_for_a_locked_row_is_told_in_time(
         shop.stop()
 
 
-def test_a_pooler_that_sets_no_timeouts_is_named(through: str) -> None:
+def test_a_pooler_without_timeouts_is_named(through: str) -> None:
     assert "no issues" in "".join(finish(start("check", "--database=default", database=through)))
     with pgbouncer(connect_query="") as without:
         said = "".join(finish(start("check", "--database=default", database=without)))

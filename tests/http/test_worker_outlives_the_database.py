@@ -1,4 +1,4 @@
-"""A real worker whose database goes away: it waits, and does what is queued afterwards."""
+"""A real worker whose database goes away: it waits, and does the jobs that are queued later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.shop.programs import ServerUser, clean_up, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-SECONDS_TO_A_HEARTBEAT = 11.0  # which notices the loss, if nothing else has
+SECONDS_TO_A_HEARTBEAT = 11.0  # which notices the loss if nothing else did
 PROCESSES = "SELECT max(pid) FROM pg_stat_activity"
 LISTENS = f"{PROCESSES} WHERE query ILIKE 'LISTEN%'"
 CHECKPOINTER = f"{PROCESSES} WHERE backend_type = 'checkpointer'"
@@ -61,7 +61,7 @@ def kill_backends() -> None:
 
 def queue_job() -> int:
     """Queue a job; return its primary key."""
-    jobs.queue("delete_old_refusals", timestamp=0)  # nightly: none of it waits already
+    jobs.queue("delete_old_refusals", timestamp=0)  # a nightly job: none waits already
     return int(ProcrastinateJob.objects.latest("pk").pk)
 
 
@@ -79,8 +79,10 @@ def test_it_goes_on_after_its_connections_were_killed(worker: subprocess.Popen[s
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_when_it_is_told_to(worker: subprocess.Popen[str], how: int) -> None:
-    wait_until_done(queue_job())  # it connects before it works, and listens to signals then
+def test_it_ends_at_a_signal(worker: subprocess.Popen[str], how: int) -> None:
+    wait_until_done(
+        queue_job()
+    )  # the worker connects before it works, and handles signals from then on
     worker.send_signal(how)
     _, errors = worker.communicate(timeout=60)
     assert worker.returncode == 0, errors
@@ -102,7 +104,7 @@ def test_it_ends_at_once_while_it_connects(how: int) -> None:
         process.communicate()
 
 
-def test_it_ends_when_it_is_told_to_after_a_loss(worker: subprocess.Popen[str]) -> None:
+def test_it_ends_at_a_signal_after_a_loss(worker: subprocess.Popen[str]) -> None:
     kill_backends()
     wait_until_done(queue_job())
     worker.terminate()
@@ -147,7 +149,7 @@ def outlives_a_crash(url: str) -> None:
 
 
 def kill_listener(url: str) -> bool:
-    """Kill the worker's listening backend, unless it has gone since it was looked up."""
+    """Kill the worker's listening backend, unless it has ended meanwhile."""
     with suppress(psutil.NoSuchProcess):
         if pid := number_in(url, LISTENS):
             psutil.Process(pid).kill()
@@ -156,7 +158,7 @@ def kill_listener(url: str) -> bool:
 
 
 def number_in(url: str, sql: str) -> int:
-    """The one value of the result; 0 also while the server can't be reached."""
+    """The single value of the result; 0 while the server can't be reached."""
     try:
         with psycopg.connect(url.replace("postgres:", "postgresql:")) as other:
             row = other.execute(sql).fetchone()

@@ -1,4 +1,4 @@
-"""What tests of the shop's pages share."""
+"""Shared by the tests of the shop's pages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Reserve = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def no_rate_limits(settings: Any) -> None:
-    """A test asks as often as it likes; those of the limits set them."""
+    """Tests send as many requests as they like; tests of the limits set them."""
     settings.PAGES_PER_ADDRESS = settings.POSTS_PER_ADDRESS = None
 
 
 @pytest.fixture
 def reserve(client: Client) -> Reserve:
-    """A function that sends the form to reserve, by default as the test's one buyer."""
+    """A function that sends the form to reserve, by default for the test's one buyer."""
 
     def send(
         product: Product, quantity: object = 1, *, by: Client = client, key: object = None

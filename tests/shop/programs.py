@@ -1,4 +1,4 @@
-"""Programs that tests of the project run: users of a private PostgreSQL, and manage.py."""
+"""Programs that tests run: users of a private PostgreSQL, and manage.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS = 60  # after which a test gives up
 
 AS_NOBODY: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
 
-# Uses the server, says "ready", runs each line that comes in as SQL, and prints what came out.
+# Uses the server, prints "ready", runs each line of its input as SQL, and prints the result.
 USER = """
 import sys
 from pathlib import Path
@@ -57,7 +57,7 @@ def anybody_may_run(path: str | Path) -> bool:
 
 
 def python_for_anybody() -> str | None:
-    """A Python of our version that an ordinary user may run; root's own can be out of reach."""
+    """A Python of our version that an ordinary user may run; root's may be out of reach."""
     installed = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
     for python in (sys.executable, installed):
         if python is not None and anybody_may_run(python):
@@ -119,7 +119,7 @@ class ServerUser:
         self.process.communicate(timeout=SECONDS)
 
     def complaint(self) -> str:
-        """What the program said when it gave up."""
+        """The program's words when it gave up."""
         complaints: str = self.process.communicate(timeout=SECONDS)[1]
         assert self.process.returncode == 1, complaints
         assert "Traceback" not in complaints
@@ -175,7 +175,7 @@ def clean_up(home: Path) -> None:
 def manage(
     *arguments: str, checkout: Path = ROOT, env: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run manage.py with only these variables, beside what any program needs."""
+    """Run manage.py with only these variables and those that every program needs."""
     python = python_for_anybody() if "user" in options else sys.executable
     assert python is not None
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""How an address is written, and where the shop sends to."""
+"""The form of an address, and the countries that the shop sends to."""
 
 from __future__ import annotations
 

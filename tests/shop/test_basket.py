@@ -1,4 +1,4 @@
-"""Reserving, and the basket: through its pages, as buyers do."""
+"""Reserving, and the basket: through the pages, as buyers use them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ NO_QUANTITIES = ["0", "-1", "-3", "", "  ", *NO_NUMBERS, "9" * 5000]
 
 
 @pytest.mark.parametrize("typed", NO_QUANTITIES)
-def test_a_quantity_that_is_none_is_refused_beside_the_field_and_nothing_is_lost(
+def test_a_wrong_quantity_has_its_error_beside_the_field_and_nothing_is_lost(
     client: Client, make_product: MakeProduct, reserve: Reserve, typed: str
 ) -> None:
     product = make_product(10)
@@ -102,7 +102,7 @@ def test_a_quantity_that_is_none_is_refused_beside_the_field_and_nothing_is_lost
 
 
 @pytest.mark.parametrize("typed", ["21", "900000000", "87893287498", str(10**21), "9" * 100])
-def test_a_quantity_beyond_all_limits_is_refused(
+def test_a_quantity_beyond_all_limits_has_an_error(
     client: Client, make_product: MakeProduct, reserve: Reserve, typed: str
 ) -> None:
     product = make_product(1000)
@@ -115,7 +115,7 @@ def test_a_quantity_beyond_all_limits_is_refused(
 
 
 @pytest.mark.parametrize("typed", ["2", "+2", " 2 ", "02"])
-def test_a_whole_number_is_understood_however_it_is_written(
+def test_a_whole_number_is_understood_in_every_spelling(
     make_product: MakeProduct, reserve: Reserve, typed: str
 ) -> None:
     product = make_product(10)
@@ -123,7 +123,7 @@ def test_a_whole_number_is_understood_however_it_is_written(
     assert quantities(product) == [2]
 
 
-def test_one_more_than_is_there_is_refused_with_the_number_that_is_there(
+def test_a_refusal_of_one_unit_too_many_names_the_number_left(
     make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(3, name="Clock")
@@ -146,7 +146,7 @@ def test_a_sold_out_product_and_one_in_all_baskets_are_told_apart(
     )
 
 
-def test_when_the_buyer_holds_all_that_are_left_there_is_nothing_to_wait_for(
+def test_a_buyer_who_holds_all_units_left_is_not_asked_to_wait(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(2, name="Lamp")
@@ -158,7 +158,7 @@ def test_when_the_buyer_holds_all_that_are_left_there_is_nothing_to_wait_for(
 
 
 @pytest.mark.breaks_law
-def test_what_only_makes_up_for_an_oversell_is_not_to_be_waited_for(
+def test_units_that_only_make_up_for_an_oversell_are_not_worth_waiting_for(
     make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(2, name="Lamp", backstop=False)
@@ -174,17 +174,17 @@ def test_units_that_come_back_while_one_is_refused_are_not_called_sold_out(
 ) -> None:
     product = make_product(3, name="Lamp")
 
-    def refuse_and_let_go(product: Product, quantity: int, **kwargs: object) -> None:
-        raise InsufficientStock(product.sku, quantity, 0)  # by now there are three
+    def refuse_and_release(product: Product, quantity: int, **kwargs: object) -> None:
+        raise InsufficientStock(product.sku, quantity, 0)  # meanwhile there are three
 
-    monkeypatch.setattr("inventory.reservations.reserve", refuse_and_let_go)
+    monkeypatch.setattr("inventory.reservations.reserve", refuse_and_release)
     words = "Somebody has just let some of Lamp go. Please try once more."
     assert error(reserve(product, 2)) == words
     assert error(reserve(product, 4)) == "There are only 3 of Lamp left."
 
 
 @pytest.mark.parametrize(("units", "is_refused"), [(99, False), (100, True)])
-def test_a_basket_costs_no_more_than_an_order_can_keep(
+def test_a_basket_costs_no_more_than_an_order_can_store(
     client: Client,
     make_product: MakeProduct,
     reserve: Reserve,
@@ -207,7 +207,9 @@ def test_a_basket_costs_no_more_than_an_order_can_keep(
     assert sum(quantities(product)) == (0 if is_refused else 99)
 
 
-def test_the_limit_for_each_customer_is_told(make_product: MakeProduct, reserve: Reserve) -> None:
+def test_the_message_names_the_limit_for_each_customer(
+    make_product: MakeProduct, reserve: Reserve
+) -> None:
     product = make_product(10, name="Laptop", max_per_buyer=2)
     assert error(reserve(product, 3)) == "Each customer can have 2 of Laptop."
     reserve(product, 1)
@@ -216,7 +218,7 @@ def test_the_limit_for_each_customer_is_told(make_product: MakeProduct, reserve:
     )
 
 
-def test_what_is_switched_off_meanwhile_is_not_for_sale(
+def test_a_product_switched_off_meanwhile_is_not_for_sale(
     make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(name="Lamp", is_active=False)
@@ -225,7 +227,7 @@ def test_what_is_switched_off_meanwhile_is_not_for_sale(
 
 
 @pytest.mark.parametrize("slug", ["nothing", "", "../admin"])
-def test_reserving_what_does_not_exist_is_a_404(client: Client, slug: str) -> None:
+def test_reserving_a_missing_product_is_a_404(client: Client, slug: str) -> None:
     form = {"product": slug, "quantity": 1, "key": uuid.uuid4()}
     assert client.post("/basket/holds/", form).status_code == 404
 
@@ -253,7 +255,7 @@ def test_the_price_is_the_one_shown_when_it_was_reserved(
     assert "€99.00" not in content
 
 
-def test_reloading_the_address_of_a_refused_form_shows_the_basket(client: Client) -> None:
+def test_reloading_the_address_of_a_form_with_errors_shows_the_basket(client: Client) -> None:
     assert client.get("/basket/holds/")["Location"] == "/basket/"
     assert client.get(f"/basket/holds/{uuid.uuid4()}/")["Location"] == "/basket/"
 
@@ -280,7 +282,7 @@ def said(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("now", ["25.00", "8.50"])
-def test_a_price_that_has_changed_while_the_page_was_open_is_told_before_it_is_paid(
+def test_a_price_that_changed_while_the_page_was_open_is_shown_before_it_is_paid(
     client: Client, make_product: MakeProduct, now: str
 ) -> None:
     product = make_product(name="Lamp", price=Decimal("10.00"))
@@ -291,10 +293,10 @@ def test_a_price_that_has_changed_while_the_page_was_open_is_told_before_it_is_p
         f"2 × Lamp reserved for you. The price is now €{now} each; the page showed €10.00. "
         "If you don't want them at this price, remove them."
     ]
-    assert said(text_of(client.get("/basket/"))) == []  # told once
+    assert said(text_of(client.get("/basket/"))) == []  # shown once
 
 
-def test_the_price_is_told_though_another_page_is_read_before_the_basket(
+def test_the_price_is_shown_even_if_another_page_is_read_before_the_basket(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product(name="Lamp", price=Decimal("10.00"))
@@ -306,7 +308,7 @@ def test_the_price_is_told_though_another_page_is_read_before_the_basket(
     assert "The price is now €10.00; the page showed €8.00" in words
 
 
-def test_a_price_that_has_not_changed_is_named_and_no_more(
+def test_an_unchanged_price_is_named_without_a_warning(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product(name="Lamp", price=Decimal("10.00"))
@@ -318,7 +320,7 @@ def test_a_price_that_has_not_changed_is_named_and_no_more(
 @pytest.mark.parametrize(
     "sent", ["", "abc", "-1", "NaN", "1e5", "10,00", "9" * 50, "１０", "10.00 "]
 )
-def test_what_is_no_price_tells_nothing_and_hinders_nothing(
+def test_a_seen_price_that_makes_no_sense_is_ignored(
     client: Client, make_product: MakeProduct, sent: str
 ) -> None:
     product = make_product(name="Lamp", price=Decimal("10.00"))
@@ -418,7 +420,7 @@ def _tabs_of_one_buyer(product: Product, count: int) -> list[Client]:
 # Limits of one buyer
 
 
-def test_a_basket_takes_so_many_units_and_so_many_holds(
+def test_a_basket_has_limits_of_units_and_of_holds(
     make_product: MakeProduct, reserve: Reserve, settings: Any
 ) -> None:
     settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 5, 2
@@ -469,7 +471,7 @@ def test_more_units_become_a_hold_of_their_own(client: Client, hold: Reservation
     assert "€24.00" in content
 
 
-def test_more_than_there_is_is_refused_beside_the_field(client: Client, hold: Reservation) -> None:
+def test_a_refusal_is_shown_beside_the_field(client: Client, hold: Reservation) -> None:
     response = change(client, hold, 11, seen=3)
     assert response.status_code == 409
     assert error(response) == "There are only 7 of Lamp left."
@@ -478,7 +480,7 @@ def test_more_than_there_is_is_refused_beside_the_field(client: Client, hold: Re
 
 
 @pytest.mark.parametrize("typed", ["0", "-1", "", "abc", "1.5"])
-def test_a_change_to_no_quantity_is_refused_beside_the_field(
+def test_a_change_to_a_wrong_quantity_has_its_error_beside_the_field(
     client: Client, hold: Reservation, typed: str
 ) -> None:
     response = change(client, hold, typed, seen=3)
@@ -499,7 +501,7 @@ def test_a_change_without_what_the_page_should_send_is_to_be_sent_once_more(
 
 
 @pytest.mark.parametrize("taken_back", [False, True])
-def test_a_change_of_what_is_over_is_told_so_once(
+def test_a_change_of_a_lapsed_hold_says_so_once(
     client: Client, hold: Reservation, taken_back: bool
 ) -> None:
     lapse(hold)
@@ -511,7 +513,7 @@ def test_a_change_of_what_is_over_is_told_so_once(
 
 
 @pytest.mark.parametrize("wanted", [1, 2])
-def test_a_change_of_what_was_removed_in_another_tab_says_so(
+def test_a_change_of_a_hold_removed_in_another_tab_says_so(
     client: Client, hold: Reservation, wanted: int
 ) -> None:
     client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
@@ -522,7 +524,7 @@ def test_a_change_of_what_was_removed_in_another_tab_says_so(
 
 
 @pytest.mark.parametrize("wanted", [1, 4])
-def test_a_change_of_what_another_tab_has_changed_is_refused(
+def test_a_change_of_a_hold_changed_in_another_tab_has_an_error(
     client: Client, hold: Reservation, wanted: int
 ) -> None:
     change(client, hold, 2, seen=3)
@@ -540,7 +542,7 @@ def test_removing_gives_the_units_back_once(client: Client, hold: Reservation) -
     assert stock(hold.product) == 10
 
 
-def test_what_has_been_paid_for_cannot_be_removed(client: Client, hold: Reservation) -> None:
+def test_a_hold_that_is_paid_for_cannot_be_removed(client: Client, hold: Reservation) -> None:
     reservations.confirm(hold.pk)
     client.post(f"/basket/holds/{hold.pk}/", {"remove": "1"})
     assert b"Lamp has been paid for" in client.get("/basket/").content
@@ -559,7 +561,7 @@ def test_another_buyers_hold_is_not_there(hold: Reservation) -> None:
 
 
 def lines(client: Client) -> list[dict[str, Any]]:
-    """What the basket's page shows, line by line, and the form of each."""
+    """The lines that the basket's page shows, each with its form."""
     page = text_of(client.get("/basket/"))
     return [
         {
@@ -581,7 +583,7 @@ def _words(html: str) -> str:
 
 @pytest.fixture
 def two_holds(make_product: MakeProduct, reserve: Reserve) -> list[Reservation]:
-    """Of ten lamps at €10: 2 whose time ends in three minutes, and then 3 more."""
+    """Two holds of ten lamps at €10: one of 2 that lapses in three minutes, and one of 3."""
     product = make_product(10, name="Lamp", price=Decimal("10.00"))
     for units in (2, 3):
         reserve(product, units)
@@ -590,7 +592,7 @@ def two_holds(make_product: MakeProduct, reserve: Reserve) -> list[Reservation]:
     return [first, second]
 
 
-def test_what_was_reserved_in_parts_is_one_line_with_the_time_of_the_first_to_end(
+def test_several_holds_are_one_line_with_the_time_of_the_first_to_lapse(
     client: Client, two_holds: list[Reservation]
 ) -> None:
     [line] = lines(client)
@@ -613,7 +615,7 @@ def test_another_price_is_another_line_and_so_is_another_product(
     ]
 
 
-def test_words_about_a_line_say_of_which_price_if_there_are_two(
+def test_words_about_a_line_name_its_price_if_there_are_two_prices(
     client: Client, reserve: Reserve, two_holds: list[Reservation]
 ) -> None:
     Product.objects.filter(pk=two_holds[0].product_id).update(price=Decimal("12.00"))
@@ -625,7 +627,7 @@ def test_words_about_a_line_say_of_which_price_if_there_are_two(
     assert "You hold 4 × Lamp at €10.00 (5 in all) now." in unescape(error(refused))
 
 
-def test_limits_of_one_are_said_in_the_singular(
+def test_limits_of_one_are_in_the_singular(
     make_product: MakeProduct, reserve: Reserve, settings: LazySettings
 ) -> None:
     product = make_product()
@@ -677,7 +679,7 @@ def test_an_old_form_changes_nothing_though_the_number_of_units_is_the_same_agai
     assert sum(quantities(two_holds[0].product)) == 5
 
 
-def test_removing_a_line_lets_go_of_what_it_showed_and_of_nothing_else(
+def test_removing_a_line_releases_the_holds_that_it_showed_and_no_others(
     client: Client, reserve: Reserve, two_holds: list[Reservation]
 ) -> None:
     [line] = lines(client)
@@ -696,7 +698,7 @@ def test_removing_by_the_address_alone_removes_the_line(
     assert stock(two_holds[0].product) == 10
 
 
-def test_a_line_of_which_a_part_is_over_says_so_and_changes_nothing(
+def test_a_change_of_a_line_with_a_lapsed_hold_says_so_and_changes_nothing(
     client: Client, two_holds: list[Reservation]
 ) -> None:
     [line] = lines(client)
@@ -741,7 +743,7 @@ def test_the_countdown_is_by_the_databases_clock(client: Client, hold: Reservati
 
 
 @pytest.mark.parametrize("taken_back", [False, True])
-def test_a_page_that_asks_at_the_end_is_told_that_the_time_is_over(
+def test_a_page_that_asks_at_the_end_learns_that_the_time_is_over(
     client: Client, hold: Reservation, taken_back: bool
 ) -> None:
     lapse(hold)
@@ -755,11 +757,13 @@ def test_a_page_that_asks_at_the_end_is_told_that_the_time_is_over(
 
 
 @pytest.mark.parametrize("wanted", [1, 5])
-def test_a_change_after_the_end_is_refused(client: Client, hold: Reservation, wanted: int) -> None:
+def test_a_change_after_the_end_has_an_error(
+    client: Client, hold: Reservation, wanted: int
+) -> None:
     lapse(hold)
     client.post(f"/basket/holds/{hold.pk}/", {"quantity": wanted, "seen": 3, "key": uuid.uuid4()})
     assert quantities(hold.product) == []
 
 
-def test_odd_ids_of_seen_holds_are_passed_over(client: Client) -> None:
+def test_odd_ids_of_seen_holds_are_ignored(client: Client) -> None:
     assert client.get("/basket/", {"seen": ["x", ""]}).status_code == 200

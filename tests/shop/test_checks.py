@@ -1,4 +1,4 @@
-"""What ``check --deploy`` says of a shop that must not go live."""
+"""The warnings of ``check --deploy`` for a shop that must not go live."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check(settings: LazySettings, **changes: Any) -> None:
     call_command("check", deploy=True, fail_level="WARNING")
 
 
-def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
+def test_a_shop_with_all_settings_may_go_live(settings: LazySettings) -> None:
     check(settings)
 
 
@@ -69,7 +69,7 @@ def test_a_shop_with_all_of_it_may_go_live(settings: LazySettings) -> None:
         ),
     ],
 )
-def test_what_must_not_go_live_is_named(
+def test_each_setting_that_must_not_go_live_is_named(
     settings: LazySettings, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SystemCheckError) as refused:
@@ -77,7 +77,7 @@ def test_what_must_not_go_live_is_named(
     assert message in str(refused.value)
 
 
-def test_a_shop_that_tells_its_merchant_nothing_hears_of_it(
+def test_a_shop_that_sends_its_merchant_nothing_gets_a_warning(
     settings: LazySettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(settings, MANAGERS=[], SHOP_ADDRESS=[])
@@ -96,14 +96,12 @@ def test_a_proxy_that_is_counted_is_fine(settings: LazySettings) -> None:
     check(settings, SECURE_PROXY_SSL_HEADER=FORWARDED, PROXIES=1)
 
 
-def test_a_former_provider_that_is_not_there_is_named(settings: LazySettings) -> None:
+def test_a_missing_former_provider_is_named(settings: LazySettings) -> None:
     with pytest.raises(SystemCheckError, match="FORMER_PAYMENT_PROVIDERS: there is no"):
         check(settings, FORMER_PAYMENT_PROVIDERS=["gone.Bank"])
 
 
-def test_a_former_provider_that_is_not_there_stops_no_page(
-    settings: LazySettings, client: Client
-) -> None:
+def test_a_missing_former_provider_stops_no_page(settings: LazySettings, client: Client) -> None:
     settings.FORMER_PAYMENT_PROVIDERS = ["gone.Bank"]
     assert client.get("/nowhere/").status_code == 404
     assert payments.known_slugs() == ["demo"]

@@ -1,4 +1,4 @@
-"""What /healthz answers."""
+"""The answers of /healthz."""
 
 import pytest
 from django.db import connection
@@ -7,7 +7,7 @@ from django.test import Client
 
 
 @pytest.mark.django_db
-def test_it_is_well(client: Client) -> None:
+def test_a_healthy_shop_says_so(client: Client) -> None:
     response = client.get("/healthz")
     assert (response.status_code, response.content) == (200, b"ok\n")
 

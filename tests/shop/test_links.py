@@ -1,4 +1,4 @@
-"""Links that e-mails carry lead to the shop, whatever port or name a request claims."""
+"""Links in e-mails lead to the shop, whatever port or name a request claims."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def test_a_port_that_a_request_claims_is_not_believed(
     assert links.absolute_url(request, PAGE) == link
 
 
-def test_a_name_that_is_not_ours_is_refused(rf: RequestFactory) -> None:
+def test_a_name_that_is_not_ours_is_rejected(rf: RequestFactory) -> None:
     with pytest.raises(DisallowedHost):
         links.absolute_url(rf.get("/", HTTP_HOST="evil.example"), PAGE)
 
 
-def test_the_setting_goes_before_the_request(rf: RequestFactory, settings: LazySettings) -> None:
+def test_the_setting_overrides_the_request(rf: RequestFactory, settings: LazySettings) -> None:
     settings.BASE_URL = "https://shop.example.org"
     request = rf.get("/", HTTP_HOST="localhost:9999")
     assert links.absolute_url(request, PAGE) == f"https://shop.example.org{PAGE}"

@@ -1,4 +1,4 @@
-"""What one network address may hold at a time, whoever takes how many cookies."""
+"""The limit of units that one network address may hold, with however many cookies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def held(product: Product) -> int:
 
 @pytest.fixture(autouse=True)
 def limit(settings: Any) -> int:
-    """An address may hold so many units; one buyer more than that."""
+    """The limit of units per address; one buyer may hold more."""
     settings.MOST_UNITS_PER_ADDRESS, settings.MOST_UNITS_PER_BUYER = 10, 30
     return 10
 
@@ -72,7 +72,7 @@ def test_a_new_cookie_each_time_gets_no_more_than_the_limit(
     assert reserve(product, 1, by=Client()).status_code == 302  # exactly the limit
 
 
-def test_more_than_the_limit_at_once_is_refused(make_product: MakeProduct) -> None:
+def test_more_than_the_limit_at_once_has_an_error(make_product: MakeProduct) -> None:
     product = make_product(100)
     with pytest.raises(basket.BasketError, match=r"^At most 10 units can be reserved from one"):
         take(product, 11)
@@ -85,7 +85,7 @@ def test_products_count_together(make_product: MakeProduct) -> None:
         take(make_product(100), 5)
 
 
-def test_more_of_what_is_in_the_basket_counts_too(
+def test_more_units_of_a_line_in_the_basket_count_too(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(100)
@@ -110,10 +110,10 @@ def test_addresses_do_not_disturb_each_other(make_product: MakeProduct) -> None:
         ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),  # one /64
         ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
         ("203.0.113.7", "203.0.113.8", False),
-        ("203.0.113.7", "::ffff:203.0.113.7", True),  # IPv4 as an IPv6 socket tells it
+        ("203.0.113.7", "::ffff:203.0.113.7", True),  # IPv4 as an IPv6 socket shows it
     ],
 )
-def test_what_counts_as_one_address(
+def test_the_parts_of_addresses_that_count_as_one(
     make_product: MakeProduct, reserve: Reserve, one: str, other: str, are_one: bool
 ) -> None:
     product = make_product(100)
@@ -159,7 +159,7 @@ def test_without_a_limit_no_address_is_kept(make_product: MakeProduct, settings:
     assert not HoldAddress.objects.exists()
 
 
-# What counts
+# Units that count
 
 
 def lapsed(hold: Reservation) -> None:
@@ -180,7 +180,7 @@ def sold(hold: Reservation) -> None:
 
 
 @pytest.mark.parametrize("end", [lapsed, taken_back, released, sold])
-def test_what_is_held_no_more_counts_no_more(
+def test_ended_holds_do_not_count(
     make_product: MakeProduct, end: Callable[[Reservation], None]
 ) -> None:
     product = make_product(100)
@@ -192,7 +192,7 @@ def test_what_is_held_no_more_counts_no_more(
     assert held(product) == 10
 
 
-def test_part_of_a_hold_let_go_counts_no_more(make_product: MakeProduct) -> None:
+def test_released_units_of_a_hold_do_not_count(make_product: MakeProduct) -> None:
     product = make_product(100)
     reservations.shrink(take(product, 10).pk, 4)
     take(product, 4)
@@ -200,7 +200,7 @@ def test_part_of_a_hold_let_go_counts_no_more(make_product: MakeProduct) -> None
         take(product, 1)
 
 
-def test_what_waits_in_an_order_for_its_payment_counts(make_product: MakeProduct) -> None:
+def test_holds_in_an_unpaid_order_count(make_product: MakeProduct) -> None:
     product = make_product(100)
     steps.order_holds([take(product, 10, buyer="A")], buyer="A")
     with pytest.raises(basket.BasketError, match=r"^10 units"):
@@ -210,7 +210,7 @@ def test_what_waits_in_an_order_for_its_payment_counts(make_product: MakeProduct
 def test_a_lapsed_hold_can_not_be_prolonged_on_top_of_the_limit(
     make_product: MakeProduct,
 ) -> None:
-    """A checkout holds a lapsed hold again if nobody has taken it back: then somebody has."""
+    """A checkout prolongs a lapsed hold unless it was taken back: here it was."""
     product = make_product(100)
     hold = lapse(take(product, 10))
     take(product, 10)
@@ -233,10 +233,10 @@ def test_the_same_form_again_counts_once_also_at_the_limit(make_product: MakePro
     assert HoldAddress.objects.count() == 1
 
 
-def test_the_same_form_again_is_answered_with_what_the_first_one_did_meanwhile(
+def test_the_same_form_again_gets_the_hold_that_the_first_one_made_meanwhile(
     make_product: MakeProduct,
 ) -> None:
-    """The second request looks before the first one is through, and claims after it."""
+    """The second request looks before the first one is done, and claims after it."""
     product, form = make_product(100), {"buyer": "A", "idempotency_key": "A's"}
     first = network_limits.reserve(product, 10, address=HOME, **form)
     assert network_limits.reserve(product, 10, address=HOME, **form) == first
@@ -258,8 +258,8 @@ def test_forty_cookies_at_once_fill_the_limit_exactly(
 
 
 @commits
-def test_at_no_instant_an_address_holds_more(make_product: MakeProduct) -> None:
-    """Not even between what is reserved and what is given back."""
+def test_an_address_never_holds_more_even_for_an_instant(make_product: MakeProduct) -> None:
+    """Not even between a reservation and a release."""
     product = make_product(1000)
     seen: list[int] = []
     done = threading.Event()
@@ -295,21 +295,21 @@ def test_two_addresses_at_once_each_fill_their_own(make_product: MakeProduct) ->
 
 @commits
 def test_claims_of_one_address_wait_for_each_other(make_product: MakeProduct) -> None:
-    """Else both would count before either has written."""
+    """Else both would count before either of them has written."""
     product = make_product(100)
     with transaction.atomic():
         network_limits.reserve(product, 10, address=HOME, buyer="A", idempotency_key="A's")
         second = in_a_thread(partial(take, make_product(0), 1))
         wait_until_somebody_waits_for_a_lock()
-        take(product, 10, address=OFFICE)  # nobody waits for another address
+        take(product, 10, address=OFFICE)  # another address doesn't wait
     assert str(second.result()).startswith("10 units are reserved from")
 
 
 @commits
-def test_nobody_is_refused_for_a_claim_that_comes_to_nothing(
+def test_no_buyer_fails_because_of_a_claim_that_comes_to_nothing(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One has claimed and waits for a product's row; it will be refused for want of units."""
+    """A request has claimed units, and waits for the product's row; it will be refused."""
     monkeypatch.setattr(network_limits, "PAUSES", [0.01] * 1000)
     waits = noted_when_a_claim_is_in_the_way(monkeypatch)
     scarce, plenty = (make_product(8, strategy="single_statement") for _ in range(2))
@@ -324,7 +324,7 @@ def test_nobody_is_refused_for_a_claim_that_comes_to_nothing(
 
 
 @commits
-def test_who_waits_too_long_for_a_claim_is_asked_to_try_again(
+def test_a_buyer_who_waits_too_long_for_a_claim_is_asked_to_try_again(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network_limits, "PAUSES", [0.01])
@@ -337,7 +337,7 @@ def test_who_waits_too_long_for_a_claim_is_asked_to_try_again(
 
 
 def in_a_thread(call: Callable[[], Any]) -> Future[Any]:
-    """Start the call on a connection of its own; its result is what it returns or raises."""
+    """Start the call on a connection of its own; the result is its value or its error."""
     pool = ThreadPoolExecutor(1)
     started = pool.submit(lambda: at_once([call])[0])
     pool.shutdown(wait=False)
@@ -358,7 +358,7 @@ def noted_when_a_claim_is_in_the_way(monkeypatch: pytest.MonkeyPatch) -> threadi
 
 
 def two_at_the_limit(make_product: MakeProduct) -> Any:
-    """Explore two buyers of one address, of which the limit serves one."""
+    """Explore two buyers of one address, whose limit is enough for one of them."""
     product = make_product(100, strategy="single_statement")
 
     def setup() -> None:
@@ -392,7 +392,7 @@ def test_two_buyers_at_the_limit_in_every_order(
 
 
 @commits
-def test_two_buyers_get_past_the_limit_where_claims_do_not_count(
+def test_two_buyers_get_past_the_limit_if_claims_do_not_count(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     careless = network_limits.CLAIM.replace(
@@ -405,7 +405,7 @@ def test_two_buyers_get_past_the_limit_where_claims_do_not_count(
 
 @commits
 def test_only_claims_do_not_wait_for_the_disk(make_product: MakeProduct) -> None:
-    """Neither what comes after one, nor a transaction in which one is made."""
+    """Later statements do wait, and so does a transaction that makes a claim."""
     product = make_product(100)
     with connection.cursor() as cursor:
         cursor.execute("SET synchronous_commit = on")  # in the test database it is off
@@ -423,11 +423,11 @@ def synchronous_commit() -> str:
         return value
 
 
-# What is left by a crash, and what is kept
+# After a crash, and after the end of holds
 
 
 def claim(units: int) -> uuid.UUID:
-    """A claim as a request leaves it that ends without a word."""
+    """A claim that a crashed request leaves behind."""
     reservation_id = uuid.uuid4()
     network_limits._claim(reservation_id, HOME, units, 10)
     return reservation_id
@@ -437,7 +437,7 @@ def let_pass(reservation_id: uuid.UUID, time: timedelta) -> None:
     HoldAddress.objects.filter(pk=reservation_id).update(claimed_at=Now() - time)
 
 
-def test_what_a_crash_has_left_counts_for_two_minutes(
+def test_claims_of_a_crashed_request_count_for_two_minutes(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network_limits, "PAUSES", [])
@@ -460,7 +460,9 @@ def test_addresses_are_kept_only_as_long_as_they_count(make_product: MakeProduct
     assert set(HoldAddress.objects.values_list("pk", flat=True)) == {kept.pk, waiting}
 
 
-def test_reservations_long_ended_are_forgotten_all_the_same(make_product: MakeProduct) -> None:
+def test_reservations_that_ended_long_ago_are_deleted_all_the_same(
+    make_product: MakeProduct,
+) -> None:
     hold = take(make_product(100))
     released(hold)
     assert reservations.delete_ended(timedelta(0)) == 1

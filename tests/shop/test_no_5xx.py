@@ -1,4 +1,4 @@
-"""No request ends in a 5xx, whatever is odd about it."""
+"""No request ends in a 5xx, however odd it is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = 1
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_odd_requests(settings: Any, tmp_path: Path) -> None:
-    """``python -m tests.tools.fuzz`` asks more of them, of a web server."""
+    """``python -m tests.tools.fuzz`` sends more of them to a web server."""
     settings.MEDIA_ROOT = str(tmp_path)
     settings.DEMO = True  # it has all pages
     kinds, broken = fuzz.run(fuzz.make_world(), fuzz.ask_in_process, range(1000), SEED)

@@ -1,4 +1,4 @@
-"""The list, the product's page, and the pages beside."""
+"""The list, the product's page, and the pages beside them."""
 
 import re
 from datetime import timedelta
@@ -29,7 +29,7 @@ def names(response: Any) -> list[str]:
 
 
 def stock_of(client: Client, product: Product) -> str:
-    """What the product's live part says."""
+    """The words of the product's live part."""
     content = html_of(client.get(f"/products/{product.slug}/stock/"))
     [words] = re.findall(r"<p[^>]*>([^<]*)</p>", content)
     return str(words)
@@ -38,7 +38,7 @@ def stock_of(client: Client, product: Product) -> str:
 # List
 
 
-def test_the_list_shows_what_is_for_sale_and_nothing_else(
+def test_the_list_shows_all_products_for_sale_and_no_others(
     client: Client, make_product: MakeProduct
 ) -> None:
     make_product(name="Lamp")
@@ -66,7 +66,7 @@ def test_odd_searches_are_answered(client: Client, make_product: MakeProduct, q:
     assert b"<script>alert" not in response.content
 
 
-def test_in_stock_leaves_out_what_nobody_can_have_now(
+def test_in_stock_leaves_out_products_without_available_units(
     client: Client, make_product: MakeProduct
 ) -> None:
     make_product(name="Here")
@@ -98,7 +98,7 @@ def test_pages_of_a_list_keep_the_search(client: Client, make_product: MakeProdu
     assert names(client.get("/", {"page": "99"})) == ["Cup 12", "Cup 13"]
 
 
-def test_a_long_list_leads_to_its_first_its_last_and_the_neighbouring_pages(
+def test_a_long_list_links_to_its_first_last_and_neighbouring_pages(
     client: Client, make_product: MakeProduct
 ) -> None:
     for number in range(9 * 12):
@@ -112,18 +112,18 @@ def test_a_long_list_leads_to_its_first_its_last_and_the_neighbouring_pages(
     assert names(client.get("/" + leads_to[-1]))[-1] == "Cup 107"
 
 
-def test_the_headline_is_the_merchants(client: Client, settings: Any) -> None:
+def test_the_merchant_chooses_the_headline(client: Client, settings: Any) -> None:
     assert "<h1>Good things, some of them few</h1>" in html_of(client.get("/"))
     settings.SHOP_HEADLINE = "Lamps & more"
     assert "<h1>Lamps &amp; more</h1>" in html_of(client.get("/"))
 
 
-def test_nothing_found_and_nothing_there_say_what_to_do(client: Client) -> None:
+def test_an_empty_result_and_an_empty_shop_say_what_to_do(client: Client) -> None:
     assert b"shelves are empty" in client.get("/").content
     assert b"Nothing found" in client.get("/", {"q": "unicorn"}).content
 
 
-def test_a_list_asks_the_database_a_few_times_however_long_it_is(
+def test_a_list_of_any_length_takes_a_few_queries(
     client: Client, django_assert_max_num_queries: Any
 ) -> None:
     catalogue.load()
@@ -138,7 +138,7 @@ def test_a_list_asks_the_database_a_few_times_however_long_it_is(
     ("units", "words"),
     [(12, "12 left"), (4, "4 left"), (3, "Last 3"), (1, "Last one"), (0, "Sold out")],
 )
-def test_stock_is_told_as_people_say_it(
+def test_stock_is_shown_in_the_words_of_people(
     client: Client, make_product: MakeProduct, units: int, words: str
 ) -> None:
     product = make_product(units)
@@ -170,12 +170,12 @@ def test_all_sold_is_sold_out(client: Client, make_product: MakeProduct) -> None
     ("held", "words"),
     [
         (0, "Sold out"),
-        (3, "Sold out"),  # three that come back make up for three that there never were
+        (3, "Sold out"),  # three units that come back make up for three that never existed
         (4, "Sold out"),
         (5, "All in baskets, try again in a few minutes"),
     ],
 )
-def test_a_count_below_zero_is_shown_nowhere(
+def test_a_number_below_zero_is_never_shown(
     client: Client, make_product: MakeProduct, held: int, words: str
 ) -> None:
     product = make_product(5, backstop=False)
@@ -190,7 +190,7 @@ def test_a_count_below_zero_is_shown_nowhere(
         assert not re.search(r"[>\" ]-4\b", page)
 
 
-def test_units_in_ones_own_hands_do_not_come_back_by_waiting(
+def test_a_buyers_own_units_are_not_worth_waiting_for(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product(3)
@@ -214,7 +214,7 @@ def test_the_page_says_what_you_hold_and_the_limit(
     assert b"You hold 2 of these" in client.get(f"/products/{product.slug}/").content
 
 
-def test_a_product_switched_off_is_seen_by_staff_and_who_holds_it(
+def test_a_product_switched_off_is_shown_to_staff_and_to_its_holders(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
     product = make_product()
@@ -231,7 +231,7 @@ def test_a_product_switched_off_is_seen_by_staff_and_who_holds_it(
     assert staff.get(address).status_code == 200
 
 
-def test_an_open_page_hears_that_a_product_is_not_for_sale_any_more(
+def test_an_open_page_learns_that_a_product_is_not_for_sale_any_more(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product()
@@ -251,7 +251,7 @@ def test_exhibits_of_flash_sales_have_no_page(client: Client, make_product: Make
     assert client.get(f"/products/{product.slug}/").status_code == 404
 
 
-def test_only_staff_sees_on_the_page_that_the_strategy_is_unsafe(
+def test_only_staff_see_that_the_strategy_is_unsafe(
     client: Client, make_product: MakeProduct
 ) -> None:
     address = f"/products/{make_product(strategy='naive').slug}/"
@@ -260,7 +260,7 @@ def test_only_staff_sees_on_the_page_that_the_strategy_is_unsafe(
     assert b"which oversells" in client.get(address).content
 
 
-def test_what_staff_writes_is_text_not_html(client: Client, make_product: MakeProduct) -> None:
+def test_texts_of_staff_are_text_not_html(client: Client, make_product: MakeProduct) -> None:
     evil = "<img src=x onerror=alert(1)>"
     product = make_product(name=evil, description=evil)
     for address in ("/", f"/products/{product.slug}/"):
@@ -340,7 +340,7 @@ def test_a_host_that_is_not_ours_has_a_friendly_page(client: Client) -> None:
     assert b"could not read that" in response.content
 
 
-def test_the_page_for_our_own_mistakes_needs_nothing(
+def test_the_page_for_our_own_mistakes_needs_no_database(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: object, **kwargs: object) -> None:

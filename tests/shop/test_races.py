@@ -1,13 +1,12 @@
 """Everything that changes an order, a basket or the stock, against everything else and itself.
 
-A customer has two units in the basket, an order that the bank has been paid for (the shop doesn't
-know yet, and the time of its hold is over), and an order of two units that is paid. One unit is
-on the shelf. Whatever two requests come at once, and in whatever order of their SQL statements:
-the law holds, money and goods agree, nobody sees an error that isn't a refusal, and it ends as if
-the two had come one after the other.
+A customer has two units in the basket, an order paid at the bank (the shop doesn't know it yet, and
+its hold lapsed), and a paid order of two units. One more unit is available. Two requests come
+at once. In each order of their SQL statements the law is kept, money and goods agree, nobody sees
+an error of the program, and the end is as if one request had come after the other.
 
-The bank's and the shop's own books are all read and written on the way. By default with one
-preemption, which is where every known race shows; with two where RACES_THOROUGH is set.
+The requests read and write the bank's books as well as the shop's. They are explored with one
+preemption, which shows every known race, or with two if RACES_THOROUGH is set.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 BUYER = "A" * 32
 EMPTIED = ["procrastinate_events", "procrastinate_jobs", "django_admin_log"]
 WITHOUT_NUMBERS = ["inventory_reservation", "shop_holdaddress"]
-# Whose rows are put back before each schedule; each refers to those after it.
+# The rows of these models are put back before each schedule. Each model refers to later ones.
 TABLES = [
     "shop_refund",
     "shop_paymentevent",
@@ -69,8 +68,8 @@ TABLES = [
     "inventory_product",
 ]
 
-ORDER = "idempotency_key"  # tells the orders apart, in each schedule alike
-# All that `agrees` looks at is in here, so that it looks once at those that are alike.
+ORDER = "idempotency_key"  # names the orders, alike in each schedule
+# It has all that `agrees` looks at, so that equal ends are checked only once.
 COMPARED: dict[type[Model], tuple[str, ...]] = {
     Product: ("stock", "units_received", "description"),
     Reservation: ("buyer", "status", "quantity", "returned", "written_off", "unit_price"),
@@ -95,7 +94,7 @@ BOOKS = ";".join(
 
 
 class Shop:
-    """The customer, the basket and the orders, as they are before each schedule."""
+    """The customer, the basket and the orders, in their state before each schedule."""
 
     def __init__(self, product: Product) -> None:
         self.product = product
@@ -127,7 +126,7 @@ class Shop:
     def open(self) -> None:
         """Put all rows back."""
         emptied = [f"DELETE FROM {table}" for table in EMPTIED]
-        # Keys are told to jobs, and so are compared: they begin where they began before.
+        # Jobs contain keys, and jobs are compared: so keys begin at the same number each time.
         numbered = [
             f"SELECT setval('{table}_id_seq', (SELECT coalesce(max(id), 0) + 1 FROM kept_{table}))"
             for table in TABLES
@@ -136,7 +135,7 @@ class Shop:
         put_rows_back(TABLES, and_then=emptied + numbered)
 
     def books(self) -> object:
-        """What is compared: who has what, and what is still to be done, without keys and times."""
+        """The state to compare: all units, money and open jobs, without keys and times."""
         found = []
         with connection.cursor() as cursor:
             cursor.execute(BOOKS)
@@ -151,7 +150,7 @@ class Shop:
         return steps.order_holds([self.hold], buyer=BUYER, key=self.key)
 
     def pay(self) -> None:
-        """Settles first, in a transaction of its own: what it then says depends on the moment."""
+        """It settles first, in a transaction of its own: so its answer depends on the moment."""
         with suppress(NotInThisState):
             checkout.start_payment(self.pending.pk, return_url=steps.RETURN_URL)
 
@@ -315,7 +314,7 @@ def test_two_requests_at_once(make_product: MakeProduct, one: str, other: str) -
 def test_the_cart_attack_a_basket_is_changed_while_it_is_checked_out(
     make_product: MakeProduct, change: str
 ) -> None:
-    """Goods and charge agree, in every interleaving."""
+    """Goods and charge agree in every interleaving."""
     look_at(make_product, change, "POST checkout", max_preemptions=3)
 
 
@@ -323,7 +322,7 @@ def test_the_cart_attack_a_basket_is_changed_while_it_is_checked_out(
 def test_a_line_of_two_holds_is_changed_while_it_is_checked_out(
     make_product: MakeProduct, sent: dict[str, object]
 ) -> None:
-    """Both holds are in the order, or none: a line is never torn."""
+    """Both holds are in the order, or none of them: a line is never torn."""
     product = make_product(0, strategy="single_statement", price=Decimal("10.00"))
     shop = Shop(product)
     line = [str(shop.hold.pk), str(reservations.reserve(product, 1, buyer=BUYER).pk)]
@@ -349,7 +348,7 @@ def test_a_line_of_two_holds_is_changed_while_it_is_checked_out(
     ).assert_holds()
 
 
-def test_the_cart_attack_succeeds_where_the_basket_does_not_lock_the_hold(
+def test_the_cart_attack_succeeds_if_the_basket_does_not_lock_the_hold(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shop.holds.lock_reservations", lambda ids: None)

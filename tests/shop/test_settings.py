@@ -1,4 +1,4 @@
-"""Settings from the environment: strict, empty is unset, and .env.example tells all of them."""
+"""Settings from the environment: strict, empty is unset, and .env.example lists all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from environ import Env
 
 from tests.shop.programs import PACKAGES, ROOT, copy_checkout, keepers, manage
 
-# Some server: none of these tests connects to it.
+# Any server: none of these tests connects to it.
 ELSEWHERE = {"DATABASE_URL": "postgres://shop.invalid/shop", "SECRET_KEY": "x" * 50}
 PRODUCTION = {
     **ELSEWHERE,
@@ -26,7 +26,7 @@ PRODUCTION = {
     "CACHE_URL": "dbcache://shop_cache",
     "DEMO": "true",  # test_checks has a shop with a real payment provider
 }
-# What mypy's plugin does with the settings.
+# The way mypy's plugin reads the settings.
 TYPE_CHECKER = (
     "from mypy_django_plugin.django import context; context.initialize_django('shop.settings')"
 )
@@ -34,12 +34,12 @@ TYPE_CHECKER = (
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout of its own, so that no .env of a developer's takes part."""
+    """A separate checkout, so that no developer's .env takes part."""
     return copy_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
-    """All settings that these variables, and no others, lead to."""
+    """All settings that follow from these variables alone."""
     script = (
         "import json; from shop import settings\n"
         "print(json.dumps({name: value for name, value in vars(settings).items()"
@@ -74,7 +74,9 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
     ],
     ids=lambda program: " ".join(program),
 )
-def test_what_needs_no_database_leaves_nothing_behind(checkout: Path, program: list[str]) -> None:
+def test_a_program_without_a_database_leaves_nothing_behind(
+    checkout: Path, program: list[str]
+) -> None:
     """Neither a server nor a file: editors, type checkers and --help import settings, too."""
     before = sorted(checkout.iterdir())
     run = subprocess.run(
@@ -97,7 +99,7 @@ def test_a_shop_in_production_passes_djangos_checks(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_values_arrive_as_they_are_meant(checkout: Path) -> None:
+def test_values_are_read_as_they_are_meant(checkout: Path) -> None:
     found = settings(checkout, {**PRODUCTION, "HOLD_MINUTES": "7", "TIME_ZONE": "Europe/Berlin"})
     assert found["ALLOWED_HOSTS"] == ["shop.example.org", "www.shop.example.org"]
     assert found["SECRET_KEY"] == PRODUCTION["SECRET_KEY"]  # $ and all
@@ -177,7 +179,7 @@ def test_an_empty_variable_counts_as_unset(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_file_counts_where_the_environment_says_nothing(checkout: Path) -> None:
+def test_the_file_counts_for_variables_that_the_environment_lacks(checkout: Path) -> None:
     file = checkout / ".env"
     file.write_text("HOLD_MINUTES=21\nALLOWED_HOSTS=from-file\nHSTS_SECONDS=\n# COMMENT=1\n")
     try:

@@ -72,12 +72,12 @@ def staff(group: str = "") -> Client:
 
 
 def look() -> None:
-    """What the worker does every minute, and what comes of it."""
+    """Run the jobs of every minute, and the jobs that they queue."""
     tasks.watch_for_trouble(0)
     do_jobs("mail_alerts")
 
 
-def assert_told(words: str) -> None:
+def assert_shown_and_mailed(words: str) -> None:
     """On the dashboard, on every other page of the admin, and by one e-mail."""
     look()
     look()
@@ -91,30 +91,30 @@ def assert_told(words: str) -> None:
 # Money
 
 
-def refuse(refused: bool = True) -> None:
+def decline(refused: bool = True) -> None:
     DemoBankCharge.objects.update(state="DECLINED" if refused else "APPROVED")
 
 
-def test_a_refused_refund_is_told_until_it_succeeds(paid: Order) -> None:
+def test_a_declined_refund_is_shown_until_it_succeeds(paid: Order) -> None:
     orders.refund(paid.pk)
     refund = Refund.objects.get()
-    refuse()
+    decline()
     for _ in range(2):
         refunds.carry_out(refund.pk)
     assert opened() == [Kind.REFUND_REFUSED]
     alert = ShopAlert.objects.get()
     assert (alert.order, alert.subject) == (paid, f"refund {refund.pk}")
-    assert_told("was declined by the provider")
-    refuse(False)
+    assert_shown_and_mailed("was declined by the provider")
+    decline(False)
     refunds.carry_out(refund.pk)
     assert opened() == []
 
 
-def test_the_alert_comes_with_the_refusal_or_not_at_all(
+def test_the_alert_is_committed_with_the_declined_refund(
     paid: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.refund(paid.pk)
-    refuse()
+    decline()
 
     def fail(*args: object) -> None:
         raise ZeroDivisionError
@@ -123,10 +123,10 @@ def test_the_alert_comes_with_the_refusal_or_not_at_all(
         patched.setattr(shop_alerts, "update_refund_alerts", fail)
         refunds.carry_out(Refund.objects.get().pk)
     assert Refund.objects.get().state == Refund.State.DUE
-    refuse(False)
+    decline(False)
 
 
-def test_a_refusal_that_lost_its_alert_gets_one_from_the_worker(paid: Order) -> None:
+def test_a_declined_refund_that_lost_its_alert_gets_one_from_the_worker(paid: Order) -> None:
     orders.refund(paid.pk)
     Refund.objects.update(state="FAILED", problem="Account closed.")
     look()
@@ -142,12 +142,12 @@ def test_a_refund_that_can_not_be_carried_out_for_an_hour(
     look()
     assert opened() == []
     Refund.objects.update(decided_at=timezone.now() - timedelta(minutes=61))
-    assert_told("has been due for more than an hour")
+    assert_shown_and_mailed("has been due for more than an hour")
     refunds.carry_out(Refund.objects.get().pk)
     assert opened() == []
 
 
-def test_a_payment_that_nobody_can_tell_the_end_of(
+def test_a_payment_whose_end_is_unknown(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = place((make_product(1), 1))
@@ -156,7 +156,7 @@ def test_a_payment_that_nobody_can_tell_the_end_of(
     look()
     assert opened() == []
     Payment.objects.update(expires_at=timezone.now() - timedelta(minutes=16))
-    assert_told("has not told us how the payment of €24.80 for order")
+    assert_shown_and_mailed("has not told us how the payment of €24.80 for order")
     Payment.objects.update(state="DECLINED")
     look()
     assert opened() == []
@@ -179,11 +179,11 @@ def make_jobs_old() -> None:
         cursor.execute("UPDATE procrastinate_events SET at = at - interval '1 hour'")
 
 
-def test_e_mails_that_could_not_be_sent_are_told_and_tried_again(paid: Order) -> None:
+def test_e_mails_that_could_not_be_sent_raise_an_alert_and_are_tried_again(paid: Order) -> None:
     for _ in range(2):
         a_job("send_order_paid", "failed", order_id=paid.pk)
     a_job("send_order_shipped", "succeeded", order_id=paid.pk)
-    assert_told("2 e-mails of the kind send_order_paid failed")
+    assert_shown_and_mailed("2 e-mails of the kind send_order_paid failed")
     alert = ShopAlert.objects.get()
     assert paid.number in alert.text
     client = staff("merchant")
@@ -197,7 +197,9 @@ def test_e_mails_that_could_not_be_sent_are_told_and_tried_again(paid: Order) ->
     assert [each.to for each in mail.outbox] == [[paid.email]] * 2
 
 
-def test_e_mails_that_fail_again_and_again_are_told_before_they_are_given_up(paid: Order) -> None:
+def test_e_mails_that_fail_again_and_again_raise_an_alert_before_they_are_given_up(
+    paid: Order,
+) -> None:
     a_job("send_order_paid", "todo", order_id=paid.pk)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET attempts = 4")
@@ -205,7 +207,7 @@ def test_e_mails_that_fail_again_and_again_are_told_before_they_are_given_up(pai
     assert opened() == []
     with connection.cursor() as cursor:
         cursor.execute("UPDATE procrastinate_jobs SET attempts = 5")
-    assert_told("1 e-mail of the kind send_order_paid failed.")
+    assert_shown_and_mailed("1 e-mail of the kind send_order_paid failed.")
     do_jobs("send_order_paid")
     look()
     assert opened() == []
@@ -219,7 +221,7 @@ def test_the_e_mail_about_a_refund_that_could_not_be_sent_names_its_order(paid: 
     refunds.carry_out(Refund.objects.get().pk)
 
 
-def test_what_is_done_every_minute_anyway_is_no_trouble_when_once_it_fails() -> None:
+def test_a_job_that_is_done_every_minute_is_no_trouble_if_it_fails_once() -> None:
     for task in ("expire_lapsed", "check_law"):
         a_job(task, "failed", timestamp=0)
     a_job("carry_out_refund", "failed", refund_id=1)
@@ -229,15 +231,15 @@ def test_what_is_done_every_minute_anyway_is_no_trouble_when_once_it_fails() -> 
 
 def test_another_job_that_failed() -> None:
     a_job("post_alert", "failed", alert_id=1)
-    assert_told("1 background job of the kind post_alert failed")
+    assert_shown_and_mailed("1 background job of the kind post_alert failed")
 
 
 # The worker
 
 
 @pytest.fixture
-def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that tells without a worker is waited for."""
+def sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the thread that sends alerts when no worker runs."""
 
     class WaitedFor(Thread):
         def start(self) -> None:
@@ -257,8 +259,8 @@ def beat(seconds_ago: int) -> None:
 
 
 @pytest.mark.parametrize("address", ["/healthz", "/admin/"])
-def test_that_no_worker_runs_is_told_once_by_the_web(
-    told_at_once: None, client: Client, address: str
+def test_the_web_server_reports_a_missing_worker_once(
+    sent_at_once: None, client: Client, address: str
 ) -> None:
     viewer = client if address == "/healthz" else staff()
     jobs.queue("send_order_paid", order_id=1)
@@ -276,7 +278,9 @@ def test_that_no_worker_runs_is_told_once_by_the_web(
     assert opened() == []
 
 
-def test_a_worker_that_has_not_shown_for_long_is_none(told_at_once: None, client: Client) -> None:
+def test_a_worker_without_a_sign_of_life_for_long_is_missing(
+    sent_at_once: None, client: Client
+) -> None:
     jobs.queue("send_order_paid", order_id=1)
     make_jobs_old()
     beat(600)
@@ -284,14 +288,14 @@ def test_a_worker_that_has_not_shown_for_long_is_none(told_at_once: None, client
     assert opened() == [Kind.WORKER_GONE]
 
 
-def test_without_jobs_that_wait_a_missing_worker_is_no_trouble(client: Client) -> None:
+def test_a_missing_worker_is_no_trouble_if_no_jobs_wait(client: Client) -> None:
     jobs.queue("send_order_paid", order_id=1, wait=timedelta(hours=2))
     make_jobs_old()
     client.get("/healthz")
     assert opened() == []
 
 
-def test_many_who_look_at_once_tell_once(told_at_once: None) -> None:
+def test_many_processes_that_look_at_once_report_once(sent_at_once: None) -> None:
     jobs.queue("send_order_paid", order_id=1)
     make_jobs_old()
     at_once([lambda: alert_delivery.report_missing_worker(is_missing=True)] * 6)
@@ -300,7 +304,7 @@ def test_many_who_look_at_once_tell_once(told_at_once: None) -> None:
 
 
 def test_a_mail_server_that_is_down_is_tried_again_later_and_hurts_no_page(
-    told_at_once: None, client: Client, settings: LazySettings
+    sent_at_once: None, client: Client, settings: LazySettings
 ) -> None:
     jobs.queue("send_order_paid", order_id=1)
     make_jobs_old()
@@ -315,7 +319,7 @@ def test_a_mail_server_that_is_down_is_tried_again_later_and_hurts_no_page(
     assert len(mail.outbox) == 1
 
 
-def test_a_worker_that_comes_and_goes_makes_one_alert(told_at_once: None, client: Client) -> None:
+def test_a_worker_that_comes_and_goes_makes_one_alert(sent_at_once: None, client: Client) -> None:
     jobs.queue("send_order_paid", order_id=1)
     make_jobs_old()
     for _ in range(3):
@@ -331,7 +335,7 @@ def test_a_worker_that_comes_and_goes_makes_one_alert(told_at_once: None, client
     assert (len(mail.outbox), ShopAlert.objects.count()) == (2, 2)
 
 
-# One alert, whoever looks
+# One alert, however many processes look
 
 
 def test_processes_that_look_at_once_raise_one_alert(paid: Order) -> None:
@@ -343,11 +347,11 @@ def test_processes_that_look_at_once_raise_one_alert(paid: Order) -> None:
     assert sorted(at_once([alert_delivery.queue_new_alerts] * 4)) == [0, 0, 0, 1]
 
 
-def test_what_is_raised_while_somebody_looks_is_not_resolved(
+def test_an_alert_raised_while_a_process_looks_is_not_resolved(
     paid: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.refund(paid.pk)
-    refuse()
+    decline()
     seen = shop_alerts._declined_refunds
 
     def look_and_be_late() -> Any:
@@ -360,9 +364,9 @@ def test_what_is_raised_while_somebody_looks_is_not_resolved(
     assert opened() == [Kind.REFUND_REFUSED]
 
 
-def test_who_may_see_and_acknowledge(paid: Order) -> None:
+def test_only_some_staff_may_see_and_acknowledge(paid: Order) -> None:
     orders.refund(paid.pk)
-    refuse()
+    decline()
     refunds.carry_out(Refund.objects.get().pk)
     alert = ShopAlert.objects.get()
     page = reverse("admin:shop_shopalert_acknowledge", args=[alert.pk])
@@ -386,7 +390,7 @@ def test_a_webhook_gets_them_too(
     monkeypatch.setattr(alert_delivery, "_post", posted.append)
     settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/"
     orders.refund(paid.pk)
-    refuse()
+    decline()
     refunds.carry_out(Refund.objects.get().pk)
     look()
     do_jobs("post_shop_alert")

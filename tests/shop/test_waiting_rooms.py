@@ -1,4 +1,4 @@
-"""Buyers of a product that is stuck can't take all threads; a rush that moves is let in."""
+"""Requests for a stuck product can't take all threads; a rush that makes progress is let in."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ANVIL, LAMP = 1, 2
 
 
 def time_out() -> OperationalError:
-    """What a statement raises that has waited too long for a lock."""
+    """Raise the error of a statement that waited too long for a lock."""
     error = OperationalError("canceling statement due to lock timeout")
     error.__cause__ = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
     return error
 
 
 class Crowd:
-    """Threads that stay inside until they are let go."""
+    """Threads that stay inside until they may go."""
 
     def __init__(self, rooms: WaitingRooms, product_id: int, size: int) -> None:
         self.may_go = threading.Event()
@@ -51,7 +51,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch) -> WaitingRooms:
     return WaitingRooms(3)
 
 
-def test_one_too_many_is_refused_where_nobody_gets_done(rooms: WaitingRooms) -> None:
+def test_one_too_many_is_turned_away_if_none_gets_done(rooms: WaitingRooms) -> None:
     crowd = Crowd(rooms, ANVIL, 3)
     with pytest.raises(ProductBusy, match="Anvil"), rooms.enter(ANVIL, "Anvil"):
         pass
@@ -62,7 +62,7 @@ def test_one_too_many_is_refused_where_nobody_gets_done(rooms: WaitingRooms) -> 
         pass
 
 
-def test_who_comes_after_a_refusal_is_refused_at_once(
+def test_the_next_one_is_turned_away_at_once(
     rooms: WaitingRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = Crowd(rooms, ANVIL, 3)
@@ -82,16 +82,16 @@ def test_after_a_wait_in_vain_one_at_a_time_tries(
         raise time_out()
     with rooms.enter(ANVIL), pytest.raises(ProductBusy), rooms.enter(ANVIL):
         pass
-    Crowd(rooms, ANVIL, 3).let_go()  # that one got done: all places are there again
+    Crowd(rooms, ANVIL, 3).let_go()  # that one got done: all slots are free again
 
 
-def test_a_refusal_is_no_wait_in_vain(rooms: WaitingRooms) -> None:
+def test_being_turned_away_is_no_wait_in_vain(rooms: WaitingRooms) -> None:
     with pytest.raises(LookupError), rooms.enter(ANVIL):
         raise LookupError
     Crowd(rooms, ANVIL, 3).let_go()
 
 
-def test_a_rush_that_moves_is_served_whatever_its_size(rooms: WaitingRooms) -> None:
+def test_a_rush_that_makes_progress_is_served_whatever_its_size(rooms: WaitingRooms) -> None:
     inside: list[int] = []
     most = []
 

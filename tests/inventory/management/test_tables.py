@@ -1,4 +1,4 @@
-"""Commands in a fresh checkout, whose database has no tables; and on somebody's server."""
+"""Commands in a fresh checkout, whose database has no tables; and on a server of one's own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checkout() -> Iterator[Path]:
 
 @pytest.fixture
 def server(checkout: Path) -> EmbeddedPostgres:
-    """The checkout's server, its database without a table."""
+    """The checkout's server, with a database without tables."""
     server = EmbeddedPostgres(checkout / ".postgres")
     server.use()
     with psycopg.connect(url(server), autocommit=True) as connection:
@@ -72,7 +72,7 @@ def test_a_fresh_checkout_needs_no_migrate(
     assert (second.returncode, errors) == (0, "")
 
 
-def test_two_that_start_at_the_same_time_do_not_get_into_each_others_way(
+def test_two_programs_that_start_at_once_do_not_disturb_each_other(
     checkout: Path, server: EmbeddedPostgres
 ) -> None:
     both = [start(checkout, "check_stock") for _ in range(2)]
@@ -107,7 +107,7 @@ def test_a_usage_error_comes_before_anything_is_made(
 
 
 @pytest.mark.django_db
-def test_where_nothing_is_missing_nothing_is_said() -> None:
+def test_nothing_is_said_if_nothing_is_missing() -> None:
     def fail(line: str) -> None:
         raise CommandError(line)
 

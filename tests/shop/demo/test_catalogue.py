@@ -32,7 +32,7 @@ def test_loading_again_adds_nothing() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_loading_twice_at_once_adds_nothing_twice() -> None:
+def test_loading_twice_at_once_adds_each_product_once() -> None:
     made = at_once([catalogue.load] * 4)
     assert sorted(len(each) for each in made) == [0, 0, 0, len(catalogue.ITEMS)]
     for item in catalogue.ITEMS:
@@ -40,7 +40,7 @@ def test_loading_twice_at_once_adds_nothing_twice() -> None:
 
 
 @pytest.mark.django_db
-def test_what_staff_made_of_a_product_stays() -> None:
+def test_changes_of_staff_to_a_product_stay() -> None:
     catalogue.load()
     Product.objects.filter(sku="MUG-01").update(name="Mug", slug="mug")
     assert catalogue.load() == []

@@ -1,4 +1,4 @@
-"""`manage.py demo`: one command from nothing to a shop that is being served."""
+"""`manage.py demo`: one command from nothing to a served shop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def demo(*arguments: str) -> str:
     return output
 
 
-def test_it_fills_the_shop_and_shows_who_oversells_and_does_it_again() -> None:
+def test_it_fills_the_shop_and_runs_a_flash_sale_and_can_be_repeated() -> None:
     first = demo()
     assert "sold 15 of 10: 5 buyers will be disappointed" in first
     products = set(Product.objects.catalogue().values_list("sku", "stock", "units_received"))
@@ -55,7 +55,7 @@ def test_it_fills_the_shop_and_shows_who_oversells_and_does_it_again() -> None:
     assert FlashSale.objects.count() == 2
 
 
-def test_a_lost_password_is_replaced_and_nothing_else_done() -> None:
+def test_a_lost_password_is_replaced_and_nothing_else_is_done() -> None:
     User.objects.create_user("admin-2", password="mine", is_staff=True)
     User.objects.create_superuser("boss", password="lost")
     AccessAttempt.objects.create(username="boss", failures_since_start=9)
@@ -68,7 +68,7 @@ def test_a_lost_password_is_replaced_and_nothing_else_done() -> None:
     assert not FlashSale.objects.exists()
 
 
-def test_a_password_for_nobody_makes_somebody() -> None:
+def test_a_new_password_without_staff_makes_a_superuser() -> None:
     name, password = staff.renew_password()
     assert User.objects.get(username=name, is_superuser=True).check_password(password)
     again, another = staff.renew_password()
@@ -76,7 +76,7 @@ def test_a_password_for_nobody_makes_somebody() -> None:
     assert another != password
 
 
-def test_nobody_is_promoted_by_having_the_name_of_staff() -> None:
+def test_a_user_with_the_name_of_staff_is_not_promoted() -> None:
     User.objects.create_user("admin", password="mine")
     made = staff.ensure_staff()
     assert made is not None
@@ -121,7 +121,7 @@ def wait_for_the_shop(port: int, process: subprocess.Popen[str], seconds: float 
     raise AssertionError("the shop isn't served")
 
 
-def test_e_mails_that_would_be_printed_are_kept_and_those_to_be_sent_are_sent(
+def test_e_mails_are_sent_if_a_mail_server_is_set_and_kept_otherwise(
     settings: Any,
 ) -> None:
     for printed_or_kept in (
@@ -135,7 +135,7 @@ def test_e_mails_that_would_be_printed_are_kept_and_those_to_be_sent_are_sent(
 
 
 def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
-    """The lines of the output up to the first that begins so."""
+    """The text lines of the output up to the first that begins with this."""
     assert process.stdout is not None
     lines: list[str] = []
     for line in process.stdout:
@@ -158,7 +158,7 @@ def test_the_shop_is_served_and_ends_cleanly(
     rest, errors = served.communicate(timeout=60)
     assert served.returncode == 0, errors
     assert errors == ""
-    # The last things on the screen are those that one needs; what a request leaves is in the file.
+    # The screen ends with the lines that people need. Lines about requests are in the file.
     shop = f"http://localhost:{free_port}"
     said = dict(line.split(":", 1) for line in output[-9:] if ":" in line)
     assert said["The shop"].strip() == f"{shop}/"
@@ -172,7 +172,7 @@ def test_the_shop_is_served_and_ends_cleanly(
     assert not alive
 
 
-def test_a_port_that_is_taken_is_told_at_once() -> None:
+def test_a_port_that_is_taken_is_named_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -184,7 +184,7 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
     assert not FlashSale.objects.exists()
 
 
-def test_a_log_that_cannot_be_written_is_told_at_once(free_port: int) -> None:
+def test_a_log_that_cannot_be_written_is_named_at_once(free_port: int) -> None:
     process = command_line.start("demo", "--port", str(free_port), "--log", "/nowhere/demo.log")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -192,7 +192,7 @@ def test_a_log_that_cannot_be_written_is_told_at_once(free_port: int) -> None:
     assert not FlashSale.objects.exists()
 
 
-def test_a_port_that_is_none_is_told_too() -> None:
+def test_a_wrong_port_is_named() -> None:
     process = command_line.start("demo", "--port", "70000")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""`manage.py http_benchmark` as people run it. The figures differ each time, and are not tested."""
+"""`manage.py http_benchmark` as people run it. The speeds differ each time, and are not tested."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def results_of(*arguments: str) -> dict[str, dict[str, Any]]:
     return {each["row"]: each for each in results}
 
 
-def test_every_safe_strategy_reserves_through_its_form_and_keeps_the_law() -> None:
+def test_every_safe_strategy_reserves_through_the_form_and_keeps_the_law() -> None:
     found = results_of("--buyers", "2")
     assert list(found) == ["insert only", "stock fragment", "product page", *rows.candidates()]
     for row, result in found.items():

@@ -1,4 +1,4 @@
-"""`manage.py http_flash_sale` and Locust's buyers: whom they buy from, and what is told of it."""
+"""`manage.py http_flash_sale` and Locust's buyers: their targets, and the report about them."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def test_a_safe_strategy_is_exact_and_naive_oversells(tmp_path: Path) -> None:
     )
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    told = json.loads(file.read_text())
-    assert told.items() >= {"stock": 10, "buyers": 40, "workers": 2, "threads": 8}.items()
-    safe, naive = told["results"]
+    report = json.loads(file.read_text())
+    assert report.items() >= {"stock": 10, "buyers": 40, "workers": 2, "threads": 8}.items()
+    safe, naive = report["results"]
     assert safe["strategy"] == "combined"
     assert (safe["sold"], safe["refused"], safe["failed"]) == (10, 30, 0)
     assert (safe["stock_left"], safe["oversold"], safe["drift"]) == (0, 0, 0)
@@ -87,11 +87,11 @@ def test_ctrl_c_ends_everything() -> None:
         program.kill()
     assert not alive
     assert database.startswith(PREFIX)
-    assert not is_there(database)
+    assert not database_exists(database)
 
 
 def wait_for_locust(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Every program that the command has started, once Locust is among them."""
+    """Wait for Locust; return all programs that the command has started."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
@@ -109,7 +109,7 @@ def database_of(programs: list[psutil.Process]) -> str:
     return path.removeprefix("/")
 
 
-def is_there(database: str) -> bool:
+def database_exists(database: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", [database])
         return bool(cursor.rowcount)
@@ -118,18 +118,18 @@ def is_there(database: str) -> bool:
 # On a shop that is served already
 
 
-def test_a_shop_served_elsewhere_is_seen_from_outside(
+def test_a_shop_that_is_served_already_is_seen_from_outside(
     demo: str, make_product: MakeProduct, capsys: pytest.CaptureFixture[str]
 ) -> None:
     product = make_product(5)
     visit(demo, product.slug, "--buyers", "12", "--think", "0", "--json", "-", "--quiet")
-    told = json.loads(capsys.readouterr().out)
-    [result] = told["results"]
+    report = json.loads(capsys.readouterr().out)
+    [result] = report["results"]
     assert result["product"] == product.slug
     assert (result["sold"], result["refused"], result["failed"]) == (5, 7, 0)
     assert (result["shown_before"], result["stock_left"]) == (5, 0)
     assert (result["oversold"], result["drift"]) == (0, 0)
-    assert "Seen from outside" in told["checked"]
+    assert "Seen from outside" in report["checked"]
     assert Order.objects.filter(state=Order.State.PAID).count() == 5
     assert monitor.state_of(product.pk).sold == 5
 
@@ -149,9 +149,9 @@ def test_a_buyer_who_gets_an_unexpected_answer_has_failed(
 
 def test_a_shop_that_is_no_demo_is_left_alone(live_server: Any, make_product: MakeProduct) -> None:
     product = make_product(5)
-    told = refusal(live_server.url, product.slug)
-    assert "doesn't say that it is a demo" in told
-    assert "Serve it with DEMO=true, or give --i-own-this-shop." in told
+    error = usage_error(live_server.url, product.slug)
+    assert "doesn't say that it is a demo" in error
+    assert "Serve it with DEMO=true, or give --i-own-this-shop." in error
     alone = locust_alone(live_server.url, product.slug)
     assert alone.returncode == 2
     assert "doesn't say that it is a demo" in alone.stderr
@@ -162,13 +162,13 @@ def test_a_shop_that_is_no_demo_is_left_alone(live_server: Any, make_product: Ma
     assert monitor.state_of(product.pk).available == 4
 
 
-def test_a_host_that_is_no_shop_is_told(demo: str) -> None:
-    assert "has no product 'nothing'" in refusal(demo, "nothing")
-    assert "it must be like http://localhost:8000" in refusal(f"{demo}/basket", "nothing")
+def test_a_host_that_is_no_shop_is_named(demo: str) -> None:
+    assert "has no product 'nothing'" in usage_error(demo, "nothing")
+    assert "it must be like http://localhost:8000" in usage_error(f"{demo}/basket", "nothing")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         host = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        assert "can't be reached: " in refusal(host, "nothing")
+        assert "can't be reached: " in usage_error(host, "nothing")
 
 
 @pytest.mark.parametrize(
@@ -183,27 +183,27 @@ def test_a_host_that_is_no_shop_is_told(demo: str) -> None:
         (["--strategy", "magic"], "There is no strategy “magic”"),
     ],
 )
-def test_options_that_make_no_sense_are_told(options: list[str], words: str) -> None:
-    with pytest.raises(CommandError) as told:
+def test_options_that_make_no_sense_are_named(options: list[str], words: str) -> None:
+    with pytest.raises(CommandError) as failure:
         call_command("http_flash_sale", *options)
-    assert told.value.returncode == 2
-    assert words in str(told.value)
+    assert failure.value.returncode == 2
+    assert words in str(failure.value)
 
 
 def visit(host: str, product: str, *options: str) -> None:
     call_command("http_flash_sale", "--host", host, "--product", product, *options)
 
 
-def refusal(host: str, product: str) -> str:
-    """The words with which the command refuses, as a usage error."""
-    with pytest.raises(CommandError) as told:
+def usage_error(host: str, product: str) -> str:
+    """The words of the command's usage error."""
+    with pytest.raises(CommandError) as failure:
         visit(host, product, "--buyers", "1")
-    assert told.value.returncode == 2
-    return str(told.value)
+    assert failure.value.returncode == 2
+    return str(failure.value)
 
 
 def test_buyers_type_something_into_each_field_that_is_required() -> None:
-    """Also if the shop asks for more at its checkout than Locust's buyers know of."""
+    """They do so even if the checkout asks for more than they know of."""
 
     class LongerForm(CheckoutForm):
         phone = forms.CharField(widget=forms.TextInput(attrs={"autocomplete": "tel"}))
@@ -213,7 +213,7 @@ def test_buyers_type_something_into_each_field_that_is_required() -> None:
         "import json, sys; from shop.load_tests.locustfile import typed_at_checkout; "
         "print(json.dumps(typed_at_checkout(sys.argv[1], 7)))"
     )
-    done = subprocess.run(  # Locust would change this process: gevent takes over its threads
+    done = subprocess.run(  # Not in this process, whose threads gevent would take over
         [sys.executable, "-c", code, LongerForm().as_p()],
         cwd=command_line.ROOT,
         capture_output=True,

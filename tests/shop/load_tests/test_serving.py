@@ -1,4 +1,4 @@
-"""Programs that run together: one that ends is started again, one that can't run ends them all."""
+"""Programs that run together: one that ends is started again. One that can't run ends them all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RUNS_FOR_EVER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def run_together(program: str) -> int:
-    """Run this Python program beside one that goes on and on."""
+    """Run this Python program beside one that runs for ever."""
     commands = [RUNS_FOR_EVER, [sys.executable, "-c", program]]
     return serving.run_together(
         commands, variables={}, log=None, url="http://127.0.0.1:1", on_ready=lambda: None

@@ -62,15 +62,15 @@ def test_the_key_stays_when_staff_signs_in(client: Client, make_product: MakePro
     assert client.cookies["buyer"].value == key
 
 
-# Made with django.core.signing.Signer(salt="shop.buyer"), as this shop signed its cookies before
-# it left that to Django's signed cookies. Browsers keep them for 400 days.
+# Made with django.core.signing.Signer(salt="shop.buyer"), as this shop signed its cookies before it
+# used Django's signed cookies. Browsers keep them for 400 days.
 OLD_SECRET = "the key that this shop had when it signed this cookie"
 OLD_KEY = "Zq3_vB7xK-0mN2pL9sT4wY6uE8rD1gHj"
 OLD_COOKIE = f"{OLD_KEY}:0g-rzBy3rSA_wQn7mJgc15_dp6qLlI54vGF0qJWceAo"
 
 
 @pytest.mark.parametrize("is_fallback", [False, True])
-def test_a_cookie_that_was_signed_the_old_way_still_opens_its_basket_and_is_renewed(
+def test_a_cookie_signed_the_old_way_still_opens_its_basket_and_is_renewed(
     client: Client, make_product: MakeProduct, is_fallback: bool
 ) -> None:
     key, fallbacks = ("a newer key", [OLD_SECRET]) if is_fallback else (OLD_SECRET, [])
@@ -103,7 +103,7 @@ def test_a_forged_cookie_of_the_old_way_is_nobodys(client: Client, forged: str) 
         assert not response.cookies
 
 
-def test_what_was_signed_for_something_else_is_nobodys(client: Client) -> None:
+def test_a_text_signed_for_another_purpose_is_nobodys(client: Client) -> None:
     for salt in ("", "buyer", "shop.buyer", "basket" + buyer.SALT):
         client.cookies["buyer"] = signing.get_cookie_signer(salt=salt).sign("x" * 32)
         assert buyer_of(client.get("/basket/")) == ""
@@ -136,7 +136,7 @@ def test_keys_are_long_and_never_the_same() -> None:
 
 
 def buyer_of(response: Any) -> str:
-    """The key that the request behind the response was handled with."""
+    """The buyer's key of the request behind the response."""
     key: str = response.wsgi_request.buyer
     return key
 

@@ -1,4 +1,4 @@
-"""No page is kept where somebody else could come upon it; new pages are tested by being there."""
+"""No page is kept where somebody else could find it. New pages are tested, too, by their routes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.shop.orders.pages import Shopper, page_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# What a browser may keep for its back button, if it asks again before it shows it.
+# Pages that a browser may keep for its back button, if it asks again before it shows them.
 SHELVES = ("/products/", "/help/")
 
 
@@ -34,7 +34,7 @@ def routes(patterns: list[Any], before: str = "") -> Iterator[str]:
 
 
 def addresses(arguments: dict[str, object]) -> list[str]:
-    """An address of each page: ``arguments`` by the names that the routes give them."""
+    """An address of each page, with ``arguments`` by their names in the routes."""
     found = []
     for route in routes(get_resolver().url_patterns):
         address = "/" + route
@@ -53,7 +53,7 @@ def assert_not_kept(answer: Any, address: str) -> None:
         assert "no-cache" in said, (address, answer.status_code)
 
 
-def test_no_page_is_kept_where_others_could_come_upon_it(
+def test_no_page_is_kept_where_others_could_find_it(
     make_product: MakeProduct, settings: Any
 ) -> None:
     settings.DEMO = True
@@ -77,7 +77,7 @@ def test_no_page_is_kept_where_others_could_come_upon_it(
     asked = addresses(arguments)
     assert {"/", "/basket/", "/checkout/", page_of(order), bank, "/admin/"} <= set(asked)
     for address in asked:
-        if "<" in address or "logout" in address:  # the admin's own, of no page that we show
+        if "<" in address or "logout" in address:  # routes of Django's admin without a page of ours
             continue
         assert_not_kept(ada.client.get(address), address)
         if not address.startswith("/admin/"):

@@ -1,4 +1,4 @@
-"""What buyers see of a database that was away: nothing where it is back soon, else a 503."""
+"""A database that is away: buyers notice nothing if it is back soon, else they get a 503."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def kill_backend() -> None:
 
 @contextmanager
 def lost_at(word: str, *, after: bool = False) -> Iterator[list[str]]:
-    """Kill our backend when we send a statement that has this word: before it, or after it.
+    """Kill our backend when we send a statement with this word: before it, or after it.
 
-    Yields the statements with that word that were sent.
+    Yields the statements with the word that were sent.
     """
     sent: list[str] = []
 
@@ -67,7 +67,7 @@ def holds() -> int:
 # It is back soon
 
 
-def test_a_page_is_shown_though_the_connection_was_lost(
+def test_a_page_is_shown_even_if_the_connection_was_lost(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product()
@@ -75,7 +75,7 @@ def test_a_page_is_shown_though_the_connection_was_lost(
     assert client.get(f"/products/{product.slug}/").status_code == 200
 
 
-def test_a_purchase_is_made_though_the_connection_was_lost(
+def test_a_purchase_is_made_even_if_the_connection_was_lost(
     client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product(1)
@@ -121,7 +121,7 @@ def test_an_order_that_was_lost_on_its_way_is_placed_once(
     assert Order.objects.count() == 1
 
 
-# What can't be done twice, or can't be done now
+# Requests that can't be handled twice, or not now
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def held(client: Client, make_product: MakeProduct) -> Reservation:
     return Reservation.objects.get()
 
 
-def test_what_may_have_been_written_is_not_done_twice_but_told(
+def test_a_request_that_may_have_written_is_not_repeated_but_answered(
     client: Client, held: Reservation
 ) -> None:
     with lost_at('UPDATE "inventory_reservation"') as sent:
@@ -144,19 +144,17 @@ def test_what_may_have_been_written_is_not_done_twice_but_told(
     assert holds() == 1
 
 
-def test_what_has_written_nothing_yet_is_done_in_a_second_try(
-    client: Client, held: Reservation
-) -> None:
+def test_a_request_that_has_written_nothing_is_repeated(client: Client, held: Reservation) -> None:
     kill_backend()
     assert client.post(f"/basket/holds/{held.pk}/", {"remove": ""}).status_code == 302
     assert holds() == 0
 
 
 @pytest.mark.parametrize("path", ["/", "/basket/", "/orders/", "/admin/login/"])
-def test_a_database_that_stays_away_is_told(
+def test_a_database_that_stays_away_gets_a_503(
     client: Client, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """Not by a page of its own that would need it: a 503, and that at once if others wait."""
+    """The page needs no database. It comes at once if other requests wait already."""
 
     def refuse() -> None:
         raise OperationalError("connection refused")
@@ -172,10 +170,10 @@ def test_a_database_that_stays_away_is_told(
     assert answer["Retry-After"] == "5"
 
 
-def test_an_error_of_middleware_is_told_too(
+def test_an_error_of_middleware_gets_a_503_too(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as the counters of the limits, where they are kept in the database."""
+    """An example is the limits' counters, if they are in the database."""
 
     def fail(*args: object, **kwargs: object) -> None:
         kill_backend()
@@ -189,7 +187,7 @@ def test_an_error_of_middleware_is_told_too(
     assert answer.status_code == 503
 
 
-def test_any_other_error_is_none_of_ours(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_stay_as_they_are(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         connection.cursor().execute("SELECT no_such_column")
 
@@ -201,9 +199,7 @@ def test_any_other_error_is_none_of_ours(client: Client, monkeypatch: pytest.Mon
         client.get("/")
 
 
-def test_a_row_that_somebody_keeps_locked_is_told(
-    client: Client, make_product: MakeProduct
-) -> None:
+def test_a_row_that_stays_locked_gets_a_503(client: Client, make_product: MakeProduct) -> None:
     product = make_product(5)
     with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as other:
         other.execute("SELECT 1 FROM inventory_product WHERE id = %s FOR UPDATE", [product.pk])
@@ -234,7 +230,7 @@ def test_a_row_that_somebody_keeps_locked_is_told(
         ("42P01", False, False),
     ],
 )
-def test_what_an_error_of_the_database_means(code: str, outage: bool, timeout: bool) -> None:
+def test_the_meaning_of_errors_of_the_database(code: str, outage: bool, timeout: bool) -> None:
     with pytest.raises(DatabaseError) as raised:
         connection.cursor().execute(
             f"DO $$ BEGIN RAISE EXCEPTION 'on purpose' USING ERRCODE = '{code}'; END $$"
@@ -244,7 +240,7 @@ def test_what_an_error_of_the_database_means(code: str, outage: bool, timeout: b
     assert (is_outage(cause), is_timeout(cause)) == (outage, timeout)
 
 
-def test_a_request_costs_no_more_statements_than_without(
+def test_the_middleware_costs_no_statements(
     client: Client, make_product: MakeProduct, settings: LazySettings
 ) -> None:
     product = make_product()

@@ -1,4 +1,4 @@
-"""How often one address may ask, and whose address it is."""
+"""The limit of requests per network address, and which address counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def fresh_counters() -> Iterator[None]:
 
 
 @pytest.mark.django_db
-def test_too_many_pages_are_answered_with_when_to_come_back(client: Client, settings: Any) -> None:
+def test_too_many_pages_get_an_answer_that_says_when_to_come_back(
+    client: Client, settings: Any
+) -> None:
     settings.PAGES_PER_ADDRESS = "2/h"
     codes = [client.get("/help/stock/").status_code for _ in range(3)]
     assert codes == [200, 200, 429]
@@ -45,7 +47,7 @@ def test_too_many_forms_change_nothing(
 
 
 @pytest.mark.django_db
-def test_health_may_be_asked_as_often_as_one_likes(client: Client, settings: Any) -> None:
+def test_healthz_has_no_limit(client: Client, settings: Any) -> None:
     settings.PAGES_PER_ADDRESS = "1/h"
     assert {client.get("/healthz").status_code for _ in range(3)} == {200}
 
@@ -53,11 +55,11 @@ def test_health_may_be_asked_as_often_as_one_likes(client: Client, settings: Any
 @pytest.mark.parametrize(
     ("proxies", "remote", "forwarded", "address"),
     [
-        (0, "10.0.0.1", "1.2.3.4", "10.0.0.1"),  # anybody can send the header
+        (0, "10.0.0.1", "1.2.3.4", "10.0.0.1"),  # anyone can send the header
         (1, "10.0.0.1", "1.2.3.4", "1.2.3.4"),
         (1, "10.0.0.1", "6.6.6.6, 1.2.3.4", "1.2.3.4"),  # the first was made up
         (2, "10.0.0.1", "6.6.6.6, 1.2.3.4, 10.0.0.2", "1.2.3.4"),
-        (2, "10.0.0.1", "1.2.3.4", "10.0.0.1"),  # came past one of them
+        (2, "10.0.0.1", "1.2.3.4", "10.0.0.1"),  # it came past one of them
         (1, "10.0.0.1", "", "10.0.0.1"),
         (1, "10.0.0.1", "nonsense", "10.0.0.1"),
         (0, "::ffff:1.2.3.4", "", "1.2.3.4"),
@@ -73,7 +75,7 @@ def test_the_address_is_believed_only_from_our_own_proxies(
     assert rate_limits.client_address(request) == address
 
 
-def test_deploying_without_a_shared_cache_is_warned_of() -> None:
+def test_deploying_without_a_shared_cache_gets_a_warning() -> None:
     [warning] = checks.counters_are_shared()
     assert "CACHE_URL" in str(warning.hint)
     shared = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "shop_cache"}

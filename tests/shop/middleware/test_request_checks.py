@@ -1,4 +1,4 @@
-"""What no browser sends is refused before anything reads it, with a page that says so."""
+"""Requests that no browser sends are rejected before anything reads them, with a page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Unread:
 
 
 def ask(method: str = "GET", path: str = "/", query: Any = "", **environ: Any) -> tuple[str, str]:
-    """Ask as a web server does; the status and the page."""
+    """Call the application as a web server does; return the status and the page."""
     environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query, **environ}
     environ.setdefault("HTTP_HOST", "localhost")
     setup_testing_defaults(environ)
@@ -63,14 +63,14 @@ NUL: dict[str, Callable[[Client], Any]] = {
 
 
 @pytest.mark.parametrize("where", NUL)
-def test_a_nul_is_refused_wherever_it_stands(client: Client, where: str) -> None:
+def test_a_nul_is_rejected_wherever_it_stands(client: Client, where: str) -> None:
     answer = NUL[where](client)
     assert answer.status_code == 400
     assert "We could not read that" in answer.content.decode()
     assert "Content-Security-Policy" in answer
 
 
-def test_what_only_looks_odd_is_read(client: Client, make_product: MakeProduct) -> None:
+def test_odd_but_valid_text_is_read(client: Client, make_product: MakeProduct) -> None:
     make_product(name="Zoë’s 🙂 \x01 lamp")
     assert "Zoë" in client.get("/", {"q": "Zoë’s 🙂"}).content.decode()
     assert client.get("/?q=%FF%ED%A0%80&%ff=%zz").status_code == 200
@@ -86,7 +86,7 @@ def test_what_only_looks_odd_is_read(client: Client, make_product: MakeProduct) 
     ["utf-16", "UTF-32", "utf-7", "base64", "rot13", "idna", "punycode", "nonsense", "\xff"],
 )
 @pytest.mark.parametrize("path", ["/", "/basket/holds/", "/admin/", "/payments/demo/events/"])
-def test_text_in_another_encoding_is_refused(method: str, charset: str, path: str) -> None:
+def test_text_in_another_encoding_is_rejected(method: str, charset: str, path: str) -> None:
     content_type = f"{FORM}; charset={charset}"
     status, page = ask(method, path, "q=lamp", CONTENT_TYPE=content_type)
     assert status == "415"
@@ -101,7 +101,7 @@ def test_utf8_by_any_name_is_read(charset: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("content_type", ["", ";;;", "x", "text/html; x*=nonsense''y", "\xff/\xff"])
-def test_a_content_type_that_is_none_is_no_fault_of_ours(content_type: str) -> None:
+def test_a_malformed_content_type_is_no_fault_of_ours(content_type: str) -> None:
     assert ask(query="q=x", CONTENT_TYPE=content_type)[0] in ("200", "415")
 
 
@@ -128,10 +128,8 @@ BROKEN = {
 @pytest.mark.parametrize("path", ["/basket/holds/", "/admin/login/", "/orders/x/payment/"])
 @pytest.mark.parametrize("host", ["localhost", "[", "example.org", ""])
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_form_is_refused_also_by_the_pages_of_errors(
-    what: str, host: str, path: str
-) -> None:
-    """Django's own page of an error reads the form again, and fails again."""
+def test_a_broken_form_is_rejected_by_error_pages_too(what: str, host: str, path: str) -> None:
+    """Django's own error page would read the form again, and fail again."""
     content_type, body = BROKEN[what]
     client = Client(enforce_csrf_checks=True, headers={"host": host})
     client.cookies["csrftoken"] = "a" * 32  # or the form isn't read for it
@@ -148,14 +146,16 @@ def test_a_broken_form_is_refused_also_by_the_pages_of_errors(
     ["/basket/holds/", "/checkout/", "/admin/login/", "/admin/inventory/product/add/"],
 )
 @pytest.mark.parametrize("content_type", [FORM, "multipart/form-data; boundary=x", "image/png"])
-def test_nothing_is_read_of_what_a_visitor_may_not_send(path: str, content_type: str) -> None:
+def test_nothing_is_read_of_a_body_that_is_too_large_for_a_visitor(
+    path: str, content_type: str
+) -> None:
     large: dict[str, Any] = {"CONTENT_LENGTH": str(64 * 1024 + 1), "wsgi.input": Unread()}
     status, page = ask("POST", path, CONTENT_TYPE=content_type, **large)
     assert status == "413"
     assert "up to 64.0" in page
 
 
-def test_a_message_of_a_provider_is_no_larger(client: Client) -> None:
+def test_a_message_of_a_provider_has_the_same_limit(client: Client) -> None:
     large: dict[str, Any] = {"CONTENT_LENGTH": str(64 * 1024 + 1), "wsgi.input": Unread()}
     assert ask("POST", "/payments/demo/events/", **large)[0] == "413"
 
@@ -180,7 +180,7 @@ def test_staff_may_send_more_in_the_admin_alone(
     assert "up to 195.3" in answer.content.decode()
 
 
-def test_a_session_that_is_over_is_a_visitor(staff: Staff) -> None:  # noqa: F811
+def test_an_ended_session_counts_as_a_visitor(staff: Staff) -> None:  # noqa: F811
     client = staff("merchant")
     client.logout()
     answer = client.post("/admin/inventory/product/import/", file_of(70_000))
@@ -192,12 +192,12 @@ def file_of(size: int) -> dict[str, SimpleUploadedFile]:
 
 
 @pytest.mark.parametrize("length", ["x", "1e3", "-", "²", "9" * 5000])
-def test_a_length_that_is_none(length: str) -> None:
+def test_a_malformed_length(length: str) -> None:
     assert ask("POST", "/basket/holds/", CONTENT_LENGTH=length)[0] in ("400", "403", "413")
 
 
-def test_a_body_of_which_nobody_knows_how_long_it_is() -> None:
-    """Django would take it for empty."""
+def test_a_body_of_unknown_length() -> None:
+    """Django would take the body for empty."""
     body: dict[str, Any] = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": Unread()}
     status, page = ask("POST", "/payments/demo/events/", **body)
     assert status == "411"

@@ -1,4 +1,4 @@
-"""Telling people of stock alerts: once each, by mail and webhook, and never of exhibits."""
+"""Stock alerts are sent once each, by e-mail and webhook, and never for exhibits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def do_jobs() -> list[str]:
     return done
 
 
-def test_the_check_raises_and_tells(make_product: MakeProduct, webhook: Any) -> None:
+def test_the_check_raises_alerts_and_sends_them(make_product: MakeProduct, webhook: Any) -> None:
     below_zero(make_product(1, sku="LAMP", name="Lamp", backstop=False))
     tasks.check_law(0)
     assert do_jobs() == ["mail_alerts", "post_alert", "post_alert"]
@@ -87,7 +87,7 @@ def test_the_check_raises_and_tells(make_product: MakeProduct, webhook: Any) -> 
     ]
 
 
-def test_nobody_is_told_twice_even_by_two_workers(make_product: MakeProduct) -> None:
+def test_two_workers_send_an_alert_once(make_product: MakeProduct) -> None:
     below_zero(make_product(0, backstop=False))
     assert sorted(at_once([alert_delivery.queue_new_alerts] * 4)) == [0, 0, 0, 1]
     assert ProcrastinateJob.objects.filter(task_name="shop.tasks.mail_alerts").count() == 1
@@ -111,7 +111,7 @@ def test_a_basket_that_comes_and_goes_is_mailed_once(make_product: MakeProduct) 
     assert len(mail.outbox) == 1
 
 
-def test_a_webhook_that_refuses_is_tried_again(make_product: MakeProduct, webhook: Any) -> None:
+def test_a_webhook_that_fails_is_tried_again(make_product: MakeProduct, webhook: Any) -> None:
     below_zero(make_product(0, backstop=False))
     webhook.answer = 503
     with pytest.raises(HTTPError):

@@ -1,4 +1,4 @@
-"""E-mails about orders: each says what is true when it is sent, and says it once."""
+"""E-mails about orders: each is true when it is sent, and says everything once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_buyer_is_thanked_for_a_paid_order(paid: Order) -> None:
     assert "Lamp &lt;x&gt; &amp; Co" in html.content
 
 
-def test_the_buyer_is_told_of_a_refund_and_its_reason(paid: Order) -> None:
+def test_the_buyer_gets_an_e_mail_about_a_refund_and_its_reason(paid: Order) -> None:
     orders.cancel(paid.pk)
     do_jobs("send_order_refunded")
     message = the_mail()
@@ -75,7 +75,7 @@ def test_the_buyer_is_told_of_a_refund_and_its_reason(paid: Order) -> None:
 
 @pytest.mark.parametrize("state", Refund.State)
 @pytest.mark.parametrize("reason", Refund.Reason)
-def test_each_paragraph_is_one_line_and_between_two_there_is_one_empty_line(
+def test_paragraphs_are_one_text_line_each_with_an_empty_one_between(
     paid: Order, reason: Refund.Reason, state: Refund.State
 ) -> None:
     refund = Refund(payment=paid.payments.get(), amount=Decimal("1.00"), reason=reason, state=state)
@@ -95,34 +95,34 @@ def test_each_paragraph_is_one_line_and_between_two_there_is_one_empty_line(
     assert sender == "-- \nShop"
 
 
-def test_the_buyer_is_told_that_it_is_on_its_way(paid: Order) -> None:
+def test_the_buyer_gets_an_e_mail_when_the_parcel_leaves(paid: Order) -> None:
     orders.ship(paid.pk, "TRACK-1")
     do_jobs("send_order_shipped")
     assert "The carrier knows it as TRACK-1." in the_mail().body
     assert Reservation.objects.filter(decided_at__lte=Now()).exists()
 
 
-# E-mails look at how things stand when they are sent
+# E-mails tell the state of things when they are sent
 
 
 def subjects() -> list[str]:
     return [str(message.subject) for message in mail.outbox]
 
 
-def test_nobody_is_thanked_for_an_order_that_is_closed_by_now(paid: Order) -> None:
+def test_a_closed_order_gets_no_thanks(paid: Order) -> None:
     orders.cancel(paid.pk)
     do_jobs("send_order_paid")
     assert subjects() == []
 
 
-def test_thanks_that_come_after_the_parcel_left_promise_no_other_mail(paid: Order) -> None:
+def test_late_thanks_for_a_shipped_order_promise_no_other_e_mail(paid: Order) -> None:
     orders.ship(paid.pk)
     do_jobs("send_order_paid")
     assert "Thank you" in the_mail().body
     assert "write again" not in the_mail().body
 
 
-def test_a_shipped_order_that_was_refunded_by_now_is_not_on_its_way(paid: Order) -> None:
+def test_a_shipped_order_that_is_refunded_is_not_called_on_its_way(paid: Order) -> None:
     orders.ship(paid.pk)
     orders.refund(paid.pk)
     do_jobs("send_order_shipped")
@@ -133,7 +133,7 @@ def decline_refunds(state: str = "DECLINED") -> None:
     DemoBankCharge.objects.update(state=state)
 
 
-def test_the_buyer_is_not_told_that_declined_money_is_coming(paid: Order, client: Client) -> None:
+def test_a_declined_refund_is_not_promised_to_the_buyer(paid: Order, client: Client) -> None:
     orders.cancel(paid.pk)
     decline_refunds()
     refunds.carry_out(Refund.objects.get().pk)
@@ -157,7 +157,7 @@ def test_the_buyer_is_not_told_that_declined_money_is_coming(paid: Order, client
     assert len(mail.outbox) == 2
 
 
-def test_a_job_that_runs_again_after_the_money_went_out_does_not_tell_of_it_twice(
+def test_a_job_that_runs_again_sends_no_second_e_mail_about_a_refund(
     paid: Order,
 ) -> None:
     orders.cancel(paid.pk)
@@ -168,7 +168,7 @@ def test_a_job_that_runs_again_after_the_money_went_out_does_not_tell_of_it_twic
     assert "We are giving you back €44.80" in the_mail().body
 
 
-def test_a_refund_declined_after_the_buyer_was_told_that_money_is_coming(paid: Order) -> None:
+def test_a_refund_that_is_declined_after_it_was_promised(paid: Order) -> None:
     orders.cancel(paid.pk)
     do_jobs("send_order_refunded")
     decline_refunds()
@@ -188,7 +188,7 @@ def test_a_refund_declined_after_the_buyer_was_told_that_money_is_coming(paid: O
         (CancelledBy.STAFF, "We have cancelled your order. Nothing was charged."),
     ],
 )
-def test_an_unpaid_order_that_is_cancelled_is_told_once(
+def test_a_cancelled_unpaid_order_gets_one_e_mail(
     make_product: MakeProduct, by: CancelledBy, words: str
 ) -> None:
     order = place((make_product(), 1))
@@ -203,7 +203,7 @@ def test_an_unpaid_order_that_is_cancelled_is_told_once(
         assert words in text
 
 
-def test_an_abandoned_order_is_told_once_that_its_time_is_over(make_product: MakeProduct) -> None:
+def test_an_abandoned_order_gets_one_e_mail_about_its_time(make_product: MakeProduct) -> None:
     order = place((make_product(), 1))
     lapse_all(order, by_minutes=6)
     at_once([lambda: orders.close_abandoned(order.pk)] * 3)
@@ -211,7 +211,7 @@ def test_an_abandoned_order_is_told_once_that_its_time_is_over(make_product: Mak
     assert "the time to pay for it is over" in the_mail().body
 
 
-def test_who_may_still_be_charged_for_a_cancelled_order_is_told_what_happens_then(
+def test_a_buyer_who_may_still_be_charged_reads_that_the_money_would_go_back(
     make_product: MakeProduct,
 ) -> None:
     order = place((make_product(), 1))
@@ -225,7 +225,7 @@ def test_who_may_still_be_charged_for_a_cancelled_order_is_told_what_happens_the
     assert "giving you back €24.90" in mail.outbox[-1].body
 
 
-def test_a_paid_order_that_costs_nothing_is_told_of_its_cancellation(
+def test_a_cancelled_order_that_cost_nothing_gets_an_e_mail(
     make_product: MakeProduct, settings: LazySettings
 ) -> None:
     settings.SHIPPING_COST = Decimal(0)
@@ -237,7 +237,7 @@ def test_a_paid_order_that_costs_nothing_is_told_of_its_cancellation(
     assert "We have cancelled your order. Nothing was charged." in the_mail().body
 
 
-def test_a_paid_order_that_is_cancelled_gets_one_mail(paid: Order) -> None:
+def test_a_cancelled_paid_order_gets_one_e_mail(paid: Order) -> None:
     orders.cancel(paid.pk)
     do_jobs("send_order_cancelled", "send_order_refunded")
     assert subjects() == [f"Refund for your order {paid.number}"]
@@ -246,7 +246,7 @@ def test_a_paid_order_that_is_cancelled_gets_one_mail(paid: Order) -> None:
 # The sender, and the merchant
 
 
-def test_mails_end_with_who_sent_them(paid: Order, settings: LazySettings) -> None:
+def test_e_mails_end_with_their_sender(paid: Order, settings: LazySettings) -> None:
     settings.SHOP_NAME = "Lamps & More"
     settings.SHOP_ADDRESS = ["Lamps Ltd", "2 Side Street <rear>"]
     do_jobs("send_order_paid")
@@ -269,7 +269,7 @@ def test_amounts_are_written_as_on_the_pages(
         assert "EUR" not in text
 
 
-def test_the_merchant_is_told_of_a_paid_order(
+def test_the_merchant_gets_an_e_mail_about_a_paid_order(
     make_product: MakeProduct, settings: LazySettings
 ) -> None:
     settings.MANAGERS = [("", "boss@example.org")]
@@ -289,7 +289,7 @@ def test_the_merchant_is_told_of_a_paid_order(
     assert f"http://testserver/admin/shop/order/{order.pk}/change/" in message.body
 
 
-def test_the_merchant_is_not_told_to_send_what_is_closed_by_now(
+def test_the_merchant_gets_no_e_mail_about_a_closed_order(
     make_product: MakeProduct, settings: LazySettings
 ) -> None:
     settings.MANAGERS = [("", "boss@example.org")]

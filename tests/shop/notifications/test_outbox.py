@@ -1,4 +1,4 @@
-"""The e-mails of a demo: kept, and shown to those whom they are about."""
+"""The e-mails of a demo: kept, and shown to the buyers that they are about."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def statuses(client: Client, kept: OutboxMail) -> tuple[int, int]:
     return client.get(page).status_code, client.get(f"{page}html/").status_code
 
 
-def test_a_buyer_is_led_from_the_order_to_its_e_mail(make_product: MakeProduct) -> None:
+def test_the_order_page_links_to_its_e_mail(make_product: MakeProduct) -> None:
     ada = Shopper()
     order = buy(ada, make_product)
     assert f'<a href="{OUTBOX}">e-mails are shown here</a>' in ada.get(f"/orders/{order.token}/")
@@ -68,7 +68,7 @@ def test_a_buyer_is_led_from_the_order_to_its_e_mail(make_product: MakeProduct) 
 def test_nobody_else_sees_it(make_product: MakeProduct) -> None:
     ada, eve = Shopper(), Shopper("Eve", email="ada@example.org")
     buy(ada, make_product)
-    buy(eve, make_product)  # the same address, and so what: it's another browser
+    buy(eve, make_product)  # the same e-mail address in another browser
     hers, other = OutboxMail.objects.order_by("pk")
     assert statuses(ada.client, hers) == (200, 200)
     assert statuses(ada.client, other) == (404, 404)
@@ -78,7 +78,7 @@ def test_nobody_else_sees_it(make_product: MakeProduct) -> None:
     assert "No e-mails yet" in Shopper("Bob").get(OUTBOX)
 
 
-def test_staff_who_deal_with_orders_see_all(
+def test_staff_who_may_change_orders_see_all(
     make_product: MakeProduct, admin_client: Client, settings: Any
 ) -> None:
     buy(Shopper(), make_product)
@@ -115,7 +115,7 @@ def test_a_shop_that_is_no_demo_has_no_such_pages(
     assert OUTBOX not in text_of(admin_client.get("/admin/"))
 
 
-def test_a_demo_that_sends_its_e_mails_leads_to_no_empty_page(
+def test_a_demo_that_sends_its_e_mails_links_to_no_empty_page(
     make_product: MakeProduct, settings: Any
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
@@ -154,7 +154,7 @@ def test_an_alert_in_text_alone_has_no_page_of_html(
     assert statuses(admin_client, kept) == (200, 404)
 
 
-def test_what_is_a_week_old_is_forgotten() -> None:
+def test_e_mails_of_a_week_ago_are_deleted() -> None:
     mail.send_mail("Old", "text", None, ["a@example.org"])
     mail.send_mail("New", "text", None, ["a@example.org"])
     OutboxMail.objects.filter(subject="Old").update(sent_at=Now() - timedelta(days=8))

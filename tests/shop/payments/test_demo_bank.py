@@ -1,4 +1,4 @@
-"""The bank's page, its messages, and the address at which they arrive."""
+"""The bank's page, its messages, and the address that they are sent to."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_lost_answer_leaves_the_buyer_at_the_bank(order: Order, client: Client
 
 
 @pytest.mark.parametrize("choice", ["", "steal"])
-def test_a_choice_that_there_is_not(order: Order, client: Client, choice: str) -> None:
+def test_an_unknown_choice(order: Order, client: Client, choice: str) -> None:
     answer = client.post(go_to_bank(order), {"choice": choice})
     assert answer.status_code == 400
     assert DemoBankCharge.objects.get().state == DemoBankCharge.State.OPEN
@@ -125,7 +125,7 @@ def test_after_its_time_a_charge_can_not_be_approved(order: Order) -> None:
     assert payments.status(order.payments.get()) is payments.Outcome.DECLINED
 
 
-def test_approved_late_the_shop_waits_until_the_money_is_there(order: Order) -> None:
+def test_the_shop_waits_for_late_money(order: Order) -> None:
     at_bank(order, Choice.APPROVE_LATE)
     [job] = queued("send_demo_bank_event")
     assert orders.settle(order.pk).state == State.PENDING
@@ -147,7 +147,7 @@ def test_the_banks_own_message_arrives(order: Order, served_at: str) -> None:
     assert PaymentEvent.objects.count() == 1
 
 
-def test_a_shop_that_can_not_be_reached_is_told_again_later(order: Order) -> None:
+def test_a_message_that_does_not_reach_the_shop_is_sent_again_later(order: Order) -> None:
     charge = at_bank(order, APPROVE)
     DemoBankCharge.objects.update(return_url="http://127.0.0.1:9/orders/x/")
     with pytest.raises(payments.ProviderUnavailable, match="didn't take the message"):
@@ -183,7 +183,7 @@ def test_a_message_is_a_reason_to_ask_not_the_truth(order: Order) -> None:
     assert order.payments.get().state == Payment.State.DECLINED
 
 
-def test_a_message_of_somebody_else_or_of_long_ago_is_refused(order: Order) -> None:
+def test_a_forged_or_old_message_is_rejected(order: Order) -> None:
     at_bank(order, APPROVE)
     body = message_for(order)
     fresh = demo.sign(body)
@@ -200,7 +200,7 @@ def test_a_message_of_somebody_else_or_of_long_ago_is_refused(order: Order) -> N
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"\xff", b'{"id": 1}', b'{"id": 1, "payment": "x"}']
 )
-def test_a_message_that_makes_no_sense_is_refused(body: bytes) -> None:
+def test_a_message_that_makes_no_sense_is_rejected(body: bytes) -> None:
     assert deliver(body).status_code == 400
 
 

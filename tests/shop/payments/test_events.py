@@ -1,4 +1,4 @@
-"""A provider's messages: a reason to ask, whenever and however often they come."""
+"""A provider's messages: each makes us ask the provider, whenever and however often it comes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_message_that_comes_before_the_bank_knows_counts_when_it_comes_again(
     assert (tell(order), PaymentEvent.objects.count()) == (200, 1)
 
 
-def test_a_message_about_a_declined_payment_that_is_paid_by_now_counts(order: Order) -> None:
+def test_a_message_about_a_declined_payment_that_turned_out_paid_counts(order: Order) -> None:
     charge = choose_again(order.payments.get(), DECLINE)
     assert (tell(order), now(order).state) == (200, State.PENDING)
     charge.state = "APPROVED"
@@ -73,7 +73,7 @@ def test_a_message_again_changes_nothing_once_it_is_paid(order: Order) -> None:
         "9" * 5000,
     ],
 )
-def test_a_genuine_message_with_an_id_that_can_not_be_kept_is_refused(
+def test_a_genuine_message_with_an_id_that_can_not_be_stored_is_rejected(
     order: Order, id: str
 ) -> None:
     assert post(f'{{"id": {id}, "payment": "{order.payments.get().key}"}}') == 400
@@ -101,5 +101,5 @@ def test_a_genuine_message_with_an_odd_id_is_taken(order: Order, id: str) -> Non
         b"[" * 50_000,
     ],
 )
-def test_a_genuine_message_that_makes_no_sense_is_refused(body: bytes) -> None:
+def test_a_genuine_message_that_makes_no_sense_is_rejected(body: bytes) -> None:
     assert post(body) == 400

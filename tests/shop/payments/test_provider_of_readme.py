@@ -1,4 +1,4 @@
-"""The provider that shop/README.md shows how to write, before a server that answers as its API."""
+"""The example provider of shop/README.md, against a server that answers as its API."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Acme:
         self.is_down = False
 
     def answer(self, path: str, content: dict[str, str] | None) -> tuple[int, dict[str, Any]]:
-        """The status and content of an answer; ``content`` is None of a question."""
+        """The status and the content of an answer; ``content`` is None for a GET request."""
         _, _, key, *refund = path.split("/")
         if self.is_down:
             return 500, {}
@@ -137,21 +137,21 @@ def test_a_payment_that_was_declined(acme: Acme, order: Order) -> None:
     assert payments.status(order.payments.get()) == payments.Outcome.DECLINED
 
 
-def test_a_payment_that_it_knows_nothing_of(acme: Acme, order: Order) -> None:
+def test_a_payment_that_the_provider_does_not_know(acme: Acme, order: Order) -> None:
     acme.payments.clear()
     assert payments.status(order.payments.get()) == payments.Outcome.OPEN
     order.payments.update(expires_at="2020-01-01T00:00Z")
     assert payments.status(order.payments.get()) == payments.Outcome.DECLINED
 
 
-def test_it_is_down(acme: Acme, order: Order) -> None:
+def test_the_provider_is_down(acme: Acme, order: Order) -> None:
     acme.is_down = True
     with pytest.raises(ProviderUnavailable):
         payments.status(order.payments.get())
     assert post(order) == 503
 
 
-def test_a_refund_that_it_refuses(acme: Acme, order: Order) -> None:
+def test_a_refund_that_the_provider_declines(acme: Acme, order: Order) -> None:
     decide(acme, order, "paid")
     orders.settle(order.pk)
     decide(acme, order, "failed")
@@ -159,7 +159,7 @@ def test_a_refund_that_it_refuses(acme: Acme, order: Order) -> None:
     assert carry_out(Refund.objects.get().pk).state == Refund.State.FAILED
 
 
-def test_messages_of_others(acme: Acme, order: Order) -> None:
+def test_forged_messages(acme: Acme, order: Order) -> None:
     decide(acme, order, "paid")
     assert post(order, secret="another") == 400
     assert post(order, sent_at="1600000000") == 400
