@@ -29,6 +29,7 @@ README = (ROOT / "inventory" / "README.md").read_text()
 SECONDS = 600  # for a download on a slow day
 TRIED = [("3.11", "5.2"), ("3.13", "6")]  # versions of Python and Django
 APPS_OF_ADMIN = README.partition("(the extra `admin`)")[2].partition(", before")[0]
+RACES = "guitars/races_of_guitars.py"
 FLASH_SALES = {"inventory_flashsale", "inventory_flashsaleresult"}
 
 
@@ -53,7 +54,7 @@ def python_of(version: str) -> Path:
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
     found = shutil.which(f"python{version}")
     for each in [here, *pyenv, Path(found) if found else None]:
-        if each and subprocess.run([each, "-c", "import ensurepip"], check=False).returncode == 0:
+        if each and subprocess.run([each, "-c", "import venv"], check=False).returncode == 0:
             return each
     pytest.skip(f"There is no Python {version} here.")
 
@@ -68,7 +69,8 @@ class Project:
     more_apps: str = ""
 
     def pip_install(self, *what: str) -> None:
-        run(self.python, "-m", "pip", "install", "-q", *what, cwd=self.directory)
+        pip = (sys.executable, "-m", "pip", "--python", self.python)  # one for all environments
+        run(*pip, "install", "-q", "--no-compile", *what, cwd=self.directory)
 
     def __call__(self, *command: str, fails: bool = False, **environment: str) -> str:
         databases = json.dumps({"default": {}, "main": json.loads(self.database)})
@@ -120,7 +122,7 @@ def project(directory: Path, python: Path, database: str) -> Project:
     shutil.copytree(
         OWN_SHOP, directory / "shop-of-mine", ignore=shutil.ignore_patterns("__pycache__")
     )
-    run(python, "-m", "venv", "venv", cwd=directory)
+    run(python, "-m", "venv", "--without-pip", "venv", cwd=directory)
     return Project(directory / "shop-of-mine", directory / "venv" / "bin" / "python", database)
 
 
@@ -147,8 +149,10 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     shop = project(tmp_path, python_of(python), database)
     shop.pip_install(str(wheel), f"django=={django}.*")
     the_shop_sells(shop)
+    shop.pip_install("pytest", "pytest-django")
+    assert "1 test collected" in shop("-m", "pytest", "--collect-only", RACES)  # also without rich
 
-    shop.pip_install(f"{wheel}[experiments]")
+    shop.pip_install(f"{wheel}[admin,experiments]")
     shop.more_apps = "inventory.experiments"
     assert "flash_sale" in shop("manage.py", "help")
     shop("manage.py", "migrate", "--database", "main")
@@ -159,14 +163,11 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     said = shop("manage.py", "races", "conditional_update", "--buyers", "2")
     assert "conditional_update" in said
 
-    shop.pip_install(f"{wheel}[admin]")
     said = shop("manage.py", "test", FIRST_APPS=" ".join(re.findall(r'"([^"]+)"', APPS_OF_ADMIN)))
     assert "Ran 2 tests" in said
     assert "skipped" not in said
 
-    shop.pip_install("pytest", "pytest-django")
-    said = shop("-m", "pytest", "-q", "guitars/races_of_guitars.py")
-    assert "1 passed" in said
+    assert "1 passed" in shop("-m", "pytest", RACES)
 
 
 @pytest.mark.slow
