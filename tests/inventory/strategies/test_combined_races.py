@@ -168,7 +168,7 @@ import django
 django.setup()
 from django.db import connection
 from inventory.models import Product
-from tests.inventory.test_combined import answers, ask
+from tests.inventory.strategies.test_combined import answers, ask
 
 product_id, dies_at = int(sys.argv[1]), int(sys.argv[2])
 steps = 0
