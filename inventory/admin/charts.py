@@ -37,7 +37,7 @@ class Card:
     context: dict[str, Any] = field(default_factory=dict)
 
 
-def data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) -> str:
+def chart_data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) -> str:
     """Chart.js's data; each series has a name, a number per label, and a colour."""
     return json.dumps(
         {
@@ -50,7 +50,7 @@ def data(labels: list[str], series: Sequence[tuple[str, Sequence[float], str]]) 
     )
 
 
-def options(*, stacked: bool = False, horizontal: bool = False) -> str:
+def chart_options(*, stacked: bool = False, horizontal: bool = False) -> str:
     """Chart.js's options; with ``horizontal``, bars run from left to right."""
     return json.dumps(
         {

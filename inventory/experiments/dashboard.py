@@ -1,4 +1,4 @@
-"""What a project's dashboard may show of the experiments (AppConfig.dashboard_card)."""
+"""The experiments' card on a project's dashboard (AppConfig.dashboard_card)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inventory.experiments.models import FlashSale, FlashSaleResult
 
 
 def last_flash_sale(user: User) -> Card | None:
-    """The last sale that was finished, with its units sold; None if ``user`` may see no sales."""
+    """A card with the last finished sale, or None if ``user`` may not see flash sales."""
     if not user.has_perm("experiments.view_flashsale"):
         return None
     last = FlashSale.objects.filter(state=FlashSale.State.FINISHED).order_by("-pk").values("pk")[:1]

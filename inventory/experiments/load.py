@@ -1,11 +1,11 @@
-"""Work in processes and threads of its own, all of it let go at one instant.
+"""Jobs in many processes and threads, which all start at the same instant.
 
-The parent starts the processes (``Processes``) and sends each a job. Each process gives every
-thread of the job a connection, says that it is ready, and waits for the instant at which all
-start: one point on the system's monotonic clock, which all processes share.
+The parent starts the processes (``Processes``) and sends a job to each. Each process gives every
+thread of its job a connection, reports that it is ready, and waits for the start: an instant on
+the system's monotonic clock, which all processes share.
 
-The first half runs in the parent, the second in a process that starts from nothing (spawn):
-this module must be importable before Django is set up.
+The first half of this module runs in the parent, the second in the spawned processes. So the
+module must be importable before Django is set up.
 """
 
 from __future__ import annotations
@@ -35,40 +35,40 @@ SECONDS_BETWEEN_REPORTS = 0.05
 
 
 class NotReady(Exception):
-    """The processes could not get ready; the message says why."""
+    """The processes could not get ready. The message says why."""
 
 
 class Job(ABC):
-    """What a process does: pickled by the parent, and run there by ``threads`` threads."""
+    """The work of a process. The parent pickles it, and ``threads`` threads run it."""
 
     threads: int
-    who: ClassVar[str] = "workers"
-    """What the threads are, in messages."""
+    thread_noun: ClassVar[str] = "workers"
+    """The word for the threads in messages."""
 
     def prepare(self) -> None:  # noqa: B027  (not every job needs it)
-        """Do what must be done before the threads start."""
+        """Run once in the process, before its threads start."""
 
     def connect(self) -> None:
-        """Give a thread what it needs before the start: by default, a connection."""
+        """Prepare a thread before the start: by default, connect to the database."""
         connection().ensure_connection()
 
     @abstractmethod
     def work(self, start: float) -> None:
-        """Do a thread's part. It has slept until ``start``, on the monotonic clock."""
+        """Run in each thread, from ``start`` on the monotonic clock."""
 
     @abstractmethod
     def reports(self) -> Iterable[object]:
-        """Hand out what is to be told to the parent by now, while the threads work on."""
+        """Hand out the reports for the parent so far, while the threads go on working."""
 
     def finish(self) -> None:  # noqa: B027
-        """Do what must be done after the threads' end; what it leaves in reports is sent."""
+        """Run once after the threads have ended, before the last reports are sent."""
 
 
 # In the parent
 
 
 class Processes:
-    """Processes that do jobs; those that died are replaced before the next ones."""
+    """Processes that run jobs. Dead processes are replaced before the next jobs."""
 
     def __init__(self, number: int, application_name: str) -> None:
         self.application_name = application_name
@@ -91,26 +91,26 @@ class Processes:
         self,
         jobs: Sequence[Job],
         *,
-        received: Callable[[Job, Any], object],
-        died: Callable[[Job, str], object],
+        on_report: Callable[[Job, Any], object],
+        on_death: Callable[[Job, str], object],
     ) -> None:
-        """Let each process do one of ``jobs``, all from the same instant, until all are done.
+        """Run one of ``jobs`` in each process, all from the same instant, until all are done.
 
-        ``received`` is called with each report of a job; ``died`` with the job of a process that
-        ended, and how it did. Broken off by an exception, it ends the processes. Raises NotReady.
+        ``on_report`` gets a job and each of its reports. ``on_death`` gets the job of a process
+        that died, and the reason. An exception ends all processes. Raises NotReady.
         """
         self._processes = [each if each.is_alive() else self._start() for each in self._processes]
         try:
-            self._run(jobs, received, died)
+            self._run(jobs, on_report, on_death)
         except BaseException:
-            self.close()  # nobody reads what they report any more
+            self.close()  # nobody reads their reports any more
             raise
 
     def _run(
         self,
         jobs: Sequence[Job],
-        received: Callable[[Job, Any], object],
-        died: Callable[[Job, str], object],
+        on_report: Callable[[Job, Any], object],
+        on_death: Callable[[Job, str], object],
     ) -> None:
         at_work = {}
         for each, job in zip(self._processes, jobs, strict=True):
@@ -128,27 +128,29 @@ class Processes:
                     report = pipe.recv()
                 except (EOFError, ConnectionResetError):
                     del at_work[pipe]
-                    died(job, each.how_it_ended())
+                    on_death(job, each.exit_reason())
                     continue
                 if report is None:
                     del at_work[pipe]
                 else:
-                    received(job, report)
+                    on_report(job, report)
 
     def _wait_until_ready(self, jobs: Sequence[Job]) -> None:
         deadline = time.monotonic() + SECONDS_TO_GET_READY
         for each, job in zip(self._processes, jobs, strict=True):
             if not each.pipe.poll(max(0.0, deadline - time.monotonic())):
                 raise NotReady(
-                    f"The {job.who} were not ready within {SECONDS_TO_GET_READY} seconds. "
+                    f"The {job.thread_noun} were not ready within {SECONDS_TO_GET_READY} seconds. "
                     "Try fewer of them."
                 )
             try:
                 problem = each.pipe.recv()
             except EOFError:
-                raise NotReady(f"A process of {job.who} ended: {each.how_it_ended()}.") from None
+                raise NotReady(
+                    f"A process of {job.thread_noun} ended: {each.exit_reason()}."
+                ) from None
             if problem:
-                raise NotReady(f"The {job.who} can't connect: {problem}")
+                raise NotReady(f"The {job.thread_noun} can't connect: {problem}")
 
     def _start(self) -> Process:
         return Process(self.application_name)
@@ -168,7 +170,7 @@ class Process:
             theirs,
         )
         self.process: SpawnProcess = context.Process(target=main, args=arguments, daemon=True)
-        with _born_deaf():
+        with _signals_blocked():
             self.process.start()
         theirs.close()
 
@@ -179,11 +181,11 @@ class Process:
         return False
 
     def send(self, start: float) -> None:
-        """Send the instant of the start; a process that died meanwhile shows when it is read."""
+        """Send the instant of the start. If the process has died, the next read notices it."""
         with suppress(BrokenPipeError):
             self.pipe.send(start)
 
-    def how_it_ended(self) -> str:
+    def exit_reason(self) -> str:
         self.process.join()
         code = self.process.exitcode or 0
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
@@ -195,30 +197,30 @@ class Process:
 
 
 @contextmanager
-def _born_deaf() -> Iterator[None]:
-    """Let processes start that don't hear Ctrl-C, not even while they import what they need.
+def _signals_blocked() -> Iterator[None]:
+    """Block SIGINT for processes that start in the block, from their first import on.
 
-    It is the parent's, which ends them. The parent itself hears it, and SIGTERM, after the block:
-    a process that is half started would complain of the half that it didn't get.
+    Ctrl-C is for the parent, which ends the processes. The parent handles SIGINT and SIGTERM after
+    the block: else it could end a process that has only half started, which would print errors.
     """
-    with _heard_later(signal.SIGINT, signal.SIGTERM):
-        resource_tracker.ensure_running()  # multiprocessing's own process; starting it unblocks
+    with _signals_deferred(signal.SIGINT, signal.SIGTERM):
+        resource_tracker.ensure_running()  # it unblocks signals when it starts, so start it first
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            yield  # a new process inherits what is blocked
+            yield  # a new process inherits the blocked signals
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
-def _heard_later(*numbers: signal.Signals) -> Iterator[None]:
-    """Keep what handlers of these signals would do until the block is over."""
+def _signals_deferred(*numbers: signal.Signals) -> Iterator[None]:
+    """Handle these signals after the block, not in it."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # handlers never run in this one
+        yield  # handlers run in the main thread alone
         return
-    heard: list[int] = []
+    arrived: list[int] = []
     before = {
-        number: signal.signal(number, lambda number, frame: heard.append(number))
+        number: signal.signal(number, lambda number, frame: arrived.append(number))
         for number in numbers
     }
     try:
@@ -226,13 +228,13 @@ def _heard_later(*numbers: signal.Signals) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for each in heard:
+        for each in arrived:
             signal.raise_signal(each)
 
 
 @contextmanager
 def processes(number: int, application_name: str) -> Iterator[Processes]:
-    """``number`` processes for the length of the block, on connections of that name."""
+    """Start ``number`` processes for the length of the block, with connections of that name."""
     started = Processes(number, application_name)
     try:
         yield started
@@ -250,24 +252,24 @@ def main(
     application_name: str,
     parent: Connection,
 ) -> None:
-    """Do jobs for ``parent`` until it hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; it ends us
+    """Run jobs for ``parent`` until it closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
     import django
 
     django.setup()
     ours = connections.settings[alias()]
-    ours["NAME"] = database  # a test's, perhaps, not the settings'
-    settings.INVENTORY_STRATEGIES = strategies  # so are these
+    ours["NAME"] = database  # in a test it is not the one of the settings
+    settings.INVENTORY_STRATEGIES = strategies  # a test may have changed them, too
     ours["OPTIONS"] = {**ours.get("OPTIONS", {}), "application_name": application_name}
     try:
         while True:
-            _do(parent.recv(), parent)
+            _do_job(parent.recv(), parent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # whatever the threads are doing: nobody wants to know any more
+        os._exit(0)  # at once, with all threads: nobody waits for their results
 
 
-def _do(job: Job, parent: Connection) -> None:
+def _do_job(job: Job, parent: Connection) -> None:
     """Get every thread ready, wait for the start, and send reports as they come."""
     starting = threading.Barrier(job.threads + 1)
     started = threading.Event()
@@ -291,7 +293,7 @@ def _do(job: Job, parent: Connection) -> None:
     try:
         job.prepare()
     except DatabaseError as error:
-        parent.send(str(error))  # and the parent will end us
+        parent.send(str(error))  # then the parent ends us
         return
     threads = [threading.Thread(target=connect_and_work, daemon=True) for _ in range(job.threads)]
     for thread in threads:

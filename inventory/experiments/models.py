@@ -1,4 +1,4 @@
-"""What experiments leave on record: flash sales, and what each strategy did in them."""
+"""The records of experiments: flash sales, and the results of each strategy in them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class FlashSale(models.Model):
     problem = models.CharField(max_length=300, blank=True, help_text="Why it was broken off.")
     stock = models.PositiveIntegerField(help_text="Units on sale.")
     buyers = models.PositiveIntegerField()
-    quantity_min = models.PositiveIntegerField(help_text="Units that a buyer asks for, at least.")
-    quantity_max = models.PositiveIntegerField(help_text="Units that a buyer asks for, at most.")
+    quantity_min = models.PositiveIntegerField(help_text="The fewest units that a buyer asks for.")
+    quantity_max = models.PositiveIntegerField(help_text="The most units that a buyer asks for.")
     processes = models.PositiveIntegerField()
     threads = models.PositiveIntegerField(help_text="In each process.")
-    payment_ms = models.PositiveIntegerField(help_text="How long a payment takes.")
+    payment_ms = models.PositiveIntegerField(help_text="Milliseconds that a payment takes.")
     rounds = models.PositiveIntegerField(default=1)
     backstop = models.BooleanField(default=False)
     started_by = models.ForeignKey(
@@ -42,10 +42,10 @@ class FlashSale(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     idempotency_key = models.CharField(max_length=100, null=True, blank=True, unique=True)
 
-    is_repeated = False  # true of what a request gets that was made before
+    is_repeated = False  # set on the sale that a repeated request gets
 
     class Meta:
-        db_table = "inventory_flashsale"  # they were the core's once
+        db_table = "inventory_flashsale"  # the name from when the model belonged to the core
         ordering = ["-started_at", "-pk"]
         permissions = [("run_flashsale", "Can run a flash sale")]
 
@@ -53,8 +53,8 @@ class FlashSale(models.Model):
         return f"{counted(self.buyers, 'buyer')}, {counted(self.stock, 'unit')}"
 
     @property
-    def turns(self) -> int:
-        """How many results it has when it is finished."""
+    def number_of_turns(self) -> int:
+        """The number of results when the sale is finished."""
         return len(self.strategies) * self.rounds
 
     @property
@@ -67,7 +67,7 @@ class FlashSale(models.Model):
 
 
 class FlashSaleResult(models.Model):
-    """What one strategy did in one round of a flash sale."""
+    """The result of one strategy in one round of a flash sale."""
 
     flash_sale = models.ForeignKey(FlashSale, on_delete=models.CASCADE, related_name="results")
     product = models.ForeignKey(
@@ -79,18 +79,19 @@ class FlashSaleResult(models.Model):
     sold = models.IntegerField(help_text="Units.")
     refused = models.PositiveIntegerField(help_text="Buyers.")
     falsely_refused = models.PositiveIntegerField(
-        default=0, help_text="Buyers refused though as much as they wanted was always there."
+        default=0, help_text="Buyers refused though enough units were always available."
     )
-    failed = models.PositiveIntegerField(help_text="Buyers left without an answer.")
+    failed = models.PositiveIntegerField(help_text="Buyers who got no answer.")
     first_error = models.CharField(max_length=300, blank=True)
     unrecorded = models.PositiveIntegerField(
-        default=0, help_text="Units that buyers were told they had bought, without a sale."
+        default=0,
+        help_text="Units that buyers believe they have bought, but that aren't on record.",
     )
     stock_left = models.IntegerField(help_text="Units.")
     oversold = models.PositiveIntegerField(help_text="Units.")
     drift = models.IntegerField(help_text="Units.")
     per_second = models.FloatField(help_text="Purchases.")
-    p50_ms = models.FloatField(null=True, help_text="Latency of reserve, milliseconds.")
+    p50_ms = models.FloatField(null=True, help_text="Latency of reserving, in milliseconds.")
     p95_ms = models.FloatField(null=True)
     p99_ms = models.FloatField(null=True)
     verdict = models.CharField(max_length=300)

@@ -1,7 +1,7 @@
-"""Strategies under the race explorer: buyers after the last units, in every order.
+"""Buyers who race for the last units, in every order of their statements, with each strategy.
 
-Each buyer has an instance of the strategy of its own, as if in a process of its own. The
-backstop is off: it is the strategy that must be right.
+Each buyer has its own instance of the strategy, as if in a process of its own. The backstop is
+off, so that the strategy alone must keep the law.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ READ_COMMITTED = "read committed"
 
 @dataclass(frozen=True)
 class StrategyRace:
-    """A strategy with this many buyers, explored."""
+    """The result of a strategy with this number of buyers."""
 
     strategy: Strategy
     buyers: int
@@ -38,12 +38,12 @@ class StrategyRace:
 
     @property
     def breaks_promise(self) -> bool:
-        """A strategy that calls itself safe, and isn't."""
+        """Whether the strategy calls itself safe, and isn't."""
         return self.strategy.is_safe and bool(self.result.broken)
 
     @property
     def anomalies(self) -> list[str]:
-        """What went wrong in broken schedules, the most frequent first."""
+        """The anomalies in broken schedules, the most frequent first."""
         counts: dict[str, int] = {}
         for run in self.result.broken:
             for name in story.anomalies(run)[:1]:
@@ -76,20 +76,20 @@ def race(
 ) -> StrategyRace:
     """Let ``buyers`` take a unit each of ``units`` in stock, in every order of their statements.
 
-    ``strategy`` is a slug, or what makes an instance. ``watch`` gets the race before its first
-    schedule. The rest is as in ``races.explore``. Writes to the current database, to a product of
-    its own (SKU “RACE”).
+    ``strategy`` is a slug, or a function that makes an instance. ``watch`` gets the race before its
+    first schedule. The other parameters are those of ``races.explore``. Writes to the current
+    database, to a product with the SKU “RACE”.
 
     Raises UnknownStrategy.
     """
     create = partial(strategies.create, strategy) if isinstance(strategy, str) else strategy
     exemplar = create()
-    product = the_product(units)
+    product = race_product(units)
     names = [chr(ord("A") + number) for number in range(buyers)]
     result = explore(
         {name: partial(buy, create, product, name) for name in names},
-        setup=partial(put_back, product, units),
-        invariant=partial(sold_right, product, buyers, units, isolation),
+        setup=partial(reset_product, product, units),
+        invariant=partial(check_sale, product, buyers, units, isolation),
         describe=lambda: monitor.state_of(product.pk).as_equation(),
         max_preemptions=max_preemptions,
         isolation=isolation,
@@ -116,36 +116,36 @@ def buy(create: Callable[[], Strategy], product: Product, buyer: str) -> Reserva
     )
 
 
-def the_product(units: int) -> Product:
-    """The product that is raced for, with ``units`` received."""
+def race_product(units: int) -> Product:
+    """The product of the race, with ``units`` received."""
     values = {"slug": "race", "name": "Race", "price": Decimal("1.00"), "backstop": False}
     product, _ = Product.objects.get_or_create(sku=SKU, defaults=values)
     missing = units - product.units_received
     if missing > 0:
         stock.receive(product, missing)
     elif missing < 0:
-        put_back(product, product.units_received)
+        reset_product(product, product.units_received)
         stock.remove(product, -missing, reason=stock.Reason.OTHER)
     return product
 
 
-def put_back(product: Product, units: int) -> None:
-    """All as it was before the race."""
+def reset_product(product: Product, units: int) -> None:
+    """Set the product to its state before the race."""
     Reservation.objects.filter(product=product).delete()
     Product.objects.filter(pk=product.pk).update(stock=units, version=1)
 
 
-def sold_right(product: Product, buyers: int, units: int, isolation: str | None, run: Run) -> None:
-    """The law, and no false “sold out”: who could be served was served, the others were told."""
+def check_sale(product: Product, buyers: int, units: int, isolation: str | None, run: Run) -> None:
+    """Assert the law, and that only buyers for whom no unit was left were refused."""
     state = monitor.state_of(product.pk)
     assert state.keeps_law, state.as_equation()
     refused = [e for e in run.raised.values() if isinstance(e, InsufficientStock)]
     failed = [e for e in run.raised.values() if not isinstance(e, InsufficientStock)]
     if failed and isolation not in (None, READ_COMMITTED):
-        # Above READ COMMITTED whoever doesn't try again may be refused for the others' sake.
+        # Above READ COMMITTED, PostgreSQL may abort a transaction that has to be tried again.
         failed = [e for e in failed if not isinstance(e, OperationalError)]
     assert not failed, f"a buyer got {type(failed[0]).__name__}: {failed[0]}"
     expected = max(0, buyers - units)
     assert len(refused) <= expected, (
-        f"{len(refused)} buyers were told “sold out”, {expected} should have been"
+        f"{len(refused)} buyers were refused, {expected} should have been"
     )

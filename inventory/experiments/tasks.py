@@ -1,6 +1,7 @@
 """Flash sales in the background, where the project's queue of jobs is procrastinate.
 
-procrastinate finds this module by itself. No other part of the app needs it: see ``running``.
+procrastinate finds this module by itself. No other part of the app needs it (see
+``flash_sale.queueing``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from procrastinate.contrib.django import app
 from inventory.experiments.flash_sale import sale
 from inventory.experiments.models import FlashSale
 
-# One after the other: each takes what the machine has. The other name is that of earlier jobs.
+# One sale at a time, since each one uses the whole machine. The alias is the name in older jobs.
 one_at_a_time = app.task(lock="flash_sale", aliases=["shop.tasks.run_flash_sale"])
 
 

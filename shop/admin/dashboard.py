@@ -359,8 +359,8 @@ def _hours_chart() -> charts.Chart:
     return charts.Chart(
         "Sales and refusals of the last day",
         "By the hour. A refusal: a buyer asked for more units than there were.",
-        charts.data([f"{hour:%H}:00" for hour in hours], series),
-        charts.options(),
+        charts.chart_data([f"{hour:%H}:00" for hour in hours], series),
+        charts.chart_options(),
     )
 
 

@@ -65,10 +65,10 @@ def test_a_naive_sale_is_seen_acknowledged_and_repaired(log_in: LogIn) -> None:
     for box in page.get_by_role("checkbox").all():
         box.uncheck()
     page.get_by_label("Naive read and save").check()
-    press(page, "Run it")
+    press(page, "Run")
     expect(page.get_by_role("status")).to_contain_text("0 of 1 turns done")
     run_flash_sale(flash_sale_id=FlashSale.objects.get().pk)
-    # The page looks again by itself.
+    # The page reloads by itself.
     expect(page.get_by_role("row").filter(has_text="naive")).to_contain_text(
         "sold 15 of 10: 5 buyers will be disappointed"
     )

@@ -89,7 +89,7 @@ def p99(started: Processes, product: Product, options: argparse.Namespace) -> fl
     from inventory.experiments.benchmark.buyers import measure as measure_buyers
 
     load = Load(buyers=32, seconds=options.seconds, warm_up=0.5, rate=options.rate)
-    row = partial(rows.row, "combined")
+    row = partial(rows.make_row, "combined")
     measured = measure_buyers(started, row, [product], load, is_sold_out=False)
     assert not measured.failed, measured.first_error
     return measured.p99_ms

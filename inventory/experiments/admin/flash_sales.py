@@ -1,4 +1,4 @@
-"""Flash sales: what each showed, and running one."""
+"""Flash sales: the results of each, and an action that runs a new one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inventory.admin.base import (
     time_of_day,
     user_of,
 )
-from inventory.experiments.flash_sale import report, running
+from inventory.experiments.flash_sale import queueing, report
 from inventory.experiments.flash_sale.charts import charts_of
 from inventory.experiments.flash_sale.sale import Parameters
 from inventory.experiments.models import FlashSale, FlashSaleResult
@@ -69,13 +69,13 @@ class RunForm(OnceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        everything = [(each.slug, each.label) for each in strategies.all_strategies()]
+        choices = [(each.slug, each.label) for each in strategies.all_strategies()]
         field = self.fields["strategies"]
-        field.choices = everything  # type: ignore[attr-defined]
-        field.initial = [slug for slug, label in everything]
+        field.choices = choices  # type: ignore[attr-defined]
+        field.initial = [slug for slug, label in choices]
 
     def parameters(self) -> Parameters:
-        """Raises InvalidParameters."""
+        """The parameters in the form. Raises InvalidParameters."""
         data = self.cleaned_data
         return Parameters(
             strategies=data["strategies"],
@@ -91,7 +91,7 @@ class RunForm(OnceForm):
 
 @admin.register(FlashSale)
 class FlashSaleAdmin(ReadOnlyAdmin):
-    list_display = ("number", "started_at", "what", "shown_state", "outcome", "started_by")
+    list_display = ("number", "started_at", "size", "shown_state", "outcome", "started_by")
     list_select_related = ("started_by",)
     list_filter = (("state", ChoicesRadioFilter),)
     ordering = ("-pk",)
@@ -106,8 +106,8 @@ class FlashSaleAdmin(ReadOnlyAdmin):
     def number(self, sale: FlashSale) -> str:
         return f"#{sale.pk}"
 
-    @display(description="What")
-    def what(self, sale: FlashSale) -> str:
+    @display(description="Size")
+    def size(self, sale: FlashSale) -> str:
         number = len(sale.strategies) or len(sale.results.all())
         return f"{sale}, {counted(number, 'strategy', 'strategies')}"
 
@@ -135,26 +135,28 @@ class FlashSaleAdmin(ReadOnlyAdmin):
             "sale": sale,
             "results": [(result, report.is_broken(result)) for result in results],
             "done": len(results),
-            "percent": round(100 * len(results) / sale.turns) if sale and sale.turns else 0,
-            "alerts": self._open_alerts(request, results),
+            "percent": round(100 * len(results) / sale.number_of_turns)
+            if sale and sale.number_of_turns
+            else 0,
+            "alerts": self._number_of_open_alerts(request, results),
             "alerts_url": list_url(StockAlert, "shelf=exhibits"),
             "charts": charts_of(results) if results else [],
-            "how_to_read_it": report.HOW_TO_READ_IT,
+            "notes": report.NOTES,
             "title": f"Flash sale #{object_id}",
         }
         return super().change_view(
             request, object_id, form_url, {**context, **(extra_context or {})}
         )
 
-    def _open_alerts(self, request: HttpRequest, results: list[FlashSaleResult]) -> int:
-        """How many alerts of its exhibits are open; nobody is told of them anywhere else."""
+    def _number_of_open_alerts(self, request: HttpRequest, results: list[FlashSaleResult]) -> int:
+        """The number of open alerts of the sale's exhibits. No other page or e-mail shows them."""
         if not request.user.has_perm("inventory.view_stockalert"):
             return 0
         exhibits = {result.product_id for result in results}
         return StockAlert.objects.open().filter(product__in=exhibits).count()
 
     def has_run_permission(self, request: HttpRequest) -> bool:
-        return running.is_possible() and request.user.has_perm("experiments.run_flashsale")
+        return queueing.is_configured() and request.user.has_perm("experiments.run_flashsale")
 
     @action(
         description="Run a flash sale",
@@ -169,7 +171,7 @@ class FlashSaleAdmin(ReadOnlyAdmin):
         form = RunForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                sale = running.queue(
+                sale = queueing.queue(
                     form.parameters(),
                     started_by=user_of(request),
                     idempotency_key=form.cleaned_data["key"],
@@ -177,7 +179,7 @@ class FlashSaleAdmin(ReadOnlyAdmin):
             except InvalidParameters as error:
                 form.add_error(None, str(error))
             else:
-                self._say_what_was_queued(request, sale)
+                self._add_message(request, sale)
                 return HttpResponseRedirect(change_url(sale))
         context = {
             **self.admin_site.each_context(request),
@@ -185,17 +187,18 @@ class FlashSaleAdmin(ReadOnlyAdmin):
             "title": "Run a flash sale",
             "form": form,
             "consequences": [
-                "A worker starts two processes full of buyers, and lets them go at one instant, "
-                "once per strategy, on exhibits made for it. Nothing of the catalogue is touched.",
-                "It needs a connection to the database for each buyer at once, and the machine is "
-                "busy while it lasts.",
+                "A worker starts two processes full of buyers. For each strategy, all buyers start "
+                "at the same instant, on a product made for it. The sale touches no product of the "
+                "catalogue.",
+                "Each buyer needs a connection to the database, and the machine is busy until the "
+                "sale ends.",
             ],
-            "button": "Run it",
+            "button": "Run",
             "back": list_url(FlashSale),
         }
         return TemplateResponse(request, "admin/inventory/ask.html", context)
 
-    def _say_what_was_queued(self, request: HttpRequest, sale: FlashSale) -> None:
+    def _add_message(self, request: HttpRequest, sale: FlashSale) -> None:
         if sale.is_repeated:
             messages.warning(
                 request,
@@ -205,4 +208,4 @@ class FlashSaleAdmin(ReadOnlyAdmin):
             )
             return
         self.log_addition(request, sale, f"Flash sale #{sale.pk} was queued.")
-        messages.success(request, "A worker runs the sale as soon as it is free.")
+        messages.success(request, "A worker will run the sale as soon as it is free.")

@@ -1,5 +1,5 @@
-"""How fast the strategies are, against ceilings measured beside them in the same rounds.
+"""The speed of the strategies, compared with ceilings that are measured in the same rounds.
 
-Where to start reading: ``run`` (the rounds), then ``rows`` (what is measured), ``shapes`` (on
-which products), ``buyers`` (by whom), ``report`` and ``picture`` (what is shown).
+Start reading at ``run`` (the rounds). Then come ``rows`` (the strategies and ceilings), ``shapes``
+(the products), ``buyers``, and ``report`` and ``picture`` (the results).
 """

@@ -1,8 +1,8 @@
-"""Buyers who do the same thing over and over, and how long each time took.
+"""Buyers who do the same thing over and over, and the latency of each time.
 
-Closed loop: each comes again as soon as served. Open loop: they come at instants planned
-beforehand, and a latency counts from the planned instant, so that whoever has to wait until
-somebody is free to serve them is not left out ("coordinated omission").
+Closed loop: each buyer comes again as soon as served. Open loop: buyers come at planned instants,
+and a latency counts from the planned instant. So it includes the time that a buyer waits for a
+free thread; leaving that out is known as "coordinated omission".
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from inventory.experiments.load import Job, Processes
 from inventory.models import Product
 
 MOST_CONNECTIONS = 64  # of all buyers together; where there are more, they share a pool
-SECONDS_FOR_A_CONNECTION = 600  # of waiting for one of the pool; it counts as latency
+SECONDS_FOR_A_CONNECTION = 600  # to wait for one of the pool; the wait counts as latency
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One turn of one row."""
 
     per_second: float
@@ -42,20 +42,20 @@ class Measured:
 
 @dataclass(frozen=True)
 class Load:
-    """Who comes, how often, and for how long."""
+    """The number of buyers, how often they come, and for how long."""
 
     buyers: int
-    """At once, in all processes together."""
+    """Buyers at once, in all processes together."""
     seconds: float
     warm_up: float
-    """Seconds before those; what is served meanwhile doesn't count."""
+    """Seconds of running before the measured ones."""
     rate: float | None = None
-    """Buyers who come in a second; None: each as soon as served."""
+    """Buyers who come in a second. None: each comes again as soon as served."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """What the buyers of one process have measured."""
+class ProcessMeasurement:
+    """The measurements of one process's buyers."""
 
     served: int
     latencies: array[float]
@@ -70,41 +70,43 @@ def measure(
     load: Load,
     *,
     is_sold_out: bool,
-) -> Measured:
-    """Let all processes' buyers do the same, on these products. Raises NotReady.
+) -> Measurement:
+    """Let the buyers of all processes run a row on these products. Raises NotReady.
 
-    ``row`` is called in each process, and so has to be picklable.
+    ``row`` makes the row. Each process calls it, so it must be picklable.
     """
     number = len(processes)
     jobs = [
-        Buying(
+        BuyerJob(
             row=row,
             product_ids=[product.pk for product in products],
             is_sold_out=is_sold_out,
-            place=place,
-            threads=load.buyers // number + (place < load.buyers % number),
+            process_index=process_index,
+            threads=load.buyers // number + (process_index < load.buyers % number),
             connections=max(1, MOST_CONNECTIONS // number),
             seconds=load.seconds,
             warm_up=load.warm_up,
             rate=load.rate and load.rate / number,
         )
-        for place in range(number)
+        for process_index in range(number)
     ]
-    parts: list[Part] = []
+    parts: list[ProcessMeasurement] = []
 
-    def died(job: Job, how: str) -> None:
-        parts.append(Part(0, array("d"), Counter({f"a process of buyers ended: {how}": 1})))
+    def on_death(job: Job, how: str) -> None:
+        parts.append(
+            ProcessMeasurement(0, array("d"), Counter({f"a process of buyers ended: {how}": 1}))
+        )
 
-    processes.run(jobs, received=lambda job, part: parts.append(part), died=died)
-    return _together(parts, load.seconds)
+    processes.run(jobs, on_report=lambda job, part: parts.append(part), on_death=on_death)
+    return _merged(parts, load.seconds)
 
 
-def _together(parts: list[Part], seconds: float) -> Measured:
+def _merged(parts: list[ProcessMeasurement], seconds: float) -> Measurement:
     latencies = sorted(chain.from_iterable(part.latencies for part in parts))
     errors: Counter[str] = Counter()
     for part in parts:
         errors.update(part.errors)
-    return Measured(
+    return Measurement(
         per_second=sum(part.served for part in parts) / seconds,
         p50_ms=percentile_ms(latencies, 50) or 0.0,
         p99_ms=percentile_ms(latencies, 99) or 0.0,
@@ -117,26 +119,26 @@ def _together(parts: list[Part], seconds: float) -> Measured:
 
 
 @dataclass
-class Buying(Job):
+class BuyerJob(Job):
     """The buyers of one process."""
 
-    who = "buyers"
+    thread_noun = "buyers"
 
     row: Callable[[], Row]
     product_ids: list[int]
     is_sold_out: bool
-    place: int
-    """Which of the processes this is, from 0."""
+    process_index: int
+    """The number of this process, from 0."""
     threads: int
     connections: int
-    """How many connections the buyers of this process may have."""
+    """The number of connections that the buyers of this process may have."""
     seconds: float
     warm_up: float
     rate: float | None
     latencies: list[array[float]] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     served: int = 0
-    part: Part | None = None
+    part: ProcessMeasurement | None = None
 
     @property
     def is_pooled(self) -> bool:
@@ -146,37 +148,37 @@ class Buying(Job):
         ids = self.product_ids
         connection().close()
         _use_pool(self.connections if self.is_pooled else 0)
-        self.what = self.row()
+        self.current_row = self.row()
         self.products = list(Product.objects.filter(pk__in=ids))
         connection().close()
         self.lock = threading.Lock()
         self.names = count()
-        self.dice = random.Random(self.place)  # the same arrivals for every row and round
+        self.dice = random.Random(self.process_index)  # the same arrivals for every row and round
         self.arrival = 0.0
 
     def connect(self) -> None:
-        self.what.connect(self.products)
+        self.current_row.connect(self.products)
         if self.is_pooled:
             connection().close()
 
     def work(self, start: float) -> None:
-        """Buy until time is over; keep what was served after the warm-up."""
+        """Buy until the time is over; keep the measurements from after the warm-up."""
         latencies: array[float] = array("d")
-        name = f"{self.place}-{next(self.names)}-{start}"
+        name = f"{self.process_index}-{next(self.names)}-{start}"
         dice = random.Random(name)
         counts_from = start + self.warm_up
         ends = counts_from + self.seconds
         gives_up = ends + self.seconds
         served = 0
-        for number, planned in enumerate(self._instants(start, ends)):
-            # In an open loop those whom nobody has served by then have waited in vain.
+        for number, planned in enumerate(self._start_instants(start, ends)):
+            # In an open loop, buyers still unserved at that time have waited in vain.
             if time.monotonic() < gives_up:
                 self._act(dice.choice(self.products), f"{name}-{number}")
             now = time.monotonic()
             if now >= counts_from:
                 latencies.append(now - planned)
                 served += now < ends
-        self.what.disconnect()
+        self.current_row.disconnect()
         with self.lock:
             self.latencies.append(latencies)
             self.served += served
@@ -185,30 +187,30 @@ class Buying(Job):
         if self.is_pooled:
             connection().close_pool()  # type: ignore[attr-defined]  # PostgreSQL's wrapper has it
         latencies = array("d", chain.from_iterable(self.latencies))
-        self.part = Part(self.served, latencies, self.errors)
+        self.part = ProcessMeasurement(self.served, latencies, self.errors)
 
-    def reports(self) -> Iterator[Part]:
+    def reports(self) -> Iterator[ProcessMeasurement]:
         if self.part is not None:
             yield self.part
 
     def _act(self, product: Product, buyer: str) -> None:
         try:
-            self.what.act(product, buyer)
+            self.current_row.act(product, buyer)
         except InsufficientStock as error:
             if not self.is_sold_out:
-                self._note(error)
-        except Exception as error:  # whatever it is: this buyer has no answer, and it is told
-            self._note(error)
+                self._count_error(error)
+        except Exception as error:  # any error is an answer that this buyer didn't get
+            self._count_error(error)
         finally:
             if self.is_pooled:
                 connection().close()  # back into the pool, as at the end of a web request
 
-    def _note(self, error: Exception) -> None:
+    def _count_error(self, error: Exception) -> None:
         with self.lock:
             self.errors[f"{type(error).__name__}: {error}"] += 1
 
-    def _instants(self, start: float, ends: float) -> Iterator[float]:
-        """The instants from which this buyer's latencies count, each when it has come."""
+    def _start_instants(self, start: float, ends: float) -> Iterator[float]:
+        """Yield each instant from which a latency of this buyer counts, when it has come."""
         if self.rate is None:
             while (now := time.monotonic()) < ends:
                 yield now
@@ -218,7 +220,7 @@ class Buying(Job):
             yield planned
 
     def _next_arrival(self) -> float:
-        """Seconds from the start to the next one: at random, on the average ``rate`` a second."""
+        """Seconds from the start to the next arrival: random, on average ``rate`` a second."""
         assert self.rate
         with self.lock:
             self.arrival += self.dice.expovariate(self.rate)
@@ -226,7 +228,7 @@ class Buying(Job):
 
 
 def _use_pool(size: int) -> None:
-    """Let the connections opened from now on share a pool of this size; 0: each its own."""
+    """Let all new connections come from a pool of this size. With 0 there is no pool."""
     ours = connection().settings_dict
     ours["OPTIONS"]["pool"] = size and {
         "min_size": size,

@@ -11,10 +11,10 @@ from inventory.experiments.benchmark.run import Result
 from inventory.experiments.benchmark.shapes import SHAPES
 
 WIDTH, HEIGHT = 460, 300  # of a chart, in pixels
-LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40  # its margins; names stand at the right
+LEFT, RIGHT, TOP, BOTTOM = 60, 130, 40, 40  # margins; the right one has the lines' names
 MOST_TICKS = 7
 NAME_HEIGHT = 13  # pixels that the name of a line needs
-COLOURS = (  # told apart also by those who don't see all colours (Okabe and Ito, 2008)
+COLOURS = (  # distinct for colour-blind people, too (Okabe and Ito, 2008)
     ("#555555", "4 3"),
     ("#555555", "1 3"),
     ("#0072b2", ""),
@@ -52,12 +52,12 @@ def draw(results: Sequence[Result]) -> str:
     )
     _add(picture, "title").text = "Rate and p99 of each strategy over the number of buyers"
     _add(picture, "style").text = STYLE
-    for place, name in enumerate(shown):
-        of_shape = [result for result in results if result.shape == name]
-        rates = _lines(of_shape, lambda result: result.per_second)
-        p99s = _lines(of_shape, lambda result: result.p99_ms)
-        _chart(picture, 0, place * HEIGHT, f"{name}: buyers served per second", rates)
-        _chart(picture, WIDTH, place * HEIGHT, f"{name}: p99, milliseconds", p99s)
+    for index, name in enumerate(shown):
+        results_of_shape = [result for result in results if result.shape == name]
+        rates = _lines(results_of_shape, lambda result: result.per_second)
+        p99s = _lines(results_of_shape, lambda result: result.p99_ms)
+        _chart(picture, 0, index * HEIGHT, f"{name}: buyers served per second", rates)
+        _chart(picture, WIDTH, index * HEIGHT, f"{name}: p99, milliseconds", p99s)
     ElementTree.indent(picture)
     return ElementTree.tostring(picture, encoding="unicode") + "\n"
 
@@ -72,9 +72,9 @@ def _lines(results: Sequence[Result], value: Callable[[Result], float]) -> list[
                 for result in sorted(results, key=lambda result: result.load.buyers)
                 if result.row == name and value(result) > 0
             ],
-            *COLOURS[place % len(COLOURS)],
+            *COLOURS[index % len(COLOURS)],
         )
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     ]
 
 
@@ -106,7 +106,7 @@ def _chart(picture: ElementTree.Element, x: float, y: float, title: str, lines: 
 
 
 def _names(lines: list[Line], up: Callable[[float], float]) -> Iterator[tuple[Line, float]]:
-    """Where each line's name stands: at its end, but none on top of another."""
+    """Yield the height of each line's name: at the line's end, but below the name above it."""
     lowest = float("-inf")
     for line in sorted(lines, key=lambda line: up(line.points[-1][1]) if line.points else 0):
         if line.points:
@@ -125,7 +125,7 @@ def _scale(
 
 
 def _ticks(values: list[float]) -> list[float]:
-    """1, 2, 5, 10, 20 … as far as they lie among the values; 1, 10, 100 … if those are many."""
+    """The numbers 1, 2, 5, 10, 20 … in the range of the values; 1, 10, 100 … if it is wide."""
     decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     within = [tick for tick in ticks if min(values) / 1.5 < tick < max(values) * 1.5]

@@ -1,4 +1,4 @@
-"""What a benchmark shows: a table for each load, and the same as JSON."""
+"""The results of a benchmark: a table for each load, and JSON."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from inventory.experiments.benchmark.run import Parameters, Result
 from inventory.experiments.benchmark.shapes import SHAPES
 from inventory.words import counted
 
-HOW_TO_READ_IT = (
-    "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate."
-)
+NOTES = "Medians over the rounds; × is the median of each round's ratio to a ceiling's rate."
 
 
 def show(parameters: Parameters, results: Sequence[Result], console: Console) -> None:
-    """Print a table for each load, and how to read them; of one broken off, what there is."""
+    """Print a table for each load, with notes. After a break-off, print the turns done so far."""
     done = sum(len(result.rounds) for result in results)
-    if done < parameters.turns():
-        words = f"Broken off: {done} of {counted(parameters.turns(), 'turn')} done."
+    if done < parameters.number_of_turns():
+        words = f"Broken off: {done} of {counted(parameters.number_of_turns(), 'turn')} done."
         console.print(Text(words, style="bold yellow"))
     if not results:
         return
     ceilings = parameters.course.ceilings
     for (shape, load), group in groupby(results, lambda result: (result.shape, result.load)):
-        who = f"{load.rate:,} buyers a second" if load.rate else counted(load.buyers, "buyer")
+        buyers = f"{load.rate:,} buyers a second" if load.rate else counted(load.buyers, "buyer")
         table = Table(
             box=None,
             pad_edge=False,
             padding=(0, 2, 0, 0),
-            title=Text(f"{shape}, {who}: {SHAPES[shape].words}", style="bold"),
+            title=Text(f"{shape}, {buyers}: {SHAPES[shape].description}", style="bold"),
             title_justify="left",
         )
         table.add_column("row", no_wrap=True)
@@ -46,7 +44,7 @@ def show(parameters: Parameters, results: Sequence[Result], console: Console) ->
             table.add_row(*_cells(result, ceilings))
         console.print(table)
         console.print()
-    for line in (HOW_TO_READ_IT, *parameters.course.how_to_read_it):
+    for line in (NOTES, *parameters.course.notes):
         console.print(line, style="dim", highlight=False)
     processes = counted(parameters.processes, "process", "processes")
     console.print(
@@ -63,7 +61,7 @@ def _cells(result: Result, ceilings: Sequence[str]) -> list[str | Text]:
         f"{result.per_second:,.0f}",
         _milliseconds(result.p50_ms),
         _milliseconds(result.p99_ms),
-        *(_ratio(result.to_ceilings.get(ceiling)) for ceiling in ceilings),
+        *(_ratio(result.ratios_to_ceilings.get(ceiling)) for ceiling in ceilings),
         _verdict(result),
     ]
 
@@ -77,7 +75,7 @@ def _ratio(value: float | None) -> str:
 
 
 def _verdict(result: Result) -> Text:
-    """Whether every unit was accounted for; a fast wrong row is shown as wrong."""
+    """The last cell of a row: whether the law held, and how many buyers failed."""
     if result.failed:
         return Text(f"{result.failed} failed: {result.first_error}", style="red")
     if result.law_holds:
@@ -86,7 +84,7 @@ def _verdict(result: Result) -> Text:
 
 
 def is_wrong(result: Result) -> bool:
-    """Whether a row that guards the stock broke the law, or left a buyer without an answer."""
+    """Whether the row guards the stock and broke the law, or a buyer got no answer."""
     return bool(result.failed) or (result.guards and not result.law_holds)
 
 
@@ -97,7 +95,7 @@ def as_json(parameters: Parameters, results: Sequence[Result]) -> dict[str, Any]
         "rounds": parameters.rounds,
         "seconds": parameters.seconds,
         "warm_up": parameters.warm_up,
-        "broken_off": sum(len(result.rounds) for result in results) < parameters.turns(),
+        "broken_off": sum(len(result.rounds) for result in results) < parameters.number_of_turns(),
         "results": [_result_as_json(result, parameters.course.ceilings) for result in results],
     }
 
@@ -112,8 +110,8 @@ def _result_as_json(result: Result, ceilings: tuple[str, str]) -> dict[str, Any]
         "per_second": round(result.per_second, 1),
         "p50_ms": round(result.p50_ms, 2),
         "p99_ms": round(result.p99_ms, 2),
-        "to_insert_only": _rounded(result.to_ceilings.get(only_inserts)),
-        "to_read_only": _rounded(result.to_ceilings.get(only_reads)),
+        "to_insert_only": _rounded(result.ratios_to_ceilings.get(only_inserts)),
+        "to_read_only": _rounded(result.ratios_to_ceilings.get(only_reads)),
         "failed": result.failed,
         "law_holds": result.law_holds,
         "rounds": [

@@ -1,7 +1,7 @@
-"""What is measured: the safe strategies, and two ceilings.
+"""The rows of a benchmark: the safe strategies, and two ceilings.
 
-A ceiling is what a purchase can't be expected to beat: ``insert only`` writes the same
-reservation and guards nothing, ``read only`` fetches the product as a page does.
+No purchase can be expected to be faster than a ceiling. ``insert only`` writes the same
+reservation and guards nothing. ``read only`` fetches the product as a page does.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ READ_ONLY = "read only"
 
 
 class Row(ABC):
-    """Something a buyer does, over and over."""
+    """An act that buyers repeat."""
 
     name: str
     guards: bool = True
-    """Whether it takes care of the stock at all."""
+    """Whether the row guards the stock at all."""
 
     def connect(self, products: Sequence[Product]) -> None:
-        """Give a thread what it needs before the start."""
+        """Prepare a thread before the start."""
         connection().ensure_connection()
 
     def disconnect(self) -> None:  # noqa: B027  (connections to the database are closed anyway)
-        """Take back what a thread was given."""
+        """Undo ``connect`` after a thread's end."""
 
     @abstractmethod
     def act(self, product: Product, buyer: str) -> None:
-        """Do it once. Raises InsufficientStock where the buyer is refused."""
+        """Act once for this buyer. Raises InsufficientStock if the buyer is refused."""
 
 
 class Purchase(Row):
@@ -59,13 +59,13 @@ class Purchase(Row):
 
 
 class InsertOnly(Strategy):
-    """Not a way of taking stock: it writes the reservation and leaves the stock alone."""
+    """A ceiling, not a real strategy: it writes the reservation and leaves the stock alone."""
 
     slug = "insert_only"
     label = "Insert only"
     is_safe = False
-    how = "Writes the reservation, and looks at no stock."
-    when = "Never; it is the ceiling of the benchmark."
+    how = "Writes the reservation, and doesn't look at the stock."
+    when = "Never in a shop: it is a ceiling of the benchmark."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
         return record_hold(request)
@@ -91,7 +91,7 @@ def candidates() -> list[str]:
     return [each.slug for each in strategies.all_strategies() if each.is_safe]
 
 
-def row(name: str) -> Row:
+def make_row(name: str) -> Row:
     """Return the row of that name. Raises UnknownStrategy."""
     if name == INSERT_ONLY:
         return Insert()

@@ -1,4 +1,4 @@
-"""Rounds of all rows in turn, so that a noisy machine hurts all alike."""
+"""The rounds of a benchmark. In each round all rows take turns, so noise hits all of them alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Protocol
 from inventory import strategies
 from inventory.exceptions import InventoryError
 from inventory.experiments.benchmark import rows, shapes
-from inventory.experiments.benchmark.buyers import Load, Measured, measure
+from inventory.experiments.benchmark.buyers import Load, Measurement, measure
 from inventory.experiments.benchmark.rows import INSERT_ONLY, READ_ONLY
 from inventory.experiments.benchmark.shapes import SHAPES, Shape, exhibits, keeps_law
 from inventory.experiments.load import NotReady, Processes, processes
@@ -29,17 +29,18 @@ MOST_PER_SECOND = 1_000_000
 
 @dataclass(frozen=True)
 class Course:
-    """Where the rows run: what each one is, and on which products."""
+    """The rows of a benchmark, and their products."""
 
-    row: Callable[[str], rows.Row]
-    """Makes the row of that name; a function that can be pickled."""
-    products: Callable[[Shape, str, str], AbstractContextManager[list[Product]]]
-    """Those for a shape and a row, with a name for their SKUs; for the length of a block."""
+    make_row: Callable[[str], rows.Row]
+    """Makes the row of that name. The function must be picklable."""
+    make_products: Callable[[Shape, str, str], AbstractContextManager[list[Product]]]
+    """Makes the products for a shape and a row, for the length of a block; given a name for their
+    SKUs."""
     ceilings: tuple[str, str]
-    """The rows that all are set against: one that only inserts, and one that only reads."""
-    how_to_read_it: Sequence[str]
-    """What a reader has to know of the figures, beside how they were taken."""
-    beside: Sequence[str] = ()
+    """The rows that all others are compared with: one only inserts, and one only reads."""
+    notes: Sequence[str]
+    """Sentences below the tables on how to read them."""
+    more_rows: Sequence[str] = ()
     """More rows that are always measured."""
 
 
@@ -48,45 +49,45 @@ def _exhibits_for(shape: Shape, row: str, name: str) -> AbstractContextManager[l
 
 
 DIRECT = Course(
-    rows.row,
+    rows.make_row,
     _exhibits_for,
     ceilings=(INSERT_ONLY, READ_ONLY),
-    how_to_read_it=(
+    notes=(
         "insert only writes the same reservation and guards nothing; read only reads the product.",
-        "Closed loops: a buyer comes again as soon as served. More than 64 share 64 connections.",
+        "Closed loop: each buyer comes again as soon as served. More than 64 share 64 connections.",
     ),
 )
 
 
 class BenchmarkError(InventoryError):
-    """The benchmark could not be run; the message says why."""
+    """The benchmark could not run. The message says why."""
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What is measured, and how long. Raises InvalidParameters, UnknownStrategy."""
+    """The parameters of a benchmark. Raises InvalidParameters, UnknownStrategy."""
 
     rows: Sequence[str] = ()
-    """Strategies; none: all safe ones. The ceilings are always measured."""
+    """Slugs of strategies; if empty, all safe ones. The ceilings are always measured."""
     shapes: Sequence[str] = ()
-    """Names; none: all."""
+    """Names of shapes; if empty, all."""
     buyers: Sequence[int] = (16, 64, 256, 1024)
-    """At once, in all processes together, where each comes again as soon as served."""
+    """Buyers at once in the closed loop, in all processes together; one load for each number."""
     rate: int = 1000
     """Buyers a second in the open loop."""
     processes: int = 4
     threads: int = 16
-    """Of each process, in the open loop."""
+    """Threads of each process in the open loop."""
     rounds: int = 5
     seconds: float = 1.0
-    """How long a row is measured in a round."""
+    """Seconds for which each row is measured in a round."""
     warm_up: float = 0.5
-    """How long it runs before that, in seconds."""
+    """Seconds for which each row runs before it is measured."""
     course: Course = DIRECT
 
     def __post_init__(self) -> None:
         for name in self.rows:
-            if name not in (*self.course.ceilings, *self.course.beside):
+            if name not in (*self.course.ceilings, *self.course.more_rows):
                 strategies.get(name)
         for name in self.shapes:
             if name not in SHAPES:
@@ -105,39 +106,39 @@ class Parameters:
     def chosen_rows(self) -> list[str]:
         """The rows in the order of their turns, the ceilings first."""
         chosen = self.rows or rows.candidates()
-        return list(dict.fromkeys([*self.course.ceilings, *self.course.beside, *chosen]))
+        return list(dict.fromkeys([*self.course.ceilings, *self.course.more_rows, *chosen]))
 
     def chosen_shapes(self) -> list[Shape]:
         return [shape for name, shape in SHAPES.items() if not self.shapes or name in self.shapes]
 
     def loads(self, shape: Shape) -> list[Load]:
-        """Who comes, for this shape, one after the other."""
+        """The loads of this shape, in the order of their turns."""
         times = {"seconds": self.seconds, "warm_up": self.warm_up}
         if shape.is_open:
             return [Load(self.processes * self.threads, rate=self.rate, **times)]
         return [Load(number, **times) for number in dict.fromkeys(self.buyers)]
 
-    def turns(self) -> int:
-        """How many times a row is measured, in all."""
+    def number_of_turns(self) -> int:
+        """The number of turns: one for each round, row, shape and load."""
         cells = sum(len(self.loads(shape)) for shape in self.chosen_shapes())
         return self.rounds * cells * len(self.chosen_rows())
 
-    def minutes(self) -> float:
-        """About how long it takes."""
-        return self.turns() * (self.seconds + self.warm_up + 0.3) / 60
+    def estimated_minutes(self) -> float:
+        """The approximate duration of the benchmark."""
+        return self.number_of_turns() * (self.seconds + self.warm_up + 0.3) / 60
 
 
 @dataclass
 class Result:
-    """A row under one load: what each round measured, and how it stands to the ceilings."""
+    """A row under one load: its measurement in each round, and its ratios to the ceilings."""
 
     shape: str
     row: str
     load: Load
     guards: bool
-    rounds: list[Measured] = field(default_factory=list)
+    rounds: list[Measurement] = field(default_factory=list)
     law_held: list[bool] = field(default_factory=list)
-    to_ceilings: dict[str, float] = field(default_factory=dict)
+    ratios_to_ceilings: dict[str, float] = field(default_factory=dict)
     """The medians of the rounds' ratios of ``per_second``, by the ceiling's name."""
 
     @property
@@ -171,10 +172,10 @@ class Progress(Protocol):
     def __call__(self, result: Result, round_: int) -> object: ...
 
 
-def planned(parameters: Parameters) -> list[Result]:
-    """A result for every row under every load, without anything measured yet."""
+def empty_results(parameters: Parameters) -> list[Result]:
+    """A result for every row under every load, without measurements."""
     return [
-        Result(shape.name, row, load, guards=parameters.course.row(row).guards)
+        Result(shape.name, row, load, guards=parameters.course.make_row(row).guards)
         for shape in parameters.chosen_shapes()
         for load in parameters.loads(shape)
         for row in parameters.chosen_rows()
@@ -187,28 +188,33 @@ def run(
     *,
     progress: Progress = lambda result, round_: None,
 ) -> None:
-    """Measure every row under every load, round after round, into the ``planned`` results.
+    """Measure every row under every load, round after round, and add it to ``results``.
 
-    Broken off, it leaves in them what was measured until then. The products are made for it, and
-    removed again. Raises BenchmarkError.
+    ``results`` come from ``empty_results``. After a break-off they have the measurements until
+    then. The products are made for the benchmark, and removed again. Raises BenchmarkError.
     """
     run_name = secrets.token_hex(4)
     try:
         with processes(parameters.processes, f"benchmark {run_name}") as started:
             for round_ in range(1, parameters.rounds + 1):
                 for shape in parameters.chosen_shapes():
-                    of_shape = [result for result in results if result.shape == shape.name]
-                    turn = partial(progress, round_=round_)
-                    _round(
-                        started, parameters.course, shape, of_shape, f"{run_name}-{round_}", turn
+                    results_of_shape = [result for result in results if result.shape == shape.name]
+                    progress_of_round = partial(progress, round_=round_)
+                    _run_round(
+                        started,
+                        parameters.course,
+                        shape,
+                        results_of_shape,
+                        f"{run_name}-{round_}",
+                        progress_of_round,
                     )
     except NotReady as error:
         raise BenchmarkError(str(error)) from error
     finally:
-        _compare(results, parameters.course.ceilings)
+        _set_ratios(results, parameters.course.ceilings)
 
 
-def _round(
+def _run_round(
     started: Processes,
     course: Course,
     shape: Shape,
@@ -216,29 +222,29 @@ def _round(
     name: str,
     progress: Callable[[Result], object],
 ) -> None:
-    """Each row's turn under each load, on products of its own; the law is checked after each."""
+    """Give each row a turn under each load, on its own products. Check the law after each turn."""
     with ExitStack() as until_the_end:
         products = {
-            row: until_the_end.enter_context(course.products(shape, row, f"{name}-{place}"))
-            for place, row in enumerate(dict.fromkeys(result.row for result in results))
+            row: until_the_end.enter_context(course.make_products(shape, row, f"{name}-{index}"))
+            for index, row in enumerate(dict.fromkeys(result.row for result in results))
         }
         shapes.tidy_tables()
         for result in results:
             progress(result)
-            stock_of = products[result.row]
+            products_of_row = products[result.row]
             measured = measure(
                 started,
-                partial(course.row, result.row),
-                stock_of,
+                partial(course.make_row, result.row),
+                products_of_row,
                 result.load,
                 is_sold_out=shape.is_sold_out,
             )
-            result.law_held.append(keeps_law(stock_of))
+            result.law_held.append(keeps_law(products_of_row))
             result.rounds.append(measured)
 
 
-def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
-    """Set every row against the ceilings of the same shape, load and round."""
+def _set_ratios(results: list[Result], ceilings: Sequence[str]) -> None:
+    """Compare every row with the ceilings of the same shape, load and round."""
     found = {(result.shape, result.load, result.row): result for result in results}
     for result in results:
         for name in ceilings:
@@ -249,4 +255,4 @@ def _compare(results: list[Result], ceilings: Sequence[str]) -> None:
                 if theirs.per_second
             ]
             if ratios:
-                result.to_ceilings[name] = statistics.median(ratios)
+                result.ratios_to_ceilings[name] = statistics.median(ratios)

@@ -1,4 +1,4 @@
-"""The shapes of demand, and the products made for them: exhibits, gone after the round."""
+"""The shapes of demand, and the exhibits made for them, which are removed after each round."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ HOT, SPREAD, SOLD_OUT, OPEN_LOOP = "hot", "spread", "sold out", "open loop"
 
 @dataclass(frozen=True)
 class Shape:
-    """What the buyers want."""
+    """The buyers' demand: the number of products that they want, and how they come."""
 
     name: str
-    words: str
-    """The same, for people."""
+    description: str
+    """The demand in a sentence."""
     products: int = 1
     is_sold_out: bool = False
     is_open: bool = False
-    """Whether buyers come at a given rate, whatever becomes of those before them."""
+    """Whether buyers come at a given rate, even while earlier ones still wait."""
 
 
 SHAPES = {
@@ -44,9 +44,9 @@ SHAPES = {
 
 @contextmanager
 def exhibits(shape: Shape, name: str, **fields: Any) -> Iterator[list[Product]]:
-    """Products for this shape, for the length of the block; ``name`` is in their SKUs.
+    """Make products for this shape, for the length of the block; ``name`` is in their SKUs.
 
-    ``fields`` are those of the model, where they shall differ.
+    ``fields`` override the usual values of the model's fields.
     """
     products: list[Product] = []
     try:
@@ -67,9 +67,9 @@ def keeps_law(products: Sequence[Product]) -> bool:
 
 
 def tidy_tables() -> None:
-    """Let every round begin alike: no dead rows, and a planner that knows the tables.
+    """Remove dead rows and refresh the planner's statistics, so that all rounds begin alike.
 
-    A plan made while a table was empty is a bad one for the rest of the connection.
+    A plan made while a table was empty stays bad until the connection ends.
     """
     with connection().cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE) inventory_product, inventory_reservation")
@@ -82,14 +82,14 @@ def _exhibit(shape: Shape, name: str, **fields: Any) -> Product:
     )
     stock.receive(product, 1 if shape.is_sold_out else PLENTY, note="benchmark")
     if shape.is_sold_out:
-        reserve(product, 1, buyer="an earlier one", strategy=SingleStatement())
+        reserve(product, 1, buyer="an earlier buyer", strategy=SingleStatement())
     return product
 
 
 def _remove(ids: list[int]) -> None:
-    """Remove the exhibits with all that belongs to them: nothing else ever refers to it.
+    """Remove the exhibits with their reservations and movements. Nothing else refers to them.
 
-    A buyer whose process was ended a moment ago may still be at it: the lock keeps others out.
+    The statement of a killed process may still run. The lock keeps it from adding rows meanwhile.
     """
     with atomic(), connection().cursor() as cursor:
         cursor.execute("SELECT FROM inventory_product WHERE id = ANY(%s) FOR UPDATE", [ids])

@@ -1,4 +1,4 @@
-"""Buyers with processes, threads and connections of their own, all let go at one instant."""
+"""Buyers in processes and threads with their own connections, who all start at one instant."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOLD_FOR = timedelta(hours=1)  # no hold lapses during a sale
 
 
 class FlashSaleError(InventoryError):
-    """The sale could not be run; the message says why."""
+    """The sale could not run. The message says why."""
 
 
 class Ending(Enum):
@@ -42,12 +42,12 @@ class Buyer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one buyer."""
+    """The outcome of one buyer's request."""
 
     buyer: Buyer
     ending: Ending
     latency: float | None = None
-    """Seconds that ``reserve`` took; None where it isn't known."""
+    """Seconds that ``reserve`` took; None if unknown."""
     finished: float = 0.0
     """Seconds from the start of the sale to the end of this purchase."""
     error: str = ""
@@ -68,34 +68,34 @@ class BuyerProcesses:
         *,
         threads: int,
         payment: float,
-        served: Callable[[int], object] = lambda number: None,
+        on_served: Callable[[int], object] = lambda number: None,
     ) -> list[Outcome]:
-        """Let ``buyers`` buy ``product`` with ``threads`` threads per process; tell how it went.
+        """Let ``buyers`` buy ``product`` with ``threads`` threads per process; return the outcomes.
 
-        ``payment`` is in seconds; ``served`` is called with the number of buyers served since
-        the last call. The buyers of a process that dies have failed. Raises FlashSaleError if
-        the processes can't get ready.
+        ``payment`` is in seconds. ``on_served`` gets the number of buyers served since its last
+        call. If a process dies, its remaining buyers have failed. Raises FlashSaleError if the
+        processes can't get ready.
         """
         number = len(self._processes)
-        shares = [buyers[place::number] for place in range(number)]
+        shares = [buyers[index::number] for index in range(number)]
         jobs = [
-            Purchases(product.pk, strategy, min(threads, len(share)), payment, share)
+            PurchaseJob(product.pk, strategy, min(threads, len(share)), payment, share)
             for share in shares
         ]
         outcomes: dict[int, Outcome] = {}
 
-        def received(job: Job, reported: list[Outcome]) -> None:
+        def on_report(job: Job, reported: list[Outcome]) -> None:
             outcomes.update((outcome.buyer.number, outcome) for outcome in reported)
-            served(len(reported))
+            on_served(len(reported))
 
-        def died(job: Job, how: str) -> None:
-            assert isinstance(job, Purchases)
+        def on_death(job: Job, how: str) -> None:
+            assert isinstance(job, PurchaseJob)
             error = f"the buyer's process ended ({how})"
             missing = [buyer for buyer in job.buyers if buyer.number not in outcomes]
-            received(job, [Outcome(buyer, Ending.FAILED, error=error) for buyer in missing])
+            on_report(job, [Outcome(buyer, Ending.FAILED, error=error) for buyer in missing])
 
         try:
-            self._processes.run(jobs, received=received, died=died)
+            self._processes.run(jobs, on_report=on_report, on_death=on_death)
         except NotReady as error:
             raise FlashSaleError(str(error)) from error
         return [outcomes[number] for number in sorted(outcomes)]
@@ -103,16 +103,16 @@ class BuyerProcesses:
 
 @contextmanager
 def buyer_processes(number: int, application_name: str) -> Iterator[BuyerProcesses]:
-    """``number`` processes that buy, for the length of the block."""
+    """Start ``number`` processes that buy, for the length of the block."""
     with processes(number, application_name) as started:
         yield BuyerProcesses(started)
 
 
 @dataclass
-class Purchases(Job):
-    """What a process does in one sale."""
+class PurchaseJob(Job):
+    """The job of a process in one sale."""
 
-    who = "buyers"
+    thread_noun = "buyers"
 
     product_id: int
     strategy: str
@@ -128,7 +128,7 @@ class Purchases(Job):
         self.queue = deque(self.buyers)
 
     def work(self, start: float) -> None:
-        """Serve one buyer of the process after the other, beside the other threads."""
+        """Take buyers off the process's queue and serve them, as all its threads do."""
         while True:
             try:
                 buyer = self.queue.popleft()
@@ -137,12 +137,12 @@ class Purchases(Job):
             self.outcomes.append(self._buy(buyer, start))
 
     def reports(self) -> Iterator[list[Outcome]]:
-        """The outcomes that there are by now; the threads add to them meanwhile."""
+        """Hand out the outcomes so far; the threads may add more at the same time."""
         if number := len(self.outcomes):
             yield [self.outcomes.popleft() for _ in range(number)]
 
     def _buy(self, buyer: Buyer, start: float) -> Outcome:
-        """Reserve and confirm, with the payment where the strategy has it."""
+        """Reserve, pay and confirm. Unsafe strategies pay within ``reserve``."""
         strategy = strategies.get(self.strategy)
         pay = partial(time.sleep, self.payment)
         latency: float | None = None
@@ -159,13 +159,13 @@ class Purchases(Job):
             )
             latency = time.monotonic() - began
             if strategy.is_safe:
-                pay()  # the others have paid by now, between their check and their write
+                pay()  # unsafe strategies have paid already, between their check and their write
             confirm(hold.pk)
             ending = Ending.BOUGHT
         except InsufficientStock:
             latency = time.monotonic() - began
             ending = Ending.REFUSED
-        except Exception as failure:  # whatever it is: this buyer has no answer, and it is told
+        except Exception as failure:  # any error is an answer that this buyer didn't get
             ending = Ending.FAILED
             error = f"{type(failure).__name__}: {failure}"
         return Outcome(buyer, ending, latency, time.monotonic() - start, error)

@@ -12,53 +12,53 @@ from inventory.admin.charts import (
     LIGHT_BLUE,
     RED,
     Chart,
-    data,
-    options,
+    chart_data,
+    chart_options,
 )
 from inventory.experiments.models import FlashSaleResult
 
 
 def charts_of(results: Sequence[FlashSaleResult]) -> list[Chart]:
-    """Units, throughput and latency per strategy; of several rounds the median."""
+    """Charts of units, throughput and latency per strategy; of several rounds the median."""
     rounds: dict[str, list[FlashSaleResult]] = {}
     for result in results:
         rounds.setdefault(result.strategy, []).append(result)
-    return [units(rounds), throughput(rounds), latency(rounds)]
+    return [units_chart(rounds), throughput_chart(rounds), latency_chart(rounds)]
 
 
-def units(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
-    """Sold, of what was there, and beyond it."""
+def units_chart(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
+    """The units sold that existed, and the units oversold."""
     oversold = [_median(each, "oversold") for each in rounds.values()]
     sold = [_median(each, "sold") for each in rounds.values()]
     real = [all_sold - too_many for all_sold, too_many in zip(sold, oversold, strict=True)]
     return Chart(
         "Units sold",
-        "Green: there was a unit for it. Red: promised, and there is none.",
-        data(
+        "Green: sold units that exist. Red: sold units that don’t exist.",
+        chart_data(
             list(rounds),
             [("sold", real, GREEN), ("oversold", oversold, RED)],
         ),
-        options(stacked=True, horizontal=True),
+        chart_options(stacked=True, horizontal=True),
     )
 
 
-def throughput(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
+def throughput_chart(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
     return Chart(
         "Purchases per second",
-        "The unsafe ones wait for the payment before they write.",
-        data(
+        "Unsafe strategies wait for the payment before they write.",
+        chart_data(
             list(rounds),
             [("per second", [_median(each, "per_second") for each in rounds.values()], BLUE)],
         ),
-        options(horizontal=True),
+        chart_options(horizontal=True),
     )
 
 
-def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
+def latency_chart(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
     return Chart(
         "Latency of reserving, in milliseconds",
-        "Half of the buyers, 95 and 99 of a hundred were served within.",
-        data(
+        "p50, p95 and p99: 50, 95 and 99 of a hundred buyers were served within this time.",
+        chart_data(
             list(rounds),
             [
                 (name, [_median(each, field) for each in rounds.values()], colour)
@@ -69,7 +69,7 @@ def latency(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
                 )
             ],
         ),
-        options(horizontal=True),
+        chart_options(horizontal=True),
     )
 
 

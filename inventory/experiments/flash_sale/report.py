@@ -1,4 +1,4 @@
-"""What a flash sale shows: a verdict in words, a table, and the same as JSON."""
+"""The results of a flash sale: verdicts in words, a table, and JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.text import Text
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.words import counted
 
-WIDE = 120  # columns from which the verdict stands in the table
+WIDE = 120  # columns that the table needs to include the verdicts
 OVERSOLD_AND_DRIFT = "Oversold: units promised that don't exist. Drift that isn't 0: lost updates."
-HOW_TO_READ_IT = (
+NOTES = (
     OVERSOLD_AND_DRIFT,
     "Latency is that of reserving; unsafe strategies wait for the payment within it.",
 )
 
 
 def is_broken(result: FlashSaleResult) -> bool:
-    """Whether the law or a promise was broken, or a buyer was left without an answer."""
+    """Whether the strategy broke the law or a promise, or left a buyer without an answer."""
     return bool(
         result.oversold
         or result.drift
@@ -33,13 +33,13 @@ def is_broken(result: FlashSaleResult) -> bool:
     )
 
 
-def is_surprising(result: FlashSaleResult) -> bool:
-    """Whether a strategy that calls itself safe was not."""
+def breaks_promise(result: FlashSaleResult) -> bool:
+    """Whether the strategy calls itself safe, and isn't."""
     return result.safe and is_broken(result)
 
 
 def verdict(result: FlashSaleResult, sale: FlashSale) -> str:
-    """Say in words how it went; "exact" is what a shop wants to hear."""
+    """The faults of a result in words, or "exact"."""
     findings = []
     if result.oversold:
         findings.append(_oversold(result, sale))
@@ -49,7 +49,7 @@ def verdict(result: FlashSaleResult, sale: FlashSale) -> str:
         findings.append(f"{counted(result.unrecorded, 'unit')} sold without a record")
     if result.falsely_refused:
         findings.append(
-            f"{counted(result.falsely_refused, 'buyer')} told “sold out” with "
+            f"{counted(result.falsely_refused, 'buyer')} wrongly refused with "
             f"{result.stock_left} left"
         )
     if result.failed:
@@ -110,29 +110,29 @@ def _rounded(milliseconds: float | None) -> float | None:
 
 
 def show(sale: FlashSale, console: Console) -> None:
-    """Print the table, the verdicts, and how to read them; of a sale broken off, what there is."""
+    """Print the table, the verdicts and notes. After a break-off, print the turns done so far."""
     done = sale.results.count()
     if sale.is_broken_off:
-        show_broken_off(done, sale.turns, console)
+        show_broken_off(done, sale.number_of_turns, console)
     if done:
-        show_table(as_table(sale, console.width), HOW_TO_READ_IT, console)
+        show_table(as_table(sale, console.width), NOTES, console)
 
 
 def show_broken_off(done: int, turns: int, console: Console) -> None:
-    """Print how much of a sale has been done, of ``turns`` of a strategy each."""
+    """Print that a sale was broken off after ``done`` of its ``turns``."""
     console.print(
         Text(f"Broken off: {done} of {counted(turns, 'turn')} done.", style="bold yellow")
     )
 
 
-def show_table(table: RenderableType, how_to_read_it: Sequence[str], console: Console) -> None:
+def show_table(table: RenderableType, notes: Sequence[str], console: Console) -> None:
     console.print(table)
-    for line in how_to_read_it:
+    for line in notes:
         console.print(line, style="dim", highlight=False)
 
 
 def as_table(sale: FlashSale, width: int) -> RenderableType:
-    """The results, a row per strategy; the verdicts below where ``width`` (columns) is small."""
+    """The results, a row per strategy. If ``width`` (columns) is small, verdicts stand below."""
     results = sorted(sale.results.all(), key=lambda result: result.round)
     by_strategy: dict[str, list[FlashSaleResult]] = {}
     for result in results:
@@ -149,12 +149,12 @@ class Row:
 
 
 def table(
-    rows: Sequence[Row], title: str, width: int, *, first: str = "strategy"
+    rows: Sequence[Row], title: str, width: int, *, names_heading: str = "strategy"
 ) -> RenderableType:
-    """The rows under these headings, ``first`` that of their names; verdicts as in ``as_table``."""
+    """A table of these rows, with ``names_heading`` above their names. See ``as_table``."""
     is_wide = width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, no_wrap=True)
+    table.add_column(names_heading, no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     verdicts = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
@@ -193,7 +193,7 @@ def verdict_of(rounds: Sequence[FlashSaleResult]) -> Text:
     words = broken[0].verdict
     if len(rounds) > 1:
         words = f"broken in {len(broken)} of {len(rounds)} rounds, as in: {words}"
-    if is_surprising(broken[0]):
+    if breaks_promise(broken[0]):
         words += " (and it calls itself safe!)"
     return Text(words, style="red")
 
@@ -202,7 +202,7 @@ Cell = Callable[[Sequence[FlashSaleResult]], str]
 
 
 def _counts(field: str) -> Cell:
-    """Of several rounds, the least and the most."""
+    """A cell with the field's value; of several rounds, the least and the greatest."""
 
     def cell(rounds: Sequence[FlashSaleResult]) -> str:
         least, most = (f(getattr(result, field) for result in rounds) for f in (min, max))
@@ -215,7 +215,7 @@ def _counts(field: str) -> Cell:
 
 
 def _median(field: str) -> Cell:
-    """Of several rounds, the median."""
+    """A cell with the field's value; of several rounds, the median."""
 
     def cell(rounds: Sequence[FlashSaleResult]) -> str:
         values = [value for result in rounds if (value := getattr(result, field)) is not None]

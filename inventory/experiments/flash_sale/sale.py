@@ -1,4 +1,4 @@
-"""A flash sale: an exhibit per strategy, many buyers at once, and what came of it."""
+"""A flash sale: an exhibit per strategy, many buyers at once, and the results."""
 
 from __future__ import annotations
 
@@ -36,29 +36,30 @@ MOST_UNITS = 1_000_000
 MOST_PROCESSES = 64
 MOST_ROUNDS = 1_000
 MOST_PAYMENT_MS = 60_000
-CONNECTIONS_FOR_OTHERS = 3  # of the server's, left for whoever wants to look
-SECONDS_FOR_THE_KILLED = 60  # for PostgreSQL to end what a dead buyer began
+CONNECTIONS_FOR_OTHERS = 3  # connections of the server that a sale leaves free
+SECONDS_FOR_KILLED_BUYERS = 60  # for PostgreSQL to end the statements of killed processes
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a flash sale is like; the defaults are the classic: ten laptops, fifteen buyers.
+    """The parameters of a flash sale. By default, fifteen buyers want ten laptops.
 
     Raises InvalidParameters, UnknownStrategy.
     """
 
     strategies: Sequence[str] = ()
-    """Slugs; none: all of them."""
+    """Slugs of strategies; if empty, all."""
     stock: int = 10
     """Units on sale."""
     buyers: int = 15
     quantity: tuple[int, int] = (1, 1)
-    """Units that a buyer asks for: at least, at most."""
+    """The least and the greatest number of units that a buyer asks for."""
     processes: int = 2
     threads: int | None = None
-    """Per process. None: enough for all buyers at once, as far as the connections go."""
+    """Threads of each process. None: enough for all buyers at once, if the server has as many
+    connections."""
     payment_ms: int = 50
-    """How long a payment takes, in milliseconds."""
+    """Milliseconds that a payment takes."""
     rounds: int = 1
     backstop: bool = False
     """Whether PostgreSQL itself refuses to take the stock below zero."""
@@ -77,15 +78,15 @@ class Parameters:
         check_within("quantity", most, 1, MOST_UNITS)
         if least > most:
             raise InvalidParameters(
-                f"quantity: {least}-{most} won't do; the smaller number comes first."
+                f"quantity: {least}-{most} is in the wrong order. Write the smaller number first."
             )
 
-    def chosen(self) -> list[Strategy]:
+    def chosen_strategies(self) -> list[Strategy]:
         """The strategies in the order of their turns, each once."""
         return chosen_strategies(self.strategies)
 
     def threads_per_process(self) -> int:
-        """How many threads, and so connections, each process gets.
+        """The number of threads, and so of connections, of each process.
 
         Raises InvalidParameters if the server has fewer connections than were asked for.
         """
@@ -103,7 +104,7 @@ class Parameters:
         return threads
 
     def demand(self, round_: int) -> list[Buyer]:
-        """The buyers of a round and what each asks for: the same for every strategy."""
+        """The buyers of a round, with their quantities: the same for every strategy."""
         dice = random.Random(round_)
         return [Buyer(number, dice.randint(*self.quantity)) for number in range(self.buyers)]
 
@@ -118,10 +119,10 @@ def run(
     started_by: AbstractBaseUser | None = None,
     progress: Progress = lambda strategy, round_, served: None,
 ) -> FlashSale:
-    """Run the sale, each strategy in turn, round after round; return it, with its results.
+    """Run the sale, each strategy in turn, round after round; return it with its results.
 
-    Each strategy and round has a product of its own, an exhibit. What was done is stored also
-    if the sale is broken off: then ``finished_at`` stays empty.
+    Each strategy and round has its own product, an exhibit. If the sale is broken off, the results
+    until then are stored, and ``finished_at`` stays empty.
 
     Raises InvalidParameters, FlashSaleError.
     """
@@ -136,14 +137,14 @@ def plan(
     started_by: AbstractBaseUser | None = None,
     idempotency_key: str | None = None,
 ) -> FlashSale:
-    """Put the sale on record, for ``run_planned``, and return it.
+    """Store the sale, for ``run_planned``, and return it.
 
-    Raises InvalidParameters if the server has too few connections for it.
+    Raises InvalidParameters if the server has too few connections for the sale.
     """
     threads = parameters.threads_per_process()
     return FlashSale.objects.create(
         state=FlashSale.State.QUEUED,
-        strategies=[strategy.slug for strategy in parameters.chosen()],
+        strategies=[strategy.slug for strategy in parameters.chosen_strategies()],
         stock=parameters.stock,
         buyers=parameters.buyers,
         quantity_min=parameters.quantity[0],
@@ -161,14 +162,14 @@ def plan(
 def run_planned(
     sale: FlashSale, *, progress: Progress = lambda strategy, round_, served: None
 ) -> None:
-    """Run a planned sale; once: a second call changes nothing.
+    """Run a sale that is queued. A second call does not run it again.
 
-    One that is found running was left by somebody who was killed: it counts as broken off.
+    If the sale is found running, its process was killed: the sale becomes broken off.
 
     Raises FlashSaleError.
     """
-    of_sale = FlashSale.objects.filter(pk=sale.pk)
-    if of_sale.filter(state=FlashSale.State.QUEUED).update(state=FlashSale.State.RUNNING):
+    row = FlashSale.objects.filter(pk=sale.pk)
+    if row.filter(state=FlashSale.State.QUEUED).update(state=FlashSale.State.RUNNING):
         problem = "It was interrupted."
         try:
             _run_all(sale, _parameters(sale), progress)
@@ -179,10 +180,10 @@ def run_planned(
         finally:
             state = FlashSale.State.BROKEN_OFF if problem else FlashSale.State.FINISHED
             finished_at = None if problem else Now()
-            of_sale.update(state=state, problem=problem, finished_at=finished_at)
+            row.update(state=state, problem=problem, finished_at=finished_at)
             sale.refresh_from_db()
     else:
-        of_sale.filter(state=FlashSale.State.RUNNING).update(
+        row.filter(state=FlashSale.State.RUNNING).update(
             state=FlashSale.State.BROKEN_OFF, problem="Its process was ended in the middle."
         )
         sale.refresh_from_db()
@@ -205,7 +206,7 @@ def _parameters(sale: FlashSale) -> Parameters:
 def _run_all(sale: FlashSale, parameters: Parameters, progress: Progress) -> None:
     with buyer_processes(parameters.processes, f"flash sale {sale.pk}") as processes:
         for round_ in range(1, parameters.rounds + 1):
-            for strategy in parameters.chosen():
+            for strategy in parameters.chosen_strategies():
                 _run_turn(sale, parameters, strategy, round_, processes, progress)
 
 
@@ -217,22 +218,22 @@ def _run_turn(
     processes: BuyerProcesses,
     progress: Progress,
 ) -> FlashSaleResult:
-    """One strategy's turn of one round."""
-    product = exhibit(sale, strategy, round_)
+    """Give a strategy its turn in a round, and store the result."""
+    product = make_exhibit(sale, strategy, round_)
     outcomes = processes.buy(
         product,
         strategy.slug,
         parameters.demand(round_),
         threads=sale.threads,
         payment=parameters.payment_ms / 1000,
-        served=lambda number: progress(strategy, round_, number),
+        on_served=lambda number: progress(strategy, round_, number),
     )
-    _wait_for_the_killed(processes.application_name)
+    _wait_for_killed_buyers(processes.application_name)
     alerts.refresh([product.pk])
-    return record(sale, product, strategy, round_, outcomes)
+    return record_result(sale, product, strategy, round_, outcomes)
 
 
-def exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
+def make_exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
     """Make the product that the strategy sells in this round."""
     name = f"Flash sale {sale.pk}, {strategy.label}"
     product = Product.objects.create(
@@ -248,13 +249,13 @@ def exhibit(sale: FlashSale, strategy: Strategy, round_: int) -> Product:
     return product
 
 
-def _wait_for_the_killed(application_name: str) -> None:
-    """Wait until PostgreSQL does nothing any more for buyers whose process was killed.
+def _wait_for_killed_buyers(application_name: str) -> None:
+    """Wait until PostgreSQL has ended the statements of buyers whose process was killed.
 
-    It finishes, and may commit, a statement whose sender is dead. Behind a pooler this question
-    may be asked on a connection that was a buyer's, and has its name: it doesn't count.
+    PostgreSQL finishes, and may commit, a statement whose sender is dead. Behind a pooler, this
+    query may run on a connection that still has a buyer's name; so it leaves itself out.
     """
-    deadline = time.monotonic() + SECONDS_FOR_THE_KILLED
+    deadline = time.monotonic() + SECONDS_FOR_KILLED_BUYERS
     with connection().cursor() as cursor:
         while time.monotonic() < deadline:
             cursor.execute(
@@ -267,10 +268,10 @@ def _wait_for_the_killed(application_name: str) -> None:
             time.sleep(0.02)
 
 
-def record(
+def record_result(
     sale: FlashSale, product: Product, strategy: Strategy, round_: int, outcomes: Sequence[Outcome]
 ) -> FlashSaleResult:
-    """Judge by the database, not by what the buyers believe, and store it."""
+    """Store the strategy's result. Its figures come from the database, not from the buyers."""
     from inventory.experiments.flash_sale.report import verdict
 
     state = monitor.state_of(product.pk)
@@ -285,7 +286,7 @@ def record(
         stock_left=state.available,
         oversold=state.oversold,
         drift=state.drift,
-        **reported_by_buyers(outcomes, left=state.available),
+        **fields_from_outcomes(outcomes, left=state.available),
     )
     result.verdict = verdict(result, sale)
     result.save()
@@ -293,19 +294,19 @@ def record(
 
 
 def units_bought(outcomes: Sequence[Outcome]) -> int:
-    return sum(outcome.buyer.quantity for outcome in _that(outcomes, Ending.BOUGHT))
+    return sum(outcome.buyer.quantity for outcome in _with_ending(outcomes, Ending.BOUGHT))
 
 
-def reported_by_buyers(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
-    """The fields of a result that the buyers themselves know, with ``left`` units at the end."""
-    refused, failed = _that(outcomes, Ending.REFUSED), _that(outcomes, Ending.FAILED)
+def fields_from_outcomes(outcomes: Sequence[Outcome], *, left: int) -> dict[str, Any]:
+    """The fields of a result that follow from the buyers' outcomes, with ``left`` units left."""
+    refused, failed = _with_ending(outcomes, Ending.REFUSED), _with_ending(outcomes, Ending.FAILED)
     latencies = sorted(outcome.latency for outcome in outcomes if outcome.latency is not None)
     seconds = max((outcome.finished for outcome in outcomes), default=0.0)
     return {
         "refused": len(refused),
         "falsely_refused": _falsely_refused(refused, left),
         "failed": len(failed),
-        "per_second": len(_that(outcomes, Ending.BOUGHT)) / seconds if seconds else 0.0,
+        "per_second": len(_with_ending(outcomes, Ending.BOUGHT)) / seconds if seconds else 0.0,
         "p50_ms": percentile_ms(latencies, 50),
         "p95_ms": percentile_ms(latencies, 95),
         "p99_ms": percentile_ms(latencies, 99),
@@ -313,20 +314,20 @@ def reported_by_buyers(outcomes: Sequence[Outcome], *, left: int) -> dict[str, A
     }
 
 
-def _that(outcomes: Sequence[Outcome], ending: Ending) -> list[Outcome]:
+def _with_ending(outcomes: Sequence[Outcome], ending: Ending) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.ending is ending]
 
 
 def _falsely_refused(refused: list[Outcome], left: int) -> int:
-    """How many buyers were told "sold out" though as much as they wanted was always there.
+    """The number of buyers who were refused though enough units were available all the time.
 
-    Nothing comes back during a sale, so what is left at the end was there all the time.
+    No unit comes back during a sale, so the units left at the end were there all the time.
     """
     return sum(outcome.buyer.quantity <= left for outcome in refused)
 
 
 def free_connections() -> int:
-    """How many more connections the server takes, as far as it says."""
+    """The number of connections that the server can still take, by its own figures."""
     with connection().cursor() as cursor:
         cursor.execute(
             """

@@ -1,4 +1,4 @@
-"""What commands that run a benchmark share: options, progress, report and exit codes."""
+"""Shared by the commands that run a benchmark: options, progress, report and exit codes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from inventory.experiments.benchmark import picture, report, rows
 from inventory.experiments.benchmark.run import (
     BenchmarkError,
     Parameters,
+    Progress,
     Result,
-    planned,
+    empty_results,
     run,
 )
-from inventory.experiments.benchmark.run import Progress as Tell
 from inventory.experiments.management.output import (
     add_output_options,
     bar,
-    breakable,
     console_for,
+    interruptible,
     write_json,
 )
 from inventory.experiments.parameters import InvalidParameters
@@ -37,7 +37,7 @@ from inventory.words import counted
 
 
 class BenchmarkCommand(FoldingCommand):
-    """A command that measures rows in rounds; ``default`` are its parameters."""
+    """A command that measures rows in rounds, with ``default`` as its default parameters."""
 
     default: Parameters
 
@@ -47,34 +47,34 @@ class BenchmarkCommand(FoldingCommand):
             action="append",
             default=[],
             metavar="NAME",
-            help="only this strategy, beside the ceilings; may be given again. There are: "
+            help="measure only this strategy and the ceilings; can be repeated. Strategies: "
             + ", ".join(rows.candidates()),
         )
         parser.add_argument(
             "--buyers",
             action="append",
             type=int,
-            help="at once, in all processes together; may be given again "
+            help="buyers at once, in all processes together; can be repeated "
             f"({', '.join(map(str, self.default.buyers))})",
         )
         parser.add_argument(
             "--processes",
             type=int,
             default=self.default.processes,
-            help="of buyers (%(default)s)",
+            help="processes of buyers (%(default)s)",
         )
         parser.add_argument("--rounds", type=int, default=self.default.rounds, help="(%(default)s)")
         parser.add_argument(
             "--seconds",
             type=float,
             default=self.default.seconds,
-            help="how long each row is measured in a round (%(default)s)",
+            help="seconds for which each row is measured in a round (%(default)s)",
         )
         parser.add_argument(
             "--warm-up",
             type=float,
             default=self.default.warm_up,
-            help="how long it runs before that, in seconds (%(default)s)",
+            help="seconds for which each row runs before it is measured (%(default)s)",
         )
         parser.add_argument(
             "--picture", metavar="FILE.svg", help="draw rate and p99 over the number of buyers"
@@ -87,34 +87,34 @@ class BenchmarkCommand(FoldingCommand):
         check_writable("picture", options["picture"])
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         console.print(
-            f"{counted(parameters.turns(), 'turn')}: about "
-            f"{counted(max(1, round(parameters.minutes())), 'minute')}. "
-            "Fewer rows, shapes, buyers or rounds are sooner done.",
+            f"{counted(parameters.number_of_turns(), 'turn')}: about "
+            f"{counted(max(1, round(parameters.estimated_minutes())), 'minute')}. "
+            "With fewer rows, shapes, buyers or rounds it takes less.",
             highlight=False,
         )
         results: list[Result] = []
         try:
             with (
-                breakable() as ending,
-                self.ready(parameters, **options) as parameters,
-                progress(console, parameters) as tell,
+                interruptible() as interruption,
+                self.prepared(parameters, **options) as parameters,
+                progress(console, parameters) as show_turn,
             ):
-                results = planned(parameters)
-                run(parameters, results, progress=tell)
+                results = empty_results(parameters)
+                run(parameters, results, progress=show_turn)
         except BenchmarkError as error:
             self.report(parameters, results, console, **options)
             raise CommandError(str(error)) from error
         self.report(parameters, results, console, **options)
-        if ending.code:
-            self.stderr.write("Broken off; what was made for it is removed.")
-            sys.exit(ending.code)
+        if interruption.exit_code:
+            self.stderr.write("Broken off. The products made for it are removed.")
+            sys.exit(interruption.exit_code)
         if any(report.is_wrong(result) for result in results):
             sys.exit(1)
 
     def report(
         self, parameters: Parameters, results: list[Result], console: Console, **options: Any
     ) -> None:
-        """Show and write what was measured: all of it, or as much as there is."""
+        """Print and write the results so far."""
         measured = [result for result in results if result.rounds]
         report.show(parameters, measured, console)
         if options["json"]:
@@ -129,7 +129,7 @@ class BenchmarkCommand(FoldingCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
 
     def parameters(self, **options: Any) -> Parameters:
-        """What the options ask for. Raises InvalidParameters, UnknownStrategy."""
+        """The parameters in the options. Raises InvalidParameters, UnknownStrategy."""
         return Parameters(
             rows=options["row"],
             shapes=options.get("shape", self.default.shapes),
@@ -143,8 +143,8 @@ class BenchmarkCommand(FoldingCommand):
         )
 
     @contextmanager
-    def ready(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
-        """Make ready what is to be measured, for the length of a block.
+    def prepared(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
+        """Prepare the database for the benchmark, for the length of a block.
 
         Raises BenchmarkError, CommandError.
         """
@@ -153,26 +153,26 @@ class BenchmarkCommand(FoldingCommand):
 
 
 @contextmanager
-def progress(console: Console, parameters: Parameters) -> Iterator[Tell]:
-    """Show how far it is: a bar on a terminal, else a line per round and load."""
+def progress(console: Console, parameters: Parameters) -> Iterator[Progress]:
+    """Show the progress: a bar on a terminal, else a line per round and load."""
     if not console.is_terminal:
         yield lines(console)
         return
-    with bar(console, parameters.turns(), TimeRemainingColumn()) as advance:
-        yield lambda result, round_: advance(f"{turn(result, round_)}, {result.row}", 1)
+    with bar(console, parameters.number_of_turns(), TimeRemainingColumn()) as advance:
+        yield lambda result, round_: advance(f"{turn_in_words(result, round_)}, {result.row}", 1)
 
 
-def lines(console: Console) -> Tell:
-    told: list[str] = [""]
+def lines(console: Console) -> Progress:
+    shown: list[str] = [""]
 
-    def tell(result: Result, round_: int) -> None:
-        words = turn(result, round_)
-        if words != told[-1]:
-            told.append(words)
+    def show_turn(result: Result, round_: int) -> None:
+        words = turn_in_words(result, round_)
+        if words != shown[-1]:
+            shown.append(words)
             console.print(words, highlight=False)
 
-    return tell
+    return show_turn
 
 
-def turn(result: Result, round_: int) -> str:
+def turn_in_words(result: Result, round_: int) -> str:
     return f"round {round_}, {result.shape}, {counted(result.load.buyers, 'buyer')}"

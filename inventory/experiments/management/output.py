@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, progress, being broken off, and files for results."""
+"""Shared by the experiments' commands: exit codes, progress, breaking off, and result files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from inventory.management.folding import terminal_width
 from inventory.words import counted
 
-OF_A_SIGNAL = 128  # what shells add to its number
-BREAKING_OFF = (signal.SIGINT, signal.SIGTERM)
+EXIT_CODE_OF_SIGNALS = 128  # plus the signal's number, as in shells
+BREAK_OFF_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-Tell = Callable[[str, int], object]
-"""Called with whose turn it is, and the number of buyers just served."""
+Advance = Callable[[str, int], object]
+"""Called with a description of the turn, and the number of steps just done."""
 
 
 def write_json(file: str, results: dict[str, Any], standard_output: OutputWrapper) -> None:
-    """Write it to that file; "-" is standard output."""
+    """Write the results to the file; "-" is standard output."""
     text = json.dumps(results, indent=2, ensure_ascii=False)
     if file == "-":
         standard_output.write(text)
@@ -37,27 +37,27 @@ def write_json(file: str, results: dict[str, Any], standard_output: OutputWrappe
 
 def add_output_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--json", metavar="FILE", help='write the results there; "-" for standard output'
+        "--json", metavar="FILE", help='write the results to FILE; "-" for standard output'
     )
     parser.add_argument(
-        "--quiet", action="store_true", help="print errors only, and the JSON if asked for"
+        "--quiet", action="store_true", help='print only errors, and the JSON of "--json -"'
     )
 
 
 def console_for(standard_output: OutputWrapper, *, json: str | None, quiet: bool) -> Console:
-    """Where people read: standard output, unless the JSON goes there."""
+    """The console for people: standard output, or standard error if the JSON goes to the former."""
     return console_on(sys.stderr if json == "-" else standard_output, quiet=quiet)
 
 
 def console_on(stream: OutputWrapper | TextIO, *, quiet: bool = False) -> Console:
-    """A console as wide as the terminal, or as ``terminal_width`` says where there is none."""
+    """A console as wide as the terminal; without a terminal, as wide as ``terminal_width``."""
     width = None if stream.isatty() else terminal_width()
     return Console(file=stream, width=width, quiet=quiet, highlight=False)  # type: ignore[arg-type]
 
 
 @contextmanager
-def progress(console: Console, turns: int, buyers: int) -> Iterator[Tell]:
-    """Show how far a sale is: a bar on a terminal, else a line after each turn of ``buyers``."""
+def progress(console: Console, turns: int, buyers: int) -> Iterator[Advance]:
+    """Show a sale's progress: a bar on a terminal, else a line after each turn of ``buyers``."""
     if not console.is_terminal:
         yield _lines(console, buyers)
         return
@@ -66,53 +66,53 @@ def progress(console: Console, turns: int, buyers: int) -> Iterator[Tell]:
 
 
 @contextmanager
-def bar(console: Console, total: int, last: ProgressColumn) -> Iterator[Tell]:
-    """A bar on a terminal, gone after the block; call it with words, and how far it goes on."""
+def bar(console: Console, total: int, last: ProgressColumn) -> Iterator[Advance]:
+    """Show a bar on a terminal during the block; yield the function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), last)
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=total)
         yield lambda words, advance: bars.update(task, advance=advance, description=words)
 
 
-def _lines(console: Console, buyers: int) -> Tell:
+def _lines(console: Console, buyers: int) -> Advance:
     done: dict[str, int] = {}
 
-    def tell(turn: str, served: int) -> None:
+    def advance(turn: str, served: int) -> None:
         done[turn] = done.get(turn, 0) + served
         if done[turn] == buyers:
             console.print(f"{turn}: {counted(buyers, 'buyer')} served", highlight=False)
 
-    return tell
+    return advance
 
 
 @dataclass
-class Ending:
-    """How a block ended that may be broken off."""
+class Interruption:
+    """Whether a block was broken off, and by which signal."""
 
-    code: int | None = None
-    """The exit code that says so: 130 after Ctrl-C, 143 after SIGTERM. None: it wasn't."""
+    exit_code: int | None = None
+    """130 after Ctrl-C, 143 after SIGTERM. None: the block was not broken off."""
 
 
 @contextmanager
-def breakable() -> Iterator[Ending]:
-    """Let Ctrl-C and SIGTERM break the block off, and then go on with what comes after it.
+def interruptible() -> Iterator[Interruption]:
+    """Let Ctrl-C and SIGTERM break the block off. Then the code after the block runs.
 
-    So a command can still show what it has found. While the block tidies up behind itself
-    (processes, databases), more of these signals change nothing.
+    So a command can still show its results. While the block cleans up (processes, databases),
+    further signals are ignored.
     """
-    ending = Ending()
+    interruption = Interruption()
 
     def break_off(number: int, frame: object) -> NoReturn:
-        for each in BREAKING_OFF:
+        for each in BREAK_OFF_SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        ending.code = OF_A_SIGNAL + number
+        interruption.exit_code = EXIT_CODE_OF_SIGNALS + number
         raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, break_off) for each in BREAKING_OFF}
+    before = {each: signal.signal(each, break_off) for each in BREAK_OFF_SIGNALS}
     try:
-        yield ending
+        yield interruption
     except KeyboardInterrupt:
-        ending.code = ending.code or OF_A_SIGNAL + signal.SIGINT
+        interruption.exit_code = interruption.exit_code or EXIT_CODE_OF_SIGNALS + signal.SIGINT
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -124,8 +124,8 @@ def course(host: str = "", port: int = 0, how_served: str = "") -> Course:
         MakeRow(host, port),
         _products,
         ceilings=(INSERT_ONLY, STOCK_FRAGMENT),
-        beside=(PRODUCT_PAGE,),
-        how_to_read_it=(
+        more_rows=(PRODUCT_PAGE,),
+        notes=(
             "Strategies, and insert only, which guards nothing, post the form to reserve.",
             "Stock fragment, which reads the product's row, and product page only read.",
             f"Closed loop: each buyer comes again as soon as served. {how_served}",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inventory.experiments.flash_sale.buyers import Outcome
-from inventory.experiments.flash_sale.sale import reported_by_buyers, units_bought
+from inventory.experiments.flash_sale.sale import fields_from_outcomes, units_bought
 from inventory.experiments.models import FlashSaleResult
 from inventory.words import counted
 from shop.load_tests.http_flash_sale import target
@@ -68,7 +68,7 @@ def judge(host: str, product: str, crowd: Crowd, before: int, outcomes: Sequence
         stock_left=after,
         oversold=max(0, sold - max(0, before)),
         drift=after + sold - before,
-        **reported_by_buyers(outcomes, left=after),
+        **fields_from_outcomes(outcomes, left=after),
     )
     visit = Visit(host, product, crowd, before, result, len(outcomes))
     result.verdict = _verdict(visit)

@@ -27,7 +27,7 @@ LATENCY = "Latency is that of the request that reserves, as the buyer waits for 
 
 def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Console) -> None:
     """Print the table, the verdicts, and how to read them; of a broken-off sale, the turns done."""
-    turns = len(parameters.chosen())
+    turns = len(parameters.chosen_strategies())
     if len(results) < turns:
         show_broken_off(len(results), turns, console)
     if not results:
@@ -51,7 +51,7 @@ def show_visit(visit: Visit, console: Console) -> None:
         console.print(Text(words, style="bold yellow"))
     verdict = Text(visit.result.verdict, style="red" if visit.is_bad else "green")
     rows = [Row(visit.product, [visit.result], verdict)]
-    by_width = table(rows, title, console.width, first="product")
+    by_width = table(rows, title, console.width, names_heading="product")
     show_table(by_width, (HOW_IT_WAS_CHECKED, LATENCY), console)
 
 
@@ -62,7 +62,7 @@ def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[
         **_crowd_as_json(parameters.crowd),
         "workers": parameters.workers,
         "threads": parameters.threads,
-        "broken_off": len(results) < len(parameters.chosen()),
+        "broken_off": len(results) < len(parameters.chosen_strategies()),
         "results": [result_as_json(result) for result in results],
     }
 

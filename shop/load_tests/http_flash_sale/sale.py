@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from inventory.experiments.flash_sale.buyers import FlashSaleError
-from inventory.experiments.flash_sale.sale import exhibit, free_connections, record
+from inventory.experiments.flash_sale.sale import free_connections, make_exhibit, record_result
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.experiments.parameters import InvalidParameters, check_within, chosen_strategies
 from inventory.models import Product
@@ -62,7 +62,7 @@ class Parameters:
         check_within("workers", self.workers, 1, MOST_WORKERS)
         check_within("threads", self.threads, 1, MOST_THREADS)
 
-    def chosen(self) -> list[Strategy]:
+    def chosen_strategies(self) -> list[Strategy]:
         """The strategies in the order of their turns, each once."""
         return chosen_strategies(self.strategies)
 
@@ -81,7 +81,7 @@ def run(
     try:
         with scratch_database(), _served(parameters, log) as shop:
             sale = _plan(parameters)
-            for strategy in parameters.chosen():
+            for strategy in parameters.chosen_strategies():
                 yield _run_turn(sale, parameters.crowd, strategy, shop, tell)
     except (Misuse, NotServed) as error:
         raise FlashSaleError(str(error)) from error
@@ -123,7 +123,7 @@ def _served(parameters: Parameters, log: IO[bytes]) -> Iterator[ServedShop]:
 def _plan(parameters: Parameters) -> FlashSale:
     return FlashSale.objects.create(
         state=FlashSale.State.RUNNING,
-        strategies=[strategy.slug for strategy in parameters.chosen()],
+        strategies=[strategy.slug for strategy in parameters.chosen_strategies()],
         stock=parameters.stock,
         buyers=parameters.crowd.buyers,
         quantity_min=1,
@@ -138,7 +138,7 @@ def _run_turn(
     sale: FlashSale, crowd: Crowd, strategy: Strategy, shop: ServedShop, tell: Tell
 ) -> FlashSaleResult:
     """Run the turn of one strategy."""
-    product = exhibit(sale, strategy, 1)
+    product = make_exhibit(sale, strategy, 1)
     Product.objects.filter(pk=product.pk).update(is_exhibit=False)  # customers see no exhibits
     outcomes = buyers.send(
         shop.url,
@@ -147,4 +147,4 @@ def _run_turn(
         think=crowd.think,
         served=lambda number: tell(strategy.slug, number),
     )
-    return record(sale, product, strategy, 1, outcomes)
+    return record_result(sale, product, strategy, 1, outcomes)

@@ -16,7 +16,7 @@ from django.db.models import F
 from django.utils.module_loading import import_string
 
 from inventory import conf, reservations, strategies
-from inventory.experiments.strategy_races import race, sold_right
+from inventory.experiments.strategy_races import check_sale, race
 from inventory.holds import Request, record_hold
 from inventory.models import Product, Reservation
 from inventory.races import explore, story
@@ -219,7 +219,7 @@ def test_two_buyers_find_one_lapsed_hold(
     result = explore(
         {buyer: partial(reserve, product, 1, buyer=buyer) for buyer in "AB"},
         setup=setup,
-        invariant=partial(sold_right, product, 2, 1, None),
+        invariant=partial(check_sale, product, 2, 1, None),
         max_preemptions=None if THOROUGH else 2,
     )
     result.assert_holds()
@@ -244,7 +244,7 @@ def test_a_buyer_and_the_sweep_find_one_lapsed_hold(
             "sweep": lambda: reservations.expire_lapsed(product.pk),
         },
         setup=setup,
-        invariant=partial(sold_right, product, 1, 1, None),
+        invariant=partial(check_sale, product, 1, 1, None),
         max_preemptions=None if has_lock else 1,
     )
     if has_lock:

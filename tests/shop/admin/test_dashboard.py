@@ -335,7 +335,7 @@ class TestFlashSales:
         [url] = re.findall(r'href="([^"]*stockalert[^"]*shelf=exhibits)"', html)
         assert len(admin.get(url).context["cl"].result_list) == number
         html = admin.get(INDEX).content.decode()
-        assert "Broken by naive." in html
+        assert "These strategies were not exact: naive." in html
         assert 'class="banner"' not in html
 
     def test_a_form_that_is_sent_again_queues_one_sale(self, admin: Client) -> None:

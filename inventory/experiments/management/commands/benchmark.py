@@ -1,4 +1,4 @@
-"""How fast each strategy is, set against what PostgreSQL and Django cost anyway."""
+"""Measure the speed of each strategy, compared with the costs of PostgreSQL and Django alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from inventory.experiments.management.benchmarks import BenchmarkCommand
 
 class Command(BenchmarkCommand):
     help = (
-        "Measure how many purchases a second each safe strategy makes, and how long they take, "
-        "beside two ceilings: writing the reservation without a guard, and reading the product. "
-        "All take turns, round after round, on products made for it; the law is checked after "
-        "each turn. Exits 1 if it is broken, or a buyer got no answer."
+        "Measure how many purchases a second each safe strategy makes, and how long they take. "
+        "Compare them with two ceilings: writing the reservation without a guard, and reading the "
+        "product. All take turns, round after round, on products made for it. The law is checked "
+        "after each turn. Exits 1 if the law is broken, or if a buyer got no answer."
     )
     default = Parameters()
 
@@ -25,12 +25,12 @@ class Command(BenchmarkCommand):
             action="append",
             default=[],
             metavar="NAME",
-            help="only this one; may be given again. There are: "
-            + "; ".join(f'"{shape.name}", {shape.words}' for shape in SHAPES.values()),
+            help="measure only this shape; can be repeated. Shapes: "
+            + "; ".join(f'"{shape.name}", {shape.description}' for shape in SHAPES.values()),
         )
         parser.add_argument(
             "--rate",
             type=int,
             default=self.default.rate,
-            help="of the open loop, buyers a second (%(default)s)",
+            help="buyers a second in the open loop (%(default)s)",
         )

@@ -1,4 +1,4 @@
-"""Many real buyers at once on little stock: which strategies oversell, and which don't."""
+"""Let many real buyers buy little stock at once, and show which strategies oversell."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.sale import Parameters, plan, run_planned
 from inventory.experiments.management.output import (
     add_output_options,
-    breakable,
     console_for,
+    interruptible,
     progress,
     write_json,
 )
@@ -29,9 +29,10 @@ from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writabl
 
 class Command(FoldingCommand):
     help = (
-        "Let many buyers, in processes and threads of their own, buy the same few units at the "
-        "same instant, once per strategy, on products made for it. Exits 1 if a strategy that "
-        "calls itself safe sold too much, turned a buyer away wrongly, or failed."
+        "Let many buyers buy the same few units at the same instant, once per strategy, on "
+        "products made for it. The buyers have their own processes, threads and connections. "
+        "Exits 1 if a strategy that calls itself safe sold too much, refused a buyer wrongly, or "
+        "failed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -41,7 +42,7 @@ class Command(FoldingCommand):
             action="append",
             default=[],
             metavar="NAME",
-            help="only this one; may be given again. There are: "
+            help="run only this strategy; can be repeated. Strategies: "
             + ", ".join(strategy.slug for strategy in strategies.all_strategies()),
         )
         parser.add_argument(
@@ -50,7 +51,7 @@ class Command(FoldingCommand):
         parser.add_argument("--buyers", type=int, default=default.buyers, help="(%(default)s)")
         parser.add_argument(
             "--quantity",
-            type=quantity,
+            type=parse_quantity,
             default=default.quantity,
             metavar="N or N-M",
             help="units that each buyer asks for (1)",
@@ -61,14 +62,14 @@ class Command(FoldingCommand):
         parser.add_argument(
             "--threads",
             type=int,
-            help="in each process, each with a connection (as many as let all buyers go at once, "
-            "as far as the server's connections go)",
+            help="threads in each process, each with a connection (enough for all buyers at once, "
+            "if the server has as many connections)",
         )
         parser.add_argument(
             "--payment-ms",
             type=int,
             default=default.payment_ms,
-            help="how long a payment takes, in milliseconds (%(default)s)",
+            help="milliseconds that a payment takes (%(default)s)",
         )
         parser.add_argument("--rounds", type=int, default=default.rounds, help="(%(default)s)")
         parser.add_argument(
@@ -84,7 +85,7 @@ class Command(FoldingCommand):
         console = console_for(self.stdout, json=options["json"], quiet=options["quiet"])
         sale = None
         try:
-            with breakable() as ending:
+            with interruptible() as interruption:
                 tables.ensure(self.stderr.write, "experiments")
                 sale = plan(parameters)
                 self.run(sale, parameters, console)
@@ -98,19 +99,19 @@ class Command(FoldingCommand):
             report.show(sale, console)
             if options["json"]:
                 write_json(options["json"], report.as_json(sale), self.stdout)
-        if ending.code:
-            self.stderr.write("Broken off. The strategies that were finished are stored.")
-            sys.exit(ending.code)
-        if sale is not None and any(map(report.is_surprising, sale.results.all())):
+        if interruption.exit_code:
+            self.stderr.write("Broken off. The results until then are stored.")
+            sys.exit(interruption.exit_code)
+        if sale is not None and any(map(report.breaks_promise, sale.results.all())):
             sys.exit(1)
 
     def run(self, sale: FlashSale, parameters: Parameters, console: Console) -> None:
-        """Run the sale, and show how far it is."""
-        with progress(console, turns(parameters), parameters.buyers) as tell:
+        """Run the sale, and show its progress."""
+        with progress(console, number_of_turns(parameters), parameters.buyers) as advance:
             run_planned(
                 sale,
-                progress=lambda strategy, round_, served: tell(
-                    turn(strategy, round_, parameters), served
+                progress=lambda strategy, round_, served: advance(
+                    turn_in_words(strategy, round_, parameters), served
                 ),
             )
 
@@ -131,18 +132,20 @@ class Command(FoldingCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
 
 
-def quantity(text: str) -> tuple[int, int]:
+def parse_quantity(text: str) -> tuple[int, int]:
     """Read "3" or "1-4" as (least, most)."""
     least, dash, most = text.partition("-")
     try:
         return int(least), int(most if dash else least)
     except ValueError:
-        raise ArgumentTypeError(f"“{text}” is no number of units such as 2 or 1-4") from None
+        raise ArgumentTypeError(
+            f"must be a number of units such as 2 or 1-4, not {text!r}"
+        ) from None
 
 
-def turns(parameters: Parameters) -> int:
-    return len(parameters.chosen()) * parameters.rounds
+def number_of_turns(parameters: Parameters) -> int:
+    return len(parameters.chosen_strategies()) * parameters.rounds
 
 
-def turn(strategy: strategies.Strategy, round_: int, parameters: Parameters) -> str:
+def turn_in_words(strategy: strategies.Strategy, round_: int, parameters: Parameters) -> str:
     return f"{strategy.slug}, round {round_}" if parameters.rounds > 1 else strategy.slug

@@ -1,4 +1,4 @@
-"""Try every order of the statements of buyers after the last unit, for each strategy."""
+"""Let buyers race for the last unit, in every order of their statements, for each strategy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from inventory.database import alias
 from inventory.exceptions import UnknownStrategy
-from inventory.experiments.management.output import breakable, console_on, write_json
+from inventory.experiments.management.output import console_on, interruptible, write_json
 from inventory.experiments.parameters import chosen_strategies
 from inventory.experiments.strategy_races import StrategyRace, race
 from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
@@ -41,18 +41,18 @@ NARROW = {
     "seconds": "sec",
     "what went wrong": "what went wrong",
 }
-"""Where there is little room: these columns, and what stands above them."""
-WIDEST = 1000  # columns: more than any table has
+"""The columns of a narrow table, and their headings."""
+WIDEST = 1000  # characters: more than any table needs
 MOST_BUYERS = 6
-# Without --buyers: two in every order, and three with a bound that keeps it short.
-USUAL: tuple[tuple[int, int | None], ...] = ((2, None), (3, 1))
+# Without --buyers: two buyers in every order, and three with a bound, which keeps it short.
+DEFAULT_RACES: tuple[tuple[int, int | None], ...] = ((2, None), (3, 1))
 
 
 class Command(FoldingCommand):
     help = (
-        "Let buyers race for the last unit: every strategy, in every order of their SQL "
-        "statements, on a database of its own. Exits 1 if a strategy that calls itself safe has "
-        "a schedule that breaks the law of stock."
+        "Let buyers race for the last unit, in every order of their SQL statements, with each "
+        "strategy. The races have a database of their own. Exits 1 if a strategy that calls itself "
+        "safe has a schedule that breaks the law of stock."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -62,14 +62,14 @@ class Command(FoldingCommand):
         parser.add_argument(
             "--show",
             metavar="STRATEGY",
-            help="explore this one, and print its shortest failing transcript; of a safe one, its "
-            "most instructive",
+            help="explore this strategy, and print its shortest failing transcript, or if it is "
+            "safe, its most instructive one",
         )
         parser.add_argument(
             "--buyers",
             type=whole_number(2, MOST_BUYERS),
             metavar="N",
-            help="how many buyers (default: two, and three with at most one preemption)",
+            help="number of buyers (default: two, and three with at most one preemption)",
         )
         parser.add_argument(
             "--stock", type=whole_number(0, 1000), default=1, metavar="N", help="units (default 1)"
@@ -78,49 +78,50 @@ class Command(FoldingCommand):
             "--max-preemptions",
             type=whole_number(0, 100),
             metavar="N",
-            help="leave out schedules that interrupt buyers more often than that",
+            help="leave out schedules that interrupt buyers more than N times",
         )
         parser.add_argument(
             "--isolation",
             type=isolation_level,
             metavar="LEVEL",
-            help=f"of the buyers' transactions: {', '.join(ISOLATION_LEVELS)}",
+            help=f"isolation level of the buyers: {', '.join(ISOLATION_LEVELS)}",
         )
         parser.add_argument(
             "--budget",
             type=whole_number(1, 1_000_000),
             default=5000,
             metavar="N",
-            help="the most schedules per strategy; past it, some at random (default 5000)",
+            help="at most N schedules per strategy; if there are more, choose some at random "
+            "(default 5000)",
         )
         parser.add_argument(
-            "--seed", type=int, default=0, metavar="N", help="of the random ones (default 0)"
+            "--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)"
         )
-        parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to show around")
+        parser.add_argument("--html", type=Path, metavar="FILE", help="write the results as a page")
         parser.add_argument(
-            "--json", metavar="FILE", help='write the results there; "-" for standard output'
+            "--json", metavar="FILE", help='write the results to FILE; "-" for standard output'
         )
 
     def handle(self, **options: Any) -> None:
-        chosen = self.chosen(options["strategies"], options["show"])
+        chosen = self.slugs_to_explore(options["strategies"], options["show"])
         check_writable("html", options["html"])
         check_writable("json", options["json"])
         races: list[StrategyRace] = []
         try:
-            with breakable() as ending, scratch_database(alias()):
+            with interruptible() as interruption, scratch_database(alias()):
                 self.race(chosen, races, options)
         except RacesError as error:
             self.report(races, options)
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
         self.report(races, options)
-        if ending.code:
+        if interruption.exit_code:
             self.stderr.write("Broken off. The races' database is dropped.")
-            sys.exit(ending.code)
+            sys.exit(interruption.exit_code)
         if any(each.breaks_promise for each in races):
             sys.exit(1)
 
-    def chosen(self, slugs: list[str], show: str | None) -> list[str]:
-        """The strategies to explore. Raises CommandError for one that there isn't."""
+    def slugs_to_explore(self, slugs: list[str], show: str | None) -> list[str]:
+        """The slugs of the strategies to explore. Raises CommandError for an unknown one."""
         slugs = [*slugs, show] if show and show not in slugs else slugs
         try:
             return [strategy.slug for strategy in chosen_strategies(slugs)]
@@ -128,15 +129,17 @@ class Command(FoldingCommand):
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
 
     def race(self, slugs: list[str], races: list[StrategyRace], options: dict[str, Any]) -> None:
-        """Explore, and add to ``races`` each one that has begun."""
+        """Explore all races, and add each one to ``races`` when it begins."""
         bound = options["max_preemptions"]
         if options["buyers"] is not None:
-            fields: tuple[tuple[int, int | None], ...] = ((options["buyers"], bound),)
+            groups_of_buyers: tuple[tuple[int, int | None], ...] = ((options["buyers"], bound),)
         elif options["show"]:
-            fields = ((2, bound),)
+            groups_of_buyers = ((2, bound),)
         else:
-            fields = tuple((buyers, usual if bound is None else bound) for buyers, usual in USUAL)
-        todo = [(slug, buyers, most) for buyers, most in fields for slug in slugs]
+            groups_of_buyers = tuple(
+                (buyers, usual if bound is None else bound) for buyers, usual in DEFAULT_RACES
+            )
+        todo = [(slug, buyers, most) for buyers, most in groups_of_buyers for slug in slugs]
         with console_on(sys.stderr).status("Racing …") as status:
             for slug, buyers, most in todo:
                 status.update(f"{slug}, {buyers} buyers …")
@@ -152,15 +155,15 @@ class Command(FoldingCommand):
                 )
 
     def report(self, begun: list[StrategyRace], options: dict[str, Any]) -> None:
-        """Show and write what was found: all of it, or as much as there is."""
+        """Print and write the results so far."""
         races = [each for each in begun if each.result.runs]
         if not races:
             return
         self.for_people = self.stderr if options["json"] == "-" else self.stdout
-        self.print(*tables_of(races, console_on(self.for_people).width))
+        self.print_rich(*tables_of(races, console_on(self.for_people).width))
         shown = [each for each in races if each.strategy.slug == options["show"]]
         if shown:
-            self.print("", transcript.Rendered(shown[0].result.most_instructive))
+            self.print_rich("", transcript.Rendered(shown[0].result.most_instructive))
         if options["json"]:
             results = {"results": [each.as_dict() for each in races]}
             write_json(options["json"], results, self.stdout)
@@ -177,10 +180,10 @@ class Command(FoldingCommand):
                     )
                 )
                 assert each.result.shortest is not None
-                self.print(transcript.Rendered(each.result.shortest))
+                self.print_rich(transcript.Rendered(each.result.shortest))
 
-    def print(self, *what: RenderableType) -> None:
-        """In colour on a terminal, else as plain text."""
+    def print_rich(self, *renderables: RenderableType) -> None:
+        """Print in colour on a terminal, else as plain text."""
         text = StringIO()
         console = Console(
             file=text,
@@ -188,12 +191,12 @@ class Command(FoldingCommand):
             force_terminal=self.for_people.isatty(),
             highlight=False,
         )
-        console.print(*what, sep="\n")
+        console.print(*renderables, sep="\n")
         self.for_people.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def whole_number(least: int, most: int) -> Any:
-    """A type of argparse: a whole number from ``least`` to ``most``."""
+    """A type for argparse: a whole number from ``least`` to ``most``."""
 
     def parse(text: str) -> int:
         try:
@@ -215,7 +218,7 @@ def isolation_level(text: str) -> str:
 
 
 def tables_of(races: list[StrategyRace], width: int) -> list[RenderableType]:
-    """One table of all; where it is too wide, one for each number of buyers."""
+    """One table of all races. If it is too wide, one for each number of buyers."""
     wide = table_of(races, COLUMNS)
     if Console(width=WIDEST).measure(wide).maximum <= width:
         return [wide]

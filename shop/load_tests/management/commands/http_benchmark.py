@@ -47,7 +47,7 @@ class Command(BenchmarkCommand):
         return super().parameters(**options)
 
     @contextmanager
-    def ready(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
+    def prepared(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
         workers, threads = options["workers"], options["threads"]
         how_served = f"gunicorn: {counted(workers, 'worker')} × {counted(threads, 'thread')}."
         try:

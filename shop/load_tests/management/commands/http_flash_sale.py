@@ -14,11 +14,11 @@ from rich.console import Console
 from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.flash_sale.buyers import FlashSaleError, Outcome
-from inventory.experiments.flash_sale.report import is_surprising
+from inventory.experiments.flash_sale.report import breaks_promise
 from inventory.experiments.management.output import (
     add_output_options,
-    breakable,
     console_for,
+    interruptible,
     progress,
     write_json,
 )
@@ -105,12 +105,12 @@ class Command(FoldingCommand):
         numbers = {name: options[name] for name in ("stock", "workers", "threads")}
         given = {name: number for name, number in numbers.items() if number is not None}
         parameters = Parameters(chosen_crowd(options), options["strategy"] or (), **given)
-        turns, crowd = len(parameters.chosen()), parameters.crowd
+        turns, crowd = len(parameters.chosen_strategies()), parameters.crowd
         results: list[FlashSaleResult] = []
         with tempfile.TemporaryFile() as log:
             try:
                 with (
-                    breakable() as ending,
+                    interruptible() as interruption,
                     progress(console, turns, crowd.buyers) as tell,
                     closing(sale.run(parameters, log, tell=tell)) as finished,
                 ):
@@ -124,10 +124,10 @@ class Command(FoldingCommand):
                 self.repeat_log(last_traceback(log_lines(log)))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
-        if ending.code:
+        if interruption.exit_code:
             self.stderr.write("Broken off; what was made for it is removed.")
-            sys.exit(ending.code)
-        if any(is_surprising(result) for result in results):
+            sys.exit(interruption.exit_code)
+        if any(breaks_promise(result) for result in results):
             sys.exit(1)
 
     def repeat_log(self, lines: list[str]) -> None:
@@ -152,7 +152,7 @@ class Command(FoldingCommand):
         own = bool(options["i_own_this_shop"])
         before = outside.units_before(host, product, own=own)
         outcomes: list[Outcome] = []
-        with breakable() as ending, progress(console, 1, crowd.buyers) as tell:
+        with interruptible() as interruption, progress(console, 1, crowd.buyers) as tell:
             buyers.send(
                 host,
                 product,
@@ -166,9 +166,9 @@ class Command(FoldingCommand):
         report.show_visit(visit, console)
         if options["json"]:
             write_json(options["json"], report.visit_as_json(visit), self.stdout)
-        if ending.code:
+        if interruption.exit_code:
             self.stderr.write("Broken off. The shop keeps all that the buyers have done.")
-            sys.exit(ending.code)
+            sys.exit(interruption.exit_code)
         if visit.is_bad:
             sys.exit(1)
 

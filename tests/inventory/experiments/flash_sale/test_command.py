@@ -59,7 +59,7 @@ def test_quiet_is_quiet() -> None:
         (["--rounds", "0"], "rounds: 0 won't do"),
         (["--payment-ms", "-1"], "payment-ms: -1 won't do"),
         (["--quantity", "0"], "quantity: 0 won't do"),
-        (["--quantity", "4-2"], "the smaller number comes first"),
+        (["--quantity", "4-2"], "Write the smaller number first."),
         (["--strategy", "niave"], "did you mean naive?"),
         (["--buyers", "3000", "--threads", "1500"], "3000 connections, and the server has"),
         (["--json", "/nowhere/sale.json"], "No such file or directory"),
@@ -77,7 +77,7 @@ def test_a_quantity_that_is_no_number_is_a_usage_error() -> None:
     process = command_line.start("flash_sale", "--quantity", "two")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "“two” is no number of units such as 2 or 1-4" in errors
+    assert "must be a number of units such as 2 or 1-4, not 'two'" in errors
     assert "Traceback" not in errors
 
 
@@ -85,7 +85,7 @@ def test_a_safe_strategy_that_failed_is_exit_code_1(monkeypatch: pytest.MonkeyPa
     def judge(result: FlashSaleResult) -> bool:
         return result.strategy == "mutex"
 
-    monkeypatch.setattr(report, "is_surprising", judge)
+    monkeypatch.setattr(report, "breaks_promise", judge)
     with pytest.raises(SystemExit) as end:
         flash_sale("--strategy", "mutex", "--payment-ms", "0", "--quiet")
     assert end.value.code == 1

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from inventory.experiments.flash_sale.buyers import Buyer, Ending, Outcome
-from inventory.experiments.flash_sale.report import as_json, is_surprising, show, verdict
+from inventory.experiments.flash_sale.report import as_json, breaks_promise, show, verdict
 from inventory.experiments.flash_sale.sale import _falsely_refused
 from inventory.experiments.latencies import percentile_ms
 from inventory.experiments.models import FlashSale, FlashSaleResult
@@ -39,7 +39,7 @@ def naive(**fields: Any) -> FlashSaleResult:
         ({"drift": -2}, "the count is wrong by -2"),
         (
             {"falsely_refused": 2, "stock_left": 4},
-            "2 buyers told “sold out” with 4 left",
+            "2 buyers wrongly refused with 4 left",
         ),
         ({"failed": 1, "first_error": "Oops: no"}, "1 buyer failed: Oops: no"),
         ({"unrecorded": 2}, "2 units sold without a record"),
@@ -48,9 +48,9 @@ def naive(**fields: Any) -> FlashSaleResult:
 def test_the_verdict(numbers: dict[str, Any], words: str) -> None:
     judged = result(**numbers)
     assert verdict(judged, sale()) == words
-    assert is_surprising(judged) is (words != "exact")
+    assert breaks_promise(judged) is (words != "exact")
     judged.safe = False
-    assert not is_surprising(judged)
+    assert not breaks_promise(judged)
 
 
 def test_the_verdict_speaks_of_units_where_a_buyer_takes_several() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from inventory import monitor, strategies
 from inventory.experiments.flash_sale.buyers import FlashSaleError
-from inventory.experiments.flash_sale.report import is_surprising
+from inventory.experiments.flash_sale.report import breaks_promise
 from inventory.experiments.flash_sale.sale import Parameters, run
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.experiments.parameters import InvalidParameters
@@ -78,7 +78,7 @@ def test_a_mutex_in_a_process_is_right_in_one_process_only(processes: int, is_ex
     result = hold(strategies=[slug], processes=processes, payment_ms=10)[slug]
     assert (result.verdict == "exact") is is_exact
     assert (result.oversold == 0) is is_exact
-    assert not is_surprising(result)  # it doesn't call itself safe
+    assert not breaks_promise(result)  # it doesn't call itself safe
 
 
 @pytest.mark.parametrize("slug", SAFE)

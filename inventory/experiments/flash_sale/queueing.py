@@ -1,7 +1,7 @@
-"""Having a flash sale run in the background, by whatever queue of jobs the project has.
+"""Queues flash sales, to be run in the background by the project's queue of jobs.
 
-The project says how, by its setting INVENTORY_QUEUE_FLASH_SALE: the dotted path of a function
-that takes the sale's primary key, and sees to it that ``sale.run_planned`` is called with it.
+The project's setting INVENTORY_QUEUE_FLASH_SALE is the dotted path of a function. It gets the
+sale's primary key, and queues a job that calls ``sale.run_planned`` for this sale.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 
-def is_possible() -> bool:
-    """Whether the project has said how."""
+def is_configured() -> bool:
+    """Whether the project has set INVENTORY_QUEUE_FLASH_SALE."""
     return bool(getattr(settings, "INVENTORY_QUEUE_FLASH_SALE", ""))
 
 
@@ -31,10 +31,10 @@ def queue(
     started_by: AbstractBaseUser | None = None,
     idempotency_key: str | None = None,
 ) -> FlashSale:
-    """Put the sale on record and queue it, in one transaction; return it.
+    """Store the sale and queue it, in one transaction; return it.
 
-    Again with the same ``idempotency_key``, it queues nothing and returns the first sale
-    (``is_repeated``).
+    A second call with the same ``idempotency_key`` queues nothing, and returns the first sale with
+    ``is_repeated`` set.
 
     Raises InvalidParameters.
     """
