@@ -1,4 +1,4 @@
-"""After each test: money and goods agree, and no job is left to the next one."""
+"""After each test, money and goods agree, and no job is left to the next test."""
 
 from __future__ import annotations
 

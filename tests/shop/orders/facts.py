@@ -1,7 +1,7 @@
-"""What a page of the shop says, held against what is in the database at that moment.
+"""The sentences on a page of the shop, compared with the database at that moment.
 
-Each sentence that a page may say of holds and orders is here with what must be true then. A
-sentence that isn't here fails, so that nothing is said that nobody holds against the facts.
+Each sentence that a page may say of holds and orders is listed here, with the facts that it claims.
+An unlisted sentence fails, so that pages say nothing that isn't compared with the facts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Rule = Callable[..., object]
 
 
 class Facts:
-    """What is true of one buyer, of one product among others, by the database."""
+    """The facts about one buyer and one product among others, by the database."""
 
     def __init__(self, buyer: str, product: Product) -> None:
         self.buyer = buyer
         self.product = product
         self.orders_before = 0
-        """How many orders there were before the request."""
+        """The number of orders before the request."""
 
     # Holds
 
@@ -39,7 +39,7 @@ class Facts:
 
     @property
     def held(self) -> ReservationQuerySet:
-        """The basket."""
+        """The holds in the basket."""
         return self.mine.filter(status="HELD", expires_at__gt=Now(), order_line=None)
 
     def units(self, holds: Iterable[Reservation]) -> int:
@@ -49,14 +49,14 @@ class Facts:
         return self.held.filter(product=self.product, quantity=int(units)).exists()
 
     def line_of(self, units: str, name: str = "") -> bool:
-        """Whether the basket has just so many units at one price."""
+        """Whether the basket has exactly so many units at one price."""
         by_price: dict[Decimal, int] = {}
         for hold in self.held.filter(product=self.product):
             by_price[hold.unit_price] = by_price.get(hold.unit_price, 0) + hold.quantity
         return int(units) in by_price.values()
 
     def line_of_two_prices(self, units: str, name: str, price: str, in_all: str) -> bool:
-        """Whether the basket has so many at that price, and so many with those at others."""
+        """Whether the basket has so many units at that price, and so many in all."""
         of_price = self.held.filter(product=self.product, unit_price=price.replace(",", ""))
         return self.units(of_price) == int(units) and self.in_basket(in_all)
 
@@ -67,7 +67,7 @@ class Facts:
         return self.mine.filter(quantity=int(units), product=self.product).exists()
 
     def over(self, units: str | None, name: str, *others: object) -> bool:
-        """Whether the time of so many units ran out, and none were let go before, or ordered."""
+        """Whether so many units lapsed, and were neither released before nor ordered."""
         over = self.mine.filter(product=self.product, order_line=None).filter(
             Q(status="EXPIRED")
             | Q(status="HELD", expires_at__lte=Now())
@@ -97,7 +97,7 @@ class Facts:
         return int(units) in (self.units(removed), *(hold.quantity for hold in removed))
 
     def priced(self, amount: str, *seen: str) -> bool:
-        """Whether something is held at that price."""
+        """Whether there is a hold at that price."""
         return self.held.filter(product=self.product, unit_price=_decimal(amount)).exists()
 
     # Stock
@@ -139,20 +139,20 @@ class Facts:
         return DemoBankCharge.objects.filter(approved, key__in=list(keys)).exists()
 
     def is_kept(self, order: Order) -> bool:
-        """Whether all that was ordered is still held, or sold."""
+        """Whether all units of the order are still held, or sold."""
         reservations = Reservation.objects.filter(order_line__order=order)
         return not reservations.exclude(
             Q(status="HELD", expires_at__gt=Now()) | Q(status="SOLD")
         ).exists()
 
     def can_be_paid(self, order: Order) -> bool:
-        """Whether all that was ordered is held, or can be held again for a payment."""
+        """Whether all units of the order are held, or can be held again for a payment."""
         outlasted = Q(expires_at__lte=Now(), created_at__lte=Now() - settings.HOLD_AT_MOST)
         reservations = Reservation.objects.filter(order_line__order=order)
         return order.is_open and not reservations.exclude(Q(status="HELD") & ~outlasted).exists()
 
     def waits(self, number: str, *others: str) -> bool:
-        """Whether the order waits for its payment, and what it is of is kept."""
+        """Whether the order waits for its payment, and its units are kept."""
         return self.order(number).is_open and self.is_kept(self.order(number))
 
     def declined(self, number: str, *others: str) -> bool:
@@ -180,9 +180,9 @@ def _says_nothing(*_: object) -> bool:
 
 
 def rules(facts: Facts) -> list[tuple[str, Rule]]:
-    """Each sentence, and what must be true when it is said."""
+    """Each sentence, with the fact that must be true when a page says it."""
     return [
-        # Of what was done
+        # About things just done
         (r"(\d+) × (\w+) reserved for you\.", facts.held_exactly),
         (r"(\d+) × (\w+) added, with a time of (?:its|their) own\.", facts.held_exactly),
         (rf"The price is {MONEY}(?: each)?\.", facts.priced),
@@ -198,7 +198,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         (rf"You now hold {OF_TWO_PRICES}\.", facts.line_of_two_prices),
         (r"(\d+) × (\w+) (?:(?:was|were) )?removed from your basket\.", facts.removed),
         (r"You still hold (\d+)\.", facts.in_basket),
-        # Of what has happened meanwhile
+        # About things that happened meanwhile
         (r"Your time for (?:(\d+) × )?(\w+) is over\.", facts.over),
         (
             r"The time of your (\d+) × (\w+) is over, and others may take (?:it|them)\.",
@@ -234,7 +234,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         (rf"You hold {OF_TWO_PRICES} now\.", facts.line_of_two_prices),
         (r"Reserve again|Reserve what is left|See if some come back", facts.is_active),
         (r"See order (\S+)", lambda number: facts.order(number)),
-        # Of what is refused
+        # About refusals and errors
         (r"Somebody has just let some of \w+ go\. Please try once more\.", lambda: facts.left()),
         (r"There is only one \w+ left\.", lambda: facts.left() == 1),
         (r"There are only (\d+) of \w+ left\.", lambda units: facts.left() == int(units)),
@@ -263,7 +263,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             r"Your basket has changed: the total is \S+ EUR now\.",
             lambda: facts.held.exists(),
         ),
-        # Of orders
+        # About orders
         (
             r"This form was sent before, and counts once\. It has made order (\S+), with nothing "
             r"but what that order's page shows\.",
@@ -317,7 +317,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
     ]
 
 
-def hold_against_facts(page: str, facts: Facts) -> None:
+def check_against_facts(page: str, facts: Facts) -> None:
     """Fail if any message or error on the page is not true, or unknown."""
     for text in messages_of(page):
         while text:
@@ -349,9 +349,9 @@ def lines_of(page: str) -> list[tuple[int, Decimal]]:
     return [(int(units), _decimal(price)) for units, price in found]
 
 
-def hold_basket_against_facts(page: str, facts: Facts) -> None:
+def check_basket_against_facts(page: str, facts: Facts) -> None:
     """Fail if the basket's page shows another basket than the database has."""
-    hold_against_facts(page, facts)
+    check_against_facts(page, facts)
     held: dict[tuple[int, Decimal], int] = {}
     for hold in facts.held:
         key = hold.product_id, hold.unit_price
@@ -363,9 +363,9 @@ def hold_basket_against_facts(page: str, facts: Facts) -> None:
     assert int(count) == sum(held.values())
 
 
-def hold_product_against_facts(page: str, facts: Facts) -> None:
+def check_product_against_facts(page: str, facts: Facts) -> None:
     """Fail if the product's page shows other numbers than the database has."""
-    hold_against_facts(page, facts)
+    check_against_facts(page, facts)
     available = int(re.findall(r'data-available="(-?\d+)"', page)[0])
     assert available == (max(0, facts.left()) if facts.is_active() else 0)
     if "try again in a few minutes" in page:
@@ -391,17 +391,17 @@ SHORT: dict[str, Callable[[Facts, Order], bool]] = {
 }
 
 
-def hold_orders_against_facts(page: str, facts: Facts) -> None:
-    """Fail if the list of orders says of one what isn't so."""
+def check_orders_against_facts(page: str, facts: Facts) -> None:
+    """Fail if the list of orders says something untrue of an order."""
     said = re.findall(r"Order (\S+)</a></h2>.*?<strong>([^<]*)</strong></p>", page, re.DOTALL)
     assert len(said) == Order.objects.filter(buyer=facts.buyer).count()
     for number, words in said:
         assert SHORT[words](facts, facts.order(number)), f"said, and not true: {words}"
 
 
-def hold_order_against_facts(page: str, facts: Facts, order: Order) -> None:
-    """Fail if the order's page says what isn't so."""
-    hold_against_facts(page, facts)
+def check_order_against_facts(page: str, facts: Facts, order: Order) -> None:
+    """Fail if the order's page says something untrue."""
+    check_against_facts(page, facts)
     order.refresh_from_db()
     if "othing was charged" in page:
         assert not facts.charged(order)

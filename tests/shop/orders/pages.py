@@ -1,4 +1,4 @@
-"""What people do on the shop's pages, in one call each."""
+"""The steps of people on the shop's pages, in one call each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shop.models import Order
 from shop.payments import demo
 from shop.payments.demo import Choice
 
-SPACE = re.compile(r'("[^"<>]*")|[ \t\r\n]+')  # what is typed into a field keeps its own
+SPACE = re.compile(r'("[^"<>]*")|[ \t\r\n]+')  # text in a field keeps its own space
 KEEPS_ITS_LINES = re.compile(r"(<(?:pre|textarea)\b.*?</(?:pre|textarea)>)", re.DOTALL)
 AROUND_BLOCKS = re.compile(
     r" ?(</?(?:button|dd|div|dl|dt|form|h1|h2|h3|label|li|ol|p|section|td|th|tr|ul)\b[^>]*>) ?"
@@ -39,7 +39,7 @@ class Shopper:
         return other
 
     def get(self, address: str) -> str:
-        """The text of a page, as it is written; it must be there."""
+        """The source of a page; it must exist."""
         response: Any = self.client.get(address)
         assert response.status_code == 200, response.status_code
         return text_of(response)
@@ -49,7 +49,7 @@ class Shopper:
         return self.client.post("/basket/holds/", form)
 
     def checkout_form(self, **changes: object) -> dict[str, Any]:
-        """The checkout's form, with what the page has put into it, filled in."""
+        """The checkout's form, with the values that the page put into it, filled in."""
         page = self.get("/checkout/")
         return {
             "key": hidden(page, "key")[0],
@@ -68,7 +68,7 @@ class Shopper:
         return self.client.post("/checkout/", form or self.checkout_form(**changes))
 
     def order(self, product: Product, units: int = 1) -> tuple[Order, str]:
-        """Reserve, check out, and come to the bank: the order, and the bank's address."""
+        """Reserve, check out, and go to the bank; return the order and the bank's address."""
         self.reserve(product, units)
         answer = self.check_out()
         assert answer.status_code == 302, text_of(answer)
@@ -90,7 +90,7 @@ class Shopper:
 
 
 def signed_cookie(key: str) -> str:
-    """What the cookie of the buyer with that key holds."""
+    """The value of the cookie of the buyer with this key."""
     return signing.get_cookie_signer(salt=buyer.cookie_name() + buyer.SALT).sign(key)
 
 
@@ -103,7 +103,7 @@ def text_of(response: Any) -> str:
 
 
 def html_of(response: Any) -> str:
-    """A page as a browser shows it: how its template is broken into lines makes no difference."""
+    """A page as a browser shows it: line breaks of the template make no difference."""
     html = response.content.decode()
     parts = KEEPS_ITS_LINES.split(html)
     parts[::2] = [AROUND_BLOCKS.sub(r"\1", SPACE.sub(_space, part)) for part in parts[::2]]
@@ -119,7 +119,7 @@ def hidden(page: str, name: str) -> list[str]:
 
 
 def heading(page: str) -> str:
-    """What an order's page says first."""
+    """The heading of an order's page."""
     [words] = re.findall(r'<h2 id="standing-title">([^<]*)</h2>', page)
     return str(words)
 
@@ -135,7 +135,7 @@ def offers_to_pay(page: str) -> bool:
 
 
 def tell(order: Order, event: str = "event-1") -> int:
-    """Deliver the bank's message about the order's first payment; the answer's status."""
+    """Deliver the bank's message about the order's first payment; return the answer's status."""
     body = json.dumps({"id": event, "payment": str(order.payments.all()[0].key)}).encode()
     response = Client(enforce_csrf_checks=True).post(
         reverse("payment-events", args=["demo"]),

@@ -1,4 +1,4 @@
-"""What buyers, banks and workers do, in one call each; and what must be true after all of it."""
+"""The steps of buyers, banks and workers, in one call each; and a check after all of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def go_to_bank(order: Order) -> str:
 
 
 def at_bank(order: Order, choice: Choice) -> DemoBankCharge:
-    """Go to the bank and choose there; the shop isn't told."""
+    """Go to the bank and choose there; the shop gets no message."""
     return demo.choose(go_to_bank(order).rstrip("/").split("/")[-1], choice)
 
 
@@ -88,7 +88,7 @@ def stock_of(product: Product) -> int:
 
 
 def lapse_all(order: Order, *, by_minutes: int = 0) -> None:
-    """Let the time of the order's holds be over since then."""
+    """Let the order's holds lapse at that time."""
     Reservation.objects.filter(order_line__order=order).update(expires_at=Now())
     if by_minutes:
         with connection.cursor() as cursor:
@@ -100,7 +100,7 @@ def lapse_all(order: Order, *, by_minutes: int = 0) -> None:
 
 
 def close_payment_time(order: Order) -> None:
-    """Let the time be over in which the bank takes an approval."""
+    """End the time in which the bank takes an approval."""
     order.payments.update(expires_at=Now())
     keys = order.payments.values_list("key")
     DemoBankCharge.objects.filter(key__in=keys).update(expires_at=Now())
@@ -137,7 +137,7 @@ def refunds_of(order: Order) -> list[tuple[str, Decimal]]:
 
 
 def charged_at_bank(order: Order) -> Decimal:
-    """What the buyer has paid by the bank's books, less what the bank has given back."""
+    """The sum that the bank has charged, less the sum that it has given back."""
     keys = order.payments.values_list("key")
     charges = DemoBankCharge.objects.filter(key__in=keys, state=DemoBankCharge.State.APPROVED)
     given_back = DemoBankRefund.objects.filter(charge__in=charges)
@@ -145,7 +145,7 @@ def charged_at_bank(order: Order) -> Decimal:
 
 
 def assert_money_and_goods_agree() -> None:
-    """No order keeps money without the goods, or lets go of the goods without the money."""
+    """No order keeps money without goods, or gives goods without money."""
     for order in Order.objects.prefetch_related("lines__reservation", "payments__refunds"):
         payments = list(order.payments.all())
         refunds = [refund for payment in payments for refund in payment.refunds.all()]

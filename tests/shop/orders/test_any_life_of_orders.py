@@ -1,9 +1,9 @@
 """Any life of orders, driven at random: nothing is ever stuck.
 
-The model on the Python side knows what each order, each unit and each cent must be, independently
-of the database. After each step both are compared, and the law is checked. At the end of each
-life every unit must come back on sale and every cent back to its buyer, by the shop's own
-functions, whatever has happened to the orders before.
+A model in Python knows the right state of each order, each unit and each cent, independently of the
+database. After each step the two are compared, and the law is checked. At the end of each life the
+shop's own functions must bring every unit back on sale and every cent back to its buyer, whatever
+has happened to the orders before.
 
 LIFE_STEPS=10000 in the environment drives it for longer.
 """
@@ -65,7 +65,7 @@ _numbers = itertools.count(1)
 
 @dataclass(eq=False)
 class Item:
-    """What we know of a product."""
+    """The model of a product."""
 
     pk: int
     price: Decimal
@@ -76,7 +76,7 @@ class Item:
 
 @dataclass(eq=False)
 class Line:
-    """What we know of units that somebody ordered."""
+    """The model of units that a buyer ordered."""
 
     item: Item
     quantity: int
@@ -102,7 +102,7 @@ class Line:
 
     @property
     def units_of_buyer(self) -> int:
-        """Units that count against a limit; a lapsed hold is as good as stock."""
+        """Units that count against a limit. A lapsed hold is as good as stock."""
         if self.status == "SOLD":
             return self.left
         return self.quantity if self.status == "HELD" and not self.is_lapsed else 0
@@ -110,7 +110,7 @@ class Line:
 
 @dataclass(eq=False)
 class Life:
-    """What we know of an order, and of the bank's books of it."""
+    """The model of an order, and of the bank's books about it."""
 
     order: Order
     buyer: str
@@ -119,7 +119,7 @@ class Life:
     lines: list[Line]
     state: str = "PENDING"
     payment: str = ""
-    """The last one: STARTED, APPROVED or REFUSED (only the bank knows yet), or ENDED."""
+    """The last payment: STARTED, APPROVED or DECLINED (which only the bank knows), or ENDED."""
     paid: Decimal = Decimal(0)
     given_back: Decimal = Decimal(0)
 
@@ -160,7 +160,7 @@ class LifeOfOrders(RuleBasedStateMachine):
             stock.receive(product, 6)
             self.items.append(Item(product.pk, price, limit, received=6))
 
-    # What buyers do
+    # Steps of buyers
 
     @rule(
         target=lives,
@@ -178,7 +178,7 @@ class LifeOfOrders(RuleBasedStateMachine):
                 hold = reservations.reserve(product_of(item), units, buyer=buyer)
             except InventoryError as error:
                 assert type(error) in reasons, (error, reasons)
-                return self.let_go(lines)
+                return self.release(lines)
             assert not reasons
             assert hold.unit_price == item.price
             lines.append(Line(item, units, item.price, hold.pk))
@@ -193,25 +193,25 @@ class LifeOfOrders(RuleBasedStateMachine):
             order = order_holds(holds, buyer=buyer, email=email, key=f"{self.name} {holds[0].pk}")
         except LimitPerCustomer:
             assert over
-            return self.let_go(lines)
+            return self.release(lines)
         assert not over
         for line in lines:
             line.pk = OrderLine.objects.get(reservation=line.hold).pk
         life = Life(order, buyer, email, self.shipping, lines)
         self.known.append(life)
-        self.note_what_was_taken_back()
+        self.note_holds_taken_back()
         assert order.total == life.total
         return life
 
-    def let_go(self, lines: list[Line]) -> object:
+    def release(self, lines: list[Line]) -> object:
         for line in lines:
             reservations.release(line.hold)
-        self.note_what_was_taken_back()
+        self.note_holds_taken_back()
         return multiple()
 
     @rule(life=lives, choice=st.sampled_from([Choice.APPROVE, Choice.DECLINE, None]))
     def pay(self, life: Life, choice: Choice | None) -> None:
-        """Go to the bank, and choose there or not; the shop isn't told."""
+        """Go to the bank, and choose there or not; the shop gets no message."""
         self.settle(life)
         try:
             go_to_bank(life.order)
@@ -231,7 +231,7 @@ class LifeOfOrders(RuleBasedStateMachine):
         life.payment = "STARTED"
         if choice is not None:
             at_bank(life.order, choice)
-            life.payment = "APPROVED" if choice is Choice.APPROVE else "REFUSED"
+            life.payment = "APPROVED" if choice is Choice.APPROVE else "DECLINED"
 
     @rule(life=lives)
     def approve_on_the_page_left_open(self, life: Life) -> None:
@@ -239,13 +239,13 @@ class LifeOfOrders(RuleBasedStateMachine):
             choose_again(life.order.payments.order_by("-pk")[0], Choice.APPROVE)
             life.payment = "APPROVED"
 
-    # What banks, shop and clock do
+    # Steps of bank, shop and clock
 
     @rule(life=lives)
     def bank_gives_up(self, life: Life) -> None:
         close_payment_time(life.order)
         if life.payment == "STARTED":
-            life.payment = "REFUSED"
+            life.payment = "DECLINED"
 
     @rule(life=lives)
     def settle(self, life: Life) -> None:
@@ -262,9 +262,9 @@ class LifeOfOrders(RuleBasedStateMachine):
                 assert refund.reason in reasons
             else:
                 self.hand_over(life)
-        if life.payment in ("APPROVED", "REFUSED"):
+        if life.payment in ("APPROVED", "DECLINED"):
             life.payment = "ENDED"
-        self.note_what_was_taken_back()
+        self.note_holds_taken_back()
 
     @rule(life=lives)
     def time_passes(self, life: Life) -> None:
@@ -290,7 +290,7 @@ class LifeOfOrders(RuleBasedStateMachine):
         for refund_id in refunds.due_refunds():
             refunds.carry_out(refund_id)
 
-    # What staff do
+    # Steps of staff
 
     @rule(life=lives)
     def cancel(self, life: Life) -> None:
@@ -328,7 +328,7 @@ class LifeOfOrders(RuleBasedStateMachine):
             assert units > line.left
         else:
             assert life.is_open
-            self.take_back(life, {line: units}, restock)
+            self.return_goods(life, {line: units}, restock)
 
     @rule(life=lives, restock=st.booleans())
     def refund_all(self, life: Life, restock: bool) -> None:
@@ -338,7 +338,7 @@ class LifeOfOrders(RuleBasedStateMachine):
             assert not life.is_open
         else:
             assert life.is_open
-            self.take_back(life, {line: line.left for line in life.lines}, restock)
+            self.return_goods(life, {line: line.left for line in life.lines}, restock)
 
     @rule(life=lives, cents=st.integers(1, 4000), all_of_it=st.booleans())
     def refund_amount(self, life: Life, cents: int, all_of_it: bool) -> None:
@@ -384,13 +384,13 @@ class LifeOfOrders(RuleBasedStateMachine):
         self.items[number].limit = limit
         Product.objects.filter(pk=self.items[number].pk).update(max_per_buyer=limit)
 
-    # What the model knows
+    # The model
 
     def lines_of(self, item: Item) -> list[Line]:
         return [line for life in self.known for line in life.lines if line.item is item]
 
-    def for_anybody(self, item: Item) -> int:
-        """Units that somebody could have: on the shelf, or in lapsed holds."""
+    def available_units(self, item: Item) -> int:
+        """Units that a buyer can take: on the shelf, or in lapsed holds."""
         lapsed = sum(
             line.quantity
             for line in self.lines_of(item)
@@ -418,24 +418,24 @@ class LifeOfOrders(RuleBasedStateMachine):
         )
 
     def reasons_to_refuse(self, item: Item, units: int, buyer: str) -> list[type[InventoryError]]:
-        """Why the buyer may be refused; if there are none, the units must be granted."""
+        """The reasons to refuse the buyer; without any, the units must be granted."""
         reasons: list[type[InventoryError]] = []
         if not item.is_active:
             reasons.append(NotForSale)
-        if units > self.for_anybody(item):
+        if units > self.available_units(item):
             reasons.append(InsufficientStock)
         if item.limit is not None and self.units_of_customer(item, buyer) + units > item.limit:
             reasons.append(BuyerLimitExceeded)
         return reasons
 
     def reasons_not_to_deliver(self, life: Life) -> list[str]:
-        """Why a payment may come too late; if there are none, the order must be delivered."""
+        """The reasons why a payment comes too late; without any, the order must be delivered."""
         reasons: list[str] = []
         for line in (line for line in life.lines if line.is_gone):
             item = line.item
             if not item.is_active:
                 reasons.append(Refund.Reason.NOT_FOR_SALE)
-            if line.quantity > self.for_anybody(item):
+            if line.quantity > self.available_units(item):
                 reasons.append(Refund.Reason.GOODS_GONE)
             mine = self.units_of_customer(item, life.buyer, life.email)
             if item.limit is not None and mine + line.quantity > item.limit:
@@ -448,12 +448,12 @@ class LifeOfOrders(RuleBasedStateMachine):
             line.status = "SOLD"
 
     def close(self, life: Life, state: str) -> None:
-        """It ends without a sale."""
+        """End the order without a sale."""
         life.state = state
         for line in life.lines:
             line.status = "RELEASED" if line.status == "HELD" else line.status
 
-    def take_back(self, life: Life, units: dict[Line, int], restock: bool) -> None:
+    def return_goods(self, life: Life, units: dict[Line, int], restock: bool) -> None:
         worth = Decimal(0)
         for line, number in units.items():
             worth += line.price * number
@@ -465,18 +465,18 @@ class LifeOfOrders(RuleBasedStateMachine):
         if not life.has_units:
             life.state = "REFUNDED"
 
-    def note_what_was_taken_back(self) -> None:
-        """Which lapsed holds go first is the database's choice; that only those go is not."""
+    def note_holds_taken_back(self) -> None:
+        """Note the lapsed holds that the database took back: it may choose among these alone."""
         for line in (line for life in self.known for line in life.lines):
             status = Reservation.objects.get(pk=line.hold).status
             if status != line.status:
                 assert (line.status, status, line.is_lapsed) == ("HELD", "EXPIRED", True)
                 line.status = status
 
-    # What always holds
+    # Invariants
 
     @invariant()
-    def orders_units_and_money_are_what_they_must_be(self) -> None:
+    def orders_units_and_money_agree_with_the_model(self) -> None:
         for life in self.known:
             order = now(life.order)
             assert (order.state, order.kept()) == (life.state, life.kept)
@@ -487,7 +487,7 @@ class LifeOfOrders(RuleBasedStateMachine):
                 assert (sale.returned, sale.written_off) == (line.returned, line.off_sale)
 
     @invariant()
-    def the_law_holds(self) -> None:
+    def the_law_is_kept(self) -> None:
         for item in self.items:
             state = monitor.state_of(item.pk)
             assert state.keeps_law, state
@@ -498,7 +498,7 @@ class LifeOfOrders(RuleBasedStateMachine):
             )
 
     def teardown(self) -> None:
-        """Every unit comes back, and every cent."""
+        """Bring back every unit and every cent."""
         for life in self.known:
             close_payment_time(life.order)
             order = orders.settle(life.order.pk)

@@ -75,7 +75,7 @@ def test_cancelled_after_paying_units_and_money_go_back(ten_sold: Order) -> None
     assert charged_at_bank(ten_sold) == 0
 
 
-def test_cancelled_twice_and_in_two_tabs_it_comes_back_once(ten_sold: Order) -> None:
+def test_units_come_back_once_if_cancelled_twice_and_in_two_tabs(ten_sold: Order) -> None:
     results = at_once([lambda: orders.cancel(ten_sold.pk)] * 4)
     assert len(of_kind(results, Order)) == 4
     orders.cancel(ten_sold.pk)
@@ -83,7 +83,7 @@ def test_cancelled_twice_and_in_two_tabs_it_comes_back_once(ten_sold: Order) -> 
     assert refunds_of(ten_sold) == [(Reason.CANCELLED, ALL)]
 
 
-def test_refunded_and_restocked_then_cancelled_it_comes_back_once(ten_sold: Order) -> None:
+def test_units_come_back_once_if_restocked_and_then_cancelled(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, restock=True)
     orders.cancel(ten_sold.pk)
     assert (now(ten_sold).state, stock(ten_sold)) == (State.REFUNDED, 10)
@@ -102,7 +102,7 @@ def test_ten_sold_three_returned_the_rest_cancelled(ten_sold: Order) -> None:
     ]
 
 
-def test_what_was_refunded_without_restock_does_not_come_back_by_cancelling(
+def test_units_refunded_without_restock_do_not_come_back_by_cancelling(
     ten_sold: Order,
 ) -> None:
     orders.refund(ten_sold.pk, units={line_of(ten_sold): 3})
@@ -118,7 +118,7 @@ def test_cancelled_and_refunded_at_once(ten_sold: Order) -> None:
     assert now(ten_sold).refunded() == ALL
 
 
-def test_paid_is_told_again_after_refund_and_restock(ten_sold: Order) -> None:
+def test_the_message_paid_comes_again_after_refund_and_restock(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, restock=True)
     before = refunds_of(ten_sold)
     orders.settle(ten_sold.pk)
@@ -129,7 +129,7 @@ def test_paid_is_told_again_after_refund_and_restock(ten_sold: Order) -> None:
 # Refunding in part
 
 
-def test_units_and_with_the_last_of_them_the_shipping(ten_sold: Order) -> None:
+def test_the_last_units_take_the_shipping_cost_along(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, units={line_of(ten_sold): 4})
     assert (now(ten_sold).state, stock(ten_sold)) == (State.PAID, 0)
     orders.refund(ten_sold.pk, units={line_of(ten_sold): 6}, restock=True)
@@ -137,7 +137,7 @@ def test_units_and_with_the_last_of_them_the_shipping(ten_sold: Order) -> None:
     assert [amount for _, amount in refunds_of(ten_sold)] == [Decimal("40.00"), Decimal("65.00")]
 
 
-def test_a_part_of_the_price_first_then_never_more_than_is_left(ten_sold: Order) -> None:
+def test_after_a_part_of_the_price_no_more_than_the_rest_is_refunded(ten_sold: Order) -> None:
     orders.refund(ten_sold.pk, amount=Decimal("50.00"), note="Scratched")
     orders.refund(ten_sold.pk, restock=True)
     assert now(ten_sold).refunded() == ALL
@@ -147,14 +147,14 @@ def test_a_part_of_the_price_first_then_never_more_than_is_left(ten_sold: Order)
 @pytest.mark.parametrize(
     "amount", ["0", "-1", "105.01", "0.001", "1e30", "NaN", "sNaN", "Infinity", "-Infinity"]
 )
-def test_an_amount_that_makes_no_sense_is_refused(ten_sold: Order, amount: str) -> None:
+def test_an_amount_that_makes_no_sense_is_an_error(ten_sold: Order, amount: str) -> None:
     with pytest.raises(InvalidRefund, match="amount must be"):
         orders.refund(ten_sold.pk, amount=Decimal(amount))
     assert refunds_of(ten_sold) == []
 
 
 @pytest.mark.parametrize("units", [0, -1, 11, True, "2", 1.5])
-def test_units_that_make_no_sense_are_refused(ten_sold: Order, units: object) -> None:
+def test_units_that_make_no_sense_are_an_error(ten_sold: Order, units: object) -> None:
     with pytest.raises(InvalidRefund):
         orders.refund(ten_sold.pk, units={line_of(ten_sold): units})  # type: ignore[dict-item]
     with pytest.raises(InvalidRefund, match="isn't one of the order's"):
@@ -164,7 +164,7 @@ def test_units_that_make_no_sense_are_refused(ten_sold: Order, units: object) ->
     assert (refunds_of(ten_sold), stock(ten_sold)) == ([], 0)
 
 
-def test_a_refund_sent_twice_at_once_with_what_was_seen_happens_once(ten_sold: Order) -> None:
+def test_a_refund_sent_twice_at_once_with_the_sum_seen_happens_once(ten_sold: Order) -> None:
     def refund_three() -> Order:
         units = {line_of(ten_sold): 3}
         return orders.refund(ten_sold.pk, units=units, restock=True, seen=Decimal(0))
@@ -261,7 +261,7 @@ def test_units_that_the_buyer_has_are_not_put_on_sale(ten_sold: Order) -> None:
 
 
 def test_a_closed_order_with_units_still_sold_gives_them_back(ten_sold: Order) -> None:
-    """Of a release before: it closed an order with its last money, whatever units were left."""
+    """An earlier version closed an order with its last money, whatever units were left."""
     orders.refund(ten_sold.pk, amount=ALL)
     Order.objects.filter(pk=ten_sold.pk).update(state=State.REFUNDED, closed_at=Now())
     orders.restock(ten_sold.pk, {line_of(ten_sold): 10})
@@ -326,24 +326,24 @@ def test_a_refund_carried_out_many_times_at_once_is_one_at_the_bank(ten_sold: Or
     assert DemoBankRefund.objects.get().amount == Decimal("20.00")
 
 
-def test_a_refund_that_the_provider_refuses_is_on_record_and_can_be_tried_again(
+def test_a_refund_that_the_provider_declines_is_on_record_and_can_be_tried_again(
     ten_sold: Order, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders.refund(ten_sold.pk, amount=Decimal("20.00"))
     refund = Refund.objects.get()
 
-    def refuse(refund: Refund) -> None:
+    def decline(refund: Refund) -> None:
         raise payments.RefundDeclined("The card has expired.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(payments, "refund", refuse)
+        patched.setattr(payments, "refund", decline)
         failed = refunds.carry_out(refund.pk)
     assert (failed.state, failed.problem) == (Refund.State.FAILED, "The card has expired.")
     assert refunds.carry_out(refund.pk).state == Refund.State.DONE
     assert charged_at_bank(ten_sold) == Decimal("85.00")
 
 
-def test_what_the_provider_refuses_for_good_can_be_given_back_by_hand(
+def test_a_refund_declined_for_good_can_be_given_back_by_hand(
     ten_sold: Order, monkeypatch: pytest.MonkeyPatch, admin_client: Client
 ) -> None:
     orders.refund(ten_sold.pk, amount=Decimal("20.00"), note="Scratched")
@@ -351,12 +351,12 @@ def test_what_the_provider_refuses_for_good_can_be_given_back_by_hand(
     with pytest.raises(NotInThisState, match="has not declined this refund"):
         refunds.record_by_hand(refund.pk, "transfer")
 
-    def refuse(refund: Refund) -> None:
+    def decline(refund: Refund) -> None:
         raise payments.RefundDeclined("The card has expired.")
 
-    monkeypatch.setattr(payments, "refund", refuse)
+    monkeypatch.setattr(payments, "refund", decline)
     refunds.carry_out(refund.pk)
-    for how in ("x" * 201, "", " "):  # nothing said would read as if the provider had done it
+    for how in ("x" * 201, "", " "):  # no words would read as if the provider had done it
         with pytest.raises(ValidationError):
             refunds.record_by_hand(refund.pk, how)
     page = f"/admin/shop/refund/{refund.pk}/by-hand/"
@@ -365,7 +365,7 @@ def test_what_the_provider_refuses_for_good_can_be_given_back_by_hand(
         assert "€20.00 were given back by hand: transfer of 1 May." in answer.content.decode()
     refund.refresh_from_db()
     assert (refund.state, refund.by_hand) == (Refund.State.DONE, "transfer of 1 May")
-    assert refunds.carry_out(refund.pk).state == Refund.State.DONE  # and nobody was asked
+    assert refunds.carry_out(refund.pk).state == Refund.State.DONE  # and no provider was asked
     do_jobs("send_order_refunded")
     assert "by another way than you paid" in str(mail.outbox[-1].body)
 
@@ -400,7 +400,7 @@ def test_shipped_once_with_its_tracking_reference(ten_sold: Order) -> None:
     assert (now(order).state, stock(order)) == (State.REFUNDED, 10)
 
 
-def test_only_what_is_paid_is_shipped(make_product: MakeProduct, ten_sold: Order) -> None:
+def test_only_paid_orders_are_shipped(make_product: MakeProduct, ten_sold: Order) -> None:
     with pytest.raises(NotInThisState, match="can't be shipped"):
         orders.ship(place((make_product(), 1)).pk)
     with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""Whatever the checkout's form asks for is kept, corrected, and shown to staff."""
+"""Every field of the checkout's form is saved, corrected, and shown to staff."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def countries(settings: LazySettings) -> None:
 
 
 def filled_in(turn: int = 0) -> dict[str, str]:
-    """Something for each field that the form has a buyer type, by its name in the page."""
+    """A text for each field that buyers fill in, by its name in the page."""
     form = ContactForm()
     return {
         field.html_name: _something(field.field, field.name, turn) for field in form.typed_fields
@@ -51,7 +51,7 @@ def _something(field: forms.Field, name: str, turn: int) -> str:
 
 
 def saved() -> dict[str, str]:
-    """What is saved of the order, by the names that the page has for the form's fields."""
+    """The saved values of the order, by the names of the form's fields in the page."""
     order = Order.objects.get()
     return {
         field.html_name: str(getattr(order, field.name)) for field in ContactForm().typed_fields
@@ -63,15 +63,13 @@ def shown_in_form(page: str) -> dict[str, str]:
     return {field.html_name: fields[field.html_name] for field in ContactForm().typed_fields}
 
 
-def test_the_form_has_each_field_that_is_typed_and_no_other() -> None:
+def test_the_form_has_each_checkout_field_and_no_other() -> None:
     asked_by_the_page = {"hold", "ended", "seen_total", "key"}
     assert set(ContactForm().fields) == set(Order.CHECKOUT_FIELDS)
     assert set(CheckoutForm().fields) == set(Order.CHECKOUT_FIELDS) | asked_by_the_page
 
 
-def test_each_field_survives_a_refusal_and_is_saved(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_each_field_survives_an_error_and_is_saved(ada: Shopper, make_product: MakeProduct) -> None:
     ada.reserve(make_product())
     form = ada.checkout_form(**filled_in())
     refused = ada.check_out({**form, "seen_total": "1.00"})
@@ -130,7 +128,7 @@ def test_a_further_field_is_shown_wherever_the_address_is(
     settings: LazySettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As if buyers typed one of the order's other fields, too."""
+    """Another field of the order stands for a new field of the form."""
     monkeypatch.setattr(Order, "CHECKOUT_FIELDS", (*Order.CHECKOUT_FIELDS, "tracking"))
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
     settings.MANAGERS = [("", "boss@example.org")]

@@ -1,4 +1,4 @@
-"""The checkout: what it shows, what it refuses and how it says so, and that it counts once."""
+"""The checkout: its contents, its errors and their words; and a form counts once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def errors(response: Any) -> dict[str, str]:
     return {name: words.strip() for name, words in found}
 
 
-# What it shows
+# Contents
 
 
 def test_it_shows_the_baskets_lines_and_its_total_and_leads_to_the_bank(
@@ -62,7 +62,7 @@ def test_an_empty_basket_has_nothing_to_check_out(ada: Shopper) -> None:
     assert "Nothing to check out" in text_of(answer)
 
 
-def test_an_order_that_waits_for_its_payment_is_shown_wherever_one_would_start_again(
+def test_an_unpaid_order_is_shown_on_each_page_where_the_buyer_could_start_again(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(1, name="Radio")
@@ -78,7 +78,7 @@ def test_an_order_that_waits_for_its_payment_is_shown_wherever_one_would_start_a
     assert order.number not in ada.get("/basket/")
 
 
-def test_an_order_with_two_holds_of_a_product_is_told_of_once(
+def test_an_order_with_two_holds_of_a_product_is_shown_once(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product()
@@ -88,10 +88,10 @@ def test_an_order_with_two_holds_of_a_product_is_told_of_once(
     assert ada.get(f"/products/{product.slug}/").count(f'href="{page_of(order)}"') == 1
 
 
-# What was typed
+# Entries
 
 
-def test_what_is_missing_or_wrong_is_told_beside_the_fields_and_nothing_typed_is_lost(
+def test_errors_stand_beside_their_fields_and_no_entry_is_lost(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5)
@@ -130,7 +130,7 @@ def test_what_is_missing_or_wrong_is_told_beside_the_fields_and_nothing_typed_is
         ("country", "Germany"),
     ],
 )
-def test_what_can_not_be_kept_is_refused_by_its_field(
+def test_an_entry_that_can_not_be_stored_has_an_error_at_its_field(
     ada: Shopper, make_product: MakeProduct, field: str, typed: str
 ) -> None:
     ada.reserve(make_product())
@@ -161,7 +161,7 @@ def test_a_form_that_lacks_its_hidden_parts_is_to_be_sent_once_more(
 
 
 @pytest.mark.parametrize("holds", [[], ["x"], [str(uuid.uuid4())]])
-def test_holds_that_there_are_not_order_nothing(
+def test_holds_that_do_not_exist_order_nothing(
     ada: Shopper, make_product: MakeProduct, holds: list[str]
 ) -> None:
     ada.reserve(make_product())
@@ -171,7 +171,7 @@ def test_holds_that_there_are_not_order_nothing(
     assert not Order.objects.exists()
 
 
-# What has changed meanwhile
+# Changes meanwhile
 
 
 def test_a_hold_that_was_taken_back_is_named_and_the_rest_can_be_ordered(
@@ -211,10 +211,10 @@ def test_a_basket_that_was_changed_in_another_tab_is_shown_before_it_is_paid(
     assert ada.check_out({**form, "seen_total": "15.00"}).status_code == 302
 
 
-def test_more_than_an_order_can_keep_is_refused_by_its_name_and_the_way_out_works(
+def test_a_total_that_an_order_can_not_store_has_an_error_whose_advice_works(
     ada: Shopper, make_product: MakeProduct, settings: Any
 ) -> None:
-    """Shipping has become dearer since it was reserved; nothing else lets a basket grow so far."""
+    """Shipping has become dearer since the reservation: only that makes a basket so large."""
     settings.SHIPPING_COST = Decimal("0.00")
     settings.MOST_UNITS_PER_BUYER, settings.MOST_UNITS_PER_ADDRESS = 100, None
     ada.reserve(make_product(99, price=Decimal("99999999.99")), 99)
@@ -231,7 +231,7 @@ def test_more_than_an_order_can_keep_is_refused_by_its_name_and_the_way_out_work
     assert ada.check_out().status_code == 302
 
 
-def test_what_another_tab_has_added_stays_in_the_basket(
+def test_units_added_in_another_tab_stay_in_the_basket(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product(name="Lamp"))
@@ -242,7 +242,7 @@ def test_what_another_tab_has_added_stays_in_the_basket(
     assert "1 × Cup" in ada.get("/checkout/")
 
 
-def test_two_tabs_that_order_the_same_are_told_of_the_one_order(
+def test_two_tabs_that_order_the_same_show_the_one_order(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product(name="Lamp"))
@@ -273,7 +273,7 @@ def test_another_buyers_holds_and_keys_are_of_no_use(
     assert (answer.status_code, Order.objects.count()) == (302, 2)
 
 
-def test_two_browsers_with_one_address_are_told_of_the_limit_before_paying(
+def test_two_browsers_with_one_e_mail_address_see_the_limit_before_paying(
     make_product: MakeProduct,
 ) -> None:
     product = make_product(10, name="Lamp", max_per_buyer=2)
@@ -303,7 +303,7 @@ TYPED = {
 
 
 def assert_still_there(response: Any, typed: dict[str, str]) -> None:
-    """The page shows all that was typed, in its fields."""
+    """The page shows all entries in their fields."""
     page = response.content.decode()
     shown = {name: unescape(value) for name, value in INPUT.findall(page)}
     shown |= {name: unescape(text).strip() for name, text in TEXTAREA.findall(page)}
@@ -316,7 +316,7 @@ TEXTAREA = re.compile(r'<textarea name="(\w+)"[^>]*>\s*([^<]*)</textarea>')
 CHOSEN = re.compile(r'<option value="(\w\w)" selected>')
 
 
-def let_lapse(ada: Shopper, form: dict[str, Any]) -> None:
+def lapse_holds(ada: Shopper, form: dict[str, Any]) -> None:
     reservations.expire_lapsed(lapse(Reservation.objects.get()).product_id)
 
 
@@ -350,7 +350,7 @@ def have_the_limit_already(ada: Shopper, form: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
-        let_lapse,
+        lapse_holds,
         empty_the_basket,
         order_in_another_tab,
         see_another_total,
@@ -359,7 +359,7 @@ def have_the_limit_already(ada: Shopper, form: dict[str, Any]) -> None:
         have_the_limit_already,
     ],
 )
-def test_what_was_typed_survives_whatever_the_refusal(
+def test_entries_survive_every_error(
     ada: Shopper, make_product: MakeProduct, happens: Callable[..., None]
 ) -> None:
     ada.reserve(make_product(5))
@@ -372,7 +372,7 @@ def test_what_was_typed_survives_whatever_the_refusal(
 
 
 @pytest.mark.parametrize("field", ["name", "email", "address", "postcode", "town"])
-def test_what_was_typed_survives_a_mistake_in_one_field(
+def test_entries_survive_a_mistake_in_one_field(
     ada: Shopper, make_product: MakeProduct, field: str
 ) -> None:
     ada.reserve(make_product())
@@ -381,13 +381,13 @@ def test_what_was_typed_survives_a_mistake_in_one_field(
     assert_still_there(answer, {name: TYPED[name] for name in TYPED if name != field})
 
 
-def test_what_is_over_is_reserved_again_in_one_click_and_then_ordered(
+def test_lapsed_units_are_reserved_again_in_one_click_and_then_ordered(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5, name="Lamp", price=Decimal("10.00"))
     ada.reserve(product, 2)
     form = ada.checkout_form(**TYPED)
-    let_lapse(ada, form)
+    lapse_holds(ada, form)
     Product.objects.update(price=Decimal("12.00"))
     refused = ada.check_out(form)
     assert "Order and pay" not in text_of(refused)
@@ -406,7 +406,7 @@ def test_what_is_over_is_reserved_again_in_one_click_and_then_ordered(
     assert Order.objects.get().total == Decimal("29.00")
 
 
-def test_what_is_reserved_again_is_not_told_of_as_over_while_no_worker_runs(
+def test_units_reserved_again_are_not_called_lapsed_while_no_worker_runs(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5, name="Lamp")
@@ -420,7 +420,7 @@ def test_what_is_reserved_again_is_not_told_of_as_over_while_no_worker_runs(
     assert stock_of(product) == 3
 
 
-def test_what_others_have_taken_is_not_offered_and_only_the_rest_comes_back(
+def test_units_taken_by_others_are_not_offered_and_only_the_rest_comes_back(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     gone, there = make_product(1, name="Radio"), make_product(1, name="Lamp")
@@ -448,13 +448,13 @@ def test_another_buyers_holds_are_not_reserved_again(
     product = make_product(5)
     ada.reserve(product)
     form = ada.checkout_form()
-    let_lapse(ada, form)
+    lapse_holds(ada, form)
     answer = Shopper("Bob").client.post("/checkout/", {**form, "again": "1"})
     assert "reserved for you" not in text_of(answer)
     assert stock_of(product) == 5
 
 
-def test_an_open_page_is_told_at_the_end_of_its_time_and_sends_nothing_that_was_typed(
+def test_an_open_page_learns_the_end_of_its_time_and_sends_no_entries(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product(5, name="Lamp"))
@@ -466,7 +466,7 @@ def test_an_open_page_is_told_at_the_end_of_its_time_and_sends_nothing_that_was_
 
     assert "Order and pay" in look()
     assert "Yours for" in look()
-    let_lapse(ada, form)
+    lapse_holds(ada, form)
     part = look()
     assert "<html" not in part
     assert "The time of your 1 × Lamp is over, and others may take it." in part
@@ -478,7 +478,7 @@ def test_an_open_page_is_told_at_the_end_of_its_time_and_sends_nothing_that_was_
 # The same form again, with a correction
 
 
-def test_a_corrected_address_in_the_same_form_is_used_and_the_buyer_told(
+def test_a_corrected_address_in_the_same_form_is_used_and_confirmed(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product())
@@ -499,7 +499,7 @@ def test_a_corrected_address_in_the_same_form_is_used_and_the_buyer_told(
     assert order.payments.count() == 1
 
 
-def test_a_correction_after_it_was_paid_is_refused_and_the_buyer_told(
+def test_a_correction_after_the_payment_is_not_used_and_the_buyer_reads_so(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product())
@@ -543,7 +543,7 @@ def test_a_limit_that_was_lowered_since_keeps_nobody_from_correcting_the_street(
     assert Order.objects.get().street == "2 Side Street"
 
 
-def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_word(
+def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_notice(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product())
@@ -553,10 +553,10 @@ def test_the_same_form_without_a_correction_leads_to_the_bank_without_a_word(
     assert "corrections" not in ada.get("/basket/")
 
 
-def test_the_same_form_for_other_goods_counts_once_and_the_buyer_is_told(
+def test_the_same_form_for_other_goods_counts_once_and_the_buyer_reads_so(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
-    """Such as an older page, after one that was refused since another tab had changed the sum."""
+    """An example is an older page, after an error since another tab had changed the sum."""
     ada.reserve(make_product(name="Lamp"))
     form = ada.checkout_form()
     ada.check_out(form)
@@ -576,7 +576,7 @@ def test_the_same_form_for_other_goods_counts_once_and_the_buyer_is_told(
 def test_a_correction_and_the_payment_at_once_end_in_one_of_two_ways(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
-    """The order is paid with the new address, or the buyer hears that it keeps the old one."""
+    """The order is paid with the new address, or the buyer reads that it keeps the old one."""
     ada.reserve(make_product())
     form = ada.checkout_form()
     ada.choose(ada.check_out(form)["Location"])
@@ -658,7 +658,7 @@ def test_an_order_that_costs_nothing_goes_past_the_bank(
     assert "Paid. Thank you!" in ada.look(order)
 
 
-def test_a_form_from_elsewhere_is_refused(make_product: MakeProduct) -> None:
+def test_a_form_from_another_site_is_rejected(make_product: MakeProduct) -> None:
     ada = Shopper()
     ada.client = Client(enforce_csrf_checks=True)
     assert ada.client.post("/checkout/", {}).status_code == 403
@@ -668,7 +668,7 @@ class _Elsewhere(demo.DemoBank):
     origin = "https://pay.example.org"
 
 
-def test_forms_may_lead_to_the_payment_providers_own_site_and_nowhere_else(
+def test_forms_may_lead_to_the_payment_providers_site_and_nowhere_else(
     ada: Shopper, settings: Any
 ) -> None:
     def form_action() -> str:
@@ -683,7 +683,7 @@ def test_forms_may_lead_to_the_payment_providers_own_site_and_nowhere_else(
     assert "pay.example.org" not in admin
 
 
-def test_a_product_switched_off_meanwhile_can_still_be_bought_by_who_holds_it(
+def test_a_product_switched_off_meanwhile_can_still_be_bought_by_its_holder(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5, name="Lamp")

@@ -1,4 +1,4 @@
-"""What was ordered is never forgotten, whatever became of the order."""
+"""Reservations of an order are never deleted, whatever state the order is in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order reads as one line for each product and price, wherever its buyer reads it."""
+"""An order has one line for each product and price, wherever its buyer reads it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def order(ada: Shopper, make_product: MakeProduct) -> Order:
     return placed
 
 
-def test_what_was_reserved_in_parts_is_one_line_on_each_page(ada: Shopper, order: Order) -> None:
+def test_several_reservations_are_one_line_on_each_page(ada: Shopper, order: Order) -> None:
     assert order.lines.count() == 4
     for address in (page_of(order), f"{page_of(order)}cancellation/"):
         page = ada.get(address)

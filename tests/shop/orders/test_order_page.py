@@ -1,4 +1,4 @@
-"""An order's page in every situation, and what may be done there."""
+"""An order's page in every situation, and the actions on it."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def unreachable(payment: Payment) -> None:
 # How it stands
 
 
-def test_it_shows_what_was_ordered_and_where_it_goes(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_it_shows_the_lines_and_the_address(ada: Shopper, make_product: MakeProduct) -> None:
     order, _ = ada.order(make_product(name="Lamp", price=Decimal("12.50")), 2)
     page = ada.look(order)
     for shown in (order.number, "2 × Lamp", "€25.00", "€5.00", "€30.00"):
@@ -69,7 +67,7 @@ def test_it_shows_what_was_ordered_and_where_it_goes(
     assert "Ada<br>1 Main Street<br>10115 Springfield<br>Germany" in page
 
 
-def test_not_begun(ada: Shopper, make_product: MakeProduct) -> None:
+def test_no_payment_was_begun(ada: Shopper, make_product: MakeProduct) -> None:
     hold = reservations.reserve(make_product(), 1, buyer="A")
     page = ada.look(order_holds([hold]))
     assert heading(page) == "Not paid yet"
@@ -95,7 +93,9 @@ def test_approved(ada: Shopper, make_product: MakeProduct) -> None:
     assert now(order).state == State.PAID
 
 
-def test_declined_there_is_another_try(ada: Shopper, make_product: MakeProduct) -> None:
+def test_after_a_declined_payment_the_page_offers_another(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank, Choice.DECLINE)
     page = ada.look(order)
@@ -108,9 +108,7 @@ def test_declined_there_is_another_try(ada: Shopper, make_product: MakeProduct) 
     assert DemoBankCharge.objects.filter(state="APPROVED").count() == 1
 
 
-def test_time_is_over_but_nobody_has_taken_the_units(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_lapsed_but_not_taken_back(ada: Shopper, make_product: MakeProduct) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank, Choice.DECLINE)
     lapse_all(order)
@@ -120,9 +118,7 @@ def test_time_is_over_but_nobody_has_taken_the_units(
     assert "/demo-bank/" in ada.pay(order)["Location"]
 
 
-def test_time_is_over_and_the_units_were_taken_back(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_lapsed_and_taken_back(ada: Shopper, make_product: MakeProduct) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank, Choice.DECLINE)
     lapse_all(order)
@@ -135,9 +131,7 @@ def test_time_is_over_and_the_units_were_taken_back(
     assert not DemoBankCharge.objects.filter(state="APPROVED").exists()
 
 
-def test_at_the_bank_while_the_units_were_taken_back(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_taken_back_while_the_buyer_is_at_the_bank(ada: Shopper, make_product: MakeProduct) -> None:
     order, _ = ada.order(make_product())
     lapse_all(order)
     reservations.expire_lapsed()
@@ -148,10 +142,10 @@ def test_at_the_bank_while_the_units_were_taken_back(
 
 
 @pytest.mark.parametrize("is_at_bank", [True, False])
-def test_what_was_put_back_on_sale_before_its_time_is_not_called_over_in_time(
+def test_a_hold_released_before_its_time_is_not_called_lapsed(
     ada: Shopper, make_product: MakeProduct, is_at_bank: bool
 ) -> None:
-    """No page of ours does so to an order; code of somebody's own may."""
+    """No page of ours does this to an order, but other code may."""
     product = make_product(2)
     order, bank = ada.order(product)
     if not is_at_bank:
@@ -171,20 +165,20 @@ def test_what_was_put_back_on_sale_before_its_time_is_not_called_over_in_time(
         assert "We have cancelled your order." in mail.outbox[-1].body
 
 
-def hold_as_long_as_is_allowed(order: Order, *, seconds_left: int = 0) -> None:
-    """Let the holds be as old as a hold may be, ``seconds_left`` short of it."""
+def use_up_the_longest_hold(order: Order, *, seconds_left: int = 0) -> None:
+    """Make the holds as old as a hold may be, less ``seconds_left``."""
     Reservation.objects.filter(order_line__order=order).update(
         created_at=Now() - settings.HOLD_AT_MOST + timedelta(seconds=seconds_left),
         expires_at=Now(),
     )
 
 
-def test_what_was_held_as_long_as_is_allowed_is_not_offered_to_be_paid(
+def test_an_order_held_for_the_longest_time_is_not_offered_for_payment(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank, Choice.DECLINE)
-    hold_as_long_as_is_allowed(order)
+    use_up_the_longest_hold(order)
     page = ada.look(order)
     assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
     assert "this order can't be paid any more" in page
@@ -196,22 +190,22 @@ def test_what_was_held_as_long_as_is_allowed_is_not_offered_to_be_paid(
     ]
 
 
-def test_as_long_as_it_may_be_held_it_is_offered_to_be_paid_and_can_be(
+def test_an_order_that_can_still_be_held_is_offered_for_payment_and_can_be_paid(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank, Choice.DECLINE)
-    hold_as_long_as_is_allowed(order, seconds_left=60)
+    use_up_the_longest_hold(order, seconds_left=60)
     assert offers_to_pay(ada.look(order))
     assert order.number in ada.get("/basket/")
     assert "/demo-bank/" in ada.pay(order)["Location"]
 
 
-def test_held_as_long_as_is_allowed_while_the_buyer_is_at_the_bank(
+def test_the_longest_time_ends_while_the_buyer_is_at_the_bank(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
-    hold_as_long_as_is_allowed(order)
+    use_up_the_longest_hold(order)
     page = ada.look(order)
     assert (heading(page), offers_to_pay(page)) == ("Your time is over", False)
     assert "or all of your money back. You need not ask" in page
@@ -220,7 +214,7 @@ def test_held_as_long_as_is_allowed_while_the_buyer_is_at_the_bank(
     assert heading(ada.look(order)) == "Paid. Thank you!"
 
 
-def test_with_one_of_its_holds_lost_no_countdown_goes_on_for_the_others(
+def test_after_the_loss_of_one_hold_the_others_have_no_countdown(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     ada.reserve(make_product(name="Cup"))
@@ -259,17 +253,17 @@ def test_refunded_in_part_and_then_in_whole(ada: Shopper, make_product: MakeProd
     assert heading(ada.look(order)) == "Refunded"
 
 
-def test_a_refund_that_the_bank_refuses_is_seen_to(
+def test_a_refund_that_the_bank_declines_is_announced(
     ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(refund: Refund) -> None:
+    def decline(refund: Refund) -> None:
         raise payments.RefundDeclined("Account closed.")
 
     order, bank = ada.order(make_product())
     ada.choose(bank)
     ada.look(order)
     ada.cancel(order)
-    monkeypatch.setattr(payments, "refund", refuse)
+    monkeypatch.setattr(payments, "refund", decline)
     refunds.carry_out(Refund.objects.get().pk)
     page = ada.look(order)
     assert "The bank declined to give you all of your money back" in page
@@ -318,7 +312,7 @@ def ask(ada: Shopper, order: Order, seen: str) -> Any:
     return ada.client.get(page_of(order), {"seen": seen}, headers={"HX-Request": "true"})
 
 
-def test_an_open_page_hears_only_what_is_new_and_stops_asking_at_the_end(
+def test_an_open_page_gets_only_news_and_stops_asking_at_the_end(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
@@ -349,9 +343,7 @@ def contact_of(order: Order) -> str:
     return f"{page_of(order)}contact/"
 
 
-def test_until_it_is_paid_its_buyer_corrects_the_name_the_e_mail_and_the_address(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_the_buyer_corrects_an_unpaid_order(ada: Shopper, make_product: MakeProduct) -> None:
     order, _ = ada.order(make_product())
     assert f'href="{contact_of(order)}"' in ada.look(order)
     asked = ada.get(contact_of(order))
@@ -366,7 +358,7 @@ def test_until_it_is_paid_its_buyer_corrects_the_name_the_e_mail_and_the_address
     assert offers_to_pay(page)
 
 
-def test_a_correction_that_makes_no_sense_is_told_beside_its_field(
+def test_a_correction_that_makes_no_sense_has_an_error_beside_its_field(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, _ = ada.order(make_product())
@@ -389,7 +381,7 @@ def test_a_correction_does_not_get_around_the_limit_per_customer(
     assert now(order).email == "ada@example.org"
 
 
-def test_what_is_paid_is_corrected_no_more(ada: Shopper, make_product: MakeProduct) -> None:
+def test_a_paid_order_is_not_corrected_any_more(ada: Shopper, make_product: MakeProduct) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank)
     assert contact_of(order) not in ada.look(order)
@@ -430,7 +422,7 @@ def test_cancelling_asks_first_and_then_gives_the_units_back(
     assert stock_of(product) == 3
 
 
-def test_cancelling_what_is_paid_gives_the_money_back(
+def test_cancelling_a_paid_order_gives_the_money_back(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product(price=Decimal("10.00")))
@@ -444,7 +436,7 @@ def test_cancelling_what_is_paid_gives_the_money_back(
     assert refunds_of(order) == [("CANCELLED", Decimal("15.00"))]
 
 
-def test_what_is_shipped_can_not_be_cancelled(ada: Shopper, make_product: MakeProduct) -> None:
+def test_a_shipped_order_can_not_be_cancelled(ada: Shopper, make_product: MakeProduct) -> None:
     order, bank = ada.order(make_product())
     ada.choose(bank)
     orders.ship(orders.settle(order.pk).pk)
@@ -454,7 +446,7 @@ def test_what_is_shipped_can_not_be_cancelled(ada: Shopper, make_product: MakePr
     assert now(order).state == State.SHIPPED
 
 
-def test_paying_what_is_cancelled_or_paid_leads_to_the_page_that_says_so(
+def test_paying_a_cancelled_or_paid_order_leads_to_the_page_that_says_so(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     cancelled, _ = ada.order(make_product())
@@ -466,10 +458,10 @@ def test_paying_what_is_cancelled_or_paid_leads_to_the_page_that_says_so(
     assert heading(ada.look(paid)) == "Paid. Thank you!"
 
 
-# Whose it is
+# Its owner
 
 
-def test_who_knows_the_address_may_read_and_nobody_can_guess_it(
+def test_the_address_opens_the_page_and_can_not_be_guessed(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, _ = ada.order(make_product())
@@ -483,7 +475,7 @@ def test_who_knows_the_address_may_read_and_nobody_can_guess_it(
     assert now(order).state == State.PENDING
 
 
-def test_nothing_is_changed_by_looking_or_from_elsewhere(
+def test_looking_and_forms_from_elsewhere_change_nothing(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, _ = ada.order(make_product())
@@ -496,7 +488,7 @@ def test_nothing_is_changed_by_looking_or_from_elsewhere(
     assert order.payments.count() == 1
 
 
-def test_the_address_is_told_to_no_other_site_search_engine_or_cache(
+def test_the_address_reaches_no_other_site_search_engine_or_cache(
     ada: Shopper, make_product: MakeProduct, settings: Any
 ) -> None:
     settings.SECURE_REFERRER_POLICY = "unsafe-url"
@@ -509,7 +501,7 @@ def test_the_address_is_told_to_no_other_site_search_engine_or_cache(
 
 
 def in_short(ada: Shopper) -> list[str]:
-    """What the list of orders says of each, the newest first."""
+    """The words for each order in the list, the newest first."""
     return re.findall(r"<strong>([^<]*)</strong></p>", ada.get("/orders/"))
 
 
@@ -521,7 +513,7 @@ def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: Mak
     assert in_short(ada) == ["payment declined, you can try again"]
     lapse_all(order)
     assert in_short(ada) == ["not paid in its time, you can still try"]
-    hold_as_long_as_is_allowed(order)
+    use_up_the_longest_hold(order)
     assert in_short(ada) == ["not paid in its time"]
     ada.cancel(order)
     assert in_short(ada) == ["cancelled"]
@@ -543,7 +535,7 @@ def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: Mak
     assert set(status_page.IN_SHORT) == set(status_page.Situation)
 
 
-def test_what_can_not_be_paid_any_more_is_nowhere_called_waiting_for_its_payment(
+def test_an_order_that_can_not_be_paid_any_more_is_never_called_waiting_for_its_payment(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product()
@@ -556,7 +548,7 @@ def test_what_can_not_be_paid_any_more_is_nowhere_called_waiting_for_its_payment
     lapse_all(order)
     for address in places:
         assert f"{order.number}</strong> is not paid yet, and its time is over" in ada.get(address)
-    hold_as_long_as_is_allowed(order)
+    use_up_the_longest_hold(order)
     for address in places:
         assert order.number not in ada.get(address)
 
@@ -571,13 +563,13 @@ def test_paying_when_it_is_too_late_does_not_call_a_payment_under_way_uncharged(
     assert alerts(answer) == ["Your time for this order is over: you can't begin another payment."]
 
 
-def test_what_was_said_of_a_payment_is_not_said_when_it_is_true_no_more(
+def test_a_notice_about_a_payment_is_not_shown_when_it_is_no_longer_true(
     ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order, _ = ada.order(make_product())
     with monkeypatch.context() as patched:
         patched.setattr(payments, "status", unreachable)
-        ada.pay(order)  # the page that it leads to never comes
+        ada.pay(order)  # the next page never comes
     orders.cancel(order.pk)
     assert alerts(ada.client.get("/orders/")) == []
     order, _ = ada.order(make_product())
@@ -605,7 +597,7 @@ def test_your_orders_are_those_of_this_browser(ada: Shopper, make_product: MakeP
 # The bank's page
 
 
-def test_the_bank_is_another_party_and_says_that_no_money_moves(
+def test_the_bank_looks_like_another_company_and_says_that_no_money_moves(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product(price=Decimal("10.00")))
@@ -614,14 +606,12 @@ def test_the_bank_is_another_party_and_says_that_no_money_moves(
         assert shown in page
     for choice in Choice:
         assert f'value="{choice}"' in page
-        assert f'id="{choice}"' in page  # what it means
+        assert f'id="{choice}"' in page  # its consequence
     careful = Client(enforce_csrf_checks=True)
     assert careful.post(bank, {"choice": "approve"}).status_code == 403
 
 
-def test_the_bank_explains_a_choice_that_there_is_not(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_the_bank_explains_an_unknown_choice(ada: Shopper, make_product: MakeProduct) -> None:
     _, bank = ada.order(make_product())
     answer = ada.client.post(bank, {"choice": "steal"})
     assert (answer.status_code, alerts(answer)) == (400, ["Choose one of these four."])
@@ -657,7 +647,7 @@ def test_after_its_time_the_bank_offers_nothing_to_choose(
     assert heading(ada.look(order)) == "The payment did not go through"
 
 
-def test_a_lost_answer_is_only_told_of_where_it_was_charged(
+def test_a_lost_answer_is_mentioned_only_after_a_charge(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     _, bank = ada.order(make_product())
@@ -671,10 +661,10 @@ def test_messages_of_a_provider_are_never_too_many(settings: Any) -> None:
     assert answers == [400, 400, 400]
 
 
-# What is said of money and goods is what the books say
+# Words about money and goods agree with the books
 
 
-def test_taken_back_goods_that_were_free_are_not_called_refunded_money(
+def test_returned_goods_that_were_free_are_not_called_refunded_money(
     make_product: MakeProduct, settings: LazySettings
 ) -> None:
     settings.SHIPPING_COST = Decimal(0)

@@ -1,4 +1,4 @@
-"""Everything at once, at random: no deadlock, no lost unit, no lost cent, and the bank agrees."""
+"""All steps at once, at random: no deadlock, no lost unit, no lost cent, and the bank agrees."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REFUSALS = (InventoryError, ShopError, ValidationError)
 
 
 class Customer:
-    """Does at random what buyers, staff, bank and worker do, on orders of anybody."""
+    """Takes random steps of buyers, staff, bank and worker, on any orders."""
 
     def __init__(self, name: str, seed: int, products: list[Product]) -> None:
         self.name = name
@@ -143,7 +143,7 @@ def test_everything_at_once(make_product: MakeProduct, seed: int) -> None:
         of_email = Reservation.objects.filter(order_line__order__email=email)
         assert of_email.filter(product=products[1]).units() <= 5
     for product in products:
-        stock.receive(product, 1)  # nobody is stuck with a lock
+        stock.receive(product, 1)  # no transaction is stuck with a lock
     assert not OrderLine.objects.filter(
         Q(reservation__returned__gt=F("refunded")), reservation__status="SOLD"
     ).exists()

@@ -52,7 +52,7 @@ from tests.shop.orders.steps import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-# What is ordered
+# The order's contents
 
 
 def test_an_order_takes_over_the_holds_at_the_prices_shown_with_them(
@@ -90,9 +90,7 @@ def test_the_holds_are_prolonged_for_the_payment_but_not_beyond_the_cap(
     assert old.expires_at == old.created_at + timedelta(minutes=45)
 
 
-def test_a_hold_is_never_made_shorter_by_an_order(
-    make_product: MakeProduct, settings: LazySettings
-) -> None:
+def test_an_order_never_shortens_a_hold(make_product: MakeProduct, settings: LazySettings) -> None:
     settings.PAYMENT_TIME = timedelta(minutes=1)
     hold = reserve(make_product(), 1, buyer="A", hold_for=timedelta(minutes=20))
     order_holds([hold])
@@ -122,7 +120,7 @@ def test_a_hold_at_its_cap_is_named(make_product: MakeProduct) -> None:
         order_holds([hold])
 
 
-def test_another_ones_hold_and_one_that_is_not_there_look_alike(
+def test_another_buyers_hold_and_a_missing_one_look_alike(
     make_product: MakeProduct,
 ) -> None:
     foreign = reserve(make_product(), 1, buyer="B")
@@ -149,7 +147,7 @@ def test_another_ones_hold_and_one_that_is_not_there_look_alike(
         ("country", "DEU"),
     ],
 )
-def test_what_makes_no_sense_is_named_by_its_field(
+def test_an_entry_that_makes_no_sense_is_named_by_its_field(
     make_product: MakeProduct, field: str, value: str
 ) -> None:
     hold = reserve(make_product(), 1, buyer="A")
@@ -200,7 +198,7 @@ def test_two_tabs_that_order_the_same_holds_make_one_order(make_product: MakePro
 # The basket, meanwhile
 
 
-def test_what_is_in_an_order_is_no_longer_in_the_basket(make_product: MakeProduct) -> None:
+def test_holds_in_an_order_are_no_longer_in_the_basket(make_product: MakeProduct) -> None:
     product = make_product(5)
     ordered, kept = reserve(product, 1, buyer="A"), reserve(product, 2, buyer="A")
     reserve(product, 1, buyer="B")
@@ -239,7 +237,7 @@ def test_a_hold_that_shrinks_while_it_is_ordered_is_charged_as_it_is(
 
 
 def test_the_basket_waits_for_an_order_that_is_being_placed(make_product: MakeProduct) -> None:
-    """The basket looks whether the hold is in an order only when it has its lock."""
+    """The basket locks the hold before it looks whether the hold is in an order."""
     hold = reserve(make_product(5), 3, buyer="A")
     locked, go_on = threading.Event(), threading.Event()
 
@@ -260,12 +258,12 @@ def test_the_basket_waits_for_an_order_that_is_being_placed(make_product: MakePr
         assert locked.wait(30)
         return shrink_hold("A", hold.pk, 2)
 
-    def let_go_on() -> None:
+    def let_it_go_on() -> None:
         assert locked.wait(30)
         wait_until_somebody_waits_for_a_lock()
         go_on.set()
 
-    placed, shrunk, _ = at_once([place_slowly, shrink_meanwhile, let_go_on])
+    placed, shrunk, _ = at_once([place_slowly, shrink_meanwhile, let_it_go_on])
     assert isinstance(placed, Order)
     assert isinstance(shrunk, HoldInOrder)
     assert placed.lines.get().quantity == 3
@@ -354,7 +352,7 @@ def test_after_a_declined_payment_there_is_another_try(make_product: MakeProduct
         go_to_bank(order)
 
 
-def test_a_payment_that_was_approved_and_not_told_is_not_made_again(
+def test_an_approved_payment_whose_answer_is_lost_is_not_made_again(
     make_product: MakeProduct,
 ) -> None:
     order = place((make_product(), 1))
@@ -364,7 +362,7 @@ def test_a_payment_that_was_approved_and_not_told_is_not_made_again(
     assert now(order).state == Order.State.PAID
 
 
-def test_who_comes_back_after_leaving_the_bank_goes_on_with_the_same_order(
+def test_a_buyer_who_left_the_bank_goes_on_with_the_same_order(
     make_product: MakeProduct,
 ) -> None:
     product = make_product(1)
@@ -376,7 +374,9 @@ def test_who_comes_back_after_leaving_the_bank_goes_on_with_the_same_order(
     assert go_to_bank(order) == url
 
 
-def test_who_starts_again_after_cancelling_never_wins_twice(make_product: MakeProduct) -> None:
+def test_a_buyer_who_starts_again_after_cancelling_never_wins_twice(
+    make_product: MakeProduct,
+) -> None:
     product = make_product(1)
     first = place((product, 1))
     go_to_bank(first)

@@ -1,4 +1,4 @@
-"""After an oversell: whom units were promised to that don't exist, and taking promises back."""
+"""After an oversell: the promises of units that don't exist, and withdrawing them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sold(product: Product, units: int, buyer: str) -> Order:
 
 
 def lose(product: Product, units: int) -> None:
-    """As if an unsafe strategy had promised so many units twice: they don't exist."""
+    """Lose units, as an unsafe strategy does that promises them twice."""
     Product.objects.filter(pk=product.pk).update(units_received=F("units_received") - units)
     product.movements.create(
         units=-units,
@@ -73,7 +73,7 @@ def lamp(make_product: MakeProduct) -> Product:
     return make_product(10, name="Lamp")
 
 
-def test_the_last_promises_come_first_and_what_was_sent_does_not(lamp: Product) -> None:
+def test_the_last_promises_come_first_and_shipped_ones_do_not_come(lamp: Product) -> None:
     first, sent, last = (sold(lamp, 2, buyer) for buyer in "ABC")
     orders.ship(sent.pk)
     unpaid = place((lamp, 1), buyer="D")
@@ -90,7 +90,9 @@ def test_the_last_promises_come_first_and_what_was_sent_does_not(lamp: Product) 
     assert found.promises[0].reservation == basket
 
 
-def test_a_paid_order_gets_back_only_what_is_missing_and_is_told_why(lamp: Product) -> None:
+def test_only_missing_units_of_a_paid_order_are_refunded_and_the_e_mail_says_why(
+    lamp: Product,
+) -> None:
     order = sold(lamp, 4, "A")
     hold = reservations.reserve(lamp, 6, buyer="B")
     lose(lamp, 1)
@@ -127,7 +129,7 @@ def test_a_hold_is_released_and_an_unpaid_order_cancelled_with_a_mail(lamp: Prod
     assert [each.to for each in mail.outbox] == [[order.email]]
 
 
-def test_what_has_changed_since_somebody_looked_is_left_alone(lamp: Product) -> None:
+def test_a_promise_that_changed_since_somebody_looked_is_left_alone(lamp: Product) -> None:
     paying, shipped, returned = place((lamp, 2), buyer="A"), sold(lamp, 3, "B"), sold(lamp, 4, "C")
     lose(lamp, 9)
     at_bank(paying, APPROVE)
@@ -145,7 +147,7 @@ def test_what_has_changed_since_somebody_looked_is_left_alone(lamp: Product) -> 
     assert Refund.objects.count() == 1
 
 
-def test_two_who_rescue_at_once_never_take_back_more_than_is_missing(lamp: Product) -> None:
+def test_two_rescues_at_once_never_withdraw_more_than_is_missing(lamp: Product) -> None:
     lines = [sold(lamp, 2, buyer).lines.get() for buyer in "ABCDE"]
     lose(lamp, 3)
     at_once(
@@ -186,7 +188,7 @@ def page_of(product: Product) -> str:
     return reverse("admin:inventory_product_rescue", args=[product.pk])
 
 
-def test_the_page_takes_the_ticked_ones_back_each_by_itself(lamp: Product, admin: Client) -> None:
+def test_the_page_withdraws_each_ticked_promise_by_itself(lamp: Product, admin: Client) -> None:
     kept, gone, shipped = (sold(lamp, 2, buyer) for buyer in "ABC")
     basket = reservations.reserve(lamp, 4, buyer="D")
     lose(lamp, 7)
@@ -218,9 +220,7 @@ def test_the_page_takes_the_ticked_ones_back_each_by_itself(lamp: Product, admin
 
 
 @pytest.mark.parametrize("ticked", [[], ["x"], ["1:1"], [f"{'0' * 32}:1"], [":"]])
-def test_ticks_that_are_none_change_nothing(
-    lamp: Product, admin: Client, ticked: list[str]
-) -> None:
+def test_malformed_ticks_change_nothing(lamp: Product, admin: Client, ticked: list[str]) -> None:
     go_to_bank(place((lamp, 10)))
     lose(lamp, 1)
     answer = admin.post(page_of(lamp), {"promise": ticked}, follow=True)
@@ -228,7 +228,7 @@ def test_ticks_that_are_none_change_nothing(
     assert oversold(lamp) == 1
 
 
-def test_it_takes_all_the_rights(lamp: Product) -> None:
+def test_staff_without_all_rights_are_kept_out(lamp: Product) -> None:
     client = Client()
     client.force_login(User.objects.create_user("new", is_staff=True))
     assert client.get(page_of(lamp)).status_code == 403

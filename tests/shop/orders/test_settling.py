@@ -1,4 +1,4 @@
-"""Where money and goods meet: whoever asks, how often, when, and whatever got lost on the way."""
+"""Settling, where money and goods meet: by any caller, at any time, after any loss on the way."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status_of(order: Order) -> list[str]:
 # Paid in time
 
 
-def test_paid_in_time_it_is_sold(make_product: MakeProduct) -> None:
+def test_an_order_paid_in_time_is_sold(make_product: MakeProduct) -> None:
     product = make_product(5)
     order = place((product, 2))
     at_bank(order, APPROVE)
@@ -96,7 +96,7 @@ def test_as_long_as_the_buyer_is_at_the_bank_nothing_happens(make_product: MakeP
     assert status_of(order) == ["HELD"]
 
 
-def test_declined_the_order_waits_for_another_try(make_product: MakeProduct) -> None:
+def test_after_a_declined_payment_the_order_waits_for_another(make_product: MakeProduct) -> None:
     order = place((make_product(5), 2))
     at_bank(order, DECLINE)
     assert orders.settle(order.pk).state == State.PENDING
@@ -117,7 +117,7 @@ def test_a_lost_answer_is_found_by_the_worker_and_charged_once(make_product: Mak
     assert charged_at_bank(order) == order.total
 
 
-def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
+def test_after_a_crash_between_charge_and_commit_the_next_look_settles(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(5)
@@ -128,7 +128,7 @@ def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
         raise SystemExit
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(lifecycle, "_change", die)
+        patched.setattr(lifecycle, "_change_state", die)
         orders.settle(order.pk)
     assert now(order).state == State.PENDING
     assert status_of(order) == ["HELD"]
@@ -137,7 +137,7 @@ def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
     assert charged_at_bank(order) == order.total
 
 
-def test_killed_before_the_bank_was_reached_the_payment_is_started_again(
+def test_after_a_crash_before_the_bank_was_reached_the_payment_is_started_again(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = place((make_product(5), 2))
@@ -157,7 +157,7 @@ def test_killed_before_the_bank_was_reached_the_payment_is_started_again(
 # Paid late
 
 
-def test_paid_after_the_hold_lapsed_but_before_anybody_took_it_back(
+def test_paid_after_the_hold_lapsed_but_before_it_was_taken_back(
     make_product: MakeProduct,
 ) -> None:
     order = place((make_product(2), 2))
@@ -180,7 +180,7 @@ def test_paid_after_the_hold_was_taken_back_its_units_are_taken_again(
     assert (status_of(order), stock_of(product)) == (["SOLD"], 1)
 
 
-def test_paid_too_late_the_money_goes_back(make_product: MakeProduct) -> None:
+def test_money_that_comes_too_late_goes_back(make_product: MakeProduct) -> None:
     """The hold lapses while A is at the bank, B takes the last unit, A's payment succeeds."""
     product = make_product(1)
     order = place((product, 1), buyer="A")
@@ -201,7 +201,7 @@ def test_paid_too_late_the_money_goes_back(make_product: MakeProduct) -> None:
     assert stock_of(product) == 0
 
 
-def test_who_comes_back_to_a_hold_that_was_sold_is_told_and_not_charged(
+def test_a_buyer_who_comes_back_to_a_sold_hold_reads_so_and_is_not_charged(
     make_product: MakeProduct,
 ) -> None:
     product = make_product(1)
@@ -213,7 +213,7 @@ def test_who_comes_back_to_a_hold_that_was_sold_is_told_and_not_charged(
     assert not Payment.objects.exists()
 
 
-def test_all_or_nothing_where_one_of_two_products_is_gone(make_product: MakeProduct) -> None:
+def test_all_or_nothing_if_one_of_two_products_is_gone(make_product: MakeProduct) -> None:
     there, gone = make_product(5), make_product(1)
     order = place((there, 2), (gone, 1), buyer="A")
     at_bank(order, APPROVE)
@@ -251,7 +251,7 @@ def test_own_lapsed_holds_of_the_same_order_are_not_taken_back(make_product: Mak
 
 
 def test_a_product_switched_off_meanwhile(make_product: MakeProduct) -> None:
-    """A running hold may finish; one that was taken back is a new one, and there are none."""
+    """A live hold may still be sold. A hold that was taken back can't be made again."""
     product = make_product(5)
     running, gone = place((product, 1), buyer="A"), place((product, 1), buyer="B")
     for order in (running, gone):
@@ -315,7 +315,7 @@ def test_cancelled_and_paid_at_the_same_instant(make_product: MakeProduct, attem
 def test_a_declined_payment_that_turns_out_paid_is_refunded(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some providers let the buyer try again on the page of a payment that was declined."""
+    """Some providers let the buyer try again on the page of a declined payment."""
     order = place((make_product(3), 1))
     charge = at_bank(order, DECLINE)
     orders.settle(order.pk)
@@ -359,10 +359,10 @@ def test_a_declined_attempt_at_a_provider_that_is_gone_keeps_nobody_from_paying(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_attempt_under_way_at_a_provider_that_is_gone_is_waited_for(
+def test_an_order_waits_for_an_attempt_under_way_at_a_provider_that_is_gone(
     make_product: MakeProduct, settings: LazySettings, known: bool
 ) -> None:
-    """It may be paid: a second one could charge twice."""
+    """It may be paid: a second payment could charge twice."""
     order = place((make_product(1), 1))
     go_to_bank(order)
     order.payments.update(provider="silent")
@@ -387,7 +387,7 @@ def test_a_refund_at_a_provider_that_the_settings_do_not_know_stays_due(
     assert Refund.objects.get().state == Refund.State.DUE
 
 
-# Paid too late: the buyer reads why it can't be delivered
+# Paid too late: the buyer reads the reason
 
 
 def paid_too_late(product: Product, **change: object) -> Order:
@@ -401,7 +401,7 @@ def paid_too_late(product: Product, **change: object) -> Order:
     return orders.settle(order.pk)
 
 
-def told_in_page_and_mail(order: Order) -> tuple[str, str]:
+def reason_in_page_and_mail(order: Order) -> tuple[str, str]:
     mail.outbox.clear()
     do_jobs("send_order_refunded")
     page = Client().get(f"/orders/{order.token}/").content.decode()
@@ -416,7 +416,7 @@ def told_in_page_and_mail(order: Order) -> tuple[str, str]:
         ({"is_active": True}, None, ""),
     ],
 )
-def test_the_reason_is_the_true_one(
+def test_the_buyer_reads_the_true_reason(
     make_product: MakeProduct, change: dict[str, object], reason: Refund.Reason | None, says: str
 ) -> None:
     product = make_product(20)
@@ -426,7 +426,7 @@ def test_the_reason_is_the_true_one(
         return
     assert (order.state, stock_of(product)) == (State.REFUNDED, 20)
     assert refunds_of(order) == [(reason, order.total)]
-    for words in told_in_page_and_mail(order):
+    for words in reason_in_page_and_mail(order):
         assert says in words
         assert "somebody else" not in words
 
@@ -440,7 +440,7 @@ def test_units_only_held_by_another_are_not_called_sold(make_product: MakeProduc
     choose_again(order.payments.get(), APPROVE)
     assert orders.settle(order.pk).state == State.REFUNDED
     assert refunds_of(order) == [(GOODS_GONE, order.total)]
-    for words in told_in_page_and_mail(order):
+    for words in reason_in_page_and_mail(order):
         assert "we had too few of the goods left" in words
         assert "sold to somebody else" not in words
 
@@ -461,7 +461,7 @@ def test_a_late_payment_is_not_over_the_limit_for_an_order_left_long_ago(
     assert stock_of(product) == 7
 
 
-# Nobody comes back
+# Buyers who don't come back
 
 
 def test_an_order_left_before_paying_is_closed_and_its_units_are_on_sale(
@@ -531,10 +531,10 @@ def test_an_order_is_closed_or_a_payment_is_begun_never_both(make_product: MakeP
         assert status_of(order) == ["HELD"]
 
 
-# Nobody waits
+# No one else waits
 
 
-def test_nobody_waits_for_a_payment_that_takes_long(
+def test_a_payment_that_takes_long_makes_no_other_buyer_wait(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(3)

@@ -1,6 +1,6 @@
 """Situations that went wrong in real shops, through the pages and by several people at once.
 
-What the functions beneath do in them is tested beside those; the quantities that are none are in
+Tests of the functions below the pages are in the other files here. Malformed quantities are in
 ``tests.shop.test_basket``.
 """
 
@@ -134,7 +134,7 @@ def test_unpaid_attempts_that_were_left_give_all_units_back_without_a_worker(
     assert stock_of(product) == 0
 
 
-def test_who_left_the_payment_page_goes_on_with_the_same_order(
+def test_a_buyer_who_left_the_payment_page_goes_on_with_the_same_order(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(1, name="Radio")
@@ -148,9 +148,7 @@ def test_who_left_the_payment_page_goes_on_with_the_same_order(
     assert charged_at_bank(order) == order.total
 
 
-def test_of_two_attempts_of_one_buyer_never_both_win(
-    ada: Shopper, make_product: MakeProduct
-) -> None:
+def test_two_attempts_of_one_buyer_never_both_win(ada: Shopper, make_product: MakeProduct) -> None:
     product = make_product(1)
     first, first_bank = ada.order(product)
     ada.cancel(first)
@@ -241,7 +239,7 @@ def test_a_hold_of_three_that_ends_by_two_routes_at_once_comes_back_once(
     assert hold_of(product).status in (Status.RELEASED, Status.EXPIRED)
 
 
-def test_who_comes_back_to_a_hold_that_was_sold_meanwhile_is_told_and_not_charged(
+def test_a_buyer_who_comes_back_to_a_sold_hold_reads_so_and_is_not_charged(
     ada: Shopper, bob: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(1, name="Radio")
@@ -260,7 +258,7 @@ def test_who_comes_back_to_a_hold_that_was_sold_meanwhile_is_told_and_not_charge
     assert charged_at_bank(order) == 0
 
 
-def test_who_comes_back_to_the_checkout_after_the_unit_was_sold_is_told(
+def test_a_buyer_who_comes_back_to_the_checkout_after_the_sale_reads_so(
     ada: Shopper, bob: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(1, name="Radio")
@@ -279,7 +277,7 @@ def test_who_comes_back_to_the_checkout_after_the_unit_was_sold_is_told(
 # Payment
 
 
-def test_paid_after_the_last_unit_was_sold_to_another_the_money_goes_back_on_its_own(
+def test_money_for_a_unit_sold_to_another_goes_back_by_itself(
     ada: Shopper, bob: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(1, price=Decimal("10.00"))
@@ -301,7 +299,7 @@ def test_paid_after_the_last_unit_was_sold_to_another_the_money_goes_back_on_its
     assert (now(bobs).state, stock_of(product)) == (State.PAID, 0)
 
 
-def test_cancelled_and_then_paid_twice_told_it_is_refunded_once(
+def test_a_cancelled_order_with_two_messages_of_payment_is_refunded_once(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(2)
@@ -316,7 +314,7 @@ def test_cancelled_and_then_paid_twice_told_it_is_refunded_once(
     assert stock_of(product) == 2
 
 
-def test_paid_refunded_restocked_and_told_again_that_it_is_paid_nothing_changes(
+def test_a_message_of_payment_after_refund_and_restock_changes_nothing(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(2)
@@ -357,7 +355,7 @@ def test_an_answer_that_was_lost_is_found_when_the_buyer_looks_and_charged_once(
     assert charged_at_bank(order) == order.total
 
 
-def test_killed_between_the_charge_and_our_commit_the_next_look_settles_it(
+def test_after_a_crash_between_charge_and_commit_the_next_look_settles(
     ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -386,7 +384,7 @@ def test_enter_and_click_on_pay_again_start_one_payment(
     assert order.payments.count() == 2
 
 
-def test_approve_clicked_twice_and_decline_at_once_is_decided_once(
+def test_two_approvals_and_a_decline_at_once_decide_once(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, bank = ada.order(make_product())
@@ -400,10 +398,10 @@ def test_approve_clicked_twice_and_decline_at_once_is_decided_once(
     assert (DemoBankCharge.objects.get().state == DemoBankCharge.State.APPROVED) == approved
 
 
-def test_while_a_payment_takes_long_nobody_else_waits_for_the_same_item(
+def test_a_payment_that_takes_long_makes_no_other_buyer_of_the_item_wait(
     ada: Shopper, bob: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both calls that a page waits for: to start the payment, and to ask how it ended."""
+    """A page waits for two calls: the start of the payment, and the question how it ended."""
     product = make_product(3, max_per_buyer=2)
     ada.reserve(product)
     form = ada.checkout_form()
@@ -470,7 +468,7 @@ def test_a_price_that_changes_after_reserving_is_not_charged(
 # A product that is switched off
 
 
-def test_switched_off_while_at_the_bank_a_running_hold_may_finish(
+def test_a_hold_of_a_product_switched_off_during_the_payment_may_be_sold(
     ada: Shopper, bob: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5, name="Lamp")
@@ -486,7 +484,7 @@ def test_switched_off_while_at_the_bank_a_running_hold_may_finish(
     assert heading(ada.look(order)) == "Paid. Thank you!"
 
 
-def test_switched_off_and_the_hold_over_nothing_new_can_be_reserved(
+def test_a_lapsed_hold_of_a_product_switched_off_can_not_be_reserved_again(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     product = make_product(5, name="Lamp")

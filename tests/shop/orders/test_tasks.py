@@ -1,4 +1,4 @@
-"""The queue: a job is there if the order is, workers do it, and a killed one loses nothing."""
+"""The queue: a job exists if its order does, workers do it, and a killed worker loses nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def work() -> None:
-    """A real worker, in a process of its own, does what is waiting, and ends."""
+    """A real worker, in a process of its own, does the waiting jobs, and ends."""
     database = connection.settings_dict
     url = (
         f"postgres://{quote(database['USER'])}:{quote(database['PASSWORD'])}@/"
@@ -90,7 +90,7 @@ def test_a_job_that_waits_under_the_former_name_of_its_task_is_still_done(tidyin
 def test_inside_a_worker_too_a_job_is_queued_in_the_orders_transaction(
     make_product: MakeProduct,
 ) -> None:
-    """There the app's own connector uses another connection."""
+    """In a worker the app's own connector uses another connection."""
     order = place((make_product(), 1))
     worker_connector = app.connector.get_worker_connector()  # type: ignore[attr-defined]
     with (
@@ -103,7 +103,7 @@ def test_inside_a_worker_too_a_job_is_queued_in_the_orders_transaction(
     assert queued("send_order_paid") == []
 
 
-def test_a_worker_settles_refunds_sends_and_tidies(make_product: MakeProduct) -> None:
+def test_a_worker_settles_refunds_and_takes_back(make_product: MakeProduct) -> None:
     product = make_product(10)
     lost = place((product, 2), buyer="A")
     at_bank(lost, Choice.LOSE_ANSWER)
@@ -145,7 +145,7 @@ def test_jobs_of_a_killed_worker_are_done_by_the_next_one(make_product: MakeProd
     jobs.queue("expire_lapsed", timestamp=1)
     work()
     assert Refund.objects.get().state == Refund.State.DONE
-    # Two of a periodic job can't wait at once: the killed one gave way to the next.
+    # Two jobs of a periodic task can't wait at once: the killed one gave way to the next.
     assert left_over() == ["shop.tasks.expire_lapsed"]
 
 
@@ -179,7 +179,7 @@ def test_finished_jobs_are_removed_after_three_days_and_failed_ones_are_kept() -
     assert old not in left
 
 
-def test_settling_goes_on_where_one_order_fails(
+def test_settling_goes_on_if_one_order_fails(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = place((make_product(), 1), buyer="A"), place((make_product(), 1), buyer="B")

@@ -1,8 +1,8 @@
-"""What is said is true when it is said.
+"""The words on each page are true when it is read.
 
-Each form of the storefront is opened, and sent after each thing that can happen in between; sent
-again after it; and sent without its answer being read until after it. Whatever page is then read:
-its words agree with the database at that moment.
+Each form of the storefront is opened, and sent after each event that can happen in between. It is
+also sent again after the event, and sent with its answer read only after the event. The words on
+the page that is read then agree with the database at that moment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Tabs:
-    """Ada, who holds 2 + 3 lamps of ten at €10, has a form open in one tab, and others beside."""
+    """Ada, who holds 2 + 3 lamps of ten at €10. She has a form open in one tab, and other tabs."""
 
     def __init__(self, product: Product) -> None:
         self.product = product
@@ -42,7 +42,7 @@ class Tabs:
         self.ada.get(f"/products/{product.slug}/")
         for units in (2, 3):
             self.ada.reserve(product, units)
-        self.ada.get("/basket/")  # what was said of it is read
+        self.ada.get("/basket/")  # the notices about it are read
         buyer = Reservation.objects.latest("created_at").buyer
         self.facts = truth.Facts(buyer, product)
         self.order: Order | None = None
@@ -73,12 +73,12 @@ class Tabs:
         self.address, self.form = "/checkout/", self.ada.checkout_form()
 
     def open_again(self) -> None:
-        """The checkout, on which the time has come to 0:00."""
+        """The checkout, on which the countdown has come to 0:00."""
         page = self.ada.get("/checkout/")
         lapse(self)
         seen = {"hold": hidden(page, "hold")}
         part = text_of(self.ada.client.get("/checkout/", seen, headers={"HX-Request": "true"}))
-        truth.hold_against_facts(part, self.facts)
+        truth.check_against_facts(part, self.facts)
         self.address = "/checkout/"
         self.form = {
             "key": hidden(page, "key")[0],
@@ -104,10 +104,10 @@ class Tabs:
         assert self.order is not None
         return self.order
 
-    # What happens in other tabs
+    # Events in other tabs
 
     def place(self) -> None:
-        """Order what is in the basket, and come to the bank."""
+        """Order the basket, and go to the bank."""
         if self.order is None and self.facts.held.exists():
             self.bank = self.ada.tab().check_out()["Location"]
             self.order = Order.objects.latest("pk")
@@ -119,29 +119,31 @@ class Tabs:
         answer = self.ada.client.post(self.address, self.form)
         assert answer.status_code in (200, 302, 409, 422), text_of(answer)
         if answer.status_code != 302:
-            truth.hold_against_facts(text_of(answer), self.facts)
+            truth.check_against_facts(text_of(answer), self.facts)
         elif follow and not answer["Location"].startswith("/demo-bank/"):
             self.read(answer["Location"])
 
     def read(self, address: str) -> None:
-        """Hold a page against the facts."""
+        """Compare a page with the facts."""
         page = self.ada.get(address.removeprefix("http://testserver"))
         if address.endswith("/basket/"):
-            truth.hold_basket_against_facts(page, self.facts)
+            truth.check_basket_against_facts(page, self.facts)
         elif "/products/" in address:
-            truth.hold_product_against_facts(page, self.facts)
+            truth.check_product_against_facts(page, self.facts)
         elif address.endswith("/orders/"):
-            truth.hold_orders_against_facts(page, self.facts)
+            truth.check_orders_against_facts(page, self.facts)
         elif "/orders/" in address:
             order = Order.objects.get(token=address.rstrip("/").split("/")[-1])
-            truth.hold_order_against_facts(page, self.facts, order)
+            truth.check_order_against_facts(page, self.facts, order)
         else:
-            truth.hold_against_facts(page, self.facts)
+            truth.check_against_facts(page, self.facts)
 
     def read_all(self, first: str = "/basket/") -> None:
         pages = [first, "/basket/", "/checkout/", "/orders/"]
         pages += [page_of(order) for order in Order.objects.all()]
-        if Product.objects.get(pk=self.product.pk).is_active:  # else it has no page, or an own one
+        if Product.objects.get(
+            pk=self.product.pk
+        ).is_active:  # else it has no page, or a page of its own
             pages.append(f"/products/{self.product.slug}/")
         for page in dict.fromkeys(pages):
             self.read(page)
@@ -176,7 +178,7 @@ def take_back(tabs: Tabs) -> None:
 
 
 def outlast(tabs: Tabs) -> None:
-    """An hour has gone by."""
+    """Let an hour go by."""
     lapse(tabs)
     tabs.holds.update(created_at=F("created_at") - conf.HOLD_AT_MOST - timedelta(minutes=1))
 
@@ -213,7 +215,7 @@ def order_and_choose(tabs: Tabs, choice: Choice) -> None:
 
 
 def order_and_be_late(tabs: Tabs) -> None:
-    """The bank has said nothing, and the units went back."""
+    """Order, with no answer of the bank, and the units go back."""
     tabs.place()
     if tabs.order:
         lapse_all(tabs.order)
