@@ -3,8 +3,8 @@
     python -m tests.tools.fill_database [--database NAME] [--products N] [--reservations N]
                                         [--orders N]
 
-The database is made beside the project's own, on the same server. If it is there already, it is
-only looked at. Everything in it keeps the law.
+The database is made beside the project's own, on the same server. If it exists already, its pages
+are only timed. Everything in it keeps the law.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def main() -> None:
 
 
 def use(name: str) -> bool:
-    """Make the database unless it is there, and connect to it; whether it was made."""
+    """Connect to the database, and make it if it doesn't exist; return whether it was made."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -204,7 +204,7 @@ def fill(numbers: dict[str, int]) -> None:
 
 
 def measure() -> None:
-    """Open each page thrice; the median counts."""
+    """Open each page three times, and print the median."""
     from django.contrib.auth.models import User
     from django.db import connection, reset_queries
     from django.test import Client

@@ -1,12 +1,12 @@
-"""Ask the shop thousands of odd things, and print every answer that is a 5xx.
+"""Send the shop thousands of odd requests, and print every answer that is a 5xx.
 
     python -m tests.tools.fuzz [--requests N] [--seed N] [--only N]
 
-In a scratch database, on a gunicorn of its own. The addresses come from the URLconf, and the forms
-from the pages; a part of each is made odd: its address, query, method, headers, cookies or body.
-It asks as a visitor, as a buyer, and as each kind of staff. A request depends on the seed and its
-number alone: ``--only`` sends that one again. (What the shop answers also depends on what the
-requests before it have done.)
+The shop runs on a scratch database, with a gunicorn of its own. Addresses come from the URLconf,
+and forms from the pages. A part of each request is made odd: its address, query, method, headers,
+cookies or body. The senders are a visitor, a buyer, and each kind of staff. A request depends on
+the seed and its number alone: ``--only`` sends it again. (The answer also depends on the requests
+before it.)
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from wsgiref.util import setup_testing_defaults
 
 import django
 
-LOGOUT = "admin/logout/"  # asked for as seldom as anything else, or nobody would be left
+LOGOUT = "admin/logout/"  # sent as seldom as any other request, or no senders would be left
 METHODS = ["GET"] * 8 + ["POST"] * 8 + ["HEAD", "OPTIONS", "PUT", "PATCH", "DELETE", "TRACE", "FOO"]
 CSRF = "a" * 32
 BOUNDARY = "frontier"
-AGAIN = 100  # requests, then those who were logged out, or deleted, are let in again
-SECONDS = 20  # to answer
+AGAIN = 100  # requests; after them, senders who were logged out or deleted get new sessions
+SECONDS = 20  # for an answer
 
 # Bytes, since not all of it is text.
 ODD: list[bytes] = [
@@ -44,7 +44,7 @@ ODD: list[bytes] = [
     b"\0",
     b"a\0b",
     b"\xff\xfe",
-    b"\xed\xa0\x80",  # a surrogate alone
+    b"\xed\xa0\x80",  # a lone surrogate
     "\N{SMILING FACE WITH SUNGLASSES}".encode(),
     "²٣".encode(),  # digits that are no ASCII
     b"%00",
@@ -162,7 +162,7 @@ LIST = re.findall(
 
 @dataclass
 class Request:
-    """A request as it goes over the wire; texts are of Latin-1, a character a byte."""
+    """A request as it goes over the wire. Its texts are Latin-1: one character for each byte."""
 
     method: str
     path: str
@@ -191,19 +191,19 @@ class Form:
 
 @dataclass
 class World:
-    """What there is to ask for, and as whom."""
+    """The targets of requests, and their senders."""
 
     routes: list[str]
     forms: list[Form]
     real: dict[str, list[str]]
-    """Values that stand for something, by the name of the part of an address."""
+    """Values of existing things, by the name of the part of an address."""
     names: dict[str, list[str]]
-    """Of what may be in the query, by the beginning of the address."""
+    """Names that a query may contain, by the beginning of the address."""
     cookies: dict[str, str]
-    """Of each kind of visitor."""
+    """The cookies of each kind of sender."""
 
     def odd_request(self, chance: random.Random) -> Request:
-        """Any request: of a form of the shop's, or of any address, with something odd about it."""
+        """A random request with an odd part: a form of the shop, or any address."""
         if self.forms and chance.random() < 0.5:
             request = self._send_form(chance)
         else:
@@ -256,7 +256,7 @@ class World:
         return request
 
     def _fill(self, route: str, chance: random.Random) -> str:
-        """The address of a route, with values in it that stand for something, or with odd ones."""
+        """An address of the route, with values of existing things, or with odd ones."""
 
         def value(found: re.Match[str]) -> str:
             name = found["name"]
@@ -299,7 +299,7 @@ class World:
         *,
         with_files: bool = False,
     ) -> None:
-        """Write the fields as a form, as JSON, or broken; mostly as what the header says."""
+        """Write the fields as a form, as JSON, or broken; mostly as the header says."""
         if chance.random() < 0.9:
             fields = [*fields, ("csrfmiddlewaretoken", CSRF.encode())]
         kind = "multipart" if with_files else chance.choice(["form", "form", "multipart", "json"])
@@ -327,7 +327,7 @@ class World:
 
 
 def multipart(fields: list[tuple[str, bytes]], chance: random.Random) -> bytes:
-    """The fields, now and then one of them as a file, or with headers that don't fit."""
+    """The fields as multipart. Now and then one is a file, or has headers that don't fit."""
     parts = []
     for name, value in fields:
         head = f'Content-Disposition: form-data; name="{name}"'.encode("latin-1")
@@ -351,23 +351,23 @@ def multipart(fields: list[tuple[str, bytes]], chance: random.Random) -> bytes:
     return b"".join(parts) + b"--%s--\r\n" % BOUNDARY.encode()
 
 
-# What there is to ask for
+# Targets
 
 
 def make_world() -> World:
-    """Fill the database with one of each thing, and look at all pages for their forms."""
+    """Fill the database with one of each thing, and read the forms of all pages."""
     from django.urls import get_resolver
 
     real = make_things()
     world = World(list(routes(get_resolver())), [], real, names_in_queries(), {})
-    let_in(world)
+    make_sessions(world)
     forms = {(form.address, *(name for name, _ in form.fields)): form for form in read_forms(world)}
     world.forms = [form for form in forms.values() if not form.address.endswith(LOGOUT)]
     return world
 
 
 def routes(resolver: Any, before: str = "") -> Iterator[str]:
-    """The routes of the URLconf, as they are written there, the admin's, too."""
+    """The routes as the URLconf has them, the admin's included."""
     for each in resolver.url_patterns:
         route = before + str(each.pattern).removeprefix("^").removesuffix("$")
         route = re.sub(r"\(\?P(<\w+>)[^)]*\)", r"\1", route)
@@ -378,7 +378,7 @@ def routes(resolver: Any, before: str = "") -> Iterator[str]:
 
 
 def make_things() -> dict[str, list[str]]:
-    """An order in each state, a basket, a flash sale …; what parts of addresses may be."""
+    """Make an order in each state, a basket, a flash sale …; return values for addresses."""
     from django.contrib import admin
     from django.contrib.auth.models import User
 
@@ -449,7 +449,7 @@ def make_things() -> dict[str, list[str]]:
 
 
 def names_in_queries() -> dict[str, list[str]]:
-    """What lists of the admin are filtered and sorted by, and what could be tried."""
+    """The names in queries of the admin's lists, for filters and sorting, and others to try."""
     from django.contrib import admin
 
     lookups = ["", "__in", "__gt", "__isnull", "__regex", "__year", "__range", "__nonsense"]
@@ -476,8 +476,8 @@ def buyer_key() -> str:
     return "b" * 32
 
 
-def let_in(world: World) -> None:
-    """Make a session for each kind of staff, and bring back those who were changed or deleted."""
+def make_sessions(world: World) -> None:
+    """Make a session for each kind of staff; restore users who were changed or deleted."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Group, User
@@ -546,11 +546,11 @@ def _form(form: Any, page: str) -> Form:
     return Form(address if address.startswith("/") else page, fields, has_file)
 
 
-# Asking
+# Sending
 
 
 def ask_in_process(request: Request) -> tuple[int, bytes]:
-    """Ask Django as a web server would, in this process; the status and the page."""
+    """Call Django in this process as a web server does; return the status and the page."""
     from shop.wsgi import application
 
     names = {"Content-Type": "CONTENT_TYPE", "Content-Length": "CONTENT_LENGTH"}
@@ -582,14 +582,14 @@ def ask_in_process(request: Request) -> tuple[int, bytes]:
 
 
 class OverTheWire:
-    """Asks a web server at that address, each request on a connection of its own."""
+    """Send requests to the web server at this address, each on a connection of its own."""
 
     def __init__(self, host: str, port: int) -> None:
         self.address = host, port
 
     def __call__(self, request: Request) -> tuple[int, bytes]:
         with socket.create_connection(self.address, timeout=SECONDS) as connection:
-            with contextlib.suppress(OSError):  # refused before all of it was sent
+            with contextlib.suppress(OSError):  # rejected before all of it was sent
                 connection.sendall(request.as_bytes())
             answer = HTTPResponse(connection, method=request.method)
             try:
@@ -604,12 +604,12 @@ class OverTheWire:
 def run(
     world: World, ask: Callable[[Request], tuple[int, bytes]], numbers: Iterable[int], seed: int
 ) -> tuple[Counter[str], list[str]]:
-    """Ask, and return how many answers of each kind there were, and each 5xx with its request."""
+    """Send requests; return the number of answers by status, and each 5xx with its request."""
     kinds: Counter[str] = Counter()
     broken = []
     for asked, number in enumerate(numbers):
         if asked % AGAIN == 0:
-            let_in(world)
+            make_sessions(world)
         request = world.odd_request(random.Random(f"{seed}-{number}"))
         status, page = ask(request)
         kinds[f"{status // 100}xx" if status else "closed"] += 1

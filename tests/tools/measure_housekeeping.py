@@ -1,11 +1,10 @@
-"""Measure how much buyers notice while the shop tidies up.
+"""Measure how much buyers are slowed down while the shop tidies up.
 
     python -m tests.tools.measure_housekeeping [--lapsed N] [--rounds N] [--rate N]
 
-In a scratch database, N holds of one product have lapsed, and are taken back while buyers come at
-a given rate for the same product, and for another one. In each round that is set against the same
-buyers on the same products while nothing is tidied up. Then as many old reservations are deleted
-while buyers come.
+In a scratch database, N holds of one product have lapsed. They are taken back while buyers come at
+a given rate for the same product, and for another one. Each round also measures the same buyers
+while nothing is tidied up. Then as many old reservations are deleted while buyers come.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def measure(started: Processes, options: argparse.Namespace) -> None:
             for what, product in (("the same product", tidied), ("another product", other)):
                 lapse(tidied, options.lapsed, f"{round_}-{what}")
                 compare(f"taking back, buyers of {what}", product, reservations.expire_lapsed)
-            age_what_ended()
+            age_ended()
             delete_ended = partial(reservations.delete_ended, timedelta(days=90))
             compare("deleting old ones, buyers of the product", tidied, delete_ended)
     for what, values in ratios.items():
@@ -96,7 +95,7 @@ def p99(started: Processes, product: Product, options: argparse.Namespace) -> fl
 
 
 def while_doing(work: Callable[[], object], measure: Callable[[], float]) -> tuple[float, float]:
-    """What is measured while the work is done beside it, and how many seconds that took."""
+    """Measure while the work is done in a thread; return the result and the work's seconds."""
     from django.db import connection
 
     seconds = 0.0
@@ -116,7 +115,7 @@ def while_doing(work: Callable[[], object], measure: Callable[[], float]) -> tup
 
 
 def lapse(product: Product, number: int, round_: str) -> None:
-    """Let so many units of the product be in holds whose time is over."""
+    """Make so many lapsed holds of the product."""
     from django.db import connection, transaction
 
     with transaction.atomic(), connection.cursor() as cursor:
@@ -129,8 +128,8 @@ def lapse(product: Product, number: int, round_: str) -> None:
         cursor.execute(INSERT_LAPSED, values)
 
 
-def age_what_ended() -> None:
-    """Let what was taken back have been so for a year."""
+def age_ended() -> None:
+    """Date ended reservations back by a year."""
     from inventory.models import Reservation
 
     ended = Reservation.objects.filter(status=Reservation.Status.EXPIRED)
