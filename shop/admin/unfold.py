@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from unfold.settings import CONFIG_DEFAULTS
 
 from shop.notifications import outbox
 
@@ -36,8 +37,9 @@ def styles_of_shop(request: HttpRequest) -> str:
 
 
 def colors(request: HttpRequest) -> dict[str, dict[str, str]]:
-    """The storefront's green."""
+    """The storefront's green; all else, such as the background, as Unfold has it."""
     return {
+        **CONFIG_DEFAULTS["COLORS"],
         "primary": {
             "50": "oklch(97% .02 165)",
             "100": "oklch(94% .045 165)",
