@@ -19,10 +19,10 @@ def absolute_url(request: HttpRequest, path: str) -> str:
     Without BASE_URL it has the host name of the request, which is one of ALLOWED_HOSTS. For a
     shop on this machine it also has the port on which the web server listens.
     """
-    return (settings.BASE_URL or _guessed(request)) + path
+    return (settings.BASE_URL or _guessed_url(request)) + path
 
 
-def _guessed(request: HttpRequest) -> str:
+def _guessed_url(request: HttpRequest) -> str:
     name, _ = split_domain_port(request.get_host())
     port = str(request.META.get("SERVER_PORT", ""))
     usual = {"http": "80", "https": "443"}[request.scheme or "http"]

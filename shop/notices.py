@@ -48,7 +48,7 @@ class Notice:
 # Recording what was done
 
 
-def leave_reserved(
+def note_reserved(
     request: HttpRequest, hold_id: UUID, *, wanted: int, seen_price: Decimal | None, more: bool
 ) -> None:
     """A hold of ``wanted`` units was made, now or when the form was sent before.
@@ -56,45 +56,45 @@ def leave_reserved(
     ``seen_price`` is the price of a unit on the page. ``more``: the buyer held others already.
     """
     price = None if seen_price is None else str(seen_price)
-    _leave(request, "reserved", str(hold_id), wanted, price, more)
+    _note(request, "reserved", str(hold_id), wanted, price, more)
 
 
-def leave_changed(request: HttpRequest, hold_id: UUID) -> None:
+def note_changed(request: HttpRequest, hold_id: UUID) -> None:
     """The number of units in this hold's line was changed."""
-    _leave(request, "changed", str(hold_id))
+    _note(request, "changed", str(hold_id))
 
 
-def leave_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
+def note_removed(request: HttpRequest, hold_ids: Collection[UUID]) -> None:
     """These holds of one product were removed, if they were in the basket."""
-    _leave(request, "removed", [str(each) for each in hold_ids])
+    _note(request, "removed", [str(each) for each in hold_ids])
 
 
-def leave_placed_before(request: HttpRequest, order: Order) -> None:
+def note_placed_before(request: HttpRequest, order: Order) -> None:
     """The form that made the order was sent again, for other goods."""
-    _leave(request, "placed before", order.pk)
+    _note(request, "placed before", order.pk)
 
 
-def leave_corrected(request: HttpRequest, order: Order) -> None:
+def note_corrected(request: HttpRequest, order: Order) -> None:
     """The buyer's entries at the checkout were corrected."""
-    _leave(request, "corrected", order.pk)
+    _note(request, "corrected", order.pk)
 
 
-def leave_not_corrected(request: HttpRequest, order: Order) -> None:
+def note_not_corrected(request: HttpRequest, order: Order) -> None:
     """A correction came too late: the order was paid or closed already."""
-    _leave(request, "not corrected", order.pk)
+    _note(request, "not corrected", order.pk)
 
 
-def leave_unpayable(request: HttpRequest, order: Order) -> None:
+def note_unpayable(request: HttpRequest, order: Order) -> None:
     """The order could not be paid, since its holds can't be prolonged any more."""
-    _leave(request, "unpayable", order.pk)
+    _note(request, "unpayable", order.pk)
 
 
-def leave_unreachable(request: HttpRequest, order: Order) -> None:
+def note_unreachable(request: HttpRequest, order: Order) -> None:
     """The order could not be paid, since the bank could not be reached."""
-    _leave(request, "unreachable", order.pk)
+    _note(request, "unreachable", order.pk)
 
 
-def _leave(request: HttpRequest, *done: object) -> None:
+def _note(request: HttpRequest, *done: object) -> None:
     messages.info(request, ELSEWHERE, extra_tags=KIND + json.dumps(done))
 
 
@@ -135,19 +135,19 @@ def _notices(message: Message, buyer: str) -> list[Notice]:
     return WORDS[done](buyer, *arguments)
 
 
-def _reserved(
+def _reserved_notices(
     buyer: str, hold_id: str, wanted: int, seen_price: str | None, more: bool
 ) -> list[Notice]:
     for now in look_up(buyer, [UUID(hold_id)]):
         if not now.is_in_basket:
-            return [_no_longer(now)]
+            return [_gone_notice(now)]
         if now.hold.quantity != wanted:
-            return [_sent_before(now)]
-        return [_in_basket(now, None if seen_price is None else Decimal(seen_price), more)]
+            return [_sent_before_notice(now)]
+        return [_reserved_notice(now, None if seen_price is None else Decimal(seen_price), more)]
     return []
 
 
-def _in_basket(now: HoldNow, seen_price: Decimal | None, more: bool) -> Notice:
+def _reserved_notice(now: HoldNow, seen_price: Decimal | None, more: bool) -> Notice:
     several = now.hold.quantity > 1
     done = f"{now.units} reserved for you."
     if more:
@@ -167,7 +167,7 @@ def _amount(amount: Decimal | None) -> str:
     return money.format_amount(amount or Decimal(0), settings.SHOP_CURRENCY)
 
 
-def _sent_before(now: HoldNow) -> Notice:
+def _sent_before_notice(now: HoldNow) -> Notice:
     """The hold has another number of units than the form asked for."""
     name = now.hold.product.name
     return Notice(
@@ -178,12 +178,12 @@ def _sent_before(now: HoldNow) -> Notice:
     )
 
 
-def _no_longer(now: HoldNow) -> Notice:
+def _gone_notice(now: HoldNow) -> Notice:
     """The hold was made, just now or long ago, and is no longer in the basket."""
-    return _where(now, f"You reserved {now.units} before. {now}")
+    return _place_notice(now, f"You reserved {now.units} before. {now}")
 
 
-def _where(now: HoldNow, text: str = "") -> Notice:
+def _place_notice(now: HoldNow, text: str = "") -> Notice:
     """The place of units that aren't in the basket, with a link to it."""
     text = text or str(now)
     if now.order:
@@ -200,18 +200,18 @@ def _to_product(now: HoldNow) -> tuple[str, str]:
     return reverse("product", args=[product.slug]), "Reserve again"
 
 
-def _changed(buyer: str, hold_id: str) -> list[Notice]:
+def _changed_notices(buyer: str, hold_id: str) -> list[Notice]:
     for now in look_up(buyer, [UUID(hold_id)]):
         if not units_of_line(now.hold):
-            return [_where(now)]
+            return [_place_notice(now)]
         return [Notice("success", f"You now hold {line_text(now.hold)}.")]
     return []
 
 
-def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
+def _removed_notices(buyer: str, hold_ids: list[str]) -> list[Notice]:
     holds = look_up(buyer, [UUID(each) for each in hold_ids])
     removed = sum(now.hold.quantity for now in holds if now.state is HoldState.REMOVED)
-    notices = [_where(now) for now in holds if now.state is not HoldState.REMOVED]
+    notices = [_place_notice(now) for now in holds if now.state is not HoldState.REMOVED]
     if removed:
         product = holds[0].hold.product
         text = f"{removed} × {product.name} removed from your basket."
@@ -222,7 +222,7 @@ def _removed(buyer: str, hold_ids: list[str]) -> list[Notice]:
     return notices
 
 
-def _placed_before(buyer: str, order_id: int) -> list[Notice]:
+def _placed_before_notices(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice(
             "warning",
@@ -235,14 +235,14 @@ def _placed_before(buyer: str, order_id: int) -> list[Notice]:
     ]
 
 
-def _corrected(buyer: str, order_id: int) -> list[Notice]:
+def _corrected_notices(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice("success", f"Order {order.number} has your corrections now.")
         for order in Order.objects.filter(pk=order_id)
     ]
 
 
-def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
+def _not_corrected_notices(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice(
             "warning",
@@ -253,7 +253,7 @@ def _not_corrected(buyer: str, order_id: int) -> list[Notice]:
     ]
 
 
-def _unpayable(buyer: str, order_id: int) -> list[Notice]:
+def _unpayable_notices(buyer: str, order_id: int) -> list[Notice]:
     """No notice if the order was paid or closed meanwhile: its page says that."""
     words = {
         Situation.GONE: "it can't be paid any more, and nothing was charged.",
@@ -268,7 +268,7 @@ def _unpayable(buyer: str, order_id: int) -> list[Notice]:
     return [Notice("error", f"{why}: {words[found.situation]}")]
 
 
-def _unreachable(buyer: str, order_id: int) -> list[Notice]:
+def _unreachable_notices(buyer: str, order_id: int) -> list[Notice]:
     found = _standing(order_id)
     if found is None or not found.can_be_paid:
         return []
@@ -283,12 +283,12 @@ def _standing(order_id: int) -> Standing | None:
 
 
 WORDS: dict[str, Callable[..., list[Notice]]] = {
-    "reserved": _reserved,
-    "changed": _changed,
-    "removed": _removed,
-    "placed before": _placed_before,
-    "corrected": _corrected,
-    "not corrected": _not_corrected,
-    "unpayable": _unpayable,
-    "unreachable": _unreachable,
+    "reserved": _reserved_notices,
+    "changed": _changed_notices,
+    "removed": _removed_notices,
+    "placed before": _placed_before_notices,
+    "corrected": _corrected_notices,
+    "not corrected": _not_corrected_notices,
+    "unpayable": _unpayable_notices,
+    "unreachable": _unreachable_notices,
 }

@@ -88,7 +88,7 @@ def check_all() -> list[Trouble]:
         *([NO_WORKER] if worker_is_missing() else []),
     ]
     for trouble in troubles:
-        raise_or_update(trouble)
+        raise_alert(trouble)
         before.pop((trouble.kind, trouble.subject), None)
     _resolve(list(before.values()))
     return troubles
@@ -105,13 +105,13 @@ def update_worker_alert(*, is_missing: bool) -> ShopAlert | None:
     """Raise or resolve the alert that no worker runs; return the open one."""
     opened = ShopAlert.objects.open().filter(kind=Kind.WORKER_GONE)
     if is_missing:
-        raise_or_update(NO_WORKER)
+        raise_alert(NO_WORKER)
         return opened.first()
     _resolve(list(opened.values_list("pk", flat=True)))
     return None
 
 
-def raise_or_update(trouble: Trouble) -> None:
+def raise_alert(trouble: Trouble) -> None:
     """Raise the alert, or update the text of the open one, in the transaction under way."""
     alerts = ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject)
     if alerts.open().exists():
@@ -150,7 +150,7 @@ def update_refund_alerts(refund: Refund) -> None:
     opened = ShopAlert.objects.open().filter(subject=_subject(refund))
     if refund.state == Refund.State.FAILED:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
-        raise_or_update(_declined(refund))
+        raise_alert(_declined(refund))
     _resolve(list(opened.values_list("pk", flat=True)))
 
 

@@ -109,15 +109,15 @@ def delete_ended_addresses(timestamp: int) -> None:
 @app.task(queueing_lock="settle_pending")
 def settle_pending(timestamp: int) -> None:
     """Settle orders that a crash or a lost answer left open, and close abandoned ones."""
-    _each(orders.settle, orders.unsettled_orders())
-    _each(orders.close_abandoned, orders.abandoned_orders())
+    _call_for_each(orders.settle, orders.unsettled_orders())
+    _call_for_each(orders.close_abandoned, orders.abandoned_orders())
 
 
 @app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="carry_out_refunds")
 def carry_out_refunds(timestamp: int) -> None:
     """Carry out refunds whose own job gave up or was lost."""
-    _each(refunds.carry_out, refunds.due_refunds())
+    _call_for_each(refunds.carry_out, refunds.due_refunds())
 
 
 @app.periodic(cron=EVERY_MINUTE)
@@ -144,7 +144,7 @@ def delete_ended_reservations(timestamp: int) -> None:
     reservations.delete_ended(conf.keep_ended_for())
 
 
-def _each(do: Callable[[int], object], ids: Iterable[int]) -> None:
+def _call_for_each(do: Callable[[int], object], ids: Iterable[int]) -> None:
     """Call ``do`` for each; log those that fail, and go on with the others."""
     for pk in ids:
         try:

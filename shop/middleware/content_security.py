@@ -44,9 +44,9 @@ def policy(path: str) -> str:
     for prefix, of_prefix in POLICIES.items():
         if path.startswith(prefix):
             return of_prefix
-    return _with_ways_to_the_banks(payments.origins())
+    return _shop_policy(payments.origins())
 
 
-def _with_ways_to_the_banks(origins: Iterable[str]) -> str:
+def _shop_policy(origins: Iterable[str]) -> str:
     """The shop's policy. ``form-action`` covers redirects, too: a form may lead to a bank."""
     return SHOP.replace("form-action 'self'", " ".join(["form-action 'self'", *origins]))

@@ -71,7 +71,7 @@ class OutageMiddleware:
             response = self.get_response(request)
             if not isinstance(response, Failed):
                 return response
-        return unavailable(request, response.error)
+        return unavailable_page(request, response.error)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> Failed | None:
         """Take an error of a view or its template, before Django makes a 500 page of it."""
@@ -150,7 +150,7 @@ def wait_for_database(seconds: float = SECONDS_TO_WAIT) -> bool:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
+def unavailable_page(request: HttpRequest, error: BaseException) -> HttpResponse:
     """The page that says that the shop can't do this now, and when to come back."""
     context = {
         "product": error.product_name if isinstance(error, ProductBusy) else "",

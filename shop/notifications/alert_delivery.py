@@ -137,7 +137,7 @@ def stock_alert_as_json(alert: StockAlert) -> dict[str, object]:
         **alert.as_dict(),
         "oversold": alert.oversold,
         "drift": alert.drift,
-        **_times(alert),
+        **_times_as_json(alert),
     }
 
 
@@ -148,11 +148,11 @@ def shop_alert_as_json(alert: ShopAlert) -> dict[str, object]:
         "kind": alert.kind,
         "text": alert.text,
         "order": alert.order.number if alert.order else None,
-        **_times(alert),
+        **_times_as_json(alert),
     }
 
 
-def _times(alert: Alert) -> dict[str, object]:
+def _times_as_json(alert: Alert) -> dict[str, object]:
     return {
         "raised_at": alert.raised_at.isoformat(),
         "resolved_at": alert.resolved_at.isoformat() if alert.resolved_at else None,

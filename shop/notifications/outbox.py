@@ -28,11 +28,11 @@ class EmailBackend(BaseEmailBackend):
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
         """Keep these e-mails, and return how many."""
-        kept = OutboxMail.objects.bulk_create(_as_kept(message) for message in email_messages)
+        kept = OutboxMail.objects.bulk_create(_outbox_mail(message) for message in email_messages)
         return len(kept)
 
 
-def _as_kept(message: EmailMessage) -> OutboxMail:
+def _outbox_mail(message: EmailMessage) -> OutboxMail:
     return OutboxMail(
         order=Order.objects.filter(number=message.extra_headers.get(ORDER, "")).first(),
         sender=message.from_email,

@@ -93,10 +93,10 @@ def _place_once(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Ord
     with transaction.atomic():
         # A double click waits here for the first one, and then finds its order.
         pglock.advisory(f"order {order.idempotency_key}", xact=True).acquire()
-        return _earlier(order) or _place(order, ids, seen_total)
+        return _earlier_order(order) or _place_new(order, ids, seen_total)
 
 
-def _earlier(order: Order) -> Order | None:
+def _earlier_order(order: Order) -> Order | None:
     """The order of an earlier request with the same key, if any."""
     earlier = Order.objects.filter(idempotency_key=order.idempotency_key).first()
     if earlier is not None and earlier.buyer != order.buyer:
@@ -104,7 +104,7 @@ def _earlier(order: Order) -> Order | None:
     return earlier
 
 
-def _place(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
+def _place_new(order: Order, ids: set[UUID], seen_total: Decimal | None) -> Order:
     if not ids:
         raise EmptyBasket("There is nothing in your basket.")
     products = Product.objects.filter(reservations__in=ids).distinct().in_bulk()
@@ -156,14 +156,14 @@ def _take_over(buyer: str, ids: set[UUID]) -> list[Reservation]:
     if line is not None:
         raise HoldInOrder(in_order_text(line.name, line.order), order=line.order)
     try:
-        return _prolonged(ids)
+        return _prolong_holds(ids)
     except ReservationEnded as error:
         gone = [str(now) for now in look_up(buyer, ids) if not now.is_in_basket]
         words = " ".join(gone) or "Your basket has changed."
         raise BasketChanged(f"{words} Please look at your basket again.") from error
 
 
-def _prolonged(ids: Iterable[UUID]) -> list[Reservation]:
+def _prolong_holds(ids: Iterable[UUID]) -> list[Reservation]:
     return prolong(ids, hold_for=settings.PAYMENT_TIME, at_most=settings.HOLD_AT_MOST)
 
 
@@ -263,7 +263,7 @@ def _open_payment(order_id: int, return_url: str) -> Payment | None:
         order = lifecycle.lock_order(order_id)
         if not order.is_open:
             raise NotInThisState(f"Order {order.number} is {order.get_state_display()}.")
-        _prolonged(order.lines.values_list("reservation_id", flat=True))
+        _prolong_holds(order.lines.values_list("reservation_id", flat=True))
         if order.total == 0:
             return None
         payment = order.payments.unanswered().first()

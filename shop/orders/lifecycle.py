@@ -337,16 +337,16 @@ def refund(
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
         back = money.format_amount(order.refunded(), order.currency)
-        raise _changed(f"{back} are refunded already")
+        raise _changed_error(f"{back} are refunded already")
     if units not in (None, order.refunded_units()):
-        raise _changed(f"{_units_are(order.refunded_units())} refunded already")
+        raise _changed_error(f"{_units_text(order.refunded_units())} refunded already")
 
 
-def _units_are(number: int) -> str:
+def _units_text(number: int) -> str:
     return counted(number, "unit is", "units are")
 
 
-def _changed(already: str) -> OrderChanged:
+def _changed_error(already: str) -> OrderChanged:
     return OrderChanged(f"Nothing was done: {already}. Open the form again to do more.")
 
 
@@ -412,7 +412,7 @@ def restock(order_id: int, units: Mapping[int, int], *, seen_units: int | None =
     with transaction.atomic():
         order = lock_order(order_id)
         if seen_units not in (None, order.returned_units()):
-            raise _changed(f"{_units_are(order.returned_units())} back on sale already")
+            raise _changed_error(f"{_units_text(order.returned_units())} back on sale already")
         lines = {line.pk: line for line in order.lines.select_related("reservation")}
         _check_units(lines, units, {pk: line.off_sale for pk, line in lines.items()})
         lock_products(lines[pk].reservation.product_id for pk in units)

@@ -54,7 +54,7 @@ def current_provider() -> Provider:
 
 def get_provider(slug: str) -> Provider:
     """Return the provider of that slug, if the settings name it. Raises LookupError."""
-    for provider in _all():
+    for provider in _providers():
         if provider.slug == slug:
             return provider
     raise LookupError(f"There is no payment provider “{slug}” in the settings.")
@@ -62,42 +62,42 @@ def get_provider(slug: str) -> Provider:
 
 def known_slugs() -> list[str]:
     """The slugs of all providers that the settings name."""
-    return [provider.slug for provider in _all()]
+    return [provider.slug for provider in _providers()]
 
 
 def origins() -> list[str]:
     """The sites of all providers' pages: a buyer may still pay at a former provider."""
-    return sorted({provider.origin for provider in _all() if provider.origin})
+    return sorted({provider.origin for provider in _providers() if provider.origin})
 
 
 def start(payment: Payment) -> Started:
     """See ``Provider.start``."""
-    return _reach(payment).start(payment)
+    return _provider_of(payment).start(payment)
 
 
 def status(payment: Payment) -> Outcome:
     """See ``Provider.status``."""
-    return _reach(payment).status(payment)
+    return _provider_of(payment).status(payment)
 
 
 def refund(refund: Refund) -> None:
     """See ``Provider.refund``."""
-    _reach(refund.payment).refund(refund)
+    _provider_of(refund.payment).refund(refund)
 
 
 def read_event(slug: str, request: HttpRequest) -> Event:
     """See ``Provider.read_event``. Raises LookupError for an unknown provider."""
-    _refuse_in_transaction()
+    _forbid_transaction()
     return get_provider(slug).read_event(request)
 
 
-def _reach(payment: Payment) -> Provider:
+def _provider_of(payment: Payment) -> Provider:
     """Return the payment's provider, for a call right now. Raises ProviderUnavailable.
 
     A provider that the settings don't name any more can't be reached either: no other provider
     knows how its payments ended.
     """
-    _refuse_in_transaction()
+    _forbid_transaction()
     try:
         return get_provider(payment.provider)
     except LookupError as error:
@@ -106,14 +106,14 @@ def _reach(payment: Payment) -> Provider:
         ) from error
 
 
-def _refuse_in_transaction() -> None:
+def _forbid_transaction() -> None:
     """Raise RuntimeError inside a transaction: its locks would wait for the provider."""
     # Django's own check of it, which ignores the transaction round a TestCase.
     with transaction.atomic(durable=True):
         pass
 
 
-def _all() -> list[Provider]:
+def _providers() -> list[Provider]:
     """All providers, the current one first. ``check`` names former ones that fail to load."""
     providers = [current_provider()]
     for name in settings.FORMER_PAYMENT_PROVIDERS:

@@ -51,7 +51,7 @@ def holds(request: ShopRequest) -> HttpResponse:
     except baskets.BasketError as refused:
         form.add_error("quantity", str(refused))
         return show_product(request, product, form, HTTPStatus.CONFLICT)
-    notices.leave_reserved(
+    notices.note_reserved(
         request, hold.pk, wanted=wanted, seen_price=form.cleaned_data["seen_price"], more=False
     )
     return redirect("basket")
@@ -72,7 +72,7 @@ def hold(request: ShopRequest, hold_id: UUID) -> HttpResponse:
     if "remove" in request.POST:
         with slot_for(found.product):
             removed = baskets.remove(found, shown=uuids(request.POST.getlist("hold")))
-        notices.leave_removed(request, removed)
+        notices.note_removed(request, removed)
         return redirect("basket")
     return _change(request, found)
 
@@ -96,7 +96,7 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
         form.add_error("quantity", str(refused))
         return show_basket(request, hold, form, HTTPStatus.CONFLICT)
     if added:
-        notices.leave_reserved(
+        notices.note_reserved(
             request,
             added.pk,
             wanted=sent["quantity"] - sent["seen"],
@@ -104,7 +104,7 @@ def _change(request: ShopRequest, hold: Reservation) -> HttpResponse:
             more=True,
         )
     else:
-        notices.leave_changed(request, hold.pk)
+        notices.note_changed(request, hold.pk)
     return redirect("basket")
 
 

@@ -74,16 +74,16 @@ def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpRespon
     try:
         is_corrected = rules.correct_contact(order.pk, form.instance)
     except NotInThisState:
-        notices.leave_not_corrected(request, order)
+        notices.note_not_corrected(request, order)
         return redirect("order", order.token)
     except LimitPerCustomer as refused:
         problem = f"{refused} Order {order.number} stays as it was placed."
         return _show(request, form, HTTPStatus.CONFLICT, problem=problem, earlier=order)
     is_same = rules.is_order_of(order, form.cleaned_data["hold"])
     if is_corrected:
-        notices.leave_corrected(request, order)
+        notices.note_corrected(request, order)
     if not is_same:
-        notices.leave_placed_before(request, order)
+        notices.note_placed_before(request, order)
     if is_corrected or not is_same:
         return redirect("order", order.token)
     return go_to_bank(request, order)
@@ -105,7 +105,7 @@ def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
             still_over += [hold.pk for hold in ended.holds]
         else:
             price = ended.holds[-1].unit_price
-            notices.leave_reserved(
+            notices.note_reserved(
                 request, hold.pk, wanted=ended.quantity, seen_price=price, more=False
             )
     typed = CheckoutForm(initial=form.typed)
@@ -158,7 +158,7 @@ def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:
     except NotInThisState:
         pass  # paid or closed by now, as its page says
     except ReservationEnded:
-        notices.leave_unpayable(request, order)
+        notices.note_unpayable(request, order)
     except ProviderUnavailable:
-        notices.leave_unreachable(request, order)
+        notices.note_unreachable(request, order)
     return redirect(page)

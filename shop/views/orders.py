@@ -92,9 +92,9 @@ def contact(request: ShopRequest, token: str) -> HttpResponse:
         return _show_contact(request, found, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         checkout.correct_contact(found.pk, form.instance)
-        notices.leave_corrected(request, found)
+        notices.note_corrected(request, found)
     except NotInThisState:
-        notices.leave_not_corrected(request, found)
+        notices.note_not_corrected(request, found)
     except ValidationError as error:
         form.add_error(None, error.messages)
         return _show_contact(request, found, form, HTTPStatus.UNPROCESSABLE_ENTITY)

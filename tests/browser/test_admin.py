@@ -221,7 +221,7 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     trouble = shop_alerts.Trouble(
         ShopAlert.Kind.REFUND_REFUSED, "refund 1", "It was refused. " * 9, order.pk
     )
-    shop_alerts.raise_or_update(trouble)
+    shop_alerts.raise_alert(trouble)
     tasks.check_law(0)
     alert = StockAlert.objects.get(product=lamp)
     ours = [

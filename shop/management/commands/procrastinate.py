@@ -26,9 +26,7 @@ class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         if options.get("command") == "worker":
             if settings.DATABASE_URL:
-                with suppress(
-                    DatabaseError
-                ):  # the worker itself waits for the database, and logs it
+                with suppress(DatabaseError):  # the worker itself waits for it, and logs that
                     self.warn_behind_pooler()
             else:
                 tables.ensure(self.stderr.write, "shop")
@@ -45,7 +43,7 @@ class Command(procrastinate.Command):
             connection.close()
 
     def goes_through_pooler(self) -> bool:
-        """Whether the connection we were told that we have is another one than serves us."""
+        """Whether a pooler is in between: another process serves us than the one we reached."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_backend_pid()")
             [(serves_us,)] = cursor.fetchall()
