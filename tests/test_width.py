@@ -23,7 +23,7 @@ OURS = [
 SHORT = ["--rounds", "1", "--seconds", "0.1", "--warm-up", "0", "--buyers", "2"]
 RUNS: dict[str, Sequence[str]] = {
     "a sale": ["flash_sale", "--backstop", "--rounds", "2", "--payment-ms", "0"],
-    "races": ["races"],
+    "races": ["races", "--max-preemptions", "1"],
     "a story": ["races", "--show", "naive"],
     "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
     "a benchmark": ["benchmark", *SHORT],
