@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 Kind = StockAlert.Kind
 
 SAME_SHORTAGE = timedelta(days=1)
-AT_ONCE = 100  # products that one transaction locks at most
+PRODUCTS_AT_ONCE = 100  # products that one transaction locks at most
 
 
 def check_all(*, exhibits: bool = False) -> list[StockState]:
@@ -45,7 +45,7 @@ def check_all(*, exhibits: bool = False) -> list[StockState]:
     states = monitor.needing_a_look()
     if _take_back_lapsed([state.product_id for state in states if state.is_low]):
         states = monitor.needing_a_look()
-    for product_ids in _batches(_out_of_line(states)):
+    for product_ids in _batches(_products_out_of_line(states)):
         refresh(product_ids)
     broken = [state for state in states if not state.keeps_law]
     own = [state for state in broken if not state.is_exhibit]
@@ -73,7 +73,7 @@ def refresh(product_ids: Collection[int]) -> None:
         states = monitor.states_of(product_ids)
         open_alerts = _open_alerts(product_ids)
         for state in states:
-            for kind, figures in _wanted(state).items():
+            for kind, figures in _due_alerts(state).items():
                 alert = open_alerts.pop((state.product_id, kind), None)
                 if alert is None:
                     _raise_or_open_again(state, kind, figures)
@@ -97,7 +97,7 @@ def acknowledge(alert_ids: Collection[int], by: AbstractBaseUser) -> int:
     return StockAlert.objects.filter(pk__in=alert_ids).acknowledge(by)
 
 
-def _wanted(state: StockState) -> dict[Kind, dict[str, int]]:
+def _due_alerts(state: StockState) -> dict[Kind, dict[str, int]]:
     """The alerts that this state calls for."""
     figures = state.as_dict()
     called_for = {
@@ -109,13 +109,13 @@ def _wanted(state: StockState) -> dict[Kind, dict[str, int]]:
     return {kind: figures for kind, is_called_for in called_for.items() if is_called_for}
 
 
-def _out_of_line(states: list[StockState]) -> list[int]:
+def _products_out_of_line(states: list[StockState]) -> list[int]:
     """The products whose open alerts are not what their state calls for, by primary key."""
     have: dict[int, dict[Kind, dict[str, int]]] = {}
     for (product_id, kind), alert in _open_alerts().items():
         have.setdefault(product_id, {})[kind] = alert.as_dict()
     return sorted(
-        state.product_id for state in states if have.get(state.product_id, {}) != _wanted(state)
+        state.product_id for state in states if have.get(state.product_id, {}) != _due_alerts(state)
     )
 
 
@@ -159,5 +159,5 @@ def _resolve(alert: StockAlert) -> None:
 
 
 def _batches(product_ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(product_ids), AT_ONCE):
-        yield product_ids[start : start + AT_ONCE]
+    for start in range(0, len(product_ids), PRODUCTS_AT_ONCE):
+        yield product_ids[start : start + PRODUCTS_AT_ONCE]

@@ -42,10 +42,10 @@ class Request:
     reservation_id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def __post_init__(self) -> None:
-        check_units(self.quantity)
+        check_quantity(self.quantity)
 
 
-def check_units(quantity: object) -> None:
+def check_quantity(quantity: object) -> None:
     """Raise InvalidQuantity unless ``quantity`` is a number of units, 1 to MOST_UNITS."""
     if isinstance(quantity, bool) or not isinstance(quantity, int):
         raise InvalidQuantity(f"The quantity must be a whole number, not {quantity!r}.")

@@ -32,14 +32,14 @@ FIGURES = f"""
         SELECT product_id, sum({UNITS_HELD}) FILTER (WHERE {IS_HELD}) AS held,
             sum({UNITS_SOLD}) FILTER (WHERE {IS_SOLD}) AS sold
         FROM inventory_reservation
-        WHERE {IS_COUNTED} AND product_id {{whose}}
+        WHERE {IS_COUNTED} AND product_id {{condition}}
         GROUP BY product_id
     ) AS reserved ON reserved.product_id = product.id
     LEFT JOIN (
         SELECT product_id, sum(units) AS units
-        FROM inventory_stockmovement WHERE product_id {{whose}} GROUP BY product_id
+        FROM inventory_stockmovement WHERE product_id {{condition}} GROUP BY product_id
     ) AS moved ON moved.product_id = product.id
-    WHERE product.id {{whose}}
+    WHERE product.id {{condition}}
 """
 BREAKS_LAW = """
     (available + held + sold <> received OR held + sold > received OR recorded <> received)
@@ -47,14 +47,14 @@ BREAKS_LAW = """
 """The opposite of ``Figures.keeps_law``, for a row of ``figures_in_sql``."""
 
 
-def figures_in_sql(whose: str = "IS NOT NULL") -> str:
+def figures_in_sql(condition: str = "IS NOT NULL") -> str:
     """The statement that reads products with their five figures.
 
-    ``whose`` is a condition on their primary keys, such as ``= 7``; the statement repeats it. One
+    ``condition`` restricts their primary keys, as ``= 7`` does. The statement repeats it. One
     statement sees one snapshot, so each sale counts in all figures or in none. It reads each
     table once.
     """
-    return FIGURES.format(whose=whose)
+    return FIGURES.format(condition=condition)
 
 
 class Figures:

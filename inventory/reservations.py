@@ -30,7 +30,7 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
-from inventory.holds import Request, check_units, give_back, take_back_lapsed
+from inventory.holds import Request, check_quantity, give_back, take_back_lapsed
 from inventory.locking import (
     lock_product,
     lock_product_to_take,
@@ -96,13 +96,13 @@ def reserve(
             raise  # stock and lapsed holds were too few together, on one snapshot
     except BuyerLimitExceeded as refused:
         if not _has_lapsed(request):
-            return _earlier_or(refused, request)
+            return _earlier_or_raise(refused, request)
     except DuplicateKey as refused:
-        return _earlier_or(refused, request)
+        return _earlier_or_raise(refused, request)
     try:
         return _take_with_lapsed(request)
     except (InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey) as refused:
-        return _earlier_or(refused, request)
+        return _earlier_or_raise(refused, request)
 
 
 def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> list[Reservation]:
@@ -157,7 +157,7 @@ def _take_with_lapsed(request: Request) -> Reservation:
     raise InsufficientStock(request.sku, request.quantity, stock)
 
 
-def _earlier_or(refused: InventoryError, request: Request) -> Reservation:
+def _earlier_or_raise(refused: InventoryError, request: Request) -> Reservation:
     """The reservation of the first request with this key. Raises ``refused`` if there is none."""
     key = request.idempotency_key
     if key is None:
@@ -185,7 +185,7 @@ def prolong(
     with atomic():
         for hold in lock_reservations(ids):
             if hold.status != HELD:
-                raise _ended(hold)
+                raise _ended_error(hold)
         Reservation.objects.held().filter(pk__in=ids).update(
             expires_at=Greatest(F("expires_at"), Least(Now() + hold_for, F("created_at") + at_most))
         )
@@ -205,7 +205,7 @@ def confirm(reservation_id: UUID) -> Reservation:
     _held(reservation_id).update(status=SOLD, decided_at=Now())
     reservation = Reservation.objects.get(pk=reservation_id)
     if reservation.status != SOLD:
-        raise _ended(reservation)
+        raise _ended_error(reservation)
     return reservation
 
 
@@ -235,7 +235,7 @@ def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
 def _confirm_all(ids: set[UUID]) -> list[Reservation]:
     for reservation in lock_reservations(ids):
         if reservation.status not in (HELD, SOLD):
-            raise _ended(reservation)
+            raise _ended_error(reservation)
     _confirm_held(ids)
     return list(Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk"))
 
@@ -300,7 +300,7 @@ def release(reservation_id: UUID) -> Reservation:
             give_back(reservation.product_id, reservation.quantity)
     reservation.refresh_from_db()
     if reservation.status == SOLD:
-        raise _ended(reservation)
+        raise _ended_error(reservation)
     return reservation
 
 
@@ -334,10 +334,10 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
     Raises InvalidQuantity for more units than are held, ReservationChanged if the quantity is
     not the one ``seen``, ReservationEnded if it is no hold any more, Reservation.DoesNotExist.
     """
-    check_units(units)
+    check_quantity(units)
     with _product_locked(reservation_id) as reservation:
         if reservation.status != HELD:
-            raise _ended(reservation)
+            raise _ended_error(reservation)
         if seen not in (None, reservation.quantity):
             raise ReservationChanged(f"You hold {reservation.quantity} by now, not {seen}.")
         if units > reservation.quantity:
@@ -350,7 +350,7 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
             give_back(reservation.product_id, units)
     reservation.refresh_from_db()
     if not shrunk:  # it was confirmed meanwhile
-        raise _ended(reservation)
+        raise _ended_error(reservation)
     return reservation
 
 
@@ -364,10 +364,10 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
     Raises InvalidQuantity for more units than the buyer has, ReservationChanged if the number
     differs from ``seen``, ReservationEnded if it is not a sale, Reservation.DoesNotExist.
     """
-    check_units(units)
+    check_quantity(units)
     with _product_locked(reservation_id) as reservation:
         if reservation.status != SOLD:
-            raise _ended(reservation)
+            raise _ended_error(reservation)
         if seen not in (None, reservation.returned):
             raise ReservationChanged(f"{reservation.returned} are returned already, not {seen}.")
         if units > reservation.kept:
@@ -387,7 +387,7 @@ def write_off(reservation_id: UUID, units: int) -> Reservation:
     Raises InvalidQuantity for more units than the buyer has, ReservationEnded if it is not a
     sale, Reservation.DoesNotExist.
     """
-    check_units(units)
+    check_quantity(units)
     # One conditional statement: other returns and write-offs of this sale may be racing.
     written = Reservation.objects.sold().filter(
         pk=reservation_id, quantity__gte=F("returned") + F("written_off") + units
@@ -396,7 +396,7 @@ def write_off(reservation_id: UUID, units: int) -> Reservation:
     reservation = Reservation.objects.get(pk=reservation_id)
     if not done:
         if reservation.status != SOLD:
-            raise _ended(reservation)
+            raise _ended_error(reservation)
         raise InvalidQuantity(f"{units} can't be written off: {reservation.kept} are still sold.")
     return reservation
 
@@ -406,7 +406,7 @@ def return_written_off(reservation_id: UUID, units: int) -> Reservation:
 
     Raises InvalidQuantity for more units than are written off, Reservation.DoesNotExist.
     """
-    check_units(units)
+    check_quantity(units)
     with _product_locked(reservation_id) as reservation:
         returned = Reservation.objects.sold().filter(pk=reservation_id, written_off__gte=units)
         if not returned.update(
@@ -509,7 +509,7 @@ def _held(reservation_id: UUID) -> ReservationQuerySet:
     return Reservation.objects.held().filter(pk=reservation_id)
 
 
-def _ended(reservation: Reservation) -> ReservationEnded:
+def _ended_error(reservation: Reservation) -> ReservationEnded:
     words = {
         Reservation.Status.HELD: "is still held, not sold",
         Reservation.Status.SOLD: "has been sold",

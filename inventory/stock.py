@@ -9,7 +9,7 @@ from django.db.models import F
 from inventory import alerts, monitor
 from inventory.database import atomic
 from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
-from inventory.holds import MOST_UNITS, backstop_after, check_units, take_back_lapsed
+from inventory.holds import MOST_UNITS, backstop_after, check_quantity, take_back_lapsed
 from inventory.locking import lock_product, lock_product_to_take
 from inventory.models import Product, StockMovement
 from inventory.words import counted
@@ -39,10 +39,10 @@ def receive(
     Raises InvalidQuantity for less than 1, or more than the count can hold;
     IdempotencyKeyReused.
     """
-    check_units(units)
+    check_quantity(units)
     with atomic():
         stock = lock_product(product.pk)
-        if earlier := _earlier(product, units, idempotency_key):
+        if earlier := _earlier_movement(product, units, idempotency_key):
             return earlier
         if max(stock.units_received, stock.stock) + units > MOST_UNITS:
             raise InvalidQuantity(f"{product.sku} can't have more than {MOST_UNITS} units.")
@@ -71,10 +71,10 @@ def remove(
 
     Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
     """
-    check_units(units)
+    check_quantity(units)
     with atomic():
         before = lock_product_to_take(product.pk).stock
-        if earlier := _earlier(product, -units, idempotency_key):
+        if earlier := _earlier_movement(product, -units, idempotency_key):
             return earlier
         while before < units and (freed := take_back_lapsed(product.pk)[1]):
             before += freed
@@ -118,7 +118,7 @@ def repair(
         return _record(product, 0, before, Reason.REPAIR, note, by, after=right)
 
 
-def _earlier(product: Product, units: int, key: str | None) -> StockMovement | None:
+def _earlier_movement(product: Product, units: int, key: str | None) -> StockMovement | None:
     """The earlier movement with this key. The caller has locked the product."""
     earlier = StockMovement.objects.filter(idempotency_key=key).first() if key else None
     if earlier is None:

@@ -131,8 +131,8 @@ class StockActions(OffersPossibleActions):
     )
     def stock_history(self, request: HttpRequest, object_id: str) -> HttpResponse:
         product = object_or_404(self, request, object_id)
-        before = timeline.read_place(request.GET.get("before", ""))
-        entries = timeline.entries_of(product.pk, before=before, most=ENTRIES)
+        before = timeline.read_position(request.GET.get("before", ""))
+        entries = timeline.entries_of(product.pk, before=before, limit=ENTRIES)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -140,7 +140,7 @@ class StockActions(OffersPossibleActions):
             "original": product,
             "entries": entries,
             "before": before,
-            "older": str(entries[-1].place) if len(entries) == ENTRIES else "",
+            "older": str(entries[-1].position) if len(entries) == ENTRIES else "",
             "back": change_url(product),
         }
         return TemplateResponse(request, "admin/inventory/stock_history.html", context)

@@ -12,38 +12,38 @@ from django.db.migrations.executor import MigrationExecutor
 
 from inventory.database import alias, connection
 
-Tell = Callable[[str], object]
+WriteLine = Callable[[str], object]
 
 
-def ensure(tell: Tell, app: str = "inventory") -> None:
+def ensure(write_line: WriteLine, app: str = "inventory") -> None:
     """Make sure that the tables of ``app`` are there, and as the code expects them.
 
     If the project lets commands migrate (INVENTORY_COMMANDS_MIGRATE, for a database of its own),
-    this makes missing tables and calls ``tell`` with a line about it. Otherwise it raises
+    this makes missing tables and writes a line about it. Otherwise it raises
     CommandError, which names the command to run.
     """
-    lacking = missing(app)
+    lacking = missing_in_words(app)
     if not lacking:
         return
-    if not may_migrate():
+    if not may_commands_migrate():
         raise CommandError(f"{lacking} Run this first: python manage.py migrate")
-    tell(f"{lacking} They are made now, as by manage.py migrate.")
-    make()
+    write_line(f"{lacking} They are made now, as by manage.py migrate.")
+    migrate()
 
 
-def make() -> None:
+def migrate() -> None:
     """Make the tables, as ``migrate`` does."""
     # Other commands may start at the same time.
     lock = pglock.advisory("inventory.tables", using=alias())
-    with lock if may_migrate() else nullcontext():
+    with lock if may_commands_migrate() else nullcontext():
         call_command("migrate", database=alias(), verbosity=0, interactive=False)
 
 
-def may_migrate() -> bool:
+def may_commands_migrate() -> bool:
     return bool(getattr(settings, "INVENTORY_COMMANDS_MIGRATE", False))
 
 
-def missing(app: str) -> str:
+def missing_in_words(app: str) -> str:
     """A sentence on the tables that ``app`` lacks; empty if it lacks none."""
     executor = MigrationExecutor(connection())
     targets = executor.loader.graph.leaf_nodes(app)

@@ -89,7 +89,7 @@ class TestAnotherOne:
         with pytest.raises(InsufficientStock):
             reserve(product, 1, buyer="B")
         [entry, _] = timeline.entries_of(product.pk)
-        assert entry.why == "A strategy of our own"
+        assert entry.reason_text == "A strategy of our own"
 
     def test_it_sells_in_other_processes(self) -> None:
         sale = run(Parameters(strategies=["own"], stock=5, buyers=8, payment_ms=0))

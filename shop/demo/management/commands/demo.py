@@ -92,7 +92,7 @@ class Command(FoldingCommand):
 
     def set_up(self) -> tuple[str, str] | None:
         """Migrate and fill the shop; return the name and password of the staff user, if made."""
-        tables.make()
+        tables.migrate()
         made = catalogue.load()
         added = f"{counted(len(made), 'product')} added."
         self.stdout.write(added if made else "The catalogue exists already.")
