@@ -17,8 +17,8 @@ def buy(request: HttpRequest, pk: int) -> HttpResponse:
             buyer=request.POST["buyer"],
             idempotency_key=request.POST["key"],
         )
-    except InventoryError as refused:
-        return HttpResponse(str(refused), status=409)
-    # The payment comes here; the unit is held meanwhile, and nothing else is.
+    except InventoryError as error:
+        return HttpResponse(str(error), status=409)
+    # Take the payment here. The unit is held, and nothing is locked.
     confirm(hold.pk)
     return HttpResponse("It is yours.")
