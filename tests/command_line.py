@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def start(*arguments: str, database: str | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start ``manage.py`` with these arguments; its output is captured as text.
+    """Start ``manage.py`` with these arguments, and capture its output as text.
 
-    ``database``: the DATABASE_URL, if it isn't the one that leads straight to the test's.
+    ``database`` is its DATABASE_URL, by default that of the test's database.
     """
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
@@ -33,18 +33,18 @@ def start(*arguments: str, database: str | None = None, **options: Any) -> subpr
 
 
 def environment(database: str | None = None) -> dict[str, str]:
-    """That of a program that shall work on the database of that URL, by default the test's."""
+    """The environment of a program that works on this database, by default the test's."""
     inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return {**inherited, "DATABASE_URL": database or database_url()}
 
 
 def psql(sql: str) -> None:
-    """Run SQL as somebody with a client of the database does: on a connection that isn't ours."""
+    """Run SQL on a connection of its own, as a person with a database client does."""
     with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as other:
         other.autocommit = True
         other.execute(sql)
 
 
 def database_url() -> str:
-    """Where the test's database is."""
+    """The URL of the test's database."""
     return url_of(connection.settings_dict)

@@ -15,7 +15,7 @@ from inventory.models import Reservation
 
 
 def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Let all calls go together; return what each returned, or the exception that it raised.
+    """Start all calls together; return the result of each, or the exception that it raised.
 
     Every caller has a connection to the database before the first one starts.
     """
@@ -36,18 +36,18 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def of_kind(results: list[Any], kind: type) -> list[Any]:
-    """Those results that are of this class; whatever is not expected shows in the assertion."""
+    """The results of this class."""
     return [result for result in results if isinstance(result, kind)]
 
 
 def lapse(reservation: Reservation) -> Reservation:
-    """Let the hold's time be over, by the database's clock."""
+    """Set the hold's end to a moment ago, by the database's clock."""
     Reservation.objects.filter(pk=reservation.pk).update(expires_at=Now())
     return reservation
 
 
 def wait_until_somebody_waits_for_a_lock(seconds: float = 20, *, number: int = 1) -> None:
-    """Return as soon as so many other connections to this database are waiting for a lock."""
+    """Return as soon as this number of other connections to the database wait for a lock."""
     deadline = time.monotonic() + seconds
     with connection.cursor() as cursor:
         while time.monotonic() < deadline:

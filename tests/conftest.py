@@ -1,4 +1,4 @@
-"""What all tests share: products, and the law after each test."""
+"""Shared by all tests: products, and a check of the law after each test."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def look_for_static_files_when_asked_for_one() -> Iterator[None]:
 
 @pytest.fixture
 def make_product(db: None) -> MakeProduct:
-    """A function that makes a product with this much stock, received as a delivery."""
+    """A function that makes a product and receives its stock as a delivery."""
 
     def make(units: int = 10, **fields: Any) -> Product:
         number = next(_numbers)
@@ -79,15 +79,15 @@ def make_product(db: None) -> MakeProduct:
 
 @pytest.fixture(autouse=True)
 def messages_stay_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands fold what they say where COLUMNS is set, as some of our tests and tools do."""
+    """Unset COLUMNS, which some tests and tools set: with it, commands fold their messages."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def the_law_holds_after_each_test(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check the law when a test that uses the database is over, unless it is there to break it.
+    """Check the law after each test that uses the database.
 
-    Marked ``breaks_law``: the test looks at the numbers itself.
+    Tests marked ``breaks_law`` break it on purpose, and check the figures themselves.
     """
     uses_database = "db" in request.fixturenames or "transactional_db" in request.fixturenames
     marked = request.node.get_closest_marker("django_db")

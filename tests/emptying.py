@@ -1,7 +1,7 @@
-"""After a test that commits: the test database as the migrations left it, in a few milliseconds.
+"""Brings the test database back to its state after the migrations, in a few milliseconds.
 
-Django truncates every table, whether anything is in it or not, and then makes all content types
-and permissions again: that takes longer than most of our tests.
+After a test that commits, Django truncates every table, even empty ones, and then makes all content
+types and permissions again. That takes longer than most of our tests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LEFT_ALONE = {"django_migrations", "django_content_type", "auth_permission"}
 
 
 def remember_what_migrations_left() -> None:
-    """Copy the rows that there are before the first test."""
+    """Copy all rows before the first test."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {AS_MIGRATED}")
         for table in _tables():
@@ -27,7 +27,7 @@ def remember_what_migrations_left() -> None:
 
 
 def empty_tables() -> None:
-    """Bring all tables back to that state, those too that Django's own flush doesn't know."""
+    """Bring all tables back to that state, even tables that Django's own flush doesn't know."""
     statements = [_sql("DELETE FROM public.{}", table) for table in _tables()]
     statements += [
         _sql(f"INSERT INTO public.{{0}} TABLE {AS_MIGRATED}.{{0}}", table)

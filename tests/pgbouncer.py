@@ -1,4 +1,4 @@
-"""A PgBouncer before the test's database, set up as shop/README.md has it."""
+"""A PgBouncer before the test's database, set up as in shop/README.md."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ SERVER_CONNECTIONS = 4
 
 @contextmanager
 def pgbouncer(connect_query: str | None = None) -> Iterator[str]:
-    """The DATABASE_URL that leads to the test's database through PgBouncer, for as long as that.
+    """Run a PgBouncer for the length of the block; yield the DATABASE_URL that leads through it.
 
-    ``connect_query``: instead of the README's.
-
-    It has fewer connections to the server than any test has buyers. Without the program the test
-    is skipped; with REQUIRE_PGBOUNCER=1 it fails.
+    ``connect_query`` replaces the README's. PgBouncer has fewer connections to the server than any
+    test has buyers. If the program isn't installed, the test is skipped; with REQUIRE_PGBOUNCER=1
+    it fails.
     """
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
@@ -67,7 +66,7 @@ def pgbouncer(connect_query: str | None = None) -> Iterator[str]:
 
 
 def _configuration(port: int, connect_query: str | None) -> ConfigParser:
-    """What the README says, save for where things are and who comes in."""
+    """The README's configuration, with the test's addresses, paths and users."""
     found = re.search(
         r"```ini\n(.*?)```", (ROOT / "shop" / "README.md").read_text(encoding="utf-8"), re.S
     )
@@ -95,7 +94,7 @@ def _configuration(port: int, connect_query: str | None) -> ConfigParser:
 
 
 def _who_may_run_it() -> tuple[int, int] | None:
-    """PgBouncer refuses to run as root: then it runs as whoever owns the server's socket."""
+    """The user to run PgBouncer as: if we are root, which it rejects, the owner of the socket."""
     if os.geteuid() != 0:
         return None
     host = Path(connection.settings_dict["HOST"])

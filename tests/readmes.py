@@ -14,7 +14,7 @@ READMES = [README, OF_INVENTORY, OF_SHOP]
 
 
 def prose(readme: Path) -> str:
-    """All but the blocks of code."""
+    """The text without its blocks of code."""
     return re.sub(r"(?ms)^ *```.*?^ *```$", "", readme.read_text())
 
 
@@ -25,6 +25,6 @@ def blocks(readme: Path, language: str) -> list[str]:
 
 
 def block_with(readme: Path, words: str) -> str:
-    """The one block of Python that has these words in it."""
+    """The one block of Python that contains this text."""
     (code,) = [code for code in blocks(readme, "python") if words in code]
     return code

@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it to a command and all of its children: it shows what there is."""
+"""Ctrl-C, as a terminal sends it to a command and its children: the command shows its results."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def imports_django(process: subprocess.Popen[str]) -> bool:
 
 
 def has_children(number: int) -> Callable[[subprocess.Popen[str]], bool]:
-    """Whether the command has started that many, which import what they need just then."""
+    """Whether the command has started this number of children, which are still at their imports."""
     return lambda process: len(psutil.Process(process.pid).children()) >= number
 
 
@@ -162,7 +162,7 @@ def test_races_show_what_was_found_also_of_the_strategy_under_way(tmp_path: Path
 
 
 def after(seconds: float) -> Callable[[subprocess.Popen[str]], bool]:
-    """Whether so long has passed; for what can't be seen from outside."""
+    """Whether this time has passed; for states that can't be seen from outside."""
     began = time.monotonic()
     return lambda process: time.monotonic() - began > seconds
 
@@ -181,7 +181,7 @@ def test_a_flash_sale_over_http_shows_the_strategies_that_were_finished() -> Non
 
 
 def says(beginning: str) -> Callable[[subprocess.Popen[str]], bool]:
-    """Whether the command has printed a line that begins so."""
+    """Whether the command has printed a line with this beginning."""
 
     def has_said(process: subprocess.Popen[str]) -> bool:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Who may import whom: the contracts in pyproject.toml hold, and none of them is a paper one."""
+"""The import contracts in pyproject.toml hold, and each of them forbids something."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ DISTRIBUTIONS = packages_distributions()
 
 
 def distributions_in(*folders: str, without: tuple[str, ...] = ()) -> set[str]:
-    """What the modules of these folders import that isn't ours, nor Python's."""
+    """The packages of others that the modules in these folders import."""
     names = set()
     for file in [file for folder in folders for file in (ROOT / folder).rglob("*.py")]:
         if any(file.is_relative_to(ROOT / each) for each in without):

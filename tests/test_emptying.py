@@ -1,4 +1,4 @@
-"""Every test begins with the rows that migrations make, whatever the one before has committed."""
+"""Every test begins with the rows that migrations make, even after a test that commits."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_copied(tmp_path: Path, database: str) -> None:
 
 
 def the_shop_sells(shop: Project) -> None:
-    """What the README promises, without the experiments and Unfold."""
+    """The README's promises hold, without the experiments and Unfold."""
     assert "no issues" in shop("manage.py", "check")
     shop("manage.py", "migrate", "--database", "main")
     assert "inventory_reservation" in shop.tables()

@@ -1,4 +1,4 @@
-"""The README's pictures: there, small, telling what they show, and drawn by our own code."""
+"""The README's pictures exist, are small, have descriptions, and are drawn by our own code."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_shop_and_race_are_photographed(
         for name, picture in (("shop", shop), ("race", lanes)):
             drawn = Image.open(drawing.file(name, look, "png"))
             assert abs(drawn.width - picture.width) < 20
-            # In the same light, as far as the first pixels tell.
+            # Both are light or both are dark, by their first pixels.
             first = picture.convert("L").resize((1, 1)).getpixel((0, 0))
             other = drawn.convert("L").resize((1, 1)).getpixel((0, 0))
             assert isinstance(first, int)

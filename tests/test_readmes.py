@@ -1,4 +1,4 @@
-"""The three READMEs: what they say is what the code says, and what they name is there."""
+"""The three READMEs say what the code does, and name only things that exist."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_links_lead_somewhere(readme: Path) -> None:
 
 
 def anchors(readme: Path) -> set[str]:
-    """The names of its headings, as pages that show it make them."""
+    """The anchors of its headings, as GitHub makes them."""
     headings = re.findall(r"(?m)^#+ (.*)$", prose(readme))
     return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
 
 
 @each_readme
 def test_paths_exist(readme: Path) -> None:
-    """In backticks: files and directories of the checkout, and addresses of the shop."""
+    """Files, directories and the shop's addresses in backticks exist."""
     for each in in_backticks(readme):
         if re.fullmatch(r"/[\w/-]*", each):
             assert is_address(each), each
@@ -110,7 +110,7 @@ def test_modules_that_are_run_exist(readme: Path) -> None:
 
 @each_readme
 def test_dotted_names_can_be_imported(readme: Path) -> None:
-    """Also those of the table of functions, which leaves ``inventory`` out."""
+    """Names in the table of functions, too, where ``inventory`` is left out."""
     for each in in_backticks(readme):
         name = re.match(r"(?:[a-z_]\w*\.)+\w+", each.removesuffix(".md"))
         if name is None or "/" in each or is_file_name(each):
@@ -132,7 +132,7 @@ def test_attributes_of_classes_exist(readme: Path) -> None:
 
 
 def can_be_imported(name: str) -> bool:
-    """A module, something in one, or an attribute of that."""
+    """Whether this is a module, a name in a module, or an attribute of that."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         try:
@@ -172,7 +172,7 @@ def test_code_that_is_shown_is_python(readme: Path) -> None:
 
 
 def test_the_strategy_that_is_shown_is_one() -> None:
-    """It sells no more than there is, and says of itself all that a strategy must say."""
+    """It doesn't oversell, and has all declarations of a strategy."""
     names: dict[str, type[strategies.Strategy]] = {}
     exec(block_with(OF_INVENTORY, "class Patient"), names)
     assert not names["Patient"].__abstractmethods__
@@ -180,7 +180,7 @@ def test_the_strategy_that_is_shown_is_one() -> None:
 
 
 def test_the_checkouts_new_field_is_one() -> None:
-    """Its code stands in the class Order, and in the class Meta of the form."""
+    """Its code belongs to the class Order, and to the class Meta of the form."""
     order: dict[str, Any] = dict(vars(Order))
     exec(block_with(OF_SHOP, "CHECKOUT_FIELDS"), vars(shop.models) | order, order)
     meta: dict[str, Any] = {}

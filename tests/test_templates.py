@@ -1,4 +1,4 @@
-"""Templates can be read in an editor, and are all found where Django looks for them."""
+"""Templates are readable in an editor, and Django finds all of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_ends_where_its_last_line_ends(template: Path) -> None:
 
 
 def test_no_tag_is_broken_over_two_lines(template: Path) -> None:
-    """Django takes such a tag for text, and shows it to the reader."""
+    """Django treats a broken tag as text, and shows it on the page."""
     for number, line in enumerate(template.read_text().splitlines(), start=1):
         for begin, end in (("{%", "%}"), ("{{", "}}"), ("{#", "#}")):
             assert line.count(begin) == line.count(end), f"line {number}: {line.strip()}"

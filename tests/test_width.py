@@ -1,4 +1,4 @@
-"""What commands print fits 80 columns, and uses the room where there is more."""
+"""The output of commands fits 80 columns, and uses wider terminals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ERRORS: dict[str, Sequence[str]] = {
 
 
 def run(arguments: Sequence[str], columns: int) -> tuple[int, list[str]]:
-    """The exit code, and all lines that it printed."""
+    """The exit code of a command, and all lines that it printed."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=command_line.ROOT,
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str], columns: int) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def run_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``run`` with 80 columns, in this process: starting one takes longer than all else."""
+    """Do as ``run`` with 80 columns, but in this process, since starting another takes long."""
 
     def run_in_80_columns(arguments: Sequence[str]) -> tuple[int, list[str]]:
         monkeypatch.setenv("COLUMNS", "80")

@@ -1,4 +1,4 @@
-"""Alerts: raised with the figures, one per product and kind, resolved when it is right again."""
+"""Alerts have figures, are one per product and kind, and resolve when the fault is gone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def figures(alert: StockAlert) -> tuple[int, int, int, int]:
     return alert.received, alert.available, alert.held, alert.sold
 
 
-# Below zero: the database raises it, whoever does it
+# Below zero: the database raises the alert, for every writer
 
 
 @pytest.mark.django_db(transaction=True)
@@ -58,7 +58,7 @@ class TestBelowZero:
     def test_it_counts_the_reservation_of_its_own_transaction(
         self, make_product: MakeProduct
     ) -> None:
-        """The unsafe way subtracts first, and writes the reservation after it."""
+        """An unsafe strategy subtracts first, and then writes the reservation."""
         product = make_product(1, backstop=False)
         with transaction.atomic():
             Product.objects.filter(pk=product.pk).update(stock=-2)
@@ -92,7 +92,7 @@ class TestBelowZero:
     def test_a_check_that_saw_the_product_before_does_not_resolve_it(
         self, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between the check's look and its decision the stock goes below zero."""
+        """The stock goes below zero between the check's read and its decision."""
         product = make_product(3, low_stock_threshold=5, backstop=False)
         look = monitor.needing_a_look
 
@@ -120,12 +120,12 @@ def make_hold(product: Product, units: int):  # type: ignore[no-untyped-def]
     )
 
 
-# What a check raises and resolves
+# Alerts that a check raises and resolves
 
 
 @pytest.mark.django_db
 def test_the_last_unit_goes_below_the_low_stock_threshold(make_product: MakeProduct) -> None:
-    """Scenario 31: one alert, with the number after the sale; none again until it recovered."""
+    """One alert, with the number after the sale. No other until the stock has recovered."""
     product = make_product(4, low_stock_threshold=3)
     alerts.check_all()
     assert open_kinds(product) == set()
@@ -220,7 +220,7 @@ def test_a_product_that_is_switched_off_is_not_low(make_product: MakeProduct) ->
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.breaks_law
 def test_oversold_and_repaired_and_received(make_product: MakeProduct) -> None:
-    """Fifteen naive buyers of ten: the alerts, what a repair does, what a receipt does."""
+    """Fifteen naive buyers of ten units: the alerts at first, after a repair, after a receipt."""
     product = make_product(10, backstop=False)
     make_hold(product, 15)
     Product.objects.filter(pk=product.pk).update(stock=9)

@@ -1,4 +1,4 @@
-"""Where the stock is kept, and what `manage.py check` says of it."""
+"""The database of the stock, and the messages of `manage.py check` about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inventory.models import Product, Reservation
 
 
 class Router:
-    """Sends models to a database by name, for reading and for writing."""
+    """A router that sends models to databases by name, for reading and for writing."""
 
     def __init__(self, reads: dict[type[Model], str], writes: dict[type[Model], str]) -> None:
         self.reads, self.writes = reads, writes

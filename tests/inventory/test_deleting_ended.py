@@ -1,4 +1,4 @@
-"""Reservations that came to nothing are forgotten after a while; nothing else ever is."""
+"""Released and lapsed reservations are deleted after a while; no others ever are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def let_go(product: Product, number: int) -> list[Reservation]:
 
 
 def age(days: int) -> None:
-    """Let all that was decided up to now have been decided this long before."""
+    """Date all decisions so far this number of days back."""
     Reservation.objects.update(decided_at=F("decided_at") - timedelta(days=days))
 
 

@@ -1,4 +1,4 @@
-"""The law is written once: its sentence, its figures in Python, and the same figures in SQL."""
+"""The law: its sentence, its figures in Python, and the same figures in SQL."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_figures_in_words() -> None:
 @pytest.mark.breaks_law
 class TestInSql:
     def test_the_database_finds_what_python_calls_broken(self) -> None:
-        """Every combination of small numbers, each a product."""
+        """Every combination of small numbers, with a product for each."""
         numbers = list(every((0, 1, 3), (-1, 0, 2), (0, 1), (0, 2), (0, 3)))
         for number, (received, available, held, sold, recorded) in enumerate(numbers):
             broken_product(number, received, available, held, sold, recorded)
@@ -83,7 +83,7 @@ class TestInSql:
         assert 0 < len(found) < len(numbers)
 
     def test_what_came_back_was_ended_or_written_off(self, make_product: MakeProduct) -> None:
-        """Only units that came back are sold no more; only holds are held, lapsed ones too."""
+        """Returned units are no longer sold. Only holds count as held, lapsed ones included."""
         product = make_product(100)
         for status, quantity, fields in (
             ("HELD", 1, {}),
@@ -103,7 +103,7 @@ class TestInSql:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.breaks_law
 def test_the_database_alone_sees_the_same_figures(make_product: MakeProduct) -> None:
-    """It raises the alert in the transaction that takes the stock below zero."""
+    """The trigger raises the alert in the transaction that takes the stock below zero."""
     product = make_product(10, backstop=False)
     make_product(7)
     reservation(product, "HELD", 4)

@@ -1,6 +1,6 @@
-"""The whole life of reservations and movements, driven at random; the law after each step.
+"""A random walk through the life of reservations and movements. The law must hold after each step.
 
-The model on the Python side knows what each number must be, independently of the database.
+The model in Python knows each right number, independently of the database.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Hold:
-    """What we know of a reservation."""
+    """A reservation in the model."""
 
     pk: uuid.UUID
     buyer: str
@@ -85,7 +85,7 @@ class LifeOfStock(RuleBasedStateMachine):
         self.received = 0
         self.known: list[Hold] = []
 
-    # What must be
+    # The expected numbers
 
     def units(self, status: str) -> int:
         return sum(hold.quantity - hold.returned for hold in self.known if hold.status == status)
@@ -98,14 +98,14 @@ class LifeOfStock(RuleBasedStateMachine):
         return [hold for hold in self.known if hold.status == "HELD" and hold.is_lapsed]
 
     def note_what_was_taken_back(self) -> None:
-        """Which lapsed holds go first is the database's choice; that only those go is not."""
+        """The database chooses which lapsed holds go first; but only lapsed ones may go."""
         for hold in self.known:
             status = Reservation.objects.get(pk=hold.pk).status
             if status != hold.status:
                 assert (status, hold.is_lapsed) == ("EXPIRED", True)
                 hold.status = status
 
-    # What may happen
+    # The steps
 
     @rule(units=small)
     def receive(self, units: int) -> None:
@@ -253,7 +253,7 @@ class LifeOfStock(RuleBasedStateMachine):
             reserve(self.product, 1, buyer="nobody yet")
         Product.objects.filter(pk=self.product.pk).update(is_active=True)
 
-    # What always holds
+    # The invariants
 
     @invariant()
     def the_law_holds_and_every_number_is_right(self) -> None:

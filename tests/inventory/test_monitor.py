@@ -1,4 +1,4 @@
-"""The law, broken in every way, and found."""
+"""The monitor finds every way in which the law can be broken."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_shop_that_keeps_the_law(make_product: MakeProduct) -> None:
 
 
 def test_a_lost_update(make_product: MakeProduct) -> None:
-    """Ten laptops, fifteen naive buyers who all read 10 and write 9: never below zero."""
+    """Fifteen naive buyers of ten laptops all read 10 and write 9: never below zero."""
     product = make_product(10, sku="LAPTOP")
     Reservation.objects.bulk_create(
         Reservation(

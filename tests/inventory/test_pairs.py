@@ -1,12 +1,12 @@
-"""Every function that moves units against every other, and itself, in every order.
+"""Every function that moves units races every other, and itself, in every order.
 
-All are after the same units: one is on the shelf, two are in a hold whose time is over (so that
-it may be confirmed, let go, shrunk, or taken back by whoever needs it), two are sold. Whatever
-the order: the law holds, nobody sees an error that isn't a refusal, and the end is one to which
-the two could have come one after the other.
+All want the same units: one is available, two are in a lapsed hold (which may be confirmed,
+released, shrunk, or taken back), and two are sold. In every order, the law holds, and no caller
+gets an error but an InventoryError. The end state is one that the two calls could also reach one
+after the other.
 
-By default with at most two preemptions; all orders, and reserving by every safe strategy, where
-RACES_THOROUGH is set.
+By default there are at most two preemptions. If RACES_THOROUGH is set, all orders are tried, and
+reserving by every safe strategy.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 
 @dataclass
 class Shelf:
-    """The product and its reservations, as they are before each schedule."""
+    """The product and its reservations before each schedule."""
 
     product: Product
     hold: Reservation

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of an error, whoever wraps it."""
+"""PostgreSQL's code and constraint of an error, however it is wrapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds that last for a payment, and sales of holds that are gone by the time it arrives."""
+"""Holds prolonged for a payment, and units retaken if the hold ended before the payment came."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_prolonged_and_taken_back_at_once_it_is_one_or_the_other(
 def test_a_sweep_and_somebody_who_locks_the_same_holds_never_wait_in_a_circle(
     make_product: MakeProduct,
 ) -> None:
-    """Both lock a product's reservations by primary key, whatever lapsed first."""
+    """Both lock a product's reservations by primary key, not in the order in which they lapsed."""
     product = make_product(2)
     ids = sorted([uuid.uuid4(), uuid.uuid4()])
     first, second = (reserve(product, 1, buyer="A") for _ in ids)
@@ -138,7 +138,7 @@ def test_a_sweep_and_somebody_who_locks_the_same_holds_never_wait_in_a_circle(
     assert (locked, swept) == (None, (2, 2))
 
 
-# Confirming what is gone
+# Confirming holds that are gone
 
 
 @pytest.mark.parametrize("slug", SAFE)
@@ -227,7 +227,7 @@ def test_many_late_payments_at_once_on_few_units(make_product: MakeProduct, slug
 def test_it_waits_for_a_buyer_who_checks_and_writes_in_the_products_queue(
     make_product: MakeProduct,
 ) -> None:
-    """As a buyer of the strategy ``mutex`` does: check, then write without a condition."""
+    """A buyer of the strategy ``mutex`` checks, and then writes without a condition."""
     product = make_product(1, strategy="mutex")
     gone = reserve(product, 1, buyer="A")
     release(gone.pk)

@@ -237,7 +237,7 @@ def test_a_hold_of_three_ends_by_two_routes_and_comes_back_once(
 
 
 def test_a_hold_is_confirmed_and_let_go_at_once(make_product: MakeProduct) -> None:
-    """One of them wins, and both tell what became of it."""
+    """One of them wins, and both return the outcome."""
     for _ in range(10):
         product = make_product(5)
         hold = reserve(product, 5, buyer="A")
@@ -267,7 +267,7 @@ def test_a_reservation_that_never_was(
 
 
 def test_many_are_released_together_each_once(make_product: MakeProduct) -> None:
-    """What was sold or let go meanwhile stays as it is."""
+    """Reservations that were sold or released in the meantime stay as they are."""
     one, other = make_product(10), make_product(10)
     held = [reserve(one, 1, buyer="A"), reserve(one, 2, buyer="B"), reserve(other, 3, buyer="A")]
     sold, gone = reserve(one, 4, buyer="A"), reserve(one, 1, buyer="A")
@@ -361,7 +361,7 @@ def test_two_sweeps_at_once_take_back_exactly_the_lapsed_holds_once(
 def test_a_lapsed_hold_is_confirmed_while_the_sweep_waits_for_it(
     make_product: MakeProduct,
 ) -> None:
-    """The sweep looks again after it has waited: what was sold meanwhile stays sold."""
+    """The sweep checks again after its wait: a hold confirmed in the meantime stays sold."""
     product = make_product(5)
     hold = lapse(reserve(product, 5, buyer="A"))
 
@@ -404,7 +404,7 @@ def test_the_buyers_own_lapsed_hold_does_not_block_a_new_one(make_product: MakeP
 def test_a_hold_lasts_the_same_time_in_every_time_zone(
     make_product: MakeProduct, zone: str
 ) -> None:
-    """Whatever the shop's zone or the session's: instants are compared, by one clock."""
+    """Instants are compared, by one clock; the zones of shop and session don't matter."""
     product = make_product(5)
     with timezone.override(zone), connection.cursor() as cursor:
         cursor.execute("SELECT set_config('TimeZone', %s, false)", [zone])
@@ -423,7 +423,7 @@ def test_a_hold_lasts_the_same_time_in_every_time_zone(
 def test_a_hold_that_spans_the_change_to_summer_time_keeps_its_length(
     make_product: MakeProduct,
 ) -> None:
-    """Days are not 24 hours where clocks change; minutes are minutes."""
+    """A day may have 23 or 25 hours, but a minute is always a minute."""
     product = make_product(5)
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('TimeZone', 'Europe/Berlin', false)")
@@ -439,7 +439,7 @@ def test_a_hold_that_spans_the_change_to_summer_time_keeps_its_length(
 
 
 def test_a_repair_and_a_sale_at_once(make_product: MakeProduct) -> None:
-    """A repair waits for who is moving units, and they for it."""
+    """A repair waits for a function that moves units, and the other way round."""
     product = make_product(10)
     hold = reserve(product, 4, buyer="A")
     at_once(
@@ -457,7 +457,7 @@ def test_a_repair_and_a_sale_at_once(make_product: MakeProduct) -> None:
 def test_in_a_rush_a_buyers_basket_is_found_without_reading_all_others(
     make_product: MakeProduct,
 ) -> None:
-    """The planner's statistics are from before the rush, and know of no hold that is alive."""
+    """The planner's statistics are from before the rush, and know of no live hold."""
     product = make_product(10)
     insert_reservations(product, "EXPIRED", "now() - interval '1 hour'")
     with connection.cursor() as cursor:

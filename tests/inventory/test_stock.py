@@ -159,7 +159,7 @@ def test_a_lost_update_is_repaired_to_what_is_left(make_product: MakeProduct) ->
 
 
 def test_oversold_is_not_repaired_away_but_by_a_receipt(make_product: MakeProduct) -> None:
-    """Ten laptops, fifteen sold: stock −5 until five come, and then the backstop is on again."""
+    """Fifteen of ten laptops are sold: stock is −5 until five come; then the backstop is on."""
     product = make_product(10)
     for n in range(15):
         confirm(reserve(product, 1, buyer=f"{n}").pk)

@@ -1,4 +1,4 @@
-"""Units that neither buyer nor shop has: they can be replaced, and they can come back."""
+"""Lost units, which neither buyer nor shop has: they can be replaced, and can come back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``migrate`` makes of an empty database, and of one that a shop has worked with.
+"""``migrate`` on an empty database, and on one that a shop has worked with.
 
 ``shop-before.sql.gz`` is such a database: a shop of the demo's, after some days of business. Its
 buyers have paid, lost a hold and got money back, and its staff received, shipped and refunded.
@@ -101,7 +101,7 @@ def make_database() -> Iterator[Callable[[str], Database]]:
 def test_a_model_and_permissions_of_tomorrow(
     steps: list[list[str]], make_database: Callable[[str], Database]
 ) -> None:
-    """The groups get all that is listed for them; one of the permissions never comes to be."""
+    """The groups get all permissions listed for them that exist; one of them never does."""
     database = make_database("empty")
     for step in steps:
         database.run(
@@ -179,7 +179,7 @@ class TestYesterdaysDatabase:
     def test_groups_are_as_staff_left_them(
         self, before_and_after: tuple[Database, Rows, Rows]
     ) -> None:
-        """A permission that they took away isn't given again, a deleted group isn't made again."""
+        """A permission that staff took away isn't given again. A deleted group isn't made again."""
         *_, after = before_and_after
         assert {row["name"] for row in after["auth_group"].values()} == {"merchant", "packers"}
         codenames = {key: row["codename"] for key, row in after["auth_permission"].items()}
@@ -212,7 +212,7 @@ NEVER_FILLED = {  # by the shop
 
 
 def migrated(table: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The row as migrations mean to change it."""
+    """The row with the changes that migrations intend."""
     if table == "django_content_type" and row["model"] in ("flashsale", "flashsaleresult"):
         return {**row, "app_label": "experiments"}
     return row
@@ -222,7 +222,7 @@ def migrated(table: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_migrations_call_nothing_that_may_change() -> None:
-    """Of our own code they know but functions that make a default, as Django names them."""
+    """Migrations import nothing of our code but functions that make a default."""
     for file in [*ROOT.glob("inventory/**/migrations/*.py"), *ROOT.glob("shop/migrations/*.py")]:
         imports = {
             name

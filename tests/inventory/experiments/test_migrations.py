@@ -1,4 +1,4 @@
-"""Flash sales were the core's once: their rows, permissions and history came along."""
+"""Flash sales moved here from the core, with their rows, permissions and history."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tables() -> set[str]:
 
 
 def put_a_sale() -> int:
-    """A sale as that version of the core kept it, started in its admin by somebody."""
+    """Insert a sale as that version of the core stored it, started by a user in the admin."""
     loader = MigrationExecutor(connection).loader
     nodes = [("inventory", BEFORE), *loader.graph.leaf_nodes("auth")]
     nodes += loader.graph.leaf_nodes("contenttypes")

@@ -1,4 +1,4 @@
-"""``manage.py races``: what it prints and writes, how it ends, and that it leaves nothing."""
+"""``manage.py races``: its output, its files and its end; it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for all columns side by side; what is done with less is in tests/test_width.py."""
+    """A terminal with room for all columns. tests/test_width.py has narrower ones."""
     monkeypatch.setenv("COLUMNS", "140")
 
 
@@ -96,7 +96,7 @@ def test_a_table_a_page_and_json_and_nothing_is_left(
 
 
 def well_formed(html: str) -> bool:
-    """Every element is closed, in order."""
+    """Whether every element is closed, in order."""
 
     class Check(HTMLParser):
         def __init__(self) -> None:
@@ -208,7 +208,7 @@ def test_an_interrupted_command_drops_its_database(number: int, code: int) -> No
 
 
 def buyers_of(process: int) -> int:
-    """How many buyers of that command are connected; two connections are no buyer's."""
+    """The number of connected buyers of the command, which has two more connections."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE starts_with(datname, %s)",

@@ -1,6 +1,6 @@
-"""Every strategy, every order of the statements of two buyers after the last unit.
+"""Every strategy, in every order of the statements of two buyers after the last unit.
 
-And the other way round: with its guard taken out, each safe strategy is found overselling.
+The explorer must also find that each safe strategy oversells when its guard is taken out.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def test_two_buyers_of_the_last_unit_in_every_order(slug: str) -> None:
 
 @pytest.mark.parametrize("slug", SAFE)
 def test_three_buyers_with_one_preemption(slug: str) -> None:
-    """With two where RACES_THOROUGH is set."""
+    """With two preemptions if RACES_THOROUGH is set."""
     found = race(slug, buyers=3, units=2, max_preemptions=2 if THOROUGH else 1)
     found.result.assert_holds()
     if found.result.complete_up_to is not None:
@@ -96,7 +96,7 @@ def test_a_lost_update_hides_behind_a_stock_that_is_never_negative() -> None:
 
 
 class Unconditional(ConditionalUpdate):
-    """The UPDATE without ``stock__gte``."""
+    """Its UPDATE lacks ``stock__gte``."""
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
         with transaction.atomic():
@@ -108,11 +108,11 @@ class Unconditional(ConditionalUpdate):
 
 
 class Unlocked(SelectForUpdate):
-    """With a plain read for the lock (``guards_out``)."""
+    """It reads without a lock (``guards_out``)."""
 
 
 class Unversioned(Versioned):
-    """The write doesn't look at the version."""
+    """Its write doesn't check the version."""
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
         product = Product.objects.get(pk=request.product_id)
@@ -126,15 +126,15 @@ class Unversioned(Versioned):
 
 
 class Queueless(Mutex):
-    """Without the advisory lock (``guards_out``)."""
+    """It lacks the advisory lock (``guards_out``)."""
 
 
 class ReadCommitted(Serializable):
-    """Without the level (``guards_out``)."""
+    """It lacks the isolation level (``guards_out``)."""
 
 
 class Unguarded(SingleStatement):
-    """The statement without ``stock >= …`` (``guards_out``), behind a check."""
+    """Its statement lacks ``stock >= …`` (``guards_out``), and comes after a check."""
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
         if Product.objects.get(pk=request.product_id).stock < request.quantity:
@@ -143,7 +143,7 @@ class Unguarded(SingleStatement):
 
 
 class Uncombined(Combined):
-    """The statement for all without ``stock >= …`` (``guards_out``), behind a check."""
+    """Its batch statement lacks ``stock >= …`` (``guards_out``), and comes after a check."""
 
     def _attempt(self, request: Request, pay: Pay) -> Reservation:
         if Product.objects.get(pk=request.product_id).stock < request.quantity:
@@ -195,12 +195,12 @@ def test_without_its_guard_a_safe_strategy_oversells(mutant: Callable[[], Strate
     assert story.anomalies(shortest)[0] in (story.LOST_UPDATE, story.STALE_CHECK)
 
 
-# The way of those who find lapsed holds: not a strategy's, but every buyer's
+# Taking lapsed holds back, which every buyer does, whatever the strategy
 
 
 @pytest.fixture
 def product_with_lapsed_hold(make_product: MakeProduct) -> tuple[Product, Callable[[], None]]:
-    """A product of one unit, which a lapsed hold has, and what sets it up; no backstop."""
+    """A product whose only unit is in a lapsed hold, and the function that restores this state."""
     # With combined the two would meet in this process, before any statement.
     product = make_product(1, backstop=False, strategy="single_statement")
 
@@ -232,7 +232,7 @@ def test_a_buyer_and_the_sweep_find_one_lapsed_hold(
     monkeypatch: pytest.MonkeyPatch,
     has_lock: bool,
 ) -> None:
-    """The buyer locks the product before the hold, like the sweep; else they wait in a circle."""
+    """Both lock the product before the hold; else each would wait for the other for ever."""
     product, setup = product_with_lapsed_hold
     if not has_lock:
         monkeypatch.setattr(

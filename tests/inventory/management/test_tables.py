@@ -1,4 +1,4 @@
-"""Commands in a fresh checkout, whose database has no tables; and on a server of one's own."""
+"""Commands on a database without tables: that of a fresh checkout, and that of a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strategies of somebody who has lifted ``inventory``, and some that won't do."""
+"""Strategies of a project that has lifted ``inventory``, some of them wrongly declared."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Own(Strategy):
 
 
 class SameSlug(Own):
-    """Another one of that name."""
+    """Another strategy with the slug of ``Own``."""
 
 
 class Oversells(UnguardedDecrement):
-    """Calls itself safe, and isn't."""
+    """A strategy that calls itself safe, and isn't."""
 
     slug = "oversells"
     is_safe = True

@@ -1,4 +1,4 @@
-"""Batches formed on purpose: everybody gets the answer that they would have got alone."""
+"""Batches made on purpose: each buyer gets the same answer as alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ask(product: Product, quantity: int = 1, buyer: str = "A", key: str | None =
 
 
 def answers(*batch: Waiting) -> list[Reservation | type[Exception]]:
-    """Serve the batch; each one's reservation, or the class of its refusal."""
+    """Serve the batch; return each buyer's reservation, or the class of the error."""
     serve(batch)
     found: list[Reservation | type[Exception]] = []
     for waiting in batch:
@@ -61,7 +61,7 @@ def answers(*batch: Waiting) -> list[Reservation | type[Exception]]:
 
 
 def served(*batch: Waiting) -> list[int | type[Exception]]:
-    """Serve the batch; the units that each one got, or the class of its refusal."""
+    """Serve the batch; return each buyer's units, or the class of the error."""
     return [
         answer.quantity if isinstance(answer, Reservation) else answer for answer in answers(*batch)
     ]
@@ -118,14 +118,14 @@ def test_two_requests_of_one_buyer_in_a_batch_share_the_limit(make_product: Make
 
 
 def test_the_limit_counts_only_what_was_really_taken(make_product: MakeProduct) -> None:
-    """The first request doesn't fit into the stock; so the second one is within the limit."""
+    """The first request exceeds the stock, and so the second is within the limit."""
     product = make_product(1, backstop=False, max_per_buyer=2)
     assert served(ask(product, 2), ask(product, 1)) == [InsufficientStock, 1]
 
 
 @contextmanager
 def locked(product: Product) -> Iterator[None]:
-    """Somebody else has the product locked meanwhile."""
+    """Lock the product on another connection during the block."""
     with transaction.atomic():
         lock_product(product.pk)
         yield
@@ -202,7 +202,7 @@ def end_connections_that_wait() -> None:
 
 
 def lose_the_answer(monkeypatch: pytest.MonkeyPatch, times: int, *, after_commit: bool) -> None:
-    """Let the connection be lost this many times, after or before the statement is committed."""
+    """Lose the connection this number of times, after or before the commit."""
     send = combined._send
     left = [times]
 
@@ -224,7 +224,7 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch, times: int, *, after_commit
 def test_an_answer_that_is_lost_is_asked_for_again(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, after_commit: bool, left: int
 ) -> None:
-    """Also where what they have taken already leaves too little to take it once more."""
+    """Even if the units left after the lost answer are too few to take them once more."""
     product = make_product(3 + left, backstop=False)
     lose_the_answer(monkeypatch, 1, after_commit=after_commit)
     assert served(ask(product, 2), ask(product, 1, key="k")) == [2, 1]
@@ -303,7 +303,7 @@ def test_a_sold_out_product_is_looked_at_first_and_sold_as_soon_as_there_is_some
 
 
 def test_a_queue_that_was_sold_out_serves_when_units_come_back(make_product: MakeProduct) -> None:
-    """Threads buy and give back what they got, so that the product is sold out now and then."""
+    """Threads buy units and give them back, so that the product is sold out now and then."""
     product = make_product(2, strategy="combined", backstop=False)
 
     def buy_and_let_go(buyer: str) -> int:

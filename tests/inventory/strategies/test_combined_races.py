@@ -1,6 +1,6 @@
-"""Batches of ``combined`` against each other and all else, in every order; and leaders killed.
+"""Batches of ``combined`` race each other and other functions, in every order; leaders are killed.
 
-Each session serves a batch of its own, as the leader of one process does.
+Each session serves its own batch, as the leader of a process does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REFUSED = "refused"
 
 
 def batch(product: Product, *buyers: str, key: str | None = None) -> list[str]:
-    """Serve a unit to each of these buyers in one batch; ids of what they got, or REFUSED."""
+    """Serve a unit to each of these buyers in one batch; return reservation ids, or REFUSED."""
     asked = [ask(product, buyer=buyer, key=key and f"{key} {buyer}") for buyer in buyers]
     return [str(a.pk) if isinstance(a, Reservation) else REFUSED for a in answers(*asked)]
 
@@ -45,7 +45,7 @@ def race(
     held: int,
     max_preemptions: int | None = None,
 ) -> Result:
-    """All orders of ``sessions`` from ``units`` in stock; at the end so many must be ``held``."""
+    """Try all orders of ``sessions`` from ``units`` in stock; each must end with ``held`` units."""
 
     def setup() -> None:
         Reservation.objects.all().delete()
@@ -74,7 +74,7 @@ def assert_all_orders_are_right(result: Result) -> None:
 
 @pytest.fixture
 def product(make_product: MakeProduct) -> Product:
-    """Without the backstop, which could hide a missing guard."""
+    """A product without the backstop, which could hide a missing guard."""
     return make_product(3, backstop=False)
 
 
@@ -96,7 +96,7 @@ def test_a_batch_and_one_buyer_of_another_strategy(product: Product) -> None:
 
 
 def test_a_batch_with_a_buyer_whose_request_is_in_another_process_too(product: Product) -> None:
-    """The same key, sent twice: whoever comes second gets the first one's reservation."""
+    """The same key is sent twice: the second request gets the reservation of the first."""
     same = {name: partial(batch, product, *"AB", key="click") for name in ("once", "twice")}
     found = race(product, same, units=3, held=2)
     assert_all_orders_are_right(found)
@@ -110,7 +110,7 @@ def test_the_limit_of_a_buyer_who_is_in_two_batches(make_product: MakeProduct) -
 
 
 def test_a_batch_and_units_that_come_back(make_product: MakeProduct) -> None:
-    """Of two buyers after one unit, both are served if the other unit came back in time."""
+    """Two buyers want one unit. Both are served if another unit comes back in time."""
     product = make_product(2, backstop=False)
     holds: list[Reservation] = []
 
@@ -142,7 +142,7 @@ def test_a_batch_and_units_that_come_back(make_product: MakeProduct) -> None:
 
 
 def served_of(run: Run) -> int:
-    """How many buyers of the session “batch” were served."""
+    """The number of served buyers of the session “batch”."""
     answers = run.returned["batch"]
     assert isinstance(answers, list)
     return len(answers) - answers.count(REFUSED)
@@ -196,7 +196,7 @@ step()
 def test_a_leader_killed_at_any_step_has_served_all_or_nobody(
     make_product: MakeProduct, limit: int | None, steps: int
 ) -> None:
-    """Before and after each statement; and who asks again with the same key has it once."""
+    """Killed before or after each statement. A second request with the same key gets units once."""
     product = make_product(3, max_per_buyer=limit)
     served = []
     for dies_at in range(steps + 1):
@@ -219,7 +219,7 @@ def test_a_leader_killed_at_any_step_has_served_all_or_nobody(
 
 
 def wait_until_nobody_else_is_connected() -> None:
-    """What the killed process had sent is over then: committed, or undone."""
+    """By then, PostgreSQL has committed or rolled back the killed process's statement."""
     deadline = time.monotonic() + 30
     with connection.cursor() as cursor:
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A strategy is known by its file and its line in INVENTORY_STRATEGIES, everywhere."""
+"""A strategy needs its file and a line in INVENTORY_STRATEGIES; then every part knows it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_lifter_finds_what_a_strategy_needs_in_one_place() -> None:
     assert all(hasattr(strategies, name) for name in strategies.__all__)
 
 
-# One of somebody's own, everywhere
+# A project's own strategy, in every part
 
 
 @pytest.mark.usefixtures("with_own")
@@ -154,7 +154,7 @@ def test_a_lonely_one_that_joins_no_transaction_gives_way_to_one_that_does(
     assert hold.strategy == "single_statement"
 
 
-# One that won't do
+# Wrongly declared strategies
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_default_must_be_one_of_them(settings: LazySettings) -> None:
         call_command("check")
 
 
-# Products whose strategy is named no more
+# Products with a strategy that the setting no longer names
 
 
 def test_a_strategy_that_is_gone_is_told_of_and_breaks_no_page(
@@ -283,7 +283,7 @@ def choices(form: Any, name: str = "strategy") -> list[tuple[str, Any]]:
 
 
 def flat(choices: list[tuple[str, Any]]) -> list[tuple[str, str]]:
-    """Without the groups."""
+    """The choices without their groups."""
     return [
         each
         for value, label in choices

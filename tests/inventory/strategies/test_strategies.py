@@ -1,4 +1,4 @@
-"""The contract that every strategy keeps, and what they say of themselves."""
+"""The contract that every strategy keeps, and the strategies' declarations."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_inside_the_callers_transaction_it_joins_or_says_why_not(
 
 
 def test_the_backstop_makes_a_late_refusal_of_a_negative_stock(make_product: MakeProduct) -> None:
-    """Who pays meanwhile finds the unit gone; PostgreSQL refuses the write, the buyer is told."""
+    """The unit goes while the buyer pays. PostgreSQL rejects the write: the buyer is refused."""
     product = make_product(1)
 
     def somebody_else_is_faster() -> None:
@@ -131,7 +131,7 @@ def test_who_is_overtaken_for_too_long_is_told_to_try_again(
 
 
 def overtaken_always(monkeypatch: pytest.MonkeyPatch, slug: str) -> None:
-    """Let another connection sell a unit each time between the strategy's read and its write."""
+    """Sell a unit on another connection each time between the strategy's read and its write."""
     from concurrent.futures import ThreadPoolExecutor
 
     from django.db import connection

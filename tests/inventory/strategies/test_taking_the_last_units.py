@@ -1,6 +1,6 @@
-"""Many buyers, few units, all at the same instant: as reported of real shops.
+"""Many buyers want few units at the same instant, as reported from real shops.
 
-The backstop is off: it is the strategy that must be right.
+The backstop is off, so that the strategy alone must keep the law.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_the_same_request_ten_times_at_once_is_one_reservation(
 
 @safe
 def test_lapsed_holds_are_as_good_as_stock(make_product: MakeProduct, strategy: str) -> None:
-    """Whoever is first takes them back; nobody is told “sold out” meanwhile."""
+    """The first buyer takes them back. No buyer is refused in the meantime."""
     product = make_product(6, strategy=strategy, backstop=False)
     for n in range(3):
         lapse(reserve(product, 2, buyer=f"gone {n}"))
@@ -149,7 +149,7 @@ def test_lapsed_holds_are_as_good_as_stock(make_product: MakeProduct, strategy: 
 
 @safe
 def test_a_buyer_waits_for_nobodys_payment(make_product: MakeProduct, strategy: str) -> None:
-    """Safe strategies never wait for the payment: it comes after the hold."""
+    """Safe strategies never wait for a payment, since it comes after the hold."""
     product = make_product(2, strategy=strategy, backstop=False)
     paid = threading.Event()
     reserve(product, 1, buyer="A", pay=paid.set)

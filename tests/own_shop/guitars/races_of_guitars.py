@@ -1,4 +1,4 @@
-"""Run by pytest: the fixture ``races`` is there without a line in conftest."""
+"""Tests for pytest: the fixture ``races`` exists without a line in conftest."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Run by Django's own test runner, in a process that has never heard of our shop."""
+"""Tests for Django's own test runner, in a process that knows nothing of our shop."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,1 +1,1 @@
-"""A shop that isn't ours, with a product model of its own: `inventory` lifted into it."""
+"""Another shop, with its own product model, that has lifted `inventory`."""

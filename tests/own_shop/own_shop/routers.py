@@ -1,4 +1,4 @@
-"""All that this project keeps is in the database `main`."""
+"""This project keeps all its data in the database `main`."""
 
 
 class MainRouter:

@@ -3,7 +3,7 @@ from django.db import models
 
 
 class Person(AbstractBaseUser, PermissionsMixin):
-    """A user without a user name, whose key is no number."""
+    """A user without a user name, and with a key that isn't a number."""
 
     email = models.EmailField(primary_key=True)
 

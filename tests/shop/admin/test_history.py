@@ -69,7 +69,7 @@ def test_the_history_of_every_kind_of_object(admin: Client, make_product: MakePr
         )
         html = admin.get(url).content.decode()
         heading, *entries = rows(html)
-        assert heading == ["When", "Who", "What"], model
+        assert heading == ["When", "By", "Change"], model
         assert entries[-1][1:] == ["staff", "Shown once."], model
         counted = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
         assert f"<span>{counted}</span>" in html, model

@@ -1,4 +1,4 @@
-"""A model that the shop has from tomorrow on."""
+"""A model of a later version of the shop."""
 
 from django.db import models
 

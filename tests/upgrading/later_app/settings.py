@@ -1,4 +1,4 @@
-"""The shop with one more app, and with permissions for it."""
+"""The settings of a later version of the shop, with one more app and permissions for it."""
 
 from shop.settings import *  # noqa: F403
 from shop.settings import INSTALLED_APPS

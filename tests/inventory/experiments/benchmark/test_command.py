@@ -1,4 +1,4 @@
-"""`manage.py benchmark` as people run it. What it measures differs each time, and isn't tested."""
+"""`manage.py benchmark` as people run it. Its measurements differ each time, and aren't tested."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_rows_shapes_and_buyers_are_those_asked_for_and_both_ceilings() -> None:
 def test_every_safe_strategy_in_every_shape_keeps_the_law(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # To make a thousand products for each row takes far longer than to measure it.
+    # Making a thousand products for each row takes far longer than measuring it.
     spread = replace(shapes.SHAPES["spread"], products=30)
     monkeypatch.setitem(shapes.SHAPES, "spread", spread)
     found = results_of("--buyers", "4", "--rate", "40", "--rounds", "1")

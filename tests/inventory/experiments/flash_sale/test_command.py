@@ -28,7 +28,7 @@ def flash_sale(*arguments: str) -> str:
 
 
 def test_the_classic(tmp_path: Path) -> None:
-    """Ten laptops, fifteen buyers: unsafe strategies are no reason to fail, they are the point."""
+    """Ten laptops, fifteen buyers: the command succeeds though unsafe strategies oversell."""
     file = tmp_path / "sale.json"
     text = flash_sale("--strategy", "naive", "--strategy", "mutex", "--json", str(file))
     assert "naive: 15 buyers served" in text

@@ -1,4 +1,4 @@
-"""What people read about a flash sale: right words for every way to fail."""
+"""The reports of a flash sale have the right words for every way to fail."""
 
 from __future__ import annotations
 

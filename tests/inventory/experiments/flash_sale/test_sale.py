@@ -1,4 +1,4 @@
-"""Flash sales in several processes: what breaks, how it breaks, and what never does."""
+"""Flash sales in several processes: unsafe strategies oversell, and safe ones never do."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 SAFE = tuple(each.slug for each in strategies.all_strategies() if each.is_safe)
 
 
-def hold(**parameters: object) -> dict[str, FlashSaleResult]:
-    """Hold a sale of one round; its results by strategy."""
+def run_sale(**parameters: object) -> dict[str, FlashSaleResult]:
+    """Run a sale of one round; return its results by strategy."""
     sale = run(Parameters(**parameters))  # type: ignore[arg-type]
     return {result.strategy: result for result in sale.results.all()}
 
 
 def test_every_safe_strategy_sells_exactly_what_there_is() -> None:
-    results = hold(strategies=SAFE, stock=20, buyers=50, processes=3, threads=4, payment_ms=2)
+    results = run_sale(strategies=SAFE, stock=20, buyers=50, processes=3, threads=4, payment_ms=2)
     assert set(results) == set(SAFE)
     for result in results.values():
         assert (result.sold, result.refused, result.failed) == (20, 30, 0), result
@@ -42,7 +42,7 @@ def test_every_safe_strategy_sells_exactly_what_there_is() -> None:
 
 
 def test_buyers_of_several_units_each() -> None:
-    results = hold(strategies=SAFE, stock=30, buyers=30, quantity=(1, 4), payment_ms=0)
+    results = run_sale(strategies=SAFE, stock=30, buyers=30, quantity=(1, 4), payment_ms=0)
     for result in results.values():
         assert result.verdict == "exact", result
         assert result.sold + result.stock_left == 30
@@ -51,8 +51,8 @@ def test_buyers_of_several_units_each() -> None:
 
 
 def test_naive_loses_updates() -> None:
-    """All fifteen read 10 and write 9: never below zero, yet oversold."""
-    result = hold(strategies=["naive"])["naive"]
+    """All fifteen buyers read 10 and write 9: the stock is never below zero, yet oversold."""
+    result = run_sale(strategies=["naive"])["naive"]
     assert (result.sold, result.refused, result.failed) == (15, 0, 0)
     assert result.oversold == 5
     assert result.stock_left >= 0
@@ -62,12 +62,12 @@ def test_naive_loses_updates() -> None:
 
 
 def test_unguarded_decrement_counts_right_and_goes_below_zero() -> None:
-    result = hold(strategies=["unguarded_decrement"])["unguarded_decrement"]
+    result = run_sale(strategies=["unguarded_decrement"])["unguarded_decrement"]
     assert (result.sold, result.stock_left, result.oversold, result.drift) == (15, -5, 5, 0)
 
 
 def test_the_backstop_turns_an_unguarded_decrement_into_a_refusal() -> None:
-    result = hold(strategies=["unguarded_decrement"], backstop=True)["unguarded_decrement"]
+    result = run_sale(strategies=["unguarded_decrement"], backstop=True)["unguarded_decrement"]
     assert (result.sold, result.refused, result.failed) == (10, 5, 0)
     assert result.verdict == "exact"
 
@@ -75,7 +75,7 @@ def test_the_backstop_turns_an_unguarded_decrement_into_a_refusal() -> None:
 @pytest.mark.parametrize(("processes", "is_exact"), [(1, True), (2, False)])
 def test_a_mutex_in_a_process_is_right_in_one_process_only(processes: int, is_exact: bool) -> None:
     slug = "process_mutex"
-    result = hold(strategies=[slug], processes=processes, payment_ms=10)[slug]
+    result = run_sale(strategies=[slug], processes=processes, payment_ms=10)[slug]
     assert (result.verdict == "exact") is is_exact
     assert (result.oversold == 0) is is_exact
     assert not breaks_promise(result)  # it doesn't call itself safe
@@ -111,7 +111,7 @@ def test_a_sale_leaves_the_shops_own_stock_alone_and_no_process_behind(
     make_product: MakeProduct,
 ) -> None:
     mine = make_product(10)
-    results = hold(strategies=["naive"], payment_ms=5)
+    results = run_sale(strategies=["naive"], payment_ms=5)
     mine.refresh_from_db()
     assert mine.stock == 10
     assert results["naive"].product.is_exhibit
