@@ -200,7 +200,7 @@ def test_a_shortage_after_a_receipt_or_a_day_is_another_one(make_product: MakePr
 
 @pytest.mark.django_db
 @pytest.mark.breaks_law
-def test_what_breaks_the_law_again_is_told_again(make_product: MakeProduct) -> None:
+def test_a_law_broken_again_raises_another_alert(make_product: MakeProduct) -> None:
     product = make_product(3)
     for number in (1, 2):
         Product.objects.filter(pk=product.pk).update(stock=5)

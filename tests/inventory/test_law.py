@@ -68,7 +68,7 @@ def test_the_figures_in_words() -> None:
 @pytest.mark.django_db
 @pytest.mark.breaks_law
 class TestInSql:
-    def test_the_database_finds_what_python_calls_broken(self) -> None:
+    def test_sql_and_python_call_the_same_products_broken(self) -> None:
         """Every combination of small numbers, with a product for each."""
         numbers = list(every((0, 1, 3), (-1, 0, 2), (0, 1), (0, 2), (0, 3)))
         for number, (received, available, held, sold, recorded) in enumerate(numbers):

@@ -97,7 +97,7 @@ def test_exhibits_are_left_out_unless_asked_for(make_product: MakeProduct) -> No
     assert check_stock("--exhibits")[0] == 1
 
 
-def test_repair_sets_the_count_right_and_says_what_it_did(make_product: MakeProduct) -> None:
+def test_repair_corrects_the_count_and_prints_it(make_product: MakeProduct) -> None:
     make_product(10, sku="LAMP")
     Product.objects.update(stock=7)
     code, out = check_stock("--repair")

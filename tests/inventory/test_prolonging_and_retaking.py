@@ -89,7 +89,7 @@ def test_all_are_prolonged_or_none(make_product: MakeProduct, ended: str) -> Non
         prolong([other.pk, uuid.uuid4()], hold_for=HOUR, at_most=HOUR)
 
 
-def test_prolonged_and_taken_back_at_once_it_is_one_or_the_other(
+def test_prolonging_and_taking_back_at_once_only_one_succeeds(
     make_product: MakeProduct,
 ) -> None:
     product = make_product(1)

@@ -130,7 +130,7 @@ def test_showing_one(slug: str, heading: str, story: str) -> None:
     assert story in out
 
 
-def test_a_safe_strategy_that_is_not_is_an_error(settings: LazySettings) -> None:
+def test_a_strategy_that_is_falsely_called_safe_is_an_error(settings: LazySettings) -> None:
     own = "tests.inventory.strategies.own_strategies.Oversells"
     settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, own]
     code, out = races("oversells", "--max-preemptions=1", "--buyers=2")
@@ -139,7 +139,7 @@ def test_a_safe_strategy_that_is_not_is_an_error(settings: LazySettings) -> None
     assert "oversold 1" in out
 
 
-def test_at_a_higher_level_who_is_refused_for_the_others_sake_breaks_nothing() -> None:
+def test_an_aborted_transaction_at_a_higher_level_breaks_nothing() -> None:
     code, out = races("conditional_update", "--buyers=2", "--isolation=serializable")
     assert code == 0
     assert out.splitlines()[1].split()[:5] == ["conditional_update", "yes", "2", "6", "0"]

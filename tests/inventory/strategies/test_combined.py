@@ -89,7 +89,7 @@ def test_when_not_all_fit_it_goes_by_arrival(make_product: MakeProduct) -> None:
     assert [getattr(error, "available", None) for error in refused] == [0, 5, 0]
 
 
-def test_whom_only_lapsed_holds_can_serve_is_told_so(make_product: MakeProduct) -> None:
+def test_a_refusal_counts_lapsed_holds_as_available(make_product: MakeProduct) -> None:
     product = make_product(3, backstop=False)
     lapse(reserve(product, 3, buyer="gone"))
     waiting = ask(product, 2)
@@ -162,7 +162,7 @@ def wait_until_waiting(product: Product, number: int) -> None:
     raise AssertionError("they don't queue")
 
 
-def test_those_who_come_while_a_statement_is_under_way_are_the_next_batch(
+def test_buyers_who_come_during_a_statement_are_the_next_batch(
     make_product: MakeProduct,
 ) -> None:
     product = make_product(30, strategy="combined", backstop=False)
@@ -321,7 +321,7 @@ def test_a_queue_that_was_sold_out_serves_when_units_come_back(make_product: Mak
     assert reserve(product, 2, buyer="the last").quantity == 2
 
 
-def test_where_the_server_stays_away_everybody_is_told(
+def test_everybody_gets_an_error_if_the_server_stays_away(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(5, strategy="combined", backstop=False)
@@ -334,7 +334,7 @@ def test_where_the_server_stays_away_everybody_is_told(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_leader_that_ended_without_a_word(
+def test_nobody_waits_for_a_leader_that_ended_silently(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(5, strategy="combined", backstop=False)

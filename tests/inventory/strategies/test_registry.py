@@ -66,7 +66,7 @@ def concrete_strategies() -> set[type[Strategy]]:
     return {each for each in classes if issubclass(each, Strategy) and not inspect.isabstract(each)}
 
 
-def test_a_lifter_finds_what_a_strategy_needs_in_one_place() -> None:
+def test_a_lifter_can_import_all_parts_of_a_strategy_from_one_place() -> None:
     assert {"Strategy", "Request", "Pay", "record_hold", "refusal"} <= set(strategies.__all__)
     assert all(hasattr(strategies, name) for name in strategies.__all__)
 
@@ -76,7 +76,7 @@ def test_a_lifter_finds_what_a_strategy_needs_in_one_place() -> None:
 
 @pytest.mark.usefixtures("with_own")
 class TestAnotherOne:
-    def test_it_is_one_of_all(self) -> None:
+    def test_all_strategies_include_it(self) -> None:
         assert len(strategies.all_strategies()) == len(conf.STRATEGIES) + 1
         assert strategies.get("own") is strategies.get("own")
         assert strategies.create("own") is not strategies.create("own")
@@ -145,7 +145,7 @@ def test_it_may_be_the_default_and_the_only_one(
     assert len(reserve_together([(mug, 1), (cup, 1)], buyer="A")) == 2
 
 
-def test_a_lonely_one_that_joins_no_transaction_gives_way_to_one_that_does(
+def test_a_default_that_joins_no_transaction_gives_way(
     settings: LazySettings, make_product: MakeProduct
 ) -> None:
     settings.INVENTORY_STRATEGIES = ["inventory.strategies.serializable.Serializable"]
@@ -182,7 +182,7 @@ def test_a_lonely_one_that_joins_no_transaction_gives_way_to_one_that_does(
         (Product, "is no dotted path."),
     ],
 )
-def test_a_check_names_what_is_wrong(settings: LazySettings, wrong: object, said: str) -> None:
+def test_a_check_names_the_fault(settings: LazySettings, wrong: object, said: str) -> None:
     settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, OWN, wrong]
     with pytest.raises(SystemCheckError) as refused:
         call_command("check")
@@ -212,7 +212,7 @@ def test_a_setting_that_is_no_list(settings: LazySettings, wrong: object) -> Non
         call_command("check")
 
 
-def test_all_that_is_wrong_is_named_at_once(settings: LazySettings) -> None:
+def test_all_faults_are_named_at_once(settings: LazySettings) -> None:
     settings.INVENTORY_STRATEGIES = [OWN, "nonsense", f"{HERE}.Abstract"]
     with pytest.raises(SystemCheckError) as refused:
         call_command("check")
@@ -242,7 +242,7 @@ def test_the_default_must_be_one_of_them(settings: LazySettings) -> None:
 # Products with a strategy that the setting no longer names
 
 
-def test_a_strategy_that_is_gone_is_told_of_and_breaks_no_page(
+def test_a_strategy_that_is_gone_is_reported_and_breaks_no_page(
     admin_client: Client, client: Client, make_product: MakeProduct
 ) -> None:
     product = make_product(3, strategy="of_last_year", name="Lamp", slug="lamp")

@@ -119,7 +119,7 @@ def test_a_naive_save_writes_over_another_sale(make_product: MakeProduct) -> Non
 
 
 @pytest.mark.parametrize("slug", ["versioned", "serializable"])
-def test_who_is_overtaken_for_too_long_is_told_to_try_again(
+def test_a_buyer_overtaken_for_too_long_may_try_again(
     make_product: MakeProduct, slug: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(10)

@@ -145,7 +145,7 @@ def test_bad_options_are_named_before_anything_happens(arguments: list[str], mes
     assert not Product.objects.exists()
 
 
-def test_a_buyer_without_an_answer_is_told_and_is_exit_code_1(
+def test_a_buyer_without_an_answer_is_reported_with_exit_code_1(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(report, "is_wrong", lambda result: result.row == "mutex")

@@ -31,7 +31,7 @@ def run_sale(**parameters: object) -> dict[str, FlashSaleResult]:
     return {result.strategy: result for result in sale.results.all()}
 
 
-def test_every_safe_strategy_sells_exactly_what_there_is() -> None:
+def test_every_safe_strategy_sells_exactly_the_stock() -> None:
     results = run_sale(strategies=SAFE, stock=20, buyers=50, processes=3, threads=4, payment_ms=2)
     assert set(results) == set(SAFE)
     for result in results.values():
