@@ -1,4 +1,4 @@
-"""What experiments are asked for: checked before they begin, and said in the same words."""
+"""Checks of the experiments' parameters, before they begin."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from inventory.strategies import Strategy
 
 
 class InvalidParameters(InventoryError):
-    """An experiment that can't be run; the message names the parameter and what would do."""
+    """The experiment can't run. The message names the parameter and its right values."""
 
 
 def check_within(name: str, value: float, least: float, most: float) -> None:
     """Raise InvalidParameters unless the value is in these bounds."""
     if not least <= value <= most:
-        raise InvalidParameters(f"{name}: {value} won't do; it must be {least} to {most:,}.")
+        raise InvalidParameters(f"{name}: must be {least} to {most:,}, not {value}.")
 
 
 def chosen_strategies(slugs: Sequence[str]) -> list[Strategy]:
-    """The strategies of these names, in this order, each once; without names, all.
+    """The strategies with these slugs, in this order, each once. Without slugs, all strategies.
 
     Raises UnknownStrategy.
     """

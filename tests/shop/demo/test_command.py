@@ -196,4 +196,4 @@ def test_a_wrong_port_is_named() -> None:
     process = command_line.start("demo", "--port", "70000")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "port: 70000 won't do; it must be 1 to 65535." in errors
+    assert "port: must be 1 to 65535, not 70000." in errors

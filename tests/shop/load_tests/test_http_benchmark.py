@@ -51,9 +51,9 @@ def test_it_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "0"], "workers: 0 won't do; it must be 1 to 64."),
-        (["--threads", "1000"], "threads: 1000 won't do; it must be 1 to 256."),
-        (["--buyers", "0"], "buyers: 0 won't do; it must be 1 to 4,096."),
+        (["--workers", "0"], "workers: must be 1 to 64, not 0."),
+        (["--threads", "1000"], "threads: must be 1 to 256, not 1000."),
+        (["--buyers", "0"], "buyers: must be 1 to 4,096, not 0."),
         (["--row", "combine"], "did you mean combined"),
     ],
 )

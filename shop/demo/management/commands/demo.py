@@ -78,7 +78,7 @@ class Command(FoldingCommand):
     def check_port(self, port: int) -> None:
         """Raise CommandError before the flash sale, not after it, if the port can't be used."""
         if not 0 < port < 65536:
-            raise CommandError(f"port: {port} won't do; it must be 1 to 65535.", returncode=2)
+            raise CommandError(f"port: must be 1 to 65535, not {port}.", returncode=2)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

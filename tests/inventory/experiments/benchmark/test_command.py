@@ -119,12 +119,12 @@ def test_the_picture_has_a_line_for_each_row_in_both_charts(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--buyers", "0"], "buyers: 0 won't do; it must be 1 to 4,096."),
-        (["--rounds", "0"], "rounds: 0 won't do"),
-        (["--seconds", "0"], "seconds: 0.0 won't do"),
-        (["--warm-up", "-1"], "warm-up: -1.0 won't do"),
-        (["--processes", "0"], "processes: 0 won't do"),
-        (["--rate", "0"], "rate: 0 won't do"),
+        (["--buyers", "0"], "buyers: must be 1 to 4,096, not 0."),
+        (["--rounds", "0"], "rounds: must be 1 to 1,000, not 0."),
+        (["--seconds", "0"], "seconds: must be 0.01 to 600.0, not 0.0."),
+        (["--warm-up", "-1"], "warm-up: must be 0 to 600.0, not -1.0."),
+        (["--processes", "0"], "processes: must be 1 to 64, not 0."),
+        (["--rate", "0"], "rate: must be 1 to 1,000,000, not 0."),
         (["--row", "combine"], "did you mean combined"),
         (["--shape", "warm"], "there is no “warm”; there are hot, spread, sold out, open loop."),
         (
