@@ -86,7 +86,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LapsedUnits:
     """Units of a product that lapsed."""
 
     product: Product
@@ -96,15 +96,15 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class EndedWithStock:
+class LapsedWithStock:
     """Lapsed units, and their product's availability now."""
 
-    ended: Ended
+    lapsed: LapsedUnits
     stock: Availability
 
     @property
     def can_be_had(self) -> bool:
-        return self.ended.product.is_active and self.stock.available >= self.ended.quantity
+        return self.lapsed.product.is_active and self.stock.available >= self.lapsed.quantity
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Basket:
     """A buyer's open holds, and their cost; amounts in the shop's currency."""
 
     lines: list[Line]
-    ended: list[Ended]
+    lapsed: list[LapsedUnits]
     """Lapsed units that the buyer has seen in the basket."""
 
     @property
@@ -144,10 +144,10 @@ class Basket:
 
 
 def basket_of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
-    """The buyer's basket. ``seen`` are holds that the page showed; ``ended`` has the lapsed."""
+    """The buyer's basket. ``seen`` are holds that the page showed, lapsed ones among them."""
     holds = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
     lines = [_line(group) for group in group_by(holds, _product_and_price)]
-    return Basket(lines, _ended(buyer, seen))
+    return Basket(lines, _lapsed(buyer, seen))
 
 
 def _product_and_price(hold: Reservation) -> tuple[int, Decimal]:
@@ -164,24 +164,26 @@ def _line(holds: list[Any]) -> Line:
     )
 
 
-def _ended(buyer: str, seen: Iterable[UUID]) -> list[Ended]:
+def _lapsed(buyer: str, seen: Iterable[UUID]) -> list[LapsedUnits]:
     """The lapsed holds among ``seen``, and the buyer's lapsed holds that are not taken back yet."""
     lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
-    return find_ended(buyer, {*seen, *lapsed})
+    return find_lapsed(buyer, {*seen, *lapsed})
 
 
-def find_ended(buyer: str, hold_ids: Collection[UUID]) -> list[Ended]:
+def find_lapsed(buyer: str, hold_ids: Collection[UUID]) -> list[LapsedUnits]:
     """Find the lapsed ones among these holds of the buyer; return their units by product."""
-    ended = [now.hold for now in look_up(buyer, hold_ids) if now.state is HoldState.LAPSED]
+    lapsed = [now.hold for now in look_up(buyer, hold_ids) if now.state is HoldState.LAPSED]
     return [
-        Ended(group[0].product, sum(hold.quantity for hold in group), group)
-        for group in group_by(ended, lambda hold: hold.product_id)
+        LapsedUnits(group[0].product, sum(hold.quantity for hold in group), group)
+        for group in group_by(lapsed, lambda hold: hold.product_id)
     ]
 
 
-def ended_with_stock(buyer: str, ended: Iterable[Ended]) -> list[EndedWithStock]:
+def lapsed_with_stock(buyer: str, lapsed: Iterable[LapsedUnits]) -> list[LapsedWithStock]:
     """The lapsed units, each with the product's availability to the buyer now."""
-    return [EndedWithStock(each, catalogue.availability_now(each.product, buyer)) for each in ended]
+    return [
+        LapsedWithStock(each, catalogue.availability_now(each.product, buyer)) for each in lapsed
+    ]
 
 
 def units_in_basket(buyer: str, product: Product | None = None) -> int:
@@ -246,17 +248,17 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
     return hold
 
 
-def reserve_again(buyer: str, ended: Ended, *, key: UUID, address: str) -> Reservation:
+def reserve_again(buyer: str, lapsed: LapsedUnits, *, key: UUID, address: str) -> Reservation:
     """Reserve the lapsed units again, at today's price, and return the new hold.
 
     ``key`` and ``address`` are as in ``reserve``. Raises BasketError.
     """
-    ids = sorted(hold.pk.hex for hold in ended.holds)
+    ids = sorted(hold.pk.hex for hold in lapsed.holds)
     reservations.expire(
         UUID(each) for each in ids
     )  # units that are held again aren't shown as lapsed
     key = uuid5(key, " ".join(ids))
-    return reserve(ended.product, ended.quantity, buyer=buyer, key=key, address=address)
+    return reserve(lapsed.product, lapsed.quantity, buyer=buyer, key=key, address=address)
 
 
 def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:

@@ -41,7 +41,7 @@ class Notice:
     """The page that it leads to, if any."""
     link: str = ""
     """The words of the link to that page."""
-    ended: UUID | None = None
+    lapsed: UUID | None = None
     """The hold that it calls lapsed, if any; the basket's page says so by itself."""
 
 
@@ -189,8 +189,8 @@ def _place_notice(now: HoldNow, text: str = "") -> Notice:
     if now.order:
         page = reverse("order", args=[now.order.token])
         return Notice("warning", text, page, f"See order {now.order.number}")
-    ended = now.hold.pk if now.state is HoldState.LAPSED else None
-    return Notice("warning", text, *_to_product(now), ended)
+    lapsed = now.hold.pk if now.state is HoldState.LAPSED else None
+    return Notice("warning", text, *_to_product(now), lapsed)
 
 
 def _to_product(now: HoldNow) -> tuple[str, str]:

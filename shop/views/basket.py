@@ -120,9 +120,9 @@ def show_basket(
     """
     said = notices.pending_notices(request, request.buyer)
     seen = uuids(request.GET.getlist("seen")[:100])
-    seen += [notice.ended for notice in said if notice.ended] + ([changed.pk] if changed else [])
+    seen += [notice.lapsed for notice in said if notice.lapsed] + ([changed.pk] if changed else [])
     basket = baskets.basket_of(request.buyer, seen=seen)
-    told_of = [*basket.holds, *(hold for ended in basket.ended for hold in ended.holds)]
+    told_of = [*basket.holds, *(hold for lapsed in basket.lapsed for hold in lapsed.holds)]
     rows = [
         (line, form if form and changed in line.holds else _form(line)) for line in basket.lines
     ]
@@ -130,9 +130,9 @@ def show_basket(
     context = {
         "basket": basket,
         "rows": rows,
-        "over": baskets.ended_with_stock(request.buyer, basket.ended),
+        "lapsed": baskets.lapsed_with_stock(request.buyer, basket.lapsed),
         "is_part": part,
-        "notices": [notice for notice in said if not notice.ended],
+        "notices": [notice for notice in said if not notice.lapsed],
         # The line is gone, and with it the field beside which the error would stand.
         "refused": form if form and changed not in told_of else None,
         "unfinished": status_page.unfinished_standings(request.buyer),

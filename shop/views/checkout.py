@@ -91,26 +91,26 @@ def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpRespon
 
 def _reserve_again(request: ShopRequest, form: CheckoutForm) -> HttpResponse:
     """Reserve what is over in time once more, and show the page with all that was typed."""
-    refused, still_over = [], []
-    for ended in baskets.find_ended(request.buyer, form.holds_sent):
+    refused, still_lapsed = [], []
+    for lapsed in baskets.find_lapsed(request.buyer, form.holds_sent):
         try:
             hold = baskets.reserve_again(
                 request.buyer,
-                ended,
+                lapsed,
                 key=form.key_to_send,
                 address=client_address(request),
             )
         except baskets.BasketError as error:
             refused.append(str(error))
-            still_over += [hold.pk for hold in ended.holds]
+            still_lapsed += [hold.pk for hold in lapsed.holds]
         else:
-            price = ended.holds[-1].unit_price
+            price = lapsed.holds[-1].unit_price
             notices.note_reserved(
-                request, hold.pk, wanted=ended.quantity, seen_price=price, more=False
+                request, hold.pk, wanted=lapsed.quantity, seen_price=price, more=False
             )
     typed = CheckoutForm(initial=form.typed)
     status = HTTPStatus.CONFLICT if refused else HTTPStatus.OK
-    return _show(request, typed, status, seen=still_over, refused=refused)
+    return _show(request, typed, status, seen=still_lapsed, refused=refused)
 
 
 def _look(request: ShopRequest) -> HttpResponse:
@@ -142,11 +142,11 @@ def _show(
 
 def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]:
     basket = baskets.basket_of(request.buyer, seen=seen)
-    over = baskets.ended_with_stock(request.buyer, basket.ended)
+    lapsed = baskets.lapsed_with_stock(request.buyer, basket.lapsed)
     return {
         "basket": basket,
-        "over": over,
-        "can_reserve_again": any(each.can_be_had for each in over),
+        "lapsed": lapsed,
+        "can_reserve_again": any(each.can_be_had for each in lapsed),
     }
 
 
