@@ -26,7 +26,7 @@ RUNS: dict[str, Sequence[str]] = {
     "races": ["races", "--max-preemptions", "1"],
     "a story": ["races", "--show", "naive"],
     "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
-    "a benchmark": ["benchmark", *SHORT],
+    "a benchmark": ["benchmark", *SHORT, "--row", "conditional_update"],
     "a benchmark of pages": ["http_benchmark", *SHORT],
     "a sale over HTTP": ["http_flash_sale", "--buyers", "3", "--stock", "2", "--think", "0"],
     "a check": ["check_stock"],
