@@ -121,7 +121,7 @@ def served_shop() -> Iterator[str]:
 def of_shop(browser: Browser, address: str, look: Look) -> bytes:
     """The first things that a visitor sees, as PNG."""
     with opened(browser, look, SHOP_SIZE) as page:
-        page.goto(address)
+        page.goto(address, wait_until="networkidle")  # with its pictures
         return small(page.screenshot())
 
 
