@@ -6,6 +6,7 @@ older payments: by a name in BUILT_IN, or by the dotted path of a class.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import suppress
 
 from django.conf import settings
@@ -129,14 +130,42 @@ def check_settings() -> None:
 
 
 def _load(name: str) -> Provider:
+    """Return a new instance of that provider. Raises ImproperlyConfigured."""
     try:
-        provider: Provider = import_string(BUILT_IN.get(name, name))()
+        return _new(BUILT_IN.get(name, name))
+    except ImproperlyConfigured as problem:
+        raise ImproperlyConfigured(f"{_setting(name)}: {problem}") from problem
+
+
+def _new(path: str) -> Provider:
+    """Return a new instance of the class at that path. Raises ImproperlyConfigured."""
+    try:
+        cls = import_string(path)
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"{_setting(name)}: there is no “{name}”. It must be one of {', '.join(BUILT_IN)}, or "
-            f"the dotted path of a class that fulfils shop.payments.base.Provider ({error})."
+            f"there is no “{path}”. It must be one of {', '.join(BUILT_IN)}, or the dotted path of "
+            f"a subclass of shop.payments.Provider ({error})."
         ) from error
-    return provider
+    except Exception as error:  # a module may raise anything
+        raise ImproperlyConfigured(f"“{path}” can't be imported ({_in_a_line(error)}).") from error
+    if not (inspect.isclass(cls) and issubclass(cls, Provider)):
+        raise ImproperlyConfigured(f"“{path}” is no subclass of shop.payments.Provider.")
+    if missing := sorted(cls.__abstractmethods__):
+        raise ImproperlyConfigured(f"“{path}” is abstract. It must define {', '.join(missing)}.")
+    for declaration in ("slug", "label"):
+        text = getattr(cls, declaration, None)
+        if not isinstance(text, str) or not text.strip():
+            raise ImproperlyConfigured(f"“{path}” must declare {declaration}, a text.")
+    try:
+        return cls()
+    except Exception as error:
+        raise ImproperlyConfigured(
+            f"“{path}” can't be made ({_in_a_line(error)}). Its __init__ must need no arguments."
+        ) from error
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _setting(name: str) -> str:

@@ -13,6 +13,8 @@ from django.test import Client
 
 from shop import payments
 from shop.deployment.secret_key import of_checkout
+from shop.models import Payment
+from shop.payments import Outcome, Provider, Started
 from shop.payments.demo import DemoBank
 
 LIVE: dict[str, Any] = {
@@ -35,8 +37,33 @@ LIVE: dict[str, Any] = {
 FORWARDED = ("HTTP_X_FORWARDED_PROTO", "https")
 
 
+HERE = __name__
+
+
 class RealBank(DemoBank):
     slug = "real"
+
+
+class WithoutRefunds(Provider):
+    """A provider that lacks two of the four methods."""
+
+    slug = "without-refunds"
+    label = "Without refunds"
+
+    def start(self, payment: Payment) -> Started:
+        raise NotImplementedError
+
+    def status(self, payment: Payment) -> Outcome:
+        raise NotImplementedError
+
+
+class Unlabelled(RealBank):
+    label = ""
+
+
+class Demanding(RealBank):
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
 
 
 def check(settings: LazySettings, **changes: Any) -> None:
@@ -96,12 +123,46 @@ def test_a_proxy_that_is_counted_is_fine(settings: LazySettings) -> None:
     check(settings, SECURE_PROXY_SSL_HEADER=FORWARDED, PROXIES=1)
 
 
-def test_a_missing_former_provider_is_named(settings: LazySettings) -> None:
-    with pytest.raises(SystemCheckError, match="FORMER_PAYMENT_PROVIDERS: there is no"):
-        check(settings, FORMER_PAYMENT_PROVIDERS=["gone.Bank"])
+WRONG_PROVIDERS = [
+    ("gone.Bank", "there is no “gone.Bank”"),
+    ("shop.payments.base.Outcome", "is no subclass of shop.payments.Provider."),
+    ("shop.payments.check_settings", "is no subclass of shop.payments.Provider."),
+    (
+        "shop.payments.Provider",
+        "is abstract. It must define read_event, refund, start, status.",
+    ),
+    (f"{HERE}.WithoutRefunds", "is abstract. It must define read_event, refund."),
+    (f"{HERE}.Unlabelled", "must declare label, a text."),
+    (f"{HERE}.Demanding", "Its __init__ must need no arguments."),
+    ("bank_that_raises.Bank", "can't be imported (RuntimeError: No licence.)."),
+]
 
 
-def test_a_missing_former_provider_stops_no_page(settings: LazySettings, client: Client) -> None:
-    settings.FORMER_PAYMENT_PROVIDERS = ["gone.Bank"]
+@pytest.fixture
+def bank_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of a provider, which can't be imported."""
+    (tmp_path / "bank_that_raises.py").write_text('raise RuntimeError("No licence.")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("bank_that_raises")
+@pytest.mark.parametrize("setting", ["PAYMENT_PROVIDER", "FORMER_PAYMENT_PROVIDERS"])
+@pytest.mark.parametrize(("path", "message"), WRONG_PROVIDERS)
+def test_the_check_names_the_fault_of_a_wrong_provider(
+    settings: LazySettings, setting: str, path: str, message: str
+) -> None:
+    with pytest.raises(SystemCheckError) as refused:
+        check(settings, **{setting: path if setting == "PAYMENT_PROVIDER" else [path]})
+    assert f"(shop.E001) {setting}: " in str(refused.value)
+    assert f"“{path}”" in str(refused.value)
+    assert message in str(refused.value)
+
+
+@pytest.mark.usefixtures("bank_that_raises")
+@pytest.mark.parametrize("path", [path for path, _ in WRONG_PROVIDERS])
+def test_a_wrong_former_provider_stops_no_page(
+    settings: LazySettings, client: Client, path: str
+) -> None:
+    settings.FORMER_PAYMENT_PROVIDERS = [path]
     assert client.get("/nowhere/").status_code == 404
     assert payments.known_slugs() == ["demo"]
