@@ -36,7 +36,7 @@ from shop.orders import rescue
 from shop.payments.base import ProviderUnavailable
 
 MOST_HOLDERS = 100  # on a page
-NOT_TAKEN_BACK: tuple[type[Exception], ...] = (
+NOT_WITHDRAWN: tuple[type[Exception], ...] = (
     *EXPECTED_ERRORS,
     ShopError,
     ProviderUnavailable,
@@ -138,17 +138,17 @@ class ProductWithHoldersAdmin(ProductAdmin):
         )
 
     @action(
-        description="Oversold: choose the promises to take back",
+        description="Oversold: choose the promises to withdraw",
         icon="emergency",
         permissions=["rescue"],
         url_path="rescue",
         variant=ActionVariant.DANGER,
     )
     def rescue(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """List the promises that can be taken back; on POST, take the ticked ones back."""
+        """List the promises that can be withdrawn; on POST, withdraw the ticked ones."""
         product = object_or_404(self, request, object_id)
         if request.method == "POST":
-            self._take_back(request, product)
+            self._withdraw(request, product)
             return HttpResponseRedirect(request.path)
         context = {
             **self.admin_site.each_context(request),
@@ -161,16 +161,16 @@ class ProductWithHoldersAdmin(ProductAdmin):
         }
         return TemplateResponse(request, "admin/rescue.html", context)
 
-    def _take_back(self, request: HttpRequest, product: Product) -> None:
-        """Take back one promise after the other. Show and log each success, and show each error."""
+    def _withdraw(self, request: HttpRequest, product: Product) -> None:
+        """Withdraw one promise after the other. Show and log each success, and show each error."""
         ticked = _ticked(request)
         if not ticked:
-            messages.error(request, "Nothing was done: tick the promises to take back first.")
+            messages.error(request, "Nothing was done: first tick the promises to withdraw.")
         done, refused = [], []
         for reservation_id, seen in ticked:
             try:
                 done.append(rescue.withdraw(reservation_id, seen=seen))
-            except NOT_TAKEN_BACK as error:
+            except NOT_WITHDRAWN as error:
                 refused.append(f"{str(reservation_id)[:8]}: {error}")
                 continue
             self.log_change(request, product, done[-1])
