@@ -391,7 +391,7 @@ def test_the_history_goes_on_page_by_page(admin: Client, make_product: MakeProdu
     for length in (50, 50, 32):
         response = admin.get(page(product, "stock_history"), {"before": before})
         assert len(response.context["entries"]) == length
-        seen += [entry.place for entry in response.context["entries"]]
+        seen += [entry.position for entry in response.context["entries"]]
         before = response.context["older"]
     assert before == ""
     assert seen == sorted(set(seen), reverse=True)
