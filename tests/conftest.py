@@ -38,9 +38,9 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
 
 
 def wait_for_no_disk() -> None:
-    """Let each COMMIT in the test database, whoever sends it, return before the disk has it.
+    """Let each COMMIT in the test database return before the disk has it.
 
-    A crash of the server would lose the last ones. What commits is visible to all at once, as ever.
+    A crash of the server would lose the last ones. Committed rows are visible at once, as always.
     """
     database = sql.Identifier(connection.settings_dict["NAME"])
     with connection.cursor() as cursor:

@@ -118,9 +118,9 @@ def test_a_flash_sale_shows_and_stores_the_strategies_that_were_finished(
     assert "sold 15 of 10" in output
     assert "exact" in output
     assert "Broken off." in errors
-    told = json.loads(file.read_text())
-    assert told["broken_off"] is True
-    assert len(told["results"]) == done
+    results = json.loads(file.read_text())
+    assert results["broken_off"] is True
+    assert len(results["results"]) == done
 
 
 def test_a_benchmark_shows_the_rows_that_were_measured(
@@ -133,9 +133,9 @@ def test_a_benchmark_shows_the_rows_that_were_measured(
         # Each round's products are made at its beginning: so one is over, and both have a rate.
         when=lambda process: Product.objects.filter(sku__contains="-3-").exists(),
     )
-    told = json.loads(file.read_text())
-    assert told["broken_off"] is True
-    rounds = {result["row"]: len(result["rounds"]) for result in told["results"]}
+    results = json.loads(file.read_text())
+    assert results["broken_off"] is True
+    rounds = {result["row"]: len(result["rounds"]) for result in results["results"]}
     assert set(rounds) == {"insert only", "read only", "mutex"}
     assert f"Broken off: {sum(rounds.values())} of 1,500 turns done." in output
     assert [line for line in output.splitlines() if line.startswith("mutex ")]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from .errors import StepTimedOut
-from .schedule import written
+from .schedule import format_schedule
 from .server import Server
 from .session import Board, Session, Spare, State, Step
 from .statements import Kind
@@ -214,7 +214,7 @@ class _OneSchedule:
         deadline = time.monotonic() + self.step_timeout
         while True:
             if self._is_anybody_on_the_way():
-                self._look_who_waits()
+                self._update_waiting_sessions()
             elif not self._has_anything_changed() and not self._is_deadlock():
                 break
             if time.monotonic() > deadline:
@@ -230,7 +230,7 @@ class _OneSchedule:
     def _on_the_way(self) -> list[Session]:
         return [s for s in self.sessions if s.state in (State.STARTING, State.RUNNING)]
 
-    def _look_who_waits(self) -> None:
+    def _update_waiting_sessions(self) -> None:
         asked = [s for s in self._on_the_way() if s.is_in_sql]
         blocked = self._blocked(asked)
         for session in asked:
@@ -285,7 +285,7 @@ class _OneSchedule:
     def _give_up(self) -> None:
         """Raise StepTimedOut for the sessions that take too long; the caller ends all sessions."""
         session = (self._on_the_way() or [s for s in self.sessions if s.state is State.BLOCKED])[0]
-        so_far = written(point.chosen for point in self.points) or "the start"
+        so_far = format_schedule(point.chosen for point in self.points) or "the start"
         if session.state is State.STARTING:
             what = "has not connected to the database"
         elif not session.is_in_sql:

@@ -208,7 +208,7 @@ class Explorer:
         choices = (
             wanted.choices
             if isinstance(wanted, Run)
-            else schedule.read(wanted, list(self.sessions))
+            else schedule.parse_schedule(wanted, list(self.sessions))
         )
         with self._ready() as stage:
             stage.warm_up()

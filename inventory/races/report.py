@@ -92,7 +92,7 @@ def drawing_of(run: Run, title: str) -> Drawing:
         found,
         list(bars_of(found)),
         sorted(run.sessions),
-        story.tell(run),
+        story.describe_run(run),
         [(name, result, name in run.raised) for name, result in run.results.items()],
     )
 

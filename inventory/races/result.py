@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .conductor import Event, Performance
 from .errors import RaceFound
-from .schedule import Choices, written
+from .schedule import Choices, format_schedule
 from .serial import DEADLOCK, Outcome
 from .session import Step
 
@@ -42,7 +42,7 @@ class Run:
     @property
     def schedule(self) -> str:
         """As ``A*3 B*2 A B*2``: what ``replay`` takes."""
-        return written(self.choices)
+        return format_schedule(self.choices)
 
     @property
     def sessions(self) -> list[str]:

@@ -12,19 +12,20 @@ Choices = tuple[str, ...]
 """The session that was let through, at each point."""
 
 
-def written(choices: Iterable[str]) -> str:
-    """
-    >>> written("AAABBABB")
+def format_schedule(choices: Iterable[str]) -> str:
+    """Return the choices as text.
+
+    >>> format_schedule("AAABBABB")
     'A*3 B*2 A B*2'
     """
     runs = [(name, len(list(group))) for name, group in itertools.groupby(choices)]
     return " ".join(name if length == 1 else f"{name}*{length}" for name, length in runs)
 
 
-def read(text: str, sessions: Sequence[str]) -> Choices:
-    """Return the choices of a schedule as ``written``. Raises Misuse if ``text`` isn't one.
+def parse_schedule(text: str, sessions: Sequence[str]) -> Choices:
+    """Return the choices of a schedule, as in its text. Raises Misuse if ``text`` isn't one.
 
-    >>> "".join(read("A*3 B*2 A B*2", ["A", "B"]))
+    >>> "".join(parse_schedule("A*3 B*2 A B*2", ["A", "B"]))
     'AAABBABB'
     """
     choices: list[str] = []

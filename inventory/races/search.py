@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .conductor import Performance, Point
 from .errors import ImpossibleSchedule, Unrepeatable
-from .schedule import Choices, written
+from .schedule import Choices, format_schedule
 from .session import Step
 from .statements import Kind
 
@@ -151,8 +151,8 @@ class Given:
         wanted = self.choices[place]
         if wanted not in names:
             raise ImpossibleSchedule(
-                f"Step {place + 1} of “{written(self.choices)}” is {wanted}'s, who is done or "
-                f"waits for a lock; {' and '.join(names)} could go on."
+                f"Step {place + 1} of “{format_schedule(self.choices)}” is a step of {wanted}. But "
+                f"{wanted} is done or waits for a lock; only {' and '.join(names)} could go on."
             )
         return wanted
 
@@ -187,7 +187,9 @@ def check_same(known: Point, enabled: Enabled, branch: Branch, place: int) -> No
     before = [(name, step.sql) for name, step in known.enabled]
     now = [(name, step.sql) for name, step in enabled]
     if before != now:
-        raise unrepeatable(place, written(p.chosen for p in branch.known[:place]), before, now)
+        raise unrepeatable(
+            place, format_schedule(p.chosen for p in branch.known[:place]), before, now
+        )
 
 
 def unrepeatable(

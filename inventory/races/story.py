@@ -41,12 +41,12 @@ def findings(run: Run) -> list[Finding]:
 
 
 def anomalies(run: Run) -> list[str]:
-    """The names of what went wrong, each once."""
+    """The names of the anomalies, each once."""
     return list(dict.fromkeys(finding.anomaly for finding in findings(run)))
 
 
-def tell(run: Run) -> str:
-    """One sentence that says what went wrong, or why nothing did."""
+def describe_run(run: Run) -> str:
+    """One sentence on the first anomaly, or on the first wait."""
     found = findings(run)
     if found:
         return found[0].sentence
@@ -56,13 +56,13 @@ def tell(run: Run) -> str:
         assert first.wait is not None
         return (
             f"{first.session} had to wait for {' and '.join(first.wait.on)} ({first.wait.lock}), "
-            f"and {what_it_found(run, first)}."
+            f"and {end_of_wait(run, first)}."
         )
     return "Nobody got in anybody's way."
 
 
-def what_it_found(run: Run, step: Step) -> str:
-    """How a step that had to wait went on."""
+def end_of_wait(run: Run, step: Step) -> str:
+    """The outcome of a step after its wait, in words."""
     if step.error:
         return f"was then refused: {step.error}"
     if step.kind is Kind.WRITE and step.rows == 0:

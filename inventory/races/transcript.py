@@ -116,7 +116,7 @@ class Rendered:
             style = "bold red" if run.broken else "dim"
             yield indented(Text(f"after:  {run.after}", style=style))
         yield indented(Text(results_in_words(run)))
-        yield indented(Text(story.tell(run), style="bold"))
+        yield indented(Text(story.describe_run(run), style="bold"))
 
 
 def indented(text: Text) -> Padding:
@@ -182,7 +182,7 @@ def as_dict(run: Run) -> dict[str, Any]:
         "after": run.after,
         "results": run.results,
         "anomalies": story.anomalies(run),
-        "story": story.tell(run),
+        "story": story.describe_run(run),
         "lines": [
             {
                 "label": each.label,

@@ -18,17 +18,17 @@ from inventory.words import counted
 class Command(FoldingCommand):
     help = (
         f"Check the law of stock, {LAW}, for every product, "
-        "and raise alerts for what is wrong. Exits 1 if it is broken anywhere."
+        "and raise alerts for products that break it. Exits 1 if there are any."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--exhibits", action="store_true", help="the exhibits of flash sales, too"
+            "--exhibits", action="store_true", help="check the exhibits of flash sales, too"
         )
         parser.add_argument(
             "--repair",
             action="store_true",
-            help="set stock to received - held - sold where it isn't; what is oversold stays so "
+            help="set wrong stock to received - held - sold; an oversold product stays oversold "
             "until units are received or orders cancelled",
         )
 
@@ -41,8 +41,8 @@ class Command(FoldingCommand):
         for state in broken:
             self.stdout.write(folded(str(state)))
         if broken:
-            who = counted(len(broken), "product breaks", "products break")
-            self.stdout.write(self.style.ERROR(f"{who} the law of stock."))
+            products = counted(len(broken), "product breaks", "products break")
+            self.stdout.write(self.style.ERROR(f"{products} the law of stock."))
             sys.exit(1)
         self.stdout.write(self.style.SUCCESS("Every unit is accounted for."))
 

@@ -88,8 +88,8 @@ def test_on_a_server_of_ones_own_it_asks_for_migrate(
     process = start(checkout, *command, DATABASE_URL=url(server), COLUMNS="200")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    told = "The database has no tables yet. Run this first: python manage.py migrate"
-    assert errors.strip() == f"CommandError: {told}"
+    message = "The database has no tables yet. Run this first: python manage.py migrate"
+    assert errors.strip() == f"CommandError: {message}"
     with psycopg.connect(url(server)) as connection:
         [number] = connection.execute(  # type: ignore[misc]
             "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"

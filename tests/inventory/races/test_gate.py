@@ -316,7 +316,7 @@ def test_options_that_make_no_sense(options: dict[str, object], message: str) ->
     [
         ("A*2 C", Misuse, "names “C”"),
         ("A*2 B*0", Misuse, r"names “B\*0”"),
-        ("A*9", ImpossibleSchedule, "Step 5 of “A.9” is A's, who is done or waits"),
+        ("A*9", ImpossibleSchedule, "Step 5 of “A.9” is a step of A. But A is done or waits"),
     ],
 )
 def test_a_schedule_that_is_none(schedule: str, error: type[Exception], message: str) -> None:

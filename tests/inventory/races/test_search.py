@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from inventory.races import RaceFound, explore, replay
-from inventory.races.schedule import read, written
+from inventory.races.schedule import format_schedule, parse_schedule
 from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import (
     conditional_update,
@@ -67,8 +67,8 @@ def test_the_budget_ends_and_chance_takes_over() -> None:
 
 def test_schedules_are_written_and_read() -> None:
     choices = ("A", "A", "A", "B", "B", "A", "buyer", "buyer")
-    assert written(choices) == "A*3 B*2 A buyer*2"
-    assert read("A*3 B*2 A buyer*2", ["A", "B", "buyer"]) == choices
+    assert format_schedule(choices) == "A*3 B*2 A buyer*2"
+    assert parse_schedule("A*3 B*2 A buyer*2", ["A", "B", "buyer"]) == choices
 
 
 # The same again

@@ -61,7 +61,7 @@ def test_on_a_narrow_terminal_statements_are_cut_and_results_are_not() -> None:
 
 def test_a_condition_that_no_longer_holds() -> None:
     run = replay("A B A*2 B", [conditional_update] * 2, setup=one_mug)
-    assert story.tell(run) == (
+    assert story.describe_run(run) == (
         "B had to wait for A (row lock on race_models_mug), and then found no row that met its "
         "condition any more."
     )
@@ -77,7 +77,7 @@ def test_a_stale_check() -> None:
     )
     assert result.shortest is not None
     assert story.anomalies(result.shortest) == [story.STALE_CHECK]
-    assert story.tell(result.shortest) == (
+    assert story.describe_run(result.shortest) == (
         "A read stock = 1 (line 1) before B's write (line 3), and still set stock to stock - 1 "
         "(line 4): what it had checked was no longer true."
     )
@@ -119,7 +119,7 @@ def test_a_deadlock_and_a_serialization_failure() -> None:
 
     run = replay("A B A B", [lambda: sell("X", "Y"), lambda: sell("Y", "X")], setup=two)
     assert story.anomalies(run) == [story.DEADLOCKED]
-    assert "ended B's transaction (deadlock detected, 40P01)." in story.tell(run)
+    assert "ended B's transaction (deadlock detected, 40P01)." in story.describe_run(run)
     assert "→ ERROR 40P01 deadlock detected" in transcript.as_text(run)
 
     run = replay("A*3 B*2 A", [in_a_transaction] * 2, setup=one_mug, isolation="serializable")
@@ -134,7 +134,7 @@ def test_a_violated_constraint() -> None:
     result = explore([create, create], setup=one_mug)
     assert result.shortest is not None
     assert story.anomalies(result.shortest) == [story.CONSTRAINT]
-    assert "duplicate key value violates unique constraint" in story.tell(result.shortest)
+    assert "duplicate key value violates unique constraint" in story.describe_run(result.shortest)
 
 
 def test_json_has_every_line() -> None:

@@ -73,7 +73,7 @@ def test_one_statement_serves_all_if_all_fit(make_product: MakeProduct) -> None:
     for answer in found:
         assert isinstance(answer, Reservation)
         stored = Reservation.objects.get(pk=answer.pk)
-        for field in Reservation._meta.fields:  # what the buyer is told is what is written
+        for field in Reservation._meta.fields:  # the buyer gets the reservation as it is written
             assert getattr(answer, field.attname) == getattr(stored, field.attname), field
         assert stored.expires_at - stored.created_at == timedelta(minutes=10)
     product.refresh_from_db()
