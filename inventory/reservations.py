@@ -339,7 +339,7 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
         if reservation.status != HELD:
             raise _ended_error(reservation)
         if seen not in (None, reservation.quantity):
-            raise ReservationChanged(f"You hold {reservation.quantity} by now, not {seen}.")
+            raise ReservationChanged(f"You hold {reservation.quantity} now, not {seen}.")
         if units > reservation.quantity:
             raise InvalidQuantity(f"{units} is more than the {reservation.quantity} held.")
         if units == reservation.quantity:
