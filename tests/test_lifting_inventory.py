@@ -162,6 +162,9 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     assert "exact" in said
     said = shop("manage.py", "races", "conditional_update", "--buyers", "2")
     assert "conditional_update" in said
+    tiny = ("--shape", "hot", "--buyers", "2", "--processes", "1", "--rounds", "1")
+    said = shop("manage.py", "benchmark", *tiny, "--seconds", "0.1", "--warm-up", "0")
+    assert "holds" in said
 
     said = shop("manage.py", "test", FIRST_APPS=" ".join(re.findall(r'"([^"]+)"', APPS_OF_ADMIN)))
     assert "Ran 2 tests" in said

@@ -11,11 +11,11 @@ from contextlib import nullcontext
 from functools import partial
 
 import pytest
-from django.db import transaction
 from django.db.models import F
 from django.utils.module_loading import import_string
 
 from inventory import conf, reservations, strategies
+from inventory.database import atomic
 from inventory.experiments.strategy_races import check_sale, race
 from inventory.holds import Request, record_hold
 from inventory.models import Product, Reservation
@@ -99,7 +99,7 @@ class Unconditional(ConditionalUpdate):
     """Its UPDATE lacks ``stock__gte``."""
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
+        with atomic():
             product = Product.objects.get(pk=request.product_id)
             if product.stock >= request.quantity:
                 Product.objects.filter(pk=product.pk).update(stock=F("stock") - request.quantity)
@@ -118,7 +118,7 @@ class Unversioned(Versioned):
         product = Product.objects.get(pk=request.product_id)
         if product.stock < request.quantity:
             raise refusal(request)
-        with transaction.atomic():
+        with atomic():
             Product.objects.filter(pk=product.pk).update(
                 stock=product.stock - request.quantity, version=product.version + 1
             )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django.db import transaction
 from django.db.models import F
 
+from inventory.database import atomic
 from inventory.models import Product, Reservation
 from inventory.strategies import Pay, Request, Strategy, record_hold, refusal
 from inventory.strategies.unguarded_decrement import UnguardedDecrement
@@ -18,7 +18,7 @@ class Own(Strategy):
     when = "In this test."
 
     def _take(self, request: Request, pay: Pay) -> Reservation:
-        with transaction.atomic():
+        with atomic():
             enough = Product.objects.filter(
                 pk=request.product_id, is_active=True, stock__gte=request.quantity
             )
