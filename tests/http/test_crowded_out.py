@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 BUYERS = 24  # more than all threads: 2 web workers × 8
 LONG = {"LOCK_TIMEOUT": "120", "STATEMENT_TIMEOUT": "120"}
-PLACES = 12  # two threads of each worker are free for others
+SLOTS = 12  # two threads of each worker are free for others
 MOST_SECONDS = 30  # for an answer
 
 
@@ -54,15 +54,15 @@ def test_one_stuck_product_does_not_stop_the_shop(
 
     with ThreadPoolExecutor(BUYERS) as buyers, locked(stuck):
         answers = [buyers.submit(buy, number) for number in range(BUYERS)]
-        told = [each.result() for each in first_done(answers, BUYERS - PLACES)]
+        turned_away = [each.result() for each in first_done(answers, BUYERS - SLOTS)]
         for path in ["/healthz", f"/products/{other.slug}/"] * 5:
             with urllib.request.urlopen(f"{patient.url}{path}", timeout=MOST_SECONDS) as answer:
                 assert answer.status == 200
-    assert [page.status for page in told] == [503] * len(told)
-    assert all(f"want {stuck.name} at this moment" in page.html for page in told)
+    assert [page.status for page in turned_away] == [503] * len(turned_away)
+    assert all(f"want {stuck.name} at this moment" in page.html for page in turned_away)
     statuses = Counter(each.result().status for each in answers)
     assert statuses.keys() == {200, 503}
-    assert Reservation.objects.count() == statuses[200] <= PLACES
+    assert Reservation.objects.count() == statuses[200] <= SLOTS
 
 
 def first_done(answers: list[Future[Page]], number: int) -> list[Future[Page]]:

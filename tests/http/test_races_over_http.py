@@ -144,8 +144,8 @@ def test_one_e_mail_address_in_two_browsers_and_a_limit_per_customer(
         )
     )
     assert statuses(pages) == [200, 409]
-    [told] = [page for page in pages if page.status == 409]
-    assert f"At most 2 of {product.name} per customer" in told.html
+    [limited] = [page for page in pages if page.status == 409]
+    assert f"At most 2 of {product.name} per customer" in limited.html
     assert Order.objects.count() == 1
 
 

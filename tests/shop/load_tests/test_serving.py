@@ -37,6 +37,6 @@ def test_a_program_that_ends_is_started_again(
     assert "has ended with exit code 7. Starting it again." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("code", "told"), [(3, 3), (0, 1)])
-def test_a_program_that_only_ends_again_ends_them_all(code: int, told: int) -> None:
-    assert run_together(f"raise SystemExit({code})") == told
+@pytest.mark.parametrize(("code", "returned"), [(3, 3), (0, 1)])
+def test_a_program_that_only_ends_again_ends_them_all(code: int, returned: int) -> None:
+    assert run_together(f"raise SystemExit({code})") == returned

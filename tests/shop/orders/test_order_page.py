@@ -318,8 +318,8 @@ def test_an_open_page_gets_only_news_and_stops_asking_at_the_end(
     order, bank = ada.order(make_product())
     seen = status_page.look_up(order.token).fingerprint
     assert ask(ada, order, seen).status_code == 204
-    told = ask(ada, order, "something else")
-    assert (told.status_code, heading(text_of(told))) == (200, "Waiting for the payment")
+    answer = ask(ada, order, "something else")
+    assert (answer.status_code, heading(text_of(answer))) == (200, "Waiting for the payment")
     ada.choose(bank)
     last = ask(ada, order, seen)
     assert (last.status_code, heading(text_of(last))) == (286, "Paid. Thank you!")
