@@ -168,8 +168,8 @@ class ProductAdmin(CsvAdmin, StockActions):
         try:
             return super().changeform_view(request, *args, **kwargs)
         except IntegrityError:
-            # Somebody else has taken the SKU or the address since the form was checked. A second
-            # check names the error.
+            # Somebody else has taken the SKU or the address since the form was checked. The form
+            # is checked again, and shows the error.
             return super().changeform_view(request, *args, **kwargs)
 
     def save_model(
@@ -260,8 +260,8 @@ class ProductAdmin(CsvAdmin, StockActions):
             names = ", ".join(product.sku for product in with_history)
             messages.error(
                 request,
-                f"Nothing was deleted. {names} have reservations or stock movements, and this "
-                "history must stay. You can switch them off instead.",
+                "Nothing was deleted. Some products have reservations or stock movements, and this "
+                f"history must stay: {names}. You can switch them off instead.",
             )
             return ask_then_run_for_rows(
                 self,
