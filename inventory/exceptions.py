@@ -1,4 +1,8 @@
-"""Errors of taking and moving stock. A page may show each message to the person who asked."""
+"""Errors of taking and moving stock.
+
+Their messages are for staff and logs: they name products by their SKU. A shop words them itself for
+its customers; the attributes have the numbers for it.
+"""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ def buy(request: HttpRequest, pk: int) -> HttpResponse:
             buyer=request.POST["buyer"],
             idempotency_key=request.POST["key"],
         )
-    except InventoryError as error:
-        return HttpResponse(str(error), status=409)
+    except InventoryError:
+        return HttpResponse("This guitar can't be reserved at the moment.", status=409)
     # Take the payment here. The unit is held, and nothing is locked.
     confirm(hold.pk)
     return HttpResponse("It is yours.")
