@@ -1,4 +1,4 @@
-"""The admin as staff use it: what a flash sale breaks, seen, acknowledged, repaired."""
+"""The admin as staff use it: they see, acknowledge and repair the damage of a flash sale."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def log_in(new_page: NewPage) -> LogIn:
 
 
 def go(page: Page, where: str) -> None:
-    """Follow a link of the navigation on the left; an icon's name stands before its own."""
+    """Follow a link of the navigation on the left. Its text begins with the name of an icon."""
     page.locator("#nav-sidebar").get_by_role("link", name=re.compile(rf"\b{where}$")).click()
 
 
@@ -178,7 +178,7 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
 
 
 def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
-    """On paper there is neither menu nor alert, and a slip has no buttons."""
+    """Printed pages have neither menu nor alert, and a slip has no buttons."""
     page = log_in()
     lamp = make_product(3, name="Lamp", low_stock_threshold=5)
     order = place((lamp, 1))
@@ -267,7 +267,7 @@ def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
 def test_what_a_buyer_types_without_a_space_makes_no_page_wider(
     log_in: LogIn, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in a field that the checkout may have one day."""
+    """This holds for future fields of the checkout, too."""
     monkeypatch.setattr(Order, "CHECKOUT_FIELDS", (*Order.CHECKOUT_FIELDS, "tracking"))
     order = place((make_product(), 1))
     Order.objects.update(name="W" * 200, street="W" * 1000, tracking="W" * 100)
@@ -283,6 +283,6 @@ def test_what_a_buyer_types_without_a_space_makes_no_page_wider(
 
 
 def violations(page: Page) -> list[str]:
-    """What axe finds, but for Unfold's frame: it has no landmarks."""
+    """The violations that axe finds, without those of Unfold's frame, which lacks landmarks."""
     found = Axe().run(page).response["violations"]
     return [each["id"] for each in found if each["id"] not in OF_THE_FRAME]

@@ -16,7 +16,7 @@ Staff = Callable[..., Client]
 
 @pytest.fixture
 def staff(db: None) -> Staff:
-    """A function that logs somebody in: of a group, with permissions, or, without, who may all."""
+    """A function that logs a member of staff in: of a group, or without one, a superuser."""
 
     def log_in(group: str = "", name: str = "staff") -> Client:
         if group:
@@ -33,7 +33,7 @@ def staff(db: None) -> Staff:
 
 @pytest.fixture
 def admin(staff: Staff) -> Client:
-    """Somebody who may do everything."""
+    """A client of a superuser."""
     return staff()
 
 
@@ -45,7 +45,7 @@ def delete_jobs(db: None) -> Any:
 
 
 def fields_of(html: str, form_with: str = "") -> dict[str, str]:
-    """What a browser would post of the page's form that has a field of that name."""
+    """The fields that a browser would post of the page's form with a field of that name."""
     document = html5lib.parse(html, namespaceHTMLElements=False)
     for form in document.iter("form"):
         names = {each.get("name") for each in form.iter() if each.get("name")}

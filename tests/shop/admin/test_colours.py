@@ -1,4 +1,4 @@
-"""Colours in the admin's lists: they belong to a state, whatever words it is called by."""
+"""Colours in the admin's lists: they belong to a state, not to its label."""
 
 from __future__ import annotations
 

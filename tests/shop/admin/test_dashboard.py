@@ -1,4 +1,4 @@
-"""The dashboard, the banner, alerts, and who gets in."""
+"""The dashboard, the banner, alerts, and access to the admin."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TestDashboard:
     def test_what_has_lapsed_is_told_apart_and_lapses_no_more(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """While no worker runs, lapsed holds are held by the books for long."""
+        """While no worker runs, lapsed holds still count as held."""
         lamp = make_product(9)
         lapse(reserve(lamp, 2, buyer="A"))
         reserve(lamp, 1, buyer="B")
@@ -223,7 +223,7 @@ class TestAlerts:
 
     @pytest.mark.breaks_law
     def test_exhibits_are_quiet(self, admin: Client, make_product: MakeProduct) -> None:
-        """Neither counted nor shown in the banner, wherever it is, nor in the list by itself."""
+        """The dashboard doesn't count them. Neither the banner nor the list shows them."""
         for _ in range(3):
             exhibit = make_product(1, is_exhibit=True, low_stock_threshold=5)
             Product.objects.filter(pk=exhibit.pk).update(units_received=2)
@@ -339,7 +339,7 @@ class TestFlashSales:
         assert 'class="banner"' not in html
 
     def test_a_form_that_is_sent_again_queues_one_sale(self, admin: Client) -> None:
-        """Twice at once, and then from an old page."""
+        """The form is sent twice at once, and then from an old page."""
         clients = [Client(), Client()]
         for client in clients:
             client.cookies = admin.cookies
@@ -387,7 +387,7 @@ class TestFlashSales:
         assert "exact" in staff("auditor").get(page).content.decode()
 
 
-# Who gets in, and what a page may do
+# Access, and the content security policy
 
 
 @pytest.mark.django_db

@@ -24,7 +24,7 @@ def permissions_of(group: str) -> set[str]:
 
 
 def migrate_again() -> None:
-    """What ``migrate`` does when it has nothing to migrate."""
+    """Run ``migrate`` when there is nothing to migrate."""
     emit_post_migrate_signal(verbosity=0, interactive=False, db="default", apps=apps)
 
 

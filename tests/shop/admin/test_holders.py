@@ -1,4 +1,4 @@
-"""Who holds how much of a product, by network address; and taking it back."""
+"""The holders of a product's units, by network address, and the release of their holds."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def hoarded(make_product: MakeProduct) -> Product:
     return product
 
 
-# Who
+# The list of holders
 
 
 def test_who_holds_how_much_the_most_first(hoarded: Product, make_product: MakeProduct) -> None:
@@ -142,7 +142,7 @@ def test_unpaid_orders_are_cancelled_if_that_is_asked_for(hoarded: Product) -> N
 
 
 def test_an_order_that_the_bank_has_been_paid_for_is_not_cancelled(hoarded: Product) -> None:
-    """The shop doesn't know yet."""
+    """The bank has the payment, but the shop doesn't know it yet."""
     waiting = Order.objects.get()
     steps.at_bank(waiting, steps.APPROVE)
     assert holders.release(hoarded, [HOARDER], cancel_orders=True).orders == 0

@@ -1,4 +1,4 @@
-"""CSV in and out: a preview of old → new, and nothing guessed. Scenario 30."""
+"""Imports and exports of CSV: a preview of old → new, and an error for every wrong cell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STOCK, PRODUCTS = "inventory_stockmovement", "inventory_product"
 
 
 def upload(admin: Client, what: str, *lines: str) -> Any:
-    """Choose a file of these lines; the answer is the preview, or what is wrong."""
+    """Upload a file of these lines; return the answer: the preview, or the errors."""
     file = SimpleUploadedFile("file.csv", "\n".join(lines).encode(), "text/csv")
     url = reverse(f"admin:{what}_import")
     return admin.post(url, {"import_file": file, "format": "0", "resource": ""})
@@ -109,7 +109,7 @@ class TestStock:
     def test_what_was_sold_between_the_preview_and_the_import_counts(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """Nothing of the file is done if one row can't be."""
+        """Nothing of the file is imported if one row can't be."""
         lamp = make_product(5, sku="LAMP")
         make_product(0, sku="POT")
         preview = upload(admin, STOCK, "sku,units", "POT,7", "LAMP,-4")
@@ -158,7 +158,7 @@ class TestStock:
         assert stocks() == {"LAMP": 1}
 
     def test_a_file_of_a_spreadsheet(self, admin: Client, make_product: MakeProduct) -> None:
-        """It begins with a mark of its encoding."""
+        """The file begins with a byte-order mark."""
         make_product(1, sku="LAMP")
         assert "1 → 4" in upload(admin, STOCK, "\ufeffsku,units", "LAMP,3").content.decode()
 
@@ -204,7 +204,7 @@ class TestStock:
 
 
 class TestBetweenTheTwoRequests:
-    """What the preview leaves for the confirmation is in the database, and nobody else's."""
+    """The database keeps the previewed file until it is confirmed, for its user alone."""
 
     def test_previewed_on_one_machine_and_confirmed_on_another(
         self,
@@ -213,7 +213,7 @@ class TestBetweenTheTwoRequests:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """The other one has other temporary files, other media, and a cache of its own."""
+        """The second machine has its own temporary files, media and cache."""
         make_product(5, sku="LAMP")
         form = confirm_form(upload(admin, STOCK, "sku,units", "LAMP,7"))
         monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
@@ -229,7 +229,7 @@ class TestBetweenTheTwoRequests:
         ["", "x", "/etc/passwd", "../../etc/passwd", "0" * 32, "{kept}", "a" * 10_000],
     )
     def test_a_name_that_no_preview_gave(self, admin: Client, name: str, tmp_path: Path) -> None:
-        """Nothing is read, and nothing is deleted."""
+        """The import reads nothing, and deletes nothing."""
         kept = Path(tempfile.gettempdir()) / f"kept-{uuid4()}.csv"
         kept.write_text("sku,units\nLAMP,5\n")
         try:

@@ -1,4 +1,4 @@
-"""What goes into the parcel: a page per order, for the printer; and the order's own page."""
+"""Packing slips: a page per order for the printer, and the order's own page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that staff upload: such as browsers show, whole, and named as what they are."""
+"""Uploaded pictures must be of a kind that browsers show, complete, and rightly named."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_picture_is_taken(
 
 
 def test_a_picture_of_a_camera_is_taken(admin: Client, make_product: MakeProduct) -> None:
-    """With a second view in it."""
+    """The camera's file contains a second picture."""
     assert upload(admin, make_product(), "a.jpg", moving("MPO")).status_code == 302
 
 
@@ -129,7 +129,7 @@ def test_anything_else_is_refused_at_its_field_and_not_kept(
 def test_a_product_is_changed_whose_picture_is_gone(
     admin: Client, make_product: MakeProduct, media: Path
 ) -> None:
-    """What was taken once is not looked at again."""
+    """A picture that was accepted once is not checked again."""
     product = make_product()
     upload(admin, product, "a.png", drawn("PNG"))
     product.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Products in the admin: scenarios 26 to 29, and what moves stock."""
+"""Products in the admin: their form, deletion, and the actions that move stock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def page(product: Product, name: str = "change") -> str:
 
 
 def opened(admin: Client, product: Product) -> dict[str, str]:
-    """What the product's form posts if nothing is changed in it."""
+    """The fields that the product's form posts if nothing is changed in it."""
     return fields_of(admin.get(page(product)).content.decode(), "name")
 
 
@@ -44,7 +44,7 @@ class TestSavingTheForm:
     def test_does_not_write_back_stock_that_was_sold_meanwhile(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """Scenario 26: opened at 10, four are sold, a new description is saved: 6."""
+        """The form is opened at 10 units, four are sold, a new description is saved: 6 units."""
         product = make_product(10)
         form = opened(admin, product)
         confirm(reserve(product, 4, buyer="A").pk)
@@ -100,7 +100,7 @@ class TestSavingTheForm:
     def test_asks_once_more_before_an_unsafe_strategy(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """With the reason at the field, and the box to tick beside it."""
+        """The field shows the reason, and the box to tick beside it."""
         product = make_product(1)
         form = opened(admin, product)
         response = admin.post(page(product), {**form, "strategy": "naive"})
@@ -148,7 +148,7 @@ class TestSavingTheForm:
     def test_a_form_that_no_page_of_ours_would_send(
         self, admin: Client, make_product: MakeProduct, left_out_or_forged: dict[str, str | None]
     ) -> None:
-        """It is answered, and switches nothing on that oversells."""
+        """The form is answered, and chooses no strategy that oversells."""
         product = make_product(1)
         add = reverse("admin:inventory_product_add")
         new = {"name": "Kite", "sku": "KITE", "slug": "kite", "price": "12.50"}
@@ -188,7 +188,7 @@ KITE = {"name": "Kite", "sku": "KITE", "price": "12.50"}
 
 
 def filled_in(client: Client, **fields: str) -> dict[str, str]:
-    """What the form for a new product posts."""
+    """The fields that the form for a new product posts."""
     return {**fields_of(client.get(ADD).content.decode(), "name"), **KITE, **fields}
 
 
@@ -264,7 +264,7 @@ class TestAddingAProduct:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fields", [{}, {"sku": "OTHER", "slug": "kite"}])
 def test_two_products_of_one_sku_or_address_at_once(staff: Staff, fields: dict[str, str]) -> None:
-    """The one that comes second is told so at the field, whenever it comes."""
+    """The second one gets an error at the field, at any timing."""
     first, second = staff(name="ada"), staff(name="bob")
     kite = filled_in(first, slug="kite", initial_stock="3")
     with ThreadPoolExecutor(1) as pool:
@@ -347,7 +347,7 @@ class TestMovingStock:
     def test_removing_more_than_is_available_is_refused_with_the_numbers(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """Scenario 27: holds and sales stay."""
+        """Held and sold units stay."""
         product = make_product(10, sku="LAMP")
         reserve(product, 3, buyer="A")
         confirm(reserve(product, 4, buyer="B").pk)
@@ -381,7 +381,7 @@ class TestMovingStock:
 
 
 def test_the_history_goes_on_page_by_page(admin: Client, make_product: MakeProduct) -> None:
-    """Also where many share an instant: one statement may have reserved for all of them."""
+    """Even if many entries share an instant: one statement may serve many buyers."""
     product = make_product(200)
     for number in range(130):
         reserve(product, 1, buyer=f"B{number}")
@@ -409,7 +409,7 @@ def test_a_history_from_nonsense(admin: Client, make_product: MakeProduct, befor
 
 
 class TestDeleting:
-    """Scenario 28: history stays, and switching off is offered."""
+    """History stays, and the page offers to switch the product off."""
 
     def test_a_product_with_a_history(self, admin: Client, make_product: MakeProduct) -> None:
         product = make_product(3, name="Lamp")
@@ -452,7 +452,7 @@ class TestDeleting:
 def test_a_product_that_is_switched_off_while_in_a_basket(
     admin: Client, make_product: MakeProduct
 ) -> None:
-    """Scenario 29: no new holds, a running hold may finish."""
+    """There are no new holds, but the buyer may still buy the held units."""
     product = make_product(3)
     hold = reserve(product, 1, buyer="A")
     admin.post(page(product, "switch_off"), {"confirmed": "yes"})
@@ -492,7 +492,7 @@ def test_a_merchant_does_all_of_it(staff: Staff, make_product: MakeProduct) -> N
 def test_a_form_that_shows_another_strategy_than_was_saved(
     admin: Client, make_product: MakeProduct, strategy: str | None, shown: str | None
 ) -> None:
-    """It is an old one, or no browser's: what was saved since then stays."""
+    """The form is an old one, or no browser sent it. The strategy saved since then stays."""
     product = make_product(3, strategy="single_statement")
     address = page(product)
     form = {

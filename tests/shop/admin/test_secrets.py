@@ -1,4 +1,4 @@
-"""Nothing secret can be looked up in the admin, or read off its pages, by anybody.
+"""Nobody can look up a secret in the admin, or read one on its pages.
 
 An auditor reads everything and changes nothing. But an order's token lets its holder cancel the
 order, and the demo bank's reference lets its holder pay or decline: these are the buyer's alone.
@@ -30,7 +30,7 @@ from tests.shop.orders.pages import Shopper, tell
 from tests.shop.orders.steps import APPROVE, at_bank, place
 from tests.tools import fuzz
 
-# What counts as secret, by the names of fields. A new model's fields are in by these.
+# The names of secret fields. They cover fields of new models, too.
 SECRET = re.compile(
     r"(^|_)(token|key|password|reference|secret|data|args|return_url|event_id)$|^buyer$"
 )
@@ -45,7 +45,7 @@ def is_secret(field: Any) -> bool:
 def secret_lookups(model: type[Model], relations: int = 3) -> Iterator[str]:
     """The secret fields of a model and of those that it is related to, as Django names them.
 
-    ``relations`` is how many may lie between a list and a secret.
+    ``relations`` is the greatest number of relations between a list and a secret.
     """
     for field in model._meta.get_fields():
         if is_secret(field):
@@ -56,7 +56,7 @@ def secret_lookups(model: type[Model], relations: int = 3) -> Iterator[str]:
 
 
 def secrets_in_the_database() -> set[str]:
-    """The values of all secret fields, of all models, those without a page, too."""
+    """The values of all secret fields of all models, even models without a page."""
     found = {
         str(value)
         for model in apps.get_models()

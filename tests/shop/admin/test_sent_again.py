@@ -1,7 +1,7 @@
-"""A form of the admin that is sent again: nothing is done twice, and nobody is told that it was.
+"""A form of the admin that is sent again does nothing twice, and says so.
 
-A colleague, a double click, the browser's Back button: the second answer is a warning that says
-what had happened before.
+The cause is a colleague, a double click or the browser's Back button. The second answer is a
+warning about the first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def said(response: Any) -> list[tuple[int, str]]:
 
 
 def send(admin: Client, url: str, form: dict[str, Any]) -> tuple[int, str]:
-    """Send the form, and return the only thing that is said."""
+    """Send the form, and return the only message of the answer."""
     [only] = said(admin.post(url, form, follow=True))
     return only
 
@@ -44,7 +44,7 @@ class TestStock:
     def test_a_second_delivery_from_an_old_form(
         self, admin: Client, make_product: MakeProduct
     ) -> None:
-        """A second delivery of five and a double click read alike: the page says what is true."""
+        """A second delivery of five looks like a double click, so the page offers a new form."""
         product = make_product(2, sku="LAMP")
         url = url_of(product, "receive_units")
         form = {**fields_of(admin.get(url).content.decode(), "units"), "units": "5"}
