@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from django.utils.module_loading import import_string
 
 import shop.forms
 import shop.models
-from inventory import conf, strategies
+from inventory import conf, database
+from inventory.races import Result
 from shop.models import Order
 from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
@@ -173,10 +174,28 @@ def test_code_that_is_shown_is_python(readme: Path) -> None:
 
 def test_the_strategy_that_is_shown_is_one() -> None:
     """It doesn't oversell, and has all declarations of a strategy."""
-    names: dict[str, type[strategies.Strategy]] = {}
+    names: dict[str, Any] = {}
     exec(block_with(OF_INVENTORY, "class Patient"), names)
     assert not names["Patient"].__abstractmethods__
     names["Patient"]()
+    assert names["atomic"] is database.atomic  # in the database of the stock
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
+def test_the_race_that_is_shown_holds(races: Callable[..., Result]) -> None:
+    found: list[Result] = []
+
+    def explored(*sessions: Any, **options: Any) -> Result:
+        found.append(races(*sessions, **options))
+        return found[0]
+
+    names: dict[str, Any] = {}
+    exec(block_with(OF_INVENTORY, "def test_two_buyers"), names)
+    names["test_two_buyers_of_the_last_guitar"](explored)
+    assert found[0].exhaustive
+    assert found[0].schedules > 1
+    assert all(len(run.returned) == len(run.raised) == 1 for run in found[0].runs)
 
 
 def test_the_checkouts_new_field_is_one() -> None:
