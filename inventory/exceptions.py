@@ -15,6 +15,10 @@ class InvalidQuantity(InventoryError):
     """The number of units makes no sense. The message names the numbers that do."""
 
 
+class InvalidText(InventoryError):
+    """A buyer's key, an idempotency key or a note can't be stored. The message says why."""
+
+
 class InsufficientStock(InventoryError):
     """Fewer units are available than were asked for.
 

@@ -16,9 +16,9 @@ from decimal import Decimal
 from django.db.models import BooleanField, Case, F, Value, When
 
 from inventory.database import alias, connection
-from inventory.exceptions import InvalidQuantity
+from inventory.exceptions import InvalidQuantity, InvalidText
 from inventory.law import HAS_LAPSED
-from inventory.models import Product, Reservation
+from inventory.models import LONGEST_BUYER, LONGEST_KEY, Product, Reservation
 
 MOST_UNITS = 2_147_483_647  # what PostgreSQL's integer holds
 TAKE_BACK_AT_ONCE = 1000  # lapsed holds that one statement takes back at most
@@ -28,7 +28,8 @@ TAKE_BACK_AT_ONCE = 1000  # lapsed holds that one statement takes back at most
 class Request:
     """A buyer's request: ``quantity`` units of a product, to be held for ``hold_for``.
 
-    Raises InvalidQuantity if ``quantity`` is not a number of units.
+    Raises InvalidQuantity if ``quantity`` is not a number of units, InvalidText if ``buyer`` or
+    ``idempotency_key`` can't be stored.
     """
 
     product_id: int
@@ -43,6 +44,8 @@ class Request:
 
     def __post_init__(self) -> None:
         check_quantity(self.quantity)
+        check_text("buyer's key", self.buyer, LONGEST_BUYER)
+        check_idempotency_key(self.idempotency_key)
 
 
 def check_quantity(quantity: object) -> None:
@@ -53,6 +56,25 @@ def check_quantity(quantity: object) -> None:
         raise InvalidQuantity(f"The quantity must be at least 1, not {quantity}.")
     if quantity > MOST_UNITS:
         raise InvalidQuantity(f"The quantity must be at most {MOST_UNITS}.")
+
+
+def check_idempotency_key(key: str | None) -> None:
+    """Raise InvalidText if the key can't be stored."""
+    if key is not None:
+        check_text("idempotency key", key, LONGEST_KEY)
+
+
+def check_text(name: str, text: str, longest: int) -> None:
+    """Raise InvalidText unless PostgreSQL can store ``text`` in ``longest`` characters."""
+    text = str(text)  # a caller without type checks may give a number or a UUID
+    if len(text) > longest:
+        raise InvalidText(f"The {name} must have at most {longest} characters, not {len(text)}.")
+    try:
+        has_nul = b"\0" in text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidText(f"The {name} has half a character (a lone surrogate).") from error
+    if has_nul:
+        raise InvalidText(f"The {name} must not have a NUL character.")
 
 
 # The columns of a new hold, as a SELECT from the product's row: price and clock are the

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
+LONGEST_BUYER = 64  # characters
+LONGEST_KEY = 100
+LONGEST_NOTE = 200
 
 # Every transaction that takes stock below zero, in whatever way, also raises the alert. The trigger
 # runs at its end, so that its own reservations count. The product's row is locked until then, so
@@ -199,9 +202,9 @@ class Reservation(models.Model):
     )
     unit_price = models.DecimalField(max_digits=10, decimal_places=2)
     status = models.CharField(max_length=8, choices=Status, default=Status.HELD)
-    buyer = models.CharField(max_length=64, help_text="An opaque key.")
+    buyer = models.CharField(max_length=LONGEST_BUYER, help_text="An opaque key.")
     expires_at = models.DateTimeField()
-    idempotency_key = models.CharField(max_length=100, null=True, blank=True)
+    idempotency_key = models.CharField(max_length=LONGEST_KEY, null=True, blank=True)
     strategy = models.CharField(max_length=32)
     created_at = models.DateTimeField(db_default=Now())
     decided_at = models.DateTimeField(null=True, blank=True)
@@ -305,7 +308,7 @@ class StockMovement(models.Model):
     )
     units = models.IntegerField(help_text="More than zero: received; less: removed; zero: repair.")
     reason = models.CharField(max_length=10, choices=Reason)
-    note = models.CharField(max_length=200, blank=True)
+    note = models.CharField(max_length=LONGEST_NOTE, blank=True)
     stock_before = models.IntegerField()
     stock_after = models.IntegerField()
     made_by = models.ForeignKey(
@@ -317,7 +320,7 @@ class StockMovement(models.Model):
         help_text="Empty: a command or a job.",
     )
     made_at = models.DateTimeField(db_default=Now())
-    idempotency_key = models.CharField(max_length=100, null=True, blank=True)
+    idempotency_key = models.CharField(max_length=LONGEST_KEY, null=True, blank=True)
 
     is_repeated = False  # true of what a request gets that was made before
 

@@ -74,7 +74,7 @@ def reserve(
     ``strategy`` the product's. ``pay`` is for flash sales (see ``Strategy.take``). Give
     ``reservation_id``, a new random id, if you must know it before the hold exists.
 
-    Raises InvalidQuantity, InsufficientStock, NotForSale, BuyerLimitExceeded,
+    Raises InvalidQuantity, InvalidText, InsufficientStock, NotForSale, BuyerLimitExceeded,
     IdempotencyKeyReused, TooMuchContention or CannotJoinTransaction; then nothing was changed.
     """
     chosen = _strategy(strategy or product.strategy_slug)

@@ -9,9 +9,16 @@ from django.db.models import F
 from inventory import alerts, monitor
 from inventory.database import atomic
 from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
-from inventory.holds import MOST_UNITS, backstop_after, check_quantity, take_back_lapsed
+from inventory.holds import (
+    MOST_UNITS,
+    backstop_after,
+    check_idempotency_key,
+    check_quantity,
+    check_text,
+    take_back_lapsed,
+)
 from inventory.locking import lock_product, lock_product_to_take
-from inventory.models import Product, StockMovement
+from inventory.models import LONGEST_NOTE, Product, StockMovement
 from inventory.words import counted
 
 if TYPE_CHECKING:
@@ -36,10 +43,11 @@ def receive(
     call with the same ``idempotency_key`` changes nothing and returns the first movement
     (``is_repeated``).
 
-    Raises InvalidQuantity for less than 1, or more than the count can hold;
-    IdempotencyKeyReused.
+    Raises InvalidQuantity for less than 1, or more than the count can hold; InvalidText for a
+    ``note`` or ``idempotency_key`` that can't be stored; IdempotencyKeyReused.
     """
     check_quantity(units)
+    _check_texts(note, idempotency_key)
     with atomic():
         stock = lock_product(product.pk)
         if earlier := _earlier_movement(product, units, idempotency_key):
@@ -69,9 +77,11 @@ def remove(
     Only available units can go; lapsed holds are taken back first if they are needed. Held and
     sold units stay. ``idempotency_key`` is as in ``receive``.
 
-    Raises InsufficientStock with the number available, InvalidQuantity, IdempotencyKeyReused.
+    Raises InsufficientStock with the number available, InvalidQuantity, InvalidText,
+    IdempotencyKeyReused.
     """
     check_quantity(units)
+    _check_texts(note, idempotency_key)
     with atomic():
         before = lock_product_to_take(product.pk).stock
         if earlier := _earlier_movement(product, -units, idempotency_key):
@@ -103,7 +113,10 @@ def repair(
     Returns None if stock is right. If the right stock is below zero, units were promised that
     don't exist: the backstop goes off, and the product stays oversold until units are received
     or sales are cancelled.
+
+    Raises InvalidText for a ``note`` that can't be stored.
     """
+    _check_texts(note, None)
     with atomic():
         before = lock_product_to_take(product.pk).stock
         # Under the lock, in a statement of its own: no other transaction moves units meanwhile.
@@ -116,6 +129,11 @@ def repair(
             backstop=F("backstop") if right >= 0 else False,
         )
         return _record(product, 0, before, Reason.REPAIR, note, by, after=right)
+
+
+def _check_texts(note: str, key: str | None) -> None:
+    check_text("note", note, LONGEST_NOTE)
+    check_idempotency_key(key)
 
 
 def _earlier_movement(product: Product, units: int, key: str | None) -> StockMovement | None:

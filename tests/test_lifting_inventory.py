@@ -167,7 +167,7 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     assert "holds" in said
 
     said = shop("manage.py", "test", FIRST_APPS=" ".join(re.findall(r'"([^"]+)"', APPS_OF_ADMIN)))
-    assert "Ran 2 tests" in said
+    assert "Ran 4 tests" in said
     assert "skipped" not in said
 
     assert "1 passed" in shop("-m", "pytest", RACES)
@@ -191,7 +191,7 @@ def the_shop_sells(shop: Project) -> None:
     assert not shop.tables() & FLASH_SALES
     shop("manage.py", "makemigrations", "--check", "--dry-run")
     assert "Every unit is accounted for." in shop("manage.py", "check_stock")
-    assert "Ran 2 tests" in (said := shop("manage.py", "test"))
+    assert "Ran 4 tests" in (said := shop("manage.py", "test"))
     assert "skipped=1" in said
     for databases, complaint in CANNOT.items():
         said = shop("manage.py", "check", fails=True, DATABASES=databases)

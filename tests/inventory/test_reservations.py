@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -20,6 +21,7 @@ from inventory.exceptions import (
     IdempotencyKeyReused,
     InsufficientStock,
     InvalidQuantity,
+    InvalidText,
     NotForSale,
     ReservationChanged,
     ReservationEnded,
@@ -93,6 +95,39 @@ def test_no_strategy_is_ever_asked_for_a_quantity_that_makes_no_sense(quantity: 
             hold_for=timedelta(minutes=1),
             strategy="combined",
         )
+
+
+UNSTORABLE = {
+    "buyer too long": ({"buyer": 65 * "ä"}, "buyer's key must have at most 64 characters, not 65"),
+    "buyer with NUL": ({"buyer": "A\0"}, "buyer's key must not have a NUL"),
+    "buyer with half a character": ({"buyer": "A\ud83d"}, "buyer's key has half a character"),
+    "key too long": (
+        {"idempotency_key": 101 * "k"},
+        "idempotency key must have at most 100 characters, not 101",
+    ),
+    "key with NUL": ({"idempotency_key": "\0"}, "idempotency key must not have a NUL"),
+    "key with half a character": (
+        {"idempotency_key": "\udc00"},
+        "idempotency key has half a character",
+    ),
+}
+
+
+@pytest.mark.parametrize(("texts", "message"), UNSTORABLE.values(), ids=UNSTORABLE)
+def test_a_text_that_cannot_be_stored_is_named_and_changes_nothing(
+    make_product: MakeProduct, texts: dict[str, Any], message: str
+) -> None:
+    product = make_product(10)
+    with pytest.raises(InvalidText, match=message):
+        reserve(product, 1, **{"buyer": "A", **texts})
+    assert stock_of(product) == 10
+    assert not Reservation.objects.exists()
+
+
+def test_the_longest_texts_are_stored(make_product: MakeProduct) -> None:
+    hold = reserve(make_product(1), 1, buyer=64 * "ä", idempotency_key=100 * "😀")
+    hold.refresh_from_db()
+    assert (hold.buyer, hold.idempotency_key) == (64 * "ä", 100 * "😀")
 
 
 @pytest.mark.parametrize("quantity", [11, 900_000_000, 2_147_483_647])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
 from inventory import monitor, stock
-from inventory.exceptions import IdempotencyKeyReused, InsufficientStock, InvalidQuantity
+from inventory.exceptions import (
+    IdempotencyKeyReused,
+    InsufficientStock,
+    InvalidQuantity,
+    InvalidText,
+)
 from inventory.models import Product, Reservation, StockMovement
 from inventory.reservations import confirm, reserve, return_units
 from inventory.strategies import all_strategies
@@ -105,6 +112,29 @@ def test_a_number_of_units_that_makes_no_sense(make_product: MakeProduct, units:
         stock.receive(product, units)  # type: ignore[arg-type]
     with pytest.raises(InvalidQuantity):
         stock.remove(product, units, reason=Reason.OTHER)  # type: ignore[arg-type]
+    assert product.movements.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"idempotency_key": 101 * "k"}, "idempotency key must have at most 100 characters"),
+        ({"idempotency_key": "k\0"}, "idempotency key must not have a NUL"),
+        ({"note": 201 * "n"}, "note must have at most 200 characters"),
+        ({"note": "n\0"}, "note must not have a NUL"),
+    ],
+)
+def test_a_text_that_cannot_be_stored(
+    make_product: MakeProduct, texts: dict[str, Any], message: str
+) -> None:
+    product = make_product(10)
+    with pytest.raises(InvalidText, match=message):
+        stock.receive(product, 1, **texts)
+    with pytest.raises(InvalidText, match=message):
+        stock.remove(product, 1, reason=Reason.OTHER, **texts)
+    if "note" in texts:
+        with pytest.raises(InvalidText, match=message):
+            stock.repair(product, note=texts["note"])
     assert product.movements.count() == 1
 
 

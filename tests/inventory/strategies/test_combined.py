@@ -280,7 +280,9 @@ def test_who_was_refused_before_it_failed_for_the_others_stays_refused(
 
 def test_what_cant_be_written_is_no_harm_to_the_others(make_product: MakeProduct) -> None:
     product = make_product(9, backstop=False)
-    batch = [ask(product, 1), ask(product, 1, buyer="a NUL: \0"), ask(product, 1, buyer=65 * "x")]
+    batch = [ask(product, 1), ask(product, 1), ask(product, 1)]
+    for waiting, buyer in zip(batch[1:], ["a NUL: \0", 65 * "x"], strict=True):
+        object.__setattr__(waiting.request, "buyer", buyer)  # past the check of a request
     serve([*batch, ask(product, 2)])
     assert [type(waiting.error) for waiting in batch] == [type(None), DataError, DataError]
     assert monitor.state_of(product.pk).held == 3

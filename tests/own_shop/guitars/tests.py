@@ -12,6 +12,7 @@ from django.test import Client, TransactionTestCase
 from guitars.models import Guitar
 from inventory import monitor, stock
 from inventory.models import Product
+from inventory.reservations import release, reserve
 
 
 class OwnShopTests(TransactionTestCase):
@@ -29,6 +30,26 @@ class OwnShopTests(TransactionTestCase):
         assert monitor.state_of(product.pk).sold == 3
         assert movement.made_by == luthier
         assert "shop" not in sys.modules
+
+    def test_a_hold_that_has_ended_is_not_sold(self) -> None:
+        product = Product.objects.create(sku="G1", slug="g1", name="Guitar", price=900)
+        guitar = Guitar.objects.create(wood="spruce", stock_item=product)
+        stock.receive(product, 3)
+        release(reserve(product, 1, buyer="buyer 1", idempotency_key="key 1").pk)
+        assert self.buy(guitar.pk, 1) == 409
+        assert monitor.state_of(product.pk).sold == 0
+
+    def test_texts_that_cannot_be_stored_are_refused(self) -> None:
+        product = Product.objects.create(sku="G1", slug="g1", name="Guitar", price=900)
+        guitar = Guitar.objects.create(wood="spruce", stock_item=product)
+        stock.receive(product, 3)
+        for form in (
+            {"buyer": 65 * "b", "key": "key"},
+            {"buyer": "buyer", "key": 101 * "k"},
+            {"buyer": "a NUL: \0", "key": "key"},
+        ):
+            assert Client().post(f"/guitars/{guitar.pk}/buy", form).status_code == 409, form
+        assert monitor.state_of(product.pk).held == 0
 
     @skipUnless(apps.is_installed("unfold"), "The pages for stock are built on Unfold.")
     def test_the_admin_has_pages_for_stock(self) -> None:

@@ -17,8 +17,8 @@ def buy(request: HttpRequest, pk: int) -> HttpResponse:
             buyer=request.POST["buyer"],
             idempotency_key=request.POST["key"],
         )
-    except InventoryError:
-        return HttpResponse("This guitar can't be reserved at the moment.", status=409)
-    # Take the payment here. The unit is held, and nothing is locked.
-    confirm(hold.pk)
+        # Take the payment here. The unit is held, and nothing is locked.
+        confirm(hold.pk)
+    except InventoryError:  # if confirm raised it, give the money back
+        return HttpResponse("You can't buy this guitar at the moment.", status=409)
     return HttpResponse("It is yours.")
