@@ -12,6 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
+from django.db import models
 from unfold.forms import AuthenticationForm
 
 from shop.address import country_choices
@@ -138,6 +139,26 @@ def uuids(values: list[str]) -> list[UUID]:
     return found
 
 
+class TextLinesField(forms.CharField):
+    """A text of several lines. Each line end counts once, as browsers count it for maxlength.
+
+    Browsers send it as two characters.
+    """
+
+    def to_python(self, value: Any) -> str | None:
+        if isinstance(value, str):
+            value = value.replace("\r\n", "\n").replace("\r", "\n")
+        return super().to_python(value)
+
+
+def contact_field(field: models.Field[Any, Any], **options: Any) -> forms.Field | None:
+    """Django's form field for the model's; for a textarea, a TextLinesField."""
+    made = field.formfield(**options)
+    if made and isinstance(made.widget, forms.Textarea):
+        return field.formfield(form_class=TextLinesField, **options)
+    return made
+
+
 class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at run time
     """A buyer's details for an order. ``shop.orders`` takes the form's ``instance``."""
 
@@ -152,6 +173,7 @@ class ContactForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic at r
     class Meta:
         model = Order
         fields = Order.CHECKOUT_FIELDS
+        formfield_callback = contact_field
         labels = {"email": "E-mail"}
         help_texts = {
             "email": "Only for news of your order.",

@@ -11,11 +11,13 @@ from html import unescape
 from typing import Any
 
 import pytest
+from django import forms
 from django.test import Client
 
 from inventory import reservations
 from inventory.models import Product, Reservation
 from shop import orders, payments
+from shop.forms import ContactForm
 from shop.models import DemoBankCharge, Order, Payment
 from shop.payments import ProviderUnavailable, demo
 from tests.concurrency import at_once, lapse
@@ -137,6 +139,40 @@ def test_an_entry_that_can_not_be_stored_has_an_error_at_its_field(
     answer = ada.check_out(**{field: typed})
     assert (answer.status_code, list(errors(answer))) == (422, [field])
     assert not Order.objects.exists()
+
+
+def test_a_line_end_counts_as_one_character_as_in_the_browser(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    """A browser lets a buyer type 1,000 characters, and sends each line end as two."""
+    ada.reserve(make_product())
+    lines = [499 * "x", 250 * "y", 249 * "z"]
+    answer = ada.check_out(address="\r\n".join(lines) + "z")
+    assert (answer.status_code, list(errors(answer))) == (422, ["address"])
+    form = ada.checkout_form(address="\r\n".join(lines))
+    assert ada.check_out(form).status_code == 302
+    order = Order.objects.get()
+    assert order.street == "\n".join(lines)
+    form["address"] = "\r\n".join(reversed(lines))
+    assert ada.client.post(f"/orders/{order.token}/contact/", form).status_code == 302
+    assert Order.objects.get().street == "\n".join(reversed(lines))
+
+
+def test_line_ends_count_once_in_each_textarea_that_is_added() -> None:
+    """As an example, a field of one line becomes a textarea."""
+
+    class WithNote(ContactForm):
+        class Meta(ContactForm.Meta):
+            fields = (*ContactForm.Meta.fields, "tracking")  # type: ignore[assignment]
+            widgets = {**ContactForm.Meta.widgets, "tracking": forms.Textarea()}
+
+    typed = {"name": "Ada", "tracking": 50 * "a" + "\r\n" + 49 * "b"}
+    assert "tracking" not in WithNote(typed).errors
+    assert "tracking" in WithNote({**typed, "tracking": typed["tracking"] + "c"}).errors
+    for line_end in ("\r\n", "\r", "\n"):
+        form = WithNote({**typed, "tracking": f"a{line_end}b"})
+        form.is_valid()
+        assert form.cleaned_data["tracking"] == "a\nb"
 
 
 @pytest.mark.parametrize(
