@@ -21,7 +21,7 @@ import shop.forms
 import shop.models
 from inventory import conf, database
 from inventory.races import Result
-from shop.models import Order
+from shop.models import Order, Payment
 from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
 MOST_LINES = 200  # of the first one: five minutes
@@ -196,6 +196,18 @@ def test_the_race_that_is_shown_holds(races: Callable[..., Result]) -> None:
     assert found[0].exhaustive
     assert found[0].schedules > 1
     assert all(len(run.returned) == len(run.raised) == 1 for run in found[0].runs)
+
+
+def test_the_fields_of_a_payment_that_a_provider_needs_are_named() -> None:
+    _, _, table = prose(OF_SHOP).partition("| Field of a payment | is |\n")
+    names = {
+        name
+        for row in table.partition("\n\n")[0].splitlines()[1:]
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert names <= {field.name for field in Payment._meta.get_fields()}
+    used = re.findall(r"\bpayment\.(\w+)", block_with(OF_SHOP, "class Acme"))
+    assert names >= {*used, "reference"}
 
 
 def test_the_checkouts_new_field_is_one() -> None:
