@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -22,6 +23,11 @@ pytest_plugins = ["inventory.races.pytest_plugin"]
 MakeProduct = Callable[..., Product]
 
 _numbers = itertools.count(1)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than processors: many tests wait for programs, and not for a processor."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")
