@@ -165,10 +165,9 @@ def send_event(charge_id: int) -> None:
     try:
         with urllib.request.urlopen(request, timeout=10):
             pass
-    except urllib.error.HTTPError as error:
-        with error:  # it is the answer, too, and has the connection open
-            raise ProviderUnavailable(f"The shop didn't take the message: {error}") from error
     except OSError as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is the answer, too, and has the connection open
         raise ProviderUnavailable(f"The shop didn't take the message: {error}") from error
 
 
