@@ -177,11 +177,15 @@ class Order(models.Model):
 
     def refunded(self) -> Decimal:
         """The sum that was given back or is due to be."""
-        return _total(Refund.objects.filter(payment__order=self))
+        return _total(Refund.objects.counted().filter(payment__order=self))
+
+    def disputed(self) -> Decimal:
+        """The sum that buyers' banks have taken back from us, for the time being or for good."""
+        return _total(Dispute.objects.taken().filter(payment__order=self))
 
     def kept(self) -> Decimal:
-        """The sum that was charged and not given back."""
-        return self.paid() - self.refunded()
+        """The sum that was charged, and neither given back nor taken back."""
+        return sum((payment.kept() for payment in self.payments.all()), Decimal(0))
 
     def refunded_units(self) -> int:
         """The number of its units that were refunded, on sale again or not."""
@@ -274,6 +278,34 @@ class Payment(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(help_text="The provider charges nothing after this.")
     decided_at = models.DateTimeField(null=True, blank=True)
+    copy = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="The order as it was then. The provider keeps it, too, for reconcile.",
+    )
+    fee = models.DecimalField(
+        max_digits=12,
+        decimal_places=2,
+        null=True,
+        blank=True,
+        help_text="The provider's. Empty: unknown.",
+    )
+    fee_currency = models.CharField(max_length=3, blank=True, default="", db_default="")
+    provider_page = models.URLField(
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The payment in the provider's dashboard. Empty: unknown.",
+    )
+    statement_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When we asked for the statement on record.",
+    )
 
     objects = PaymentQuerySet.as_manager()
 
@@ -304,9 +336,19 @@ class Payment(models.Model):
         return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
     def kept(self) -> Decimal:
-        """The sum that was charged and not given back."""
+        """The sum that was charged, and neither given back nor taken back.
+
+        It is never below zero, though a dispute may take what was given back already.
+        """
         charged = self.amount if self.state == self.State.PAID else Decimal(0)
-        return charged - _total(self.refunds.all())
+        gone = _total(self.refunds.counted()) + _total(self.disputes.taken())
+        return max(charged - gone, Decimal(0))
+
+
+class RefundQuerySet(models.QuerySet["Refund"]):
+    def counted(self) -> RefundQuerySet:
+        """Refunds that were given or are owed."""
+        return self.exclude(state=Refund.State.UNDONE)
 
 
 class Refund(models.Model):
@@ -316,6 +358,8 @@ class Refund(models.Model):
         DUE = "DUE", "on its way"
         DONE = "DONE", "done"
         FAILED = "FAILED", "declined by the provider"
+        UNDONE = "UNDONE", "made at the provider, and failed there"
+        """The money is ours again, and nobody owes it."""
 
     class Reason(models.TextChoices):
         GOODS_GONE = "GOODS_GONE", "paid too late: not enough left"
@@ -327,6 +371,7 @@ class Refund(models.Model):
         RETURNED = "RETURNED", "goods returned or not sent"
         OVERSOLD = "OVERSOLD", "more was sold than there was"
         GOODWILL = "GOODWILL", "part of the price given back"
+        AT_PROVIDER = "AT_PROVIDER", "given back at the provider"
 
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="refunds")
     key = models.CharField(
@@ -356,6 +401,28 @@ class Refund(models.Model):
     )
     decided_at = models.DateTimeField(db_default=Now())
     carried_out_at = models.DateTimeField(null=True, blank=True)
+    reference = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The provider's. Empty: it has given nothing back yet.",
+    )
+    attempt = models.PositiveIntegerField(
+        default=1,
+        db_default=1,
+        editable=False,
+        help_text="It counts up when the provider has declined the refund, or failed to do it.",
+    )
+    copy = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        editable=False,
+        help_text="The decision as it was made. The provider keeps it, too, for reconcile.",
+    )
+
+    objects = RefundQuerySet.as_manager()
 
     class Meta:
         ordering = ["pk"]
@@ -372,6 +439,55 @@ class Refund(models.Model):
         return f"{amount}, {self.get_state_display()}"
 
 
+class DisputeQuerySet(models.QuerySet["Dispute"]):
+    def undecided(self) -> DisputeQuerySet:
+        return self.filter(state__in=[Dispute.State.INQUIRY, Dispute.State.OPEN])
+
+    def taken(self) -> DisputeQuerySet:
+        """Disputes whose money the buyer's bank has."""
+        return self.filter(state__in=[Dispute.State.OPEN, Dispute.State.LOST])
+
+
+class Dispute(models.Model):
+    """The buyer's bank takes a payment back (a chargeback), or asks about it."""
+
+    class State(models.TextChoices):
+        INQUIRY = "INQUIRY", "the buyer’s bank asks"
+        OPEN = "OPEN", "money taken until it is decided"
+        WON = "WON", "decided for the shop"
+        LOST = "LOST", "decided for the buyer"
+
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="disputes")
+    reference = models.CharField(max_length=200, help_text="The provider's.")
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+    state = models.CharField(max_length=7, choices=State)
+    reason = models.CharField(max_length=200, blank=True, help_text="In the provider's words.")
+    opened_at = models.DateTimeField()
+    noticed_at = models.DateTimeField(db_default=Now())
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DisputeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(name="dispute_amount_positive", condition=Q(amount__gt=0)),
+            models.UniqueConstraint(name="dispute_once", fields=["payment", "reference"]),
+        ]
+        indexes = [
+            # The worker: disputes that still need an answer (shop_alerts).
+            models.Index(
+                name="dispute_undecided",
+                fields=["opened_at"],
+                condition=Q(state__in=["INQUIRY", "OPEN"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        amount = money.format_amount(self.amount, self.payment.currency)
+        return f"{amount}, {self.get_state_display()}"
+
+
 class PaymentEvent(models.Model):
     """A provider's message, recorded once however often it was delivered."""
 
@@ -379,6 +495,21 @@ class PaymentEvent(models.Model):
     event_id = models.CharField(max_length=200)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="events")
     received_at = models.DateTimeField(db_default=Now())
+    kind = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The provider's name for what has happened.",
+    )
+    outcome = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What we found when we asked, at the last delivery.",
+    )
+    deliveries = models.PositiveIntegerField(default=1, db_default=1)
 
     class Meta:
         ordering = ["pk"]
@@ -444,10 +575,10 @@ class ShopAlert(Alert):
         REFUND_REFUSED = "REFUND_REFUSED", "refund declined"
         REFUND_LATE = "REFUND_LATE", "refund not carried out"
         PAYMENT_UNSETTLED = "PAYMENT_UNSETTLED", "payment not settled"
-        PAYMENT_DISPUTED = (
-            "PAYMENT_DISPUTED",
-            "payment disputed",
-        )  # for providers that report disputes
+        START_DECLINED = "START_DECLINED", "payment not accepted by the provider"
+        PAYMENT_DISPUTED = "PAYMENT_DISPUTED", "payment disputed"
+        PROVIDER_REFUND = "PROVIDER_REFUND", "refunded at the provider"
+        RESTORED = "RESTORED", "provider knows more than the shop"
         MAIL_FAILED = "MAIL_FAILED", "e-mail not sent"
         JOB_FAILED = "JOB_FAILED", "background job failed"
         WORKER_GONE = "WORKER_GONE", "no worker runs"
@@ -528,9 +659,14 @@ class DemoBankCharge(models.Model):
     description = models.CharField(max_length=200)
     return_url = models.URLField(max_length=500)
     expires_at = models.DateTimeField()
+    started_at = models.DateTimeField(db_default=Now())
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     approve_at = models.DateTimeField(
         null=True, blank=True, help_text="When the money arrives, if the customer has approved."
+    )
+    copy = models.TextField(blank=True, default="", db_default="", help_text="The shop's.")
+    declines_refunds = models.BooleanField(
+        default=False, db_default=False, help_text="It refuses all further refunds of this charge."
     )
 
     def __str__(self) -> str:
@@ -540,12 +676,46 @@ class DemoBankCharge(models.Model):
 class DemoBankRefund(models.Model):
     """Money that the bank has given back."""
 
+    class State(models.TextChoices):
+        DONE = "DONE", "given back"
+        FAILED = "FAILED", "came back to the shop"
+
     charge = models.ForeignKey(DemoBankCharge, on_delete=models.PROTECT, related_name="refunds")
-    key = models.CharField(max_length=100, unique=True)
+    key = models.CharField(max_length=100, blank=True, help_text="The shop's. Empty: by the bank.")
+    attempt = models.PositiveIntegerField(default=1, db_default=1, help_text="The shop's.")
     amount = models.DecimalField(max_digits=12, decimal_places=2)
+    state = models.CharField(
+        max_length=6, choices=State, default=State.DONE, db_default=State.DONE.value
+    )
+    made_at = models.DateTimeField(db_default=Now())
+    copy = models.TextField(blank=True, default="", db_default="", help_text="The shop's.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="demo_bank_refund_once", fields=["key", "attempt"], condition=~Q(key="")
+            ),
+        ]
 
     def __str__(self) -> str:
         return money.format_amount(self.amount, self.charge.currency)
+
+
+class DemoBankDispute(models.Model):
+    """A customer's claim to get the money of a charge back."""
+
+    class State(models.TextChoices):
+        OPEN = "OPEN", "open"
+        WON = "WON", "decided for the shop"
+        LOST = "LOST", "decided for the customer"
+
+    charge = models.OneToOneField(DemoBankCharge, on_delete=models.PROTECT, related_name="dispute")
+    amount = models.DecimalField(max_digits=12, decimal_places=2)
+    state = models.CharField(max_length=4, choices=State, default=State.OPEN)
+    opened_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{money.format_amount(self.amount, self.charge.currency)}, {self.state}"
 
 
 class GivenPermission(models.Model):
@@ -572,6 +742,8 @@ def _displayed(order: Order, name: str) -> Any:
     return display() if display else getattr(order, name)
 
 
-def _total(amounts: models.QuerySet[Payment] | models.QuerySet[Refund]) -> Decimal:
+def _total(
+    amounts: models.QuerySet[Payment] | models.QuerySet[Refund] | models.QuerySet[Dispute],
+) -> Decimal:
     total: Decimal | None = amounts.aggregate(total=Sum("amount"))["total"]
     return total or Decimal(0)

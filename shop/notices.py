@@ -94,6 +94,11 @@ def note_unreachable(request: HttpRequest, order: Order) -> None:
     _note(request, "unreachable", order.pk)
 
 
+def note_not_accepted(request: HttpRequest, order: Order) -> None:
+    """The order could not be paid, since the bank doesn't accept the payment at all."""
+    _note(request, "not accepted", order.pk)
+
+
 def _note(request: HttpRequest, *done: object) -> None:
     messages.info(request, ELSEWHERE, extra_tags=KIND + json.dumps(done))
 
@@ -277,6 +282,14 @@ def _unreachable_notices(buyer: str, order_id: int) -> list[Notice]:
     return [Notice("error", words)]
 
 
+def _not_accepted_notices(buyer: str, order_id: int) -> list[Notice]:
+    found = _standing(order_id)
+    if found is None or not found.can_be_paid:
+        return []
+    words = "The bank doesn't accept this payment. Nothing was charged, and our staff know of it."
+    return [Notice("error", words)]
+
+
 def _standing(order_id: int) -> Standing | None:
     order = Order.objects.filter(pk=order_id).first()
     return recorded_standing(order) if order else None
@@ -291,4 +304,5 @@ WORDS: dict[str, Callable[..., list[Notice]]] = {
     "not corrected": _not_corrected_notices,
     "unpayable": _unpayable_notices,
     "unreachable": _unreachable_notices,
+    "not accepted": _not_accepted_notices,
 }

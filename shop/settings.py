@@ -89,6 +89,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "shop.middleware.buyer.middleware",
     "shop.middleware.rate_limits.RateLimitMiddleware",
+    "shop.middleware.provider_waits.middleware",
     "axes.middleware.AxesMiddleware",
 ]
 

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from inventory.words import counted
-from shop.models import Payment, Refund, ShopAlert
+from shop.models import Dispute, Payment, Refund, ShopAlert
 from shop.money import format_amount
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ MAIL_TASKS = {
     "mail_alerts",
 }
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
+# News: no state of ours says when it is right again, so a person does, by acknowledging it.
+NEWS = [Kind.START_DECLINED, Kind.PAYMENT_DISPUTED, Kind.PROVIDER_REFUND, Kind.RESTORED]
 SHOWN_NUMBERS = 5
 FAILED_OFTEN = 5  # attempts, which take some six minutes
 
@@ -78,9 +81,10 @@ def check_all() -> list[Trouble]:
     Any number of processes may look at once: only one of them raises each alert.
     """
     # First the alerts, then the states: an alert that is raised in between isn't resolved.
-    opened = ShopAlert.objects.open().exclude(kind=Kind.PAYMENT_DISPUTED)
+    opened = ShopAlert.objects.open().exclude(kind__in=NEWS, acknowledged_at=None)
     before = {(alert.kind, alert.subject): alert.pk for alert in opened}
     troubles = [
+        *_undecided_disputes(),
         *_declined_refunds(),
         *_late_refunds(),
         *_unsettled_payments(),
@@ -186,7 +190,8 @@ def _late_refunds() -> Iterator[Trouble]:
             _subject(refund),
             f"The refund of {format_amount(refund.amount, payment.currency)} for order "
             f"{payment.order.number} has been due for more than an hour: the provider "
-            f"{payment.provider} could not be reached, or no worker runs.",
+            f"{payment.provider} has not carried it out yet or could not be reached, or no worker "
+            "runs.",
             payment.order_id,
         )
 
@@ -202,6 +207,78 @@ def _unsettled_payments() -> Iterator[Trouble]:
             "ended, though its time is over. Look it up there.",
             payment.order_id,
         )
+
+
+def start_declined(payment: Payment, problem: str) -> Trouble:
+    """The provider won't open a payment, however often the buyer tries."""
+    return Trouble(
+        Kind.START_DECLINED,
+        f"order {payment.order_id}",
+        f"The provider {payment.provider} doesn't accept the payment of "
+        f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number}: "
+        f"{problem} The buyer can't pay until you mend that.",
+        payment.order_id,
+    )
+
+
+def provider_refund(refund: Refund) -> Trouble:
+    """A refund that somebody made at the provider."""
+    payment = refund.payment
+    return Trouble(
+        Kind.PROVIDER_REFUND,
+        _subject(refund),
+        f"{format_amount(refund.amount, payment.currency)} for order {payment.order.number} were "
+        f"given back at the provider {payment.provider}, not by this shop. The order keeps its "
+        "units. If the buyer shall not get them, refund the units here: no more money goes back "
+        "than is left.",
+        payment.order_id,
+    )
+
+
+def unknown_refund(payment: Payment, amount: Decimal) -> Trouble:
+    """A refund of this shop's that the shop doesn't know."""
+    return Trouble(
+        Kind.RESTORED,
+        f"payment {payment.pk}",
+        f"The provider {payment.provider} has given back {format_amount(amount, payment.currency)} "
+        f"for order {payment.order.number} on our behalf, and we don't know of it. If you have "
+        "restored a backup, run manage.py reconcile.",
+        payment.order_id,
+    )
+
+
+def update_dispute_alerts(dispute: Dispute) -> None:
+    """Raise or update the alert of a dispute that is new or has moved on."""
+    raise_alert(_disputed(dispute))
+
+
+def dispute_text(dispute: Dispute) -> str:
+    """How the dispute stands, in a sentence for staff."""
+    amount = format_amount(dispute.amount, dispute.payment.currency)
+    reason = f" (“{dispute.reason}”)" if dispute.reason else ""
+    return {
+        Dispute.State.INQUIRY: f"The buyer's bank asks about {amount}{reason}.",
+        Dispute.State.OPEN: f"The buyer's bank has taken back {amount}{reason}.",
+        Dispute.State.WON: f"The dispute of {amount} was decided for the shop.",
+        Dispute.State.LOST: f"The dispute of {amount} was decided for the buyer.",
+    }[Dispute.State(dispute.state)]
+
+
+def _disputed(dispute: Dispute) -> Trouble:
+    order = dispute.payment.order
+    # A decision is news of its own: it is sent, too.
+    decided = "" if dispute.decided_at is None else " decided"
+    return Trouble(
+        Kind.PAYMENT_DISPUTED,
+        f"dispute {dispute.pk}{decided}",
+        f"Order {order.number}: {dispute_text(dispute)} The order keeps its units.",
+        order.pk,
+    )
+
+
+def _undecided_disputes() -> Iterator[Trouble]:
+    undecided = Dispute.objects.undecided().select_related("payment__order")
+    return (_disputed(dispute) for dispute in undecided)
 
 
 # Background work

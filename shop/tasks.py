@@ -21,7 +21,7 @@ from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
 from shop import network_limits, orders, refusals, shop_alerts
 from shop.notifications import alert_delivery, order_mail, outbox
-from shop.orders import refunds
+from shop.orders import refunds, statements
 from shop.payments import demo
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,13 @@ def settle_pending(timestamp: int) -> None:
 def carry_out_refunds(timestamp: int) -> None:
     """Carry out refunds whose own job gave up or was lost."""
     _call_for_each(refunds.carry_out, refunds.due_refunds())
+
+
+@app.periodic(cron=EVERY_NIGHT)
+@app.task(queueing_lock="look_into_payments")
+def look_into_payments(timestamp: int) -> None:
+    """Find disputes and refunds of the last days whose messages from the provider were lost."""
+    statements.look_into_recent()
 
 
 @app.periodic(cron=EVERY_MINUTE)

@@ -42,6 +42,7 @@ REFUND_STATE = {
     Refund.State.DUE: "warning",
     Refund.State.DONE: "success",
     Refund.State.FAILED: "danger",
+    Refund.State.UNDONE: "danger",
 }
 
 

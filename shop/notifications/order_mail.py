@@ -25,6 +25,7 @@ KNOWN_BY = {
     Refund.State.DUE: {Refund.State.DUE},
     Refund.State.DONE: {Refund.State.DUE, Refund.State.DONE},
     Refund.State.FAILED: {Refund.State.FAILED},
+    Refund.State.UNDONE: {Refund.State.UNDONE},
 }
 
 

@@ -245,14 +245,19 @@ def start_payment(order_id: int, *, return_url: str) -> str:
     answer is the same. After a declined payment a new one is started, as long as the holds last.
 
     Raises NotInThisState if there is nothing to pay any more, ReservationEnded if the holds are
-    gone; then nothing is charged. Raises Order.DoesNotExist, ProviderUnavailable.
+    gone, StartDeclined if the provider won't take this payment at all, of which staff get an alert;
+    then nothing is charged. Raises Order.DoesNotExist, ProviderUnavailable.
     """
     lifecycle.settle(order_id)  # the last payment may be declined, or paid
     payment = _open_payment(order_id, return_url)
     if payment is None:
         lifecycle.settle_free(order_id)
         return return_url
-    started = payments.start(payment)
+    try:
+        started = payments.start(payment)
+    except payments.StartDeclined as error:
+        lifecycle.record_start_declined(payment, str(error))
+        raise
     Payment.objects.filter(pk=payment.pk, reference="").update(reference=started.reference)
     return started.url
 

@@ -30,7 +30,7 @@ from inventory.reservations import (
     write_off,
 )
 from inventory.words import counted
-from shop import jobs, money, payments
+from shop import jobs, money, payments, shop_alerts
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
 from shop.orders import customer_limits, refunds
@@ -192,6 +192,14 @@ def settle_free(order_id: int) -> Order:
         if order.state == State.PENDING and order.total == 0 and _hand_over(order) is None:
             _mark_paid(order)
     return order
+
+
+@transaction.atomic
+def record_start_declined(payment: Payment, problem: str) -> None:
+    """Record that the provider won't open the payment, and alert staff; ``problem`` says why."""
+    log.error("Payment %s of order %s was not accepted: %s", payment.pk, payment.order_id, problem)
+    _is_first_to_record(payment, Payment.State.DECLINED)
+    shop_alerts.raise_alert(shop_alerts.start_declined(payment, problem))
 
 
 def unsettled_orders() -> list[int]:

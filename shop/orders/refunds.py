@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from shop import jobs, payments, shop_alerts
 from shop.exceptions import NotInThisState
 from shop.models import Order, Payment, Refund
-from shop.payments.base import RefundDeclined
+from shop.payments.base import RefundDeclined, RefundStatus
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +46,25 @@ def kept_payments(order: Order) -> list[tuple[Payment, Decimal]]:
 def carry_out(refund_id: int) -> Refund:
     """Have the provider give the money back once, however often this is called; return the refund.
 
-    If the provider declines it, the refund is FAILED, with the reason, and may be tried again.
+    If the provider declines it, the refund is FAILED, with the reason, and may be tried again. As
+    long as the provider has only accepted it, it is still due.
 
     Raises ProviderUnavailable: then the refund is still due. Raises Refund.DoesNotExist.
     """
+    # From here on nobody can record that it was given back by hand: that is for declined refunds.
+    Refund.objects.filter(pk=refund_id, state=Refund.State.FAILED).update(state=Refund.State.DUE)
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
-    if refund.state == Refund.State.DONE:
+    if refund.state != Refund.State.DUE:
         return refund
     try:
-        payments.refund(refund)
+        status = payments.refund(refund)
     except RefundDeclined as error:
         log.error("Refund %s was declined: %s", refund.key, error)
-        return _record(refund_id, Refund.State.FAILED, str(error)[:300])
-    return _record(refund_id, Refund.State.DONE)
+        record_failed(refund, str(error))
+    else:
+        if status is RefundStatus.DONE:
+            record_done(refund)
+    return Refund.objects.select_related("payment__order").get(pk=refund_id)
 
 
 def record_by_hand(refund_id: int, how: str) -> Refund:
@@ -71,35 +79,67 @@ def record_by_hand(refund_id: int, how: str) -> Refund:
     if not how.strip():
         raise ValidationError("Say how the money was given back.")
     Refund(by_hand=how).clean_fields(exclude={"payment", "key", "amount", "reason"})
-    by_hand = Refund.objects.filter(pk=refund_id, state=Refund.State.FAILED)
-    with transaction.atomic():
-        # One conditional statement: a job may ask the provider once more at this moment.
-        noted = by_hand.update(by_hand=how)
-        if noted:
-            return _record(refund_id, Refund.State.DONE)
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
     if not refund.by_hand:
-        raise NotInThisState(
-            f"The provider has not declined this refund: it is {refund.get_state_display()}."
-        )
+        is_noted = record_done(refund, by_hand=how, only_if=[Refund.State.FAILED])
+        refund.refresh_from_db()
+        if not (is_noted or refund.by_hand):
+            raise NotInThisState(
+                f"The provider has not declined this refund: it is {refund.get_state_display()}."
+            )
     return refund
 
 
-def _record(refund_id: int, state: Refund.State, problem: str = "") -> Refund:
-    """Record the outcome of an attempt, unless another attempt has succeeded meanwhile."""
-    with transaction.atomic():
-        refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_id)
-        if refund.state == Refund.State.DONE:
-            return refund
-        if Refund.State.FAILED in (refund.state, state):  # else the last e-mail still holds
-            jobs.queue("send_order_refunded", refund_id=refund_id)
-        carried_out_at = Now() if state == Refund.State.DONE else None
-        Refund.objects.filter(pk=refund_id).update(
-            state=state, problem=problem, carried_out_at=carried_out_at
-        )
-        refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
-        shop_alerts.update_refund_alerts(refund)
-    return refund
+@transaction.atomic
+def record_done(
+    refund: Refund,
+    reference: str = "",
+    *,
+    by_hand: str = "",
+    only_if: Collection[Refund.State] = (Refund.State.DUE, Refund.State.FAILED),
+) -> bool:
+    """Record that the money was given back; False if somebody else has recorded otherwise.
+
+    The buyer gets an e-mail, unless the last one said so. ``only_if`` names the states that it may
+    come from.
+    """
+    # One conditional statement: an attempt that the provider has undone meanwhile is over.
+    attempt = Refund.objects.filter(pk=refund.pk, attempt=refund.attempt, state__in=only_if)
+    done = attempt.update(
+        state=Refund.State.DONE,
+        problem="",
+        by_hand=by_hand,
+        reference=reference or refund.reference,
+        carried_out_at=Now(),
+    )
+    if done:
+        _tell(refund)
+    return bool(done)
+
+
+@transaction.atomic
+def record_failed(refund: Refund, problem: str) -> bool:
+    """Record that the buyer doesn't get the money by this attempt; False if it is over already.
+
+    Staff get an alert, and the buyer gets an e-mail. The next attempt is another one.
+    """
+    attempt = Refund.objects.filter(pk=refund.pk, attempt=refund.attempt)
+    failed = attempt.update(
+        state=Refund.State.FAILED,
+        problem=problem[:300],
+        carried_out_at=None,
+        attempt=F("attempt") + 1,
+    )
+    if failed:
+        _tell(refund)
+    return bool(failed)
+
+
+def _tell(refund: Refund) -> None:
+    """Queue the e-mail to the buyer, and bring the alerts in line."""
+    now = Refund.objects.select_related("payment__order").get(pk=refund.pk)
+    jobs.queue("send_order_refunded", refund_id=now.pk)
+    shop_alerts.update_refund_alerts(now)
 
 
 def due_refunds() -> list[int]:

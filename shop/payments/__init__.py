@@ -7,7 +7,9 @@ older payments: by a name in BUILT_IN, or by the dotted path of a class.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -19,30 +21,44 @@ from shop.models import Payment, Refund
 from shop.payments.base import (
     BadEvent,
     Event,
+    ListedPayment,
     Outcome,
     Provider,
     ProviderUnavailable,
     RefundDeclined,
+    RefundStatus,
+    StartDeclined,
     Started,
+    Statement,
+    answer_within,
+    time_left,
 )
 
 __all__ = [
     "BadEvent",
     "Event",
+    "ListedPayment",
     "Outcome",
     "Provider",
     "ProviderUnavailable",
     "RefundDeclined",
+    "RefundStatus",
+    "StartDeclined",
     "Started",
+    "Statement",
+    "answer_within",
     "check_settings",
     "current_provider",
     "get_provider",
     "known_slugs",
+    "list_since",
     "origins",
     "read_event",
     "refund",
     "start",
+    "statement",
     "status",
+    "time_left",
 ]
 
 BUILT_IN = {"demo": "shop.payments.demo.DemoBank"}
@@ -81,9 +97,20 @@ def status(payment: Payment) -> Outcome:
     return _provider_of(payment).status(payment)
 
 
-def refund(refund: Refund) -> None:
+def refund(refund: Refund) -> RefundStatus:
     """See ``Provider.refund``."""
-    _provider_of(refund.payment).refund(refund)
+    return _provider_of(refund.payment).refund(refund)
+
+
+def statement(payment: Payment) -> Statement:
+    """See ``Provider.statement``."""
+    return _provider_of(payment).statement(payment)
+
+
+def list_since(slug: str, moment: datetime) -> Iterator[ListedPayment]:
+    """See ``Provider.list_since``. Raises LookupError for an unknown provider."""
+    _forbid_transaction()
+    return get_provider(slug).list_since(moment)
 
 
 def read_event(slug: str, request: HttpRequest) -> Event:

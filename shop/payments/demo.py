@@ -15,7 +15,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
 from urllib.parse import urljoin
 
 from django.db import transaction
@@ -26,21 +28,32 @@ from django.urls import reverse
 from django.utils.crypto import salted_hmac
 
 from shop import jobs
-from shop.models import DemoBankCharge, DemoBankRefund, Payment, Refund
+from shop.models import DemoBankCharge, DemoBankDispute, DemoBankRefund, Payment, Refund
 from shop.payments.base import (
     BadEvent,
+    DisputeRecord,
+    DisputeStatus,
     Event,
+    ListedPayment,
     Outcome,
     Provider,
     ProviderUnavailable,
     RefundDeclined,
+    RefundRecord,
+    RefundStatus,
     Started,
+    Statement,
 )
 
 SIGNATURE = "Demo-Bank-Signature"
 OLDEST_EVENT = 300  # seconds
 LATE = timedelta(minutes=1)
 State = DemoBankCharge.State
+OUTCOMES = {
+    State.OPEN: Outcome.OPEN,
+    State.APPROVED: Outcome.PAID,
+    State.DECLINED: Outcome.DECLINED,
+}
 
 
 class Choice(enum.StrEnum):
@@ -67,6 +80,7 @@ class DemoBank(Provider):
                 "description": f"Order {payment.order.number}",
                 "return_url": payment.return_url,
                 "expires_at": payment.expires_at,
+                "copy": payment.copy,
             },
         )
         page = reverse("demo-bank", args=[charge.reference])
@@ -79,13 +93,9 @@ class DemoBank(Provider):
             # It has not reached us. If it still does after its time, it can't be approved any more.
             is_over = Payment.objects.filter(pk=payment.pk, expires_at__lte=Now()).exists()
             return Outcome.DECLINED if is_over else Outcome.OPEN
-        return {
-            State.OPEN: Outcome.OPEN,
-            State.APPROVED: Outcome.PAID,
-            State.DECLINED: Outcome.DECLINED,
-        }[State(charge.state)]
+        return OUTCOMES[State(charge.state)]
 
-    def refund(self, refund: Refund) -> None:
+    def refund(self, refund: Refund) -> RefundStatus:
         with transaction.atomic():
             charge = (
                 DemoBankCharge.objects.select_for_update()
@@ -94,20 +104,96 @@ class DemoBank(Provider):
             )
             if charge is None:
                 raise RefundDeclined("The demo bank has charged nothing for this payment.")
-            if charge.refunds.filter(key=refund.key).exists():
-                return
-            so_far = charge.refunds.aggregate(total=Sum("amount"))["total"] or 0
-            if so_far + refund.amount > charge.amount:
-                raise RefundDeclined(f"The demo bank has given back {so_far} already.")
-            DemoBankRefund.objects.create(charge=charge, key=refund.key, amount=refund.amount)
+            if _has_given_back(charge, refund):
+                return RefundStatus.DONE
+            _give_back(charge, refund.amount, refund)
+        return RefundStatus.DONE
+
+    def statement(self, payment: Payment) -> Statement:
+        _bring_up_to_date(payment.key)
+        charge = DemoBankCharge.objects.filter(key=payment.key).first()
+        return Statement(self.status(payment)) if charge is None else _statement(charge)
+
+    def list_since(self, moment: datetime) -> Iterator[ListedPayment]:
+        changed = (
+            Q(started_at__gte=moment)
+            | Q(refunds__made_at__gte=moment)
+            | Q(dispute__opened_at__gte=moment)
+        )
+        for charge in DemoBankCharge.objects.filter(changed).distinct().order_by("pk"):
+            _bring_up_to_date(charge.key)
+            charge.refresh_from_db()
+            yield ListedPayment(
+                key=charge.key,
+                reference=charge.reference,
+                amount=charge.amount,
+                currency=charge.currency,
+                started_at=charge.started_at,
+                statement=_statement(charge),
+                copy=charge.copy,
+            )
 
     def read_event(self, request: HttpRequest) -> Event:
         _check_signature(request.headers.get(SIGNATURE, ""), request.body)
         try:
             message = json.loads(request.body)
-            return Event(id=str(message["id"]), payment_key=uuid.UUID(message["payment"]))
+            key = message["payment"]
+            return Event(
+                id=str(message["id"]),
+                payment_key=None if key is None else uuid.UUID(key),
+                kind=str(message.get("kind", "")),
+            )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BadEvent("The message has no id, or names no payment.") from error
+
+
+def _has_given_back(charge: DemoBankCharge, refund: Refund) -> bool:
+    """Whether this refund is on record. Raises RefundDeclined if it failed, or is another sum."""
+    for made in charge.refunds.filter(key=refund.key).order_by("pk"):
+        if made.state == DemoBankRefund.State.DONE:
+            if made.amount != refund.amount:
+                raise RefundDeclined(f"The demo bank has given {made.amount} back for this refund.")
+            return True
+        if made.attempt == refund.attempt:
+            raise RefundDeclined("The money came back to the demo bank.")
+    return False
+
+
+def _give_back(charge: DemoBankCharge, amount: Decimal, refund: Refund | None = None) -> None:
+    """Give money of the locked charge back, for the shop or by the bank. Raises RefundDeclined."""
+    if charge.declines_refunds:
+        raise RefundDeclined("The demo bank doesn't give this charge back.")
+    given = charge.refunds.filter(state=DemoBankRefund.State.DONE)
+    so_far = given.aggregate(total=Sum("amount"))["total"] or 0
+    if so_far + amount > charge.amount:
+        raise RefundDeclined(f"The demo bank has given back {so_far} already.")
+    of_shop = {"key": refund.key, "attempt": refund.attempt, "copy": refund.copy} if refund else {}
+    DemoBankRefund.objects.create(charge=charge, amount=amount, **of_shop)
+
+
+def _statement(charge: DemoBankCharge) -> Statement:
+    refunds = tuple(
+        RefundRecord(
+            reference=f"refund-{refund.pk}",
+            amount=refund.amount,
+            status=RefundStatus[refund.state],
+            made_at=refund.made_at,
+            key=refund.key,
+            attempt=refund.attempt,
+            copy=refund.copy,
+        )
+        for refund in charge.refunds.order_by("pk")
+    )
+    disputes = tuple(
+        DisputeRecord(
+            reference=f"dispute-{dispute.pk}",
+            amount=dispute.amount,
+            status=DisputeStatus[dispute.state],
+            opened_at=dispute.opened_at,
+        )
+        for dispute in DemoBankDispute.objects.filter(charge=charge)
+    )
+    return Statement(OUTCOMES[State(charge.state)], refunds, disputes)
 
 
 # The bank's own page

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+
+from django.db.models import F
 from django.http import HttpRequest
 
 from shop import orders, payments
 from shop.models import Order, Payment, PaymentEvent
-from shop.payments.base import BadEvent, Event
+from shop.orders import statements
+from shop.payments.base import Event
+
+log = logging.getLogger(__name__)
 
 
-def receive(provider: str, request: HttpRequest) -> Order:
-    """Act on a message that was posted to us, and return the order.
+def receive(provider: str, request: HttpRequest) -> Order | None:
+    """Act on a message that was posted to us; return its order; None if we have none.
 
-    We ask the provider at each delivery until the payment is paid: a message may come before the
-    provider itself knows, and settling twice changes nothing. We record the message after that, so
-    that nothing is lost if we crash in between.
+    We ask the provider at each delivery: a message may come before the provider itself knows, and
+    asking twice changes nothing. We record the message after that, so that nothing is lost if we
+    crash in between.
 
     Raises BadEvent, LookupError for an unknown provider, ProviderUnavailable.
     """
     event = payments.read_event(provider, request)
-    payment = Payment.objects.filter(provider=provider, key=event.payment_key).first()
+    ours = Payment.objects.filter(provider=provider)
+    payment = ours.filter(key=event.payment_key).first() if event.payment_key else None
     if payment is None:
-        raise BadEvent("The message is about a payment that isn't ours.")
-    if payment.state == Payment.State.PAID and _is_on_record(provider, event):
-        return Order.objects.get(pk=payment.order_id)
+        # Another shop may use the same account. An error would make the provider try for days.
+        log.warning("A message of %s is about no payment of this shop: %s", provider, event.id)
+        return None
     order = orders.settle(payment.order_id)
-    PaymentEvent.objects.bulk_create(
-        [PaymentEvent(provider=provider, event_id=event.id, payment=payment)],
-        ignore_conflicts=True,
-    )
+    news = statements.look_into(payment.pk)
+    payment.refresh_from_db()
+    _record(provider, event, payment, news)
     return order
 
 
-def _is_on_record(provider: str, event: Event) -> bool:
-    return PaymentEvent.objects.filter(provider=provider, event_id=event.id).exists()
+def _record(provider: str, event: Event, payment: Payment, news: list[str]) -> None:
+    """Put the message on record, with what we found at this delivery of it."""
+    outcome = " ".join([f"The payment is {payment.get_state_display()}.", *news])[:300]
+    found = PaymentEvent.objects.filter(provider=provider, event_id=event.id)
+    again = {"outcome": outcome, "deliveries": F("deliveries") + 1}
+    if found.update(**again):
+        return
+    message = PaymentEvent(
+        provider=provider,
+        event_id=event.id,
+        payment=payment,
+        kind=event.kind[:100],
+        outcome=outcome,
+    )
+    # Another delivery of it may be here at this moment.
+    PaymentEvent.objects.bulk_create([message], ignore_conflicts=True)

@@ -23,7 +23,7 @@ from shop.middleware.rate_limits import client_address
 from shop.models import Order
 from shop.orders import checkout as rules
 from shop.orders import status_page
-from shop.payments import ProviderUnavailable
+from shop.payments import ProviderUnavailable, StartDeclined
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -159,6 +159,8 @@ def go_to_bank(request: ShopRequest, order: Order) -> HttpResponse:
         pass  # paid or closed by now, as its page says
     except ReservationEnded:
         notices.note_unpayable(request, order)
+    except StartDeclined:
+        notices.note_not_accepted(request, order)
     except ProviderUnavailable:
         notices.note_unreachable(request, order)
     return redirect(page)

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 def payment_events(request: HttpRequest, provider: str) -> HttpResponse:
     """Take a provider's message: 200 if its order is settled, 400 if it isn't genuine.
 
+    200, too, if it is about no payment of this shop: the provider has many customers.
     503 if the provider doesn't answer our question: it sends the message again later.
     """
     try:

@@ -45,7 +45,7 @@ class RealBank(DemoBank):
 
 
 class WithoutRefunds(Provider):
-    """A provider that lacks two of the four methods."""
+    """A provider that lacks four of the six methods."""
 
     slug = "without-refunds"
     label = "Without refunds"
@@ -129,9 +129,9 @@ WRONG_PROVIDERS = [
     ("shop.payments.check_settings", "is no subclass of shop.payments.Provider."),
     (
         "shop.payments.Provider",
-        "is abstract. It must define read_event, refund, start, status.",
+        "is abstract. It must define list_since, read_event, refund, start, statement, status.",
     ),
-    (f"{HERE}.WithoutRefunds", "is abstract. It must define read_event, refund."),
+    (f"{HERE}.WithoutRefunds", "is abstract. It must define list_since, read_event, refund, statement."),
     (f"{HERE}.Unlabelled", "must declare label, a text."),
     (f"{HERE}.Demanding", "Its __init__ must need no arguments."),
     ("bank_that_raises.Bank", "can't be imported (RuntimeError: No licence.)."),

@@ -200,7 +200,7 @@ def test_nothing_is_named_by_a_secret(staff: Staff, order: Order, role: str) -> 
         for field in filter(is_secret, model._meta.get_fields()):
             named = {"_to_field": field.name}
             assert client.get(changelist(model), named).status_code in (400, 403)
-            value = getattr(obj, field.name) if obj else "x"
+            value = (obj and getattr(obj, field.name)) or "x"
             page = changelist(model) + f"{quote(str(value))}/change/"
             assert client.get(page, named).status_code in (400, 403), page
 
