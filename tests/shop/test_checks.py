@@ -131,7 +131,10 @@ WRONG_PROVIDERS = [
         "shop.payments.Provider",
         "is abstract. It must define list_since, read_event, refund, start, statement, status.",
     ),
-    (f"{HERE}.WithoutRefunds", "is abstract. It must define list_since, read_event, refund, statement."),
+    (
+        f"{HERE}.WithoutRefunds",
+        "is abstract. It must define list_since, read_event, refund, statement.",
+    ),
     (f"{HERE}.Unlabelled", "must declare label, a text."),
     (f"{HERE}.Demanding", "Its __init__ must need no arguments."),
     ("bank_that_raises.Bank", "can't be imported (RuntimeError: No licence.)."),
