@@ -18,7 +18,7 @@ from inventory import monitor, stock
 from inventory.models import Product
 from tests import emptying
 
-pytest_plugins = ["inventory.races.pytest_plugin"]
+pytest_plugins = ["inventory.races.pytest_plugin", "tests.stripe_standin.fixtures"]
 
 MakeProduct = Callable[..., Product]
 

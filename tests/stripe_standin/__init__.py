@@ -1,0 +1,36 @@
+"""A stand-in for Stripe, that follows Stripe's documentation.
+
+The real library talks real HTTP to it. In a test, the fixture ``stripe_standin`` is one in a
+thread, and its parts have these deeds:
+
+``url``, ``secret_key``, ``live_secret_key``, ``webhook_secret``, ``page_of(session)``
+
+``clock``: ``now() advance(seconds)``
+
+``sessions``, named by their ids: ``pay(session) pay_later(session) settle(session) fail(session)
+decline_card(session) expire(session) get(session) all()``
+
+``refunds``: ``dashboard(payment, amount) begin_as(status) succeed(refund) fail(refund, reason)
+cancel(refund) get(refund) all()``; a payment is named by its session, intent or charge
+
+``disputes``: ``open(payment, amount, reason=, inquiry=) escalate(dispute) answer(dispute)
+win(dispute) lose(dispute) close_inquiry(dispute) get(dispute) all()``
+
+``account``: ``restrict() lift_restriction() add_key(key) revoke_key(key) deny(on)``
+
+``keys``: ``forget()``
+
+``webhooks``: ``event(kind, object, id=, at=, secret=) sign(body, at=, secret=) queued(kind)
+messages(kind) deliver(ids, attempts=, at=) drop_queued() set_url(url) roll_secret(new)
+drop_old_secret() start_courier(seconds) stop_courier()``
+
+``faults``: ``add(on, kind, times=, seconds=, done=) hook(on, before=, after=, times=)
+remove(number) clear() wait_until_paused(requests) resume()``; ``on`` is a regular expression for
+the whole of method and path, as in ``POST /v1/refunds``; the kinds are at ``faults.Kind``
+
+``books``: ``balance(session) balances() charges()``; ``requests``: ``all(on) clear()``
+"""
+
+from .standin import StripeStandin
+
+__all__ = ["StripeStandin"]

@@ -1,0 +1,16 @@
+"""The stand-in for Stripe, as fixtures of pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .standin import StripeStandin
+
+
+@pytest.fixture
+def stripe_standin() -> Iterator[StripeStandin]:
+    """A stand-in for Stripe of the test's own, in a thread, on a free port."""
+    with StripeStandin() as standin:
+        yield standin

@@ -1,0 +1,100 @@
+"""Lists, as the API pages and filters them, and the expansion of ids into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+from .errors import InvalidParameters, ResourceMissing
+from .ledger import Ledger, Object
+from .parameters import Parameters
+
+DEFAULT_LIMIT = 10
+LARGEST_LIMIT = 100
+DEEPEST = 4  # levels of an expansion
+
+COMPARISONS = {
+    "gt": lambda value, limit: value > limit,
+    "gte": lambda value, limit: value >= limit,
+    "lt": lambda value, limit: value < limit,
+    "lte": lambda value, limit: value <= limit,
+}
+
+
+def page(
+    objects: Iterable[Object], parameters: Parameters, *, url: str, filters: Iterable[str]
+) -> Object:
+    """Return a page of the objects, the newest first; ``filters`` are fields to compare."""
+    wanted = {name: parameters.text(name) for name in filters}
+    matching = [
+        one
+        for one in _created_within(objects, parameters)
+        if all(value is None or one[name] == value for name, value in wanted.items())
+    ]
+    matching.reverse()
+    limit = parameters.whole_number("limit", least=1, most=LARGEST_LIMIT) or DEFAULT_LIMIT
+    after = _after_cursor(matching, parameters)
+    return {
+        "object": "list",
+        "data": after[:limit],
+        "has_more": len(after) > limit,
+        "url": url,
+    }
+
+
+def expand(ledger: Ledger, object: Object, paths: Iterable[str]) -> Object:
+    """Return a copy in which the ids at these paths are replaced by their objects."""
+    expanded = deepcopy(object)
+    for path in paths:
+        names = path.split(".")
+        if len(names) > DEEPEST:
+            raise InvalidParameters(
+                f"You cannot expand more than {DEEPEST} levels of a property. Property: {path}",
+                param="expand",
+            )
+        _expand(ledger, expanded, names, path)
+    return expanded
+
+
+def _created_within(objects: Iterable[Object], parameters: Parameters) -> list[Object]:
+    if "created" not in parameters:
+        return list(objects)
+    interval = parameters.created()
+    return [
+        one
+        for one in objects
+        if all(COMPARISONS[name](one["created"], limit) for name, limit in interval.items())
+    ]
+
+
+def _after_cursor(objects: list[Object], parameters: Parameters) -> list[Object]:
+    cursor = parameters.text("starting_after")
+    if cursor is None:
+        return objects
+    ids = [one["id"] for one in objects]
+    if cursor not in ids:
+        raise ResourceMissing("object", cursor, param="starting_after")
+    return objects[ids.index(cursor) + 1 :]
+
+
+def _expand(ledger: Ledger, node: Any, names: list[str], path: str) -> None:
+    if isinstance(node, list):
+        for one in node:
+            _expand(ledger, one, names, path)
+    elif names and node is not None:
+        first, *rest = names
+        if not isinstance(node, dict) or first not in node:
+            raise InvalidParameters(
+                f"This property cannot be expanded ({path}). You may want to try expanding "
+                "another property.",
+                param="expand",
+            )
+        if isinstance(node[first], str):
+            found = ledger.find(node[first])
+            if found is None:
+                raise InvalidParameters(
+                    f"This property cannot be expanded ({path}).", param="expand"
+                )
+            node[first] = deepcopy(found)
+        _expand(ledger, node[first], rest, path)
