@@ -27,6 +27,7 @@ from shop.exceptions import ShopError
 from shop.models import Payment, Refund
 
 LONGEST_ID = 200  # characters of a message's id
+LONGEST_KIND = 100  # characters that we keep of its kind
 LONGEST_WAIT = 60.0  # seconds, where nobody waits for the answer
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -168,11 +169,15 @@ class Event:
     payment_key: UUID | None
     """``Payment.key``. None: the message is genuine, and about no payment of this shop."""
     kind: str = ""
-    """The provider's name for what has happened, for staff."""
+    """The provider's name for what has happened, for staff. Only as much is kept as we can store:
+    an odd name is no reason to reject the message."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.id) <= LONGEST_ID or not self.id.isprintable():
             raise BadEvent(f"The message's id must have 1 to {LONGEST_ID} printable characters.")
+        kind = self.kind if isinstance(self.kind, str) else ""
+        storable = "".join(character for character in kind if character.isprintable())
+        object.__setattr__(self, "kind", storable[:LONGEST_KIND])  # the instance is frozen
 
 
 class ProviderUnavailable(ShopError):

@@ -49,7 +49,7 @@ def _record(provider: str, event: Event, payment: Payment, news: list[str]) -> N
         provider=provider,
         event_id=event.id,
         payment=payment,
-        kind=event.kind[:100],
+        kind=event.kind,
         outcome=outcome,
     )
     # Another delivery of it may be here at this moment.
