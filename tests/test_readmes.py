@@ -21,7 +21,7 @@ import shop.forms
 import shop.models
 from inventory import conf, database
 from inventory.races import Result
-from shop.models import Order, Payment
+from shop.models import Order, Payment, Refund
 from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
 MOST_LINES = 200  # of the first one: five minutes
@@ -198,16 +198,18 @@ def test_the_race_that_is_shown_holds(races: Callable[..., Result]) -> None:
     assert all(len(run.returned) == len(run.raised) == 1 for run in found[0].runs)
 
 
-def test_the_fields_of_a_payment_that_a_provider_needs_are_named() -> None:
-    _, _, table = prose(OF_SHOP).partition("| Field of a payment | is |\n")
+@pytest.mark.parametrize("model", [Payment, Refund])
+def test_the_fields_that_a_provider_needs_are_named(model: type[models.Model]) -> None:
+    name = model.__name__.lower()
+    _, _, table = prose(OF_SHOP).partition(f"| Field of a {name} | is |\n")
     names = {
-        name
+        field
         for row in table.partition("\n\n")[0].splitlines()[1:]
-        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+        for field in re.findall(r"`(\w+)`", row.split("|")[1])
     }
-    assert names <= {field.name for field in Payment._meta.get_fields()}
-    used = re.findall(r"\bpayment\.(\w+)", block_with(OF_SHOP, "class Acme"))
-    assert names >= {*used, "reference"}
+    assert names <= {field.name for field in model._meta.get_fields()}
+    used = re.findall(rf"\b{name}\.(\w+)", block_with(OF_SHOP, "class Acme"))
+    assert names >= {*used, "key", "amount", "copy"}
 
 
 def test_the_checkouts_new_field_is_one() -> None:
