@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,8 @@ class Api:
             if request.method == "GET" or not once:
                 return self._carry_out(request, endpoint, id, trouble)
             return self._keys.answer_once(
-                f"{is_live(key)} {once}",
+                once,
+                "live" if is_live(key) else "test",
                 f"{request.name} {request.form}",
                 lambda: self._carry_out(request, endpoint, id, trouble),
             )
@@ -60,16 +60,14 @@ class Api:
     def _carry_out(self, request: Request, endpoint: Endpoint, id: str, trouble: Trouble) -> Answer:
         """Answer, also with an error. Raises InvalidParameters if nothing began."""
         try:
-            instead = trouble.before(request)
-            if instead is not None:
-                return instead
+            trouble.before(request)
             with self._ledger.turn():
                 parameters = Parameters.parse(request.form)
                 expansions = parameters.texts("expand")
                 result = endpoint(parameters, id)
                 shown = listing.expand(self._ledger, result, expansions)
             trouble.when_done()
-            return Answer.of_json(shown, headers={"Request-Id": f"req_{uuid.uuid4().hex[:14]}"})
+            return Answer.of_json(shown)
         except InvalidParameters:
             raise
         except ApiError as error:

@@ -11,7 +11,11 @@ from .refunds import RETURNED
 
 @dataclass(frozen=True)
 class Balance:
-    """One payment's money, in minor units. ``refunded`` counts also what is on its way."""
+    """One payment's money, in minor units.
+
+    ``refunded`` counts also what is on its way, ``disputed`` what the buyer's bank took and hasn't
+    given back. ``kept`` is the rest, before fees.
+    """
 
     session: str
     payment_intent: str
@@ -21,12 +25,8 @@ class Balance:
     charged: int
     refunded: int
     disputed: int
+    kept: int
     fees: int
-
-    @property
-    def kept(self) -> int:
-        """The merchant's money, before fees."""
-        return self.charged - self.refunded - self.disputed
 
 
 class Books:
@@ -65,16 +65,20 @@ class Books:
         changes = [
             one for one in self.ledger.all("balance_transaction") if one["source"] in sources
         ]
+        charged = charge["amount"]
+        refunded = sum(one["amount"] for one in refunds if one["status"] not in RETURNED)
+        disputed = -sum(
+            one["amount"] for dispute in disputes for one in dispute["balance_transactions"]
+        )
         return Balance(
             session=session["id"],
             payment_intent=charge["payment_intent"],
             client_reference_id=session["client_reference_id"],
             metadata=session["metadata"],
             currency=charge["currency"],
-            charged=charge["amount"],
-            refunded=sum(one["amount"] for one in refunds if one["status"] not in RETURNED),
-            disputed=-sum(
-                one["amount"] for dispute in disputes for one in dispute["balance_transactions"]
-            ),
+            charged=charged,
+            refunded=refunded,
+            disputed=disputed,
+            kept=charged - refunded - disputed,
             fees=sum(one["fee"] for one in changes),
         )

@@ -9,28 +9,39 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .account import Account
+from .books import Books
+from .clock import Clock
+from .disputes import Disputes
 from .errors import ApiError, NotPossible
 from .exchange import Answer, Request
+from .faults import Faults
+from .keys import IdempotencyKeys
+from .refunds import Refunds
+from .requests_log import RequestsLog
+from .sessions import Sessions
+from .webhooks import Webhooks
 
 if TYPE_CHECKING:
     from .standin import StripeStandin
 
 PREFIX = "/_standin/"
-PARTS = (
-    "account",
-    "books",
-    "clock",
-    "disputes",
-    "faults",
-    "keys",
-    "refunds",
-    "requests",
-    "sessions",
-    "webhooks",
-)
+PARTS = {
+    "account": Account,
+    "books": Books,
+    "clock": Clock,
+    "disputes": Disputes,
+    "faults": Faults,
+    "keys": IdempotencyKeys,
+    "refunds": Refunds,
+    "requests": RequestsLog,
+    "sessions": Sessions,
+    "webhooks": Webhooks,
+}
 
 
 class Control:
@@ -50,13 +61,15 @@ class Control:
             return _problem(404, f"The stand-in has no deed at {request.path}.")
         try:
             parameters = json.loads(request.body or b"{}")
+            if not isinstance(parameters, dict):
+                return _problem(400, "The body must be a JSON object with the deed's parameters.")
             inspect.signature(method).bind(**parameters)
             return Answer.of_json(_plain(method(**parameters)))
         except ApiError as error:
             return _problem(error.status, str(error))
         except (NotPossible, TimeoutError) as error:
             return _problem(409, str(error))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, re.error) as error:
             return _problem(400, str(error))
 
     def _method(self, path: str) -> Callable[..., Any] | None:

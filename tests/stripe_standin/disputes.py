@@ -49,8 +49,13 @@ class Disputes:
 
     @deed
     def escalate(self, dispute: str) -> Object:
-        """Turn an inquiry into a dispute, which takes the money. Raises NotPossible."""
+        """Turn an inquiry into a dispute, which takes the money. Raises NotPossible.
+
+        A full refund ends that danger.
+        """
         found = self._dispute_in(dispute, {"warning_needs_response", "warning_under_review"})
+        if self.ledger.charge_of(found["charge"])["refunded"]:
+            raise NotPossible(f"the charge of {dispute} is refunded")
         self._withdraw(found, "charge.dispute.updated")
         return found
 

@@ -40,7 +40,7 @@ Kind = Literal[
 - ``pause_before``, ``pause_after``: it waits for ``resume``, before or after it is done
 """
 
-Hook = Callable[[Request], None]
+Hook = Callable[[Request], object]
 LONGEST_PAUSE = 60.0  # seconds; then a paused request goes on by itself
 HTML = "<!doctype html><title>Bad gateway</title><p>The proxy had a problem."
 
@@ -74,8 +74,11 @@ class Trouble:
     def __post_init__(self) -> None:
         self.kinds = {fault.kind for fault in self.faults if fault.kind}
 
-    def at_the_door(self) -> None:
-        """Before the request is looked at. Raises ConnectionLost, ApiError."""
+    def at_the_door(self) -> Answer | None:
+        """Before the request is looked at. An answer is sent instead of carrying it out.
+
+        Raises ConnectionLost, ApiError.
+        """
         if "connection_closed" in self.kinds:
             raise ConnectionLost
         if "unavailable" in self.kinds:
@@ -97,12 +100,12 @@ class Trouble:
                 code="lock_timeout",
                 headers={"Stripe-Should-Retry": "true"},
             )
+        if any(fault.kind == "garbage" and not fault.done for fault in self.faults):
+            return Answer.of_html(HTML)
+        return None
 
-    def before(self, request: Request) -> Answer | None:
-        """Before the request is done, with its key in use. An answer is one instead of doing it.
-
-        Raises ApiError, which the key keeps.
-        """
+    def before(self, request: Request) -> None:
+        """Before the request is done, with its key in use. Raises ApiError, which the key keeps."""
         for fault in self.faults:
             if fault.before:
                 fault.before(request)
@@ -110,9 +113,6 @@ class Trouble:
             self.owner.pause(request)
         if any(fault.kind == "server_error" and not fault.done for fault in self.faults):
             raise _server_error()
-        if any(fault.kind == "garbage" and not fault.done for fault in self.faults):
-            return Answer.of_html(HTML)
-        return None
 
     def when_done(self) -> None:
         """After the request is done, with its key in use. Raises ApiError, which the key keeps."""

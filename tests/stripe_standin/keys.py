@@ -37,11 +37,13 @@ class IdempotencyKeys:
         with self._lock:
             self._first.clear()
 
-    def answer_once(self, key: str, parameters: str, answer: Callable[[], Answer]) -> Answer:
+    def answer_once(
+        self, key: str, mode: str, parameters: str, answer: Callable[[], Answer]
+    ) -> Answer:
         """Return the key's first answer, or carry the request out if the key is new.
 
-        ``parameters`` are all that must be the same in a repetition. An answer that says that
-        validation failed isn't kept: nothing had begun.
+        ``mode`` is live or test: each has keys of its own. ``parameters`` are all that must be the
+        same in a repetition. If ``answer`` raises, because validation failed, nothing is kept.
 
         Raises ApiError for a key in use, and for other parameters.
         """
@@ -50,15 +52,17 @@ class IdempotencyKeys:
                 f"Idempotency keys can be at most {LONGEST_KEY} characters long.",
                 type="idempotency_error",
             )
-        first = self._claim(key, parameters)
+        key_of_mode = f"{mode} {key}"
+        first = self._claim(key_of_mode, parameters)
         if first is not None:
-            return first
+            headers = {**first.headers, "Idempotent-Replayed": "true"}
+            return dataclasses.replace(first, headers=headers, is_replayed=True)
         kept = None
         try:
             kept = answer()
             return kept
         finally:
-            self._release(key, kept)
+            self._release(key_of_mode, kept)
 
     def _claim(self, key: str, parameters: str) -> Answer | None:
         """Take the key for this request, or return the answer to the first one."""
@@ -80,10 +84,9 @@ class IdempotencyKeys:
                     "(that probably means you submitted twice, and the other request is still "
                     f"going through): {key}. Please try again later.",
                     status=409,
-                    type="idempotency_error",
                     code="idempotency_key_in_use",
                 )
-            return dataclasses.replace(first.answer, is_replayed=True)
+            return first.answer
 
     def _release(self, key: str, kept: Answer | None) -> None:
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import deepcopy
-from typing import Any
 
 from .errors import InvalidParameters, ResourceMissing
 from .ledger import Ledger, Object
@@ -78,23 +77,30 @@ def _after_cursor(objects: list[Object], parameters: Parameters) -> list[Object]
     return objects[ids.index(cursor) + 1 :]
 
 
-def _expand(ledger: Ledger, node: Any, names: list[str], path: str) -> None:
-    if isinstance(node, list):
-        for one in node:
-            _expand(ledger, one, names, path)
-    elif names and node is not None:
-        first, *rest = names
-        if not isinstance(node, dict) or first not in node:
-            raise InvalidParameters(
-                f"This property cannot be expanded ({path}). You may want to try expanding "
-                "another property.",
-                param="expand",
-            )
-        if isinstance(node[first], str):
-            found = ledger.find(node[first])
-            if found is None:
-                raise InvalidParameters(
-                    f"This property cannot be expanded ({path}).", param="expand"
-                )
-            node[first] = deepcopy(found)
-        _expand(ledger, node[first], rest, path)
+def _expand(ledger: Ledger, object: Object, names: list[str], path: str) -> None:
+    first, *rest = names
+    value = object.get(first, "")
+    if isinstance(value, str):
+        value = object[first] = deepcopy(ledger.find(value))
+        if value is None:
+            raise _not_expandable(path)
+    if value is None:  # the field may have an id later
+        return
+    if isinstance(value, dict) and not rest:
+        if "id" not in value:
+            raise _not_expandable(path)
+    elif isinstance(value, dict):
+        _expand(ledger, value, rest, path)
+    elif isinstance(value, list) and rest:
+        for one in value:
+            _expand(ledger, one, rest, path)
+    else:
+        raise _not_expandable(path)
+
+
+def _not_expandable(path: str) -> InvalidParameters:
+    return InvalidParameters(
+        f"This property cannot be expanded ({path}). You may want to try expanding another "
+        "property.",
+        param="expand",
+    )

@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
         self.answer = answer
         self.ending = threading.Event()
         self._connections: set[socket.socket] = set()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     @property
     def url(self) -> str:

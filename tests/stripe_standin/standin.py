@@ -89,8 +89,7 @@ class StripeStandin:
         logged = self.requests.begin(request)
         trouble = self.faults.meet(request)
         try:
-            trouble.at_the_door()
-            answer = self._carry_out(request, trouble)
+            answer = trouble.at_the_door() or self._carry_out(request, trouble)
         except ApiError as error:
             answer = Answer.of_json(error.body, error.status, error.headers)
         logged.status, logged.is_replayed = answer.status, answer.is_replayed
@@ -101,4 +100,5 @@ class StripeStandin:
     def _carry_out(self, request: Request, trouble: Trouble) -> Answer:
         if not self._pages.knows(request):
             return self._api.answer(request, trouble)
-        return trouble.before(request) or self._pages.answer(request)
+        trouble.before(request)
+        return self._pages.answer(request)

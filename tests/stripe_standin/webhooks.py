@@ -7,6 +7,7 @@ import hmac
 import json
 import secrets
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -110,10 +111,10 @@ class Webhooks:
 
     def sign(self, body: bytes, *, at: int | None = None, secret: str = "") -> Signed:
         """Sign a body, by the secrets of the endpoint or by the given one."""
-        time = self._clock.now() if at is None else at
+        signed_at = self._clock.now() if at is None else at
         by = [secret] if secret else self.secrets
-        signatures = ",".join(f"v1={_signature(body, time, one)}" for one in by)
-        return Signed(body, f"t={time},{signatures}")
+        signatures = ",".join(f"v1={_signature(body, signed_at, one)}" for one in by)
+        return Signed(body, f"t={signed_at},{signatures}")
 
     def roll_secret(self, new: str = "") -> str:
         """Change the secret; both sign until ``drop_old_secret``. Return the new one."""
@@ -173,6 +174,14 @@ class Webhooks:
             self._courier.join()
             self._courier = None
 
+    def wait_until_delivered(self, seconds: float = 20.0) -> None:
+        """Wait until no message is queued. Raises TimeoutError."""
+        until = time.monotonic() + seconds
+        while self.queued():
+            if time.monotonic() > until:
+                raise TimeoutError(f"{len(self.queued())} messages are still queued")
+            time.sleep(0.02)
+
     def _deliver_often(self, seconds: float) -> None:
         while not self._stopped.wait(seconds):
             for message in self.queued():
@@ -208,7 +217,9 @@ class Webhooks:
     def _post(self, id: str, at: int | None) -> Delivery:
         if not self.url:
             raise NotPossible("the stand-in knows no address to deliver to")
-        message = self._messages[id]
+        message = self._messages.get(id)
+        if message is None:
+            raise NotPossible(f"there is no message {id}")
         signed = self.sign(message.body, at=at)
         request = urllib.request.Request(
             self.url,
@@ -247,5 +258,5 @@ def _status_of_answer(request: urllib.request.Request) -> int | None:
         return None
 
 
-def _signature(body: bytes, time: int, secret: str) -> str:
-    return hmac.new(secret.encode(), b"%d." % time + body, hashlib.sha256).hexdigest()
+def _signature(body: bytes, at: int, secret: str) -> str:
+    return hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
