@@ -59,6 +59,17 @@ def test_other_parameters_are_refused(
     assert [one["id"] for one in stripe_standin.sessions.all()] == [first.id]
 
 
+def test_the_order_of_parameters_is_no_difference(client: stripe.StripeClient) -> None:
+    one, other = parameters(), dict(reversed(parameters().items()))
+
+    first, again = (
+        client.v1.checkout.sessions.create(order, {"idempotency_key": "order-1"})
+        for order in (one, other)
+    )
+
+    assert first.id == again.id
+
+
 def test_the_modes_have_keys_of_their_own(stripe_standin: StripeStandin) -> None:
     test = create(client_of(stripe_standin), "order-1")
     live = create(client_of(stripe_standin, stripe_standin.live_secret_key), "order-1")
