@@ -10,27 +10,32 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils.crypto import get_random_string
 
 from shop import jobs, payments, shop_alerts
 from shop.exceptions import NotInThisState
 from shop.models import Order, Payment, Refund
+from shop.orders import copies
+from shop.orders.copies import Decision
 from shop.payments.base import RefundDeclined, RefundStatus
 
 log = logging.getLogger(__name__)
 
 
-def owe(payment: Payment, amount: Decimal, reason: Refund.Reason, note: str = "") -> Refund:
+def owe(payment: Payment, amount: Decimal, decision: Decision) -> Refund:
     """Put on record that ``amount`` of the payment is to be given back; return the refund.
 
-    The caller has locked the order, and has checked that so much of the payment is kept.
+    The caller has locked the order, and has checked that so much of the payment is kept. A decision
+    may be carried out by several refunds: only one of them may have its units.
     """
-    number = payment.refunds.count() + 1
     refund = Refund.objects.create(
         payment=payment,
-        key=f"{payment.key}-{number}",
+        # A random key: after the restore of a backup, a counted one may be the provider's already.
+        key=f"{payment.key}-{get_random_string(8)}",
         amount=amount,
-        reason=reason,
-        note=note,
+        reason=decision.reason,
+        note=decision.note,
+        copy=copies.write_decision(decision),
     )
     jobs.queue("carry_out_refund", refund_id=refund.pk)
     jobs.queue("send_order_refunded", refund_id=refund.pk)

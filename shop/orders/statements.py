@@ -19,6 +19,7 @@ from shop import payments, shop_alerts
 from shop.models import Dispute, Order, Payment, Refund
 from shop.money import format_amount
 from shop.orders import refunds
+from shop.orders.copies import Decision
 from shop.orders.lifecycle import lock_order
 from shop.payments.base import (
     DisputeRecord,
@@ -286,7 +287,7 @@ def _owe_what_is_over(order: Order) -> None:
     for payment, kept in refunds.kept_payments(order):
         share = min(over, kept)
         if share > 0:
-            refunds.owe(payment, share, _reason(order))
+            refunds.owe(payment, share, Decision(_reason(order)))
         over -= share
 
 

@@ -7,8 +7,8 @@ thread, and its parts have these deeds:
 
 ``clock``: ``now() advance(seconds)``
 
-``sessions``, named by their ids: ``pay(session) pay_later(session) settle(session) fail(session)
-decline_card(session) expire(session) get(session) all()``
+``sessions``, named by their ids: ``pay(session, booked=) book(session) pay_later(session)
+settle(session) fail(session) decline_card(session) expire(session) get(session) all()``
 
 ``refunds``: ``dashboard(payment, amount) begin_as(status) succeed(refund) fail(refund, reason)
 cancel(refund) get(refund) all()``; a payment is named by its session, intent or charge
@@ -22,13 +22,18 @@ win(dispute) lose(dispute) close_inquiry(dispute) get(dispute) all()``
 
 ``webhooks``: ``event(kind, object, id=, at=, secret=) sign(body, at=, secret=) queued(kind)
 messages(kind) deliver(ids, attempts=, at=) drop_queued() set_url(url) roll_secret(new)
-drop_old_secret() start_courier(seconds) stop_courier()``
+drop_old_secret() enable_events(kinds) start_courier(seconds) stop_courier()
+wait_until_delivered(seconds)``
 
 ``faults``: ``add(on, kind, times=, seconds=, done=) hook(on, before=, after=, times=)
-remove(number) clear() wait_until_paused(requests) resume()``; ``on`` is a regular expression for
-the whole of method and path, as in ``POST /v1/refunds``; the kinds are at ``faults.Kind``
+remove(number) clear() wait_until_paused(requests) resume() drop()``; ``on`` is a regular expression
+for the whole of method and path, as in ``POST /v1/refunds``; the kinds are at ``faults.Kind``
 
 ``books``: ``balance(session) balances() charges()``; ``requests``: ``all(on) clear()``
+
+The fixture ``stripe_standin_process`` is one in a process of its own, for a drill that kills the
+shop: ``remote.StandinProcess``, with the same deeds, whose results are as JSON shows them. By hand:
+``python -m tests.stripe_standin --help``; ``control`` tells how to do deeds by HTTP.
 """
 
 from .standin import StripeStandin

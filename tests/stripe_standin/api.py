@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from . import listing
 from .account import is_live
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .standin import StripeStandin
 
 METHOD_TYPES = ("card", "link", "paypal", "klarna", "ideal", "bancontact", "eps", "sepa_debit")
+MOST_LINES = 100
 REASONS = ("duplicate", "fraudulent", "requested_by_customer")
 VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
 
@@ -51,7 +53,7 @@ class Api:
             return self._keys.answer_once(
                 once,
                 "live" if is_live(key) else "test",
-                f"{request.name} {request.form}",
+                f"{request.name} {sorted(parse_qsl(request.form, keep_blank_values=True))}",
                 lambda: self._carry_out(request, endpoint, id, trouble),
             )
         except ApiError as error:
@@ -112,6 +114,10 @@ class Api:
         parameters.choice("mode", ("payment",))
         parameters.choice("ui_mode", ("hosted_page",))
         line_items = [self._line_item(one) for one in parameters.groups("line_items")]
+        if len(line_items) > MOST_LINES:
+            raise InvalidParameters(
+                f"You can have at most {MOST_LINES} line items.", param="line_items"
+            )
         currencies = {item["currency"] for item in line_items}
         if len(currencies) != 1:
             raise InvalidParameters(
@@ -233,16 +239,15 @@ class Api:
     def _in_mode(self, id: str, kind: str, live: bool, *, param: str = "") -> Object:
         """The object with this id, if it was made in this mode. Raises ResourceMissing."""
         found = self._ledger.find(id)
-        what = "checkout session" if kind == "checkout.session" else kind
         if found is None or found["object"] != kind:
-            raise ResourceMissing(what, id, param=param)
+            raise ResourceMissing(kind, id, param=param)
         if self._ledger.is_live(id) != live:
             modes = ("test", "live") if live else ("live", "test")
             hint = (
                 f"; a similar object exists in {modes[0]} mode, but a {modes[1]} mode key was "
                 "used to make this request."
             )
-            raise ResourceMissing(what, id, param=param, hint=hint)
+            raise ResourceMissing(kind, id, param=param, hint=hint)
         return found
 
 
@@ -262,6 +267,7 @@ def _shipping(parameters: Parameters) -> Object | None:
     shipping.required("address")
     shipping.required("name")
     address = shipping.group("address")
+    address.required("line1")
     lines = ("city", "country", "line1", "line2", "postal_code", "state")
     return {
         "address": {name: address.text(name) for name in lines},

@@ -37,7 +37,8 @@ Kind = Literal[
 - ``garbage``: 200 with HTML, from a proxy; nothing is done, unless ``done``
 - ``slow``: it is done, and the answer comes after ``seconds``
 - ``drip``: it is done, and the answer comes byte by byte, for ``seconds``
-- ``pause_before``, ``pause_after``: it waits for ``resume``, before or after it is done
+- ``pause_before``, ``pause_after``: it waits for ``resume`` or ``drop``, before or after it is
+  done
 """
 
 Hook = Callable[[Request], object]
@@ -105,12 +106,15 @@ class Trouble:
         return None
 
     def before(self, request: Request) -> None:
-        """Before the request is done, with its key in use. Raises ApiError, which the key keeps."""
+        """Before the request is done, with its key in use. Raises ConnectionLost.
+
+        Also raises ApiError, which the key keeps.
+        """
         for fault in self.faults:
             if fault.before:
                 fault.before(request)
-        if "pause_before" in self.kinds:
-            self.owner.pause(request)
+        if "pause_before" in self.kinds and not self.owner.pause(request):
+            raise ConnectionLost
         if any(fault.kind == "server_error" and not fault.done for fault in self.faults):
             raise _server_error()
 
@@ -126,8 +130,8 @@ class Trouble:
                 fault.after(request)
             if fault.kind == "slow":
                 self.owner.stopped.wait(fault.seconds)
-        if "pause_after" in self.kinds:
-            self.owner.pause(request)
+        if "pause_after" in self.kinds and not self.owner.pause(request):
+            raise ConnectionLost
         if "answer_lost" in self.kinds:
             raise ConnectionLost
         if "garbage" in self.kinds:
@@ -147,7 +151,7 @@ class Faults:
         self.stopped = threading.Event()
         self._faults: list[Fault] = []
         self._numbers = itertools.count(1)
-        self._paused: list[tuple[str, threading.Event]] = []
+        self._paused: list[Pause] = []
         self._changed = threading.Condition()
 
     def add(
@@ -206,32 +210,50 @@ class Faults:
             self._faults = [fault for fault in self._faults if fault.left != 0]
         return Trouble(met, self)
 
-    def pause(self, request: Request) -> None:
-        """Wait for ``resume``."""
-        resumed = threading.Event()
+    def pause(self, request: Request) -> bool:
+        """Wait for ``resume``, or for ``drop``: then the answer is False."""
+        pause = Pause(request.name)
         with self._changed:
-            self._paused.append((request.name, resumed))
+            self._paused.append(pause)
             self._changed.notify_all()
-        resumed.wait(LONGEST_PAUSE)
+        pause.ended.wait(LONGEST_PAUSE)
+        return not pause.is_dropped
 
     def wait_until_paused(self, requests: int = 1, *, seconds: float = 10.0) -> list[str]:
         """Wait until so many requests are paused; return their names. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._paused) >= requests, seconds):
                 raise TimeoutError(f"{len(self._paused)} of {requests} requests paused")
-            return [name for name, _ in self._paused]
+            return [pause.name for pause in self._paused]
 
     def resume(self) -> None:
         """Let all paused requests go on."""
-        with self._changed:
-            paused, self._paused = self._paused, []
-        for _, resumed in paused:
-            resumed.set()
+        self._end_pauses(is_dropped=False)
+
+    def drop(self) -> None:
+        """Close the connections of all paused requests; what isn't done is never done."""
+        self._end_pauses(is_dropped=True)
 
     def stop(self) -> None:
         """Let everything that waits go on, since the stand-in ends."""
         self.stopped.set()
         self.clear()
+
+    def _end_pauses(self, *, is_dropped: bool) -> None:
+        with self._changed:
+            paused, self._paused = self._paused, []
+        for pause in paused:
+            pause.is_dropped = is_dropped
+            pause.ended.set()
+
+
+@dataclass(eq=False)
+class Pause:
+    """A request that waits."""
+
+    name: str
+    ended: threading.Event = field(default_factory=threading.Event)
+    is_dropped: bool = False
 
 
 def _server_error() -> ApiError:

@@ -52,7 +52,9 @@ class Pages:
         try:
             session = self._sessions.get(match["session"] if match else "")
         except ResourceMissing:
-            return _notice("This page doesn’t exist", "Go back to the shop, and try again.", 404)
+            return _notice(
+                "This page doesn’t exist", "<p>Go back to the shop, and try again.</p>", 404
+            )
         if request.method == "POST":
             return self._choose(session, parse_qs(request.form).get("choice", [""])[0])
         return self._show(session)
@@ -71,9 +73,13 @@ class Pages:
 
     def _show(self, session: Object, problem: str = "", status: int = 200) -> Answer:
         if session["status"] == "expired":
-            return _notice("This payment page has expired", "You have paid nothing.")
+            back = _link(session["cancel_url"])
+            return _notice("This payment page has expired", f"<p>You have paid nothing.</p>{back}")
         if session["status"] == "complete":
-            return _notice("This payment is complete", "You have nothing more to do here.")
+            back = _link(_success_url(session))
+            return _notice(
+                "This payment is complete", f"<p>You have nothing more to do here.</p>{back}"
+            )
         amount = escape(format_amount(session["amount_total"], session["currency"]))
         lines = "".join(
             f"<li><span>{item['quantity']} × {escape(item['description'])}</span> "
@@ -81,11 +87,6 @@ class Pages:
             for item in self._sessions.line_items(session["id"])
         )
         alert = f'<p role="alert">{escape(problem)}</p>' if problem else ""
-        back = (
-            f'<p><a href="{escape(session["cancel_url"])}">Back to the shop</a></p>'
-            if session["cancel_url"]
-            else ""
-        )
         description = escape(self._sessions.description(session["id"]) or "Pay by card")
         return _page(
             f"Pay {amount}",
@@ -94,7 +95,9 @@ class Pages:
             f'<button class="pay" name="choice" value="pay">Pay {amount}</button>'
             '<button class="other" name="choice" value="decline">'
             "Pay with a card that is declined</button>"
-            f'</form>{back}<p class="note">This page stands in for Stripe. No money moves.</p>',
+            "</form>"
+            f"{_link(session['cancel_url'])}"
+            '<p class="note">This page stands in for Stripe. No money moves.</p>',
             status,
         )
 
@@ -103,18 +106,23 @@ def _success_url(session: Object) -> str:
     return str(session["success_url"]).replace("{CHECKOUT_SESSION_ID}", session["id"])
 
 
+def _link(url: str | None) -> str:
+    return f'<p><a href="{escape(url)}">Back to the shop</a></p>' if url else ""
+
+
 def _redirect(url: str) -> Answer:
     return Answer(303, b"", {"Location": url})
 
 
-def _notice(title: str, text: str, status: int = 200) -> Answer:
-    return _page(title, f"<h1>{title}</h1><p>{text}</p>", status)
+def _notice(title: str, main: str, status: int = 200) -> Answer:
+    return _page(title, f"<h1>{title}</h1>{main}", status)
 
 
 def _page(title: str, main: str, status: int) -> Answer:
     return Answer.of_html(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'  # else browsers ask for one
         f"<title>{title}</title><style>{STYLE}</style></head><body><main>{main}</main></body>"
         "</html>",
         status,

@@ -68,8 +68,12 @@ class Sessions:
         return self._requests[session].payment_intent_data.get("description") or ""
 
     @deed
-    def pay(self, session: str) -> Object:
-        """Pay with a card that the bank accepts. Raises NotPossible if the session isn't open."""
+    def pay(self, session: str, *, booked: bool = True) -> Object:
+        """Pay with a card that the bank accepts. Raises NotPossible if the session isn't open.
+
+        Stripe books the money a moment later, and knows its fee only then. Unless it is booked,
+        that moment comes with ``book``.
+        """
         found = self._open_session(session)
         intent = self._intent_of(found)
         charge = self._add_charge(intent, status="succeeded")
@@ -77,7 +81,18 @@ class Sessions:
         found.update(status="complete", payment_status="paid", url=None)
         self._note_customer(found)
         self.ledger.announce("checkout.session.completed", found)
+        if booked:
+            self._book(charge)
         return found
+
+    @deed
+    def book(self, session: str) -> Object:
+        """Book the money that was paid. Raises NotPossible if there is none, or it is booked."""
+        charge = self.ledger.charge_of(session)
+        if not charge["paid"] or charge["balance_transaction"] is not None:
+            raise NotPossible(f"{session} has no charge to book")
+        self._book(charge)
+        return self.ledger.get(session, "checkout.session")
 
     @deed
     def pay_later(self, session: str) -> Object:
@@ -104,6 +119,7 @@ class Sessions:
         self._take_money(intent, charge)
         found["payment_status"] = "paid"
         self.ledger.announce("checkout.session.async_payment_succeeded", found)
+        self._book(charge)
         return found
 
     @deed
@@ -188,19 +204,18 @@ class Sessions:
 
     def _take_money(self, intent: Object, charge: Object) -> None:
         amount = charge["amount"]
-        change = self.ledger.balance_transaction(
-            charge, amount, fee=card_fee(amount), type="charge", category="charge"
-        )
-        charge.update(
-            status="succeeded",
-            paid=True,
-            captured=True,
-            amount_captured=amount,
-            balance_transaction=change["id"],
-        )
+        charge.update(status="succeeded", paid=True, captured=True, amount_captured=amount)
         intent.update(status="succeeded", amount_received=amount, last_payment_error=None)
         self.ledger.announce("charge.succeeded", charge)
         self.ledger.announce("payment_intent.succeeded", intent)
+
+    def _book(self, charge: Object) -> None:
+        amount = charge["amount"]
+        change = self.ledger.balance_transaction(
+            charge, amount, fee=card_fee(amount), type="charge", category="charge"
+        )
+        charge["balance_transaction"] = change["id"]
+        self.ledger.announce("charge.updated", charge, {"balance_transaction": None})
 
     def _decline(self, intent: Object, charge: Object, decline_code: str) -> None:
         message = "Your card was declined."

@@ -35,6 +35,7 @@ class StripeStandin:
         self.webhooks = Webhooks(self.clock, url=webhook_url, secret=secret)
         self.account = Account()
         self.ledger = Ledger(self.clock, self.webhooks.announce)
+        self.webhooks.catch_up = self.ledger.catch_up
         self.sessions = Sessions(self.ledger, self.account, self.page_of)
         self.refunds = Refunds(self.ledger)
         self.disputes = Disputes(self.ledger, self.refunds)

@@ -130,7 +130,7 @@ def test_deeds_by_http(stripe_standin: StripeStandin, client: stripe.StripeClien
         ("sessions/pay", b'{"session": ', 400, "Expecting value"),
         ("sessions/pay", b"[1]", 400, "object"),
         ("sessions/pay", b"\xff", 400, "decode"),
-        ("sessions/pay", b'{"session": "cs_test_unknown"}', 404, "No such checkout session"),
+        ("sessions/pay", b'{"session": "cs_test_unknown"}', 404, "No such checkout.session"),
         ("faults/add", b'{"on": "GET .*", "kind": "flood"}', 400, "no kind of fault"),
         ("faults/add", b'{"on": "(", "kind": "slow"}', 400, "unterminated"),
         ("faults/wait_until_paused", b'{"seconds": 0.01}', 409, "0 of 1"),

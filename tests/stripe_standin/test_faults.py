@@ -256,6 +256,21 @@ def test_a_request_waits_before_or_after_it_is_done(
         assert sessions(stripe_standin) == [session]
 
 
+@pytest.mark.parametrize(("kind", "done"), [("pause_before", 0), ("pause_after", 1)])
+def test_a_request_that_waits_is_dropped(
+    stripe_standin: StripeStandin, client: stripe.StripeClient, kind: Kind, done: int
+) -> None:
+    stripe_standin.faults.add(CREATE, kind)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(open_session, client)
+        stripe_standin.faults.wait_until_paused()
+        stripe_standin.faults.drop()
+
+        with pytest.raises(stripe.APIConnectionError):
+            waiting.result(10)
+    assert len(sessions(stripe_standin)) == done
+
+
 def test_to_wait_for_a_request_that_never_comes(stripe_standin: StripeStandin) -> None:
     with pytest.raises(TimeoutError, match="0 of 1 requests paused"):
         stripe_standin.faults.wait_until_paused(seconds=0.1)

@@ -59,6 +59,15 @@ def test_other_parameters_are_refused(
     assert [one["id"] for one in stripe_standin.sessions.all()] == [first.id]
 
 
+def test_the_order_of_parameters_is_no_difference(client: stripe.StripeClient) -> None:
+    other_order: Any = dict(reversed(parameters().items()))
+
+    first = create(client, "order-1")
+    again = client.v1.checkout.sessions.create(other_order, {"idempotency_key": "order-1"})
+
+    assert first.id == again.id
+
+
 def test_the_modes_have_keys_of_their_own(stripe_standin: StripeStandin) -> None:
     test = create(client_of(stripe_standin), "order-1")
     live = create(client_of(stripe_standin, stripe_standin.live_secret_key), "order-1")

@@ -109,6 +109,7 @@ def test_an_expired_page_says_so(
 
     for page in (show(address), show(address, "pay")):
         assert "This payment page has expired" in page.text
+        assert 'href="http://127.0.0.1/basket"' in page.text
     assert stripe_standin.books.balances() == []
 
 

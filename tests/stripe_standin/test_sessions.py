@@ -47,6 +47,7 @@ def test_a_session_is_open_and_has_a_page_until_it_is_paid(
         "charge.succeeded",
         "payment_intent.succeeded",
         "checkout.session.completed",
+        "charge.updated",
     ]
 
 
@@ -115,6 +116,12 @@ def test_the_total_is_the_sum_of_the_lines(client: stripe.StripeClient) -> None:
             "parameter_missing",
             "payment_intent_data[shipping][address]",
         ),
+        (
+            {"payment_intent_data": {"shipping": {"name": "Ann", "address": {"city": "Town"}}}},
+            "parameter_missing",
+            "payment_intent_data[shipping][address][line1]",
+        ),
+        ({"line_items": 101 * parameters()["line_items"]}, None, "line_items"),
     ],
 )
 def test_wrong_parameters(
@@ -291,6 +298,7 @@ def test_after_a_declined_card_the_session_stays_open(
         "charge.succeeded",
         "payment_intent.succeeded",
         "checkout.session.completed",
+        "charge.updated",
     ]
 
 
@@ -320,7 +328,10 @@ def test_money_that_comes_later(stripe_standin: StripeStandin, client: stripe.St
     paid = client.v1.checkout.sessions.retrieve(session)
     assert (paid.status, paid.payment_status) == ("complete", "paid")
     assert stripe_standin.books.balance(session).kept == 1000
-    assert kinds(stripe_standin)[-1] == "checkout.session.async_payment_succeeded"
+    assert kinds(stripe_standin)[-2:] == [
+        "checkout.session.async_payment_succeeded",
+        "charge.updated",
+    ]
     with pytest.raises(NotPossible):
         stripe_standin.sessions.settle(session)
 
@@ -335,6 +346,33 @@ def test_money_that_never_comes(stripe_standin: StripeStandin, client: stripe.St
     assert (failed.status, failed.payment_status) == ("complete", "unpaid")
     assert stripe_standin.books.balances() == []
     assert kinds(stripe_standin)[-1] == "checkout.session.async_payment_failed"
+
+
+def test_money_is_booked_a_moment_after_it_is_paid(
+    stripe_standin: StripeStandin, client: stripe.StripeClient
+) -> None:
+    """See https://docs.stripe.com/payments/payment-intents/asynchronous-capture."""
+    session = open_session(client)
+    stripe_standin.sessions.pay(session, booked=False)
+
+    assert charge_of(client, session).balance_transaction is None
+    assert stripe_standin.books.balance(session).fees == 0
+    stripe_standin.sessions.book(session)
+
+    change = charge_of(client, session).balance_transaction
+    assert isinstance(change, stripe.BalanceTransaction)
+    assert change.fee == 15 + 25  # 1.5 % and 0.25 €
+    with pytest.raises(NotPossible):
+        stripe_standin.sessions.book(session)
+
+
+def charge_of(client: stripe.StripeClient, session: str) -> stripe.Charge:
+    intent = client.v1.checkout.sessions.retrieve(
+        session, {"expand": ["payment_intent.latest_charge.balance_transaction"]}
+    ).payment_intent
+    assert isinstance(intent, stripe.PaymentIntent)
+    assert isinstance(intent.latest_charge, stripe.Charge)
+    return intent.latest_charge
 
 
 def test_a_session_is_paid_once(stripe_standin: StripeStandin, client: stripe.StripeClient) -> None:

@@ -18,6 +18,7 @@ PAYMENT = [
     "charge.succeeded",
     "payment_intent.succeeded",
     "checkout.session.completed",
+    "charge.updated",
 ]
 
 
@@ -136,7 +137,7 @@ def test_messages_are_delivered_in_their_order(
 
     deliveries = stripe_standin.webhooks.deliver()
 
-    assert [one.status for one in deliveries] == [200, 200, 200, 200]
+    assert [one.status for one in deliveries] == [200, 200, 200, 200, 200]
     assert received(endpoint) == PAYMENT
     for body, signature in endpoint.received:
         read(Signed(body, signature), stripe_standin.webhook_secret)
@@ -154,7 +155,32 @@ def test_messages_are_delivered_in_another_order_and_again(
     stripe_standin.webhooks.deliver([ids[3]])
 
     assert received(endpoint) == [PAYMENT[3], PAYMENT[0], PAYMENT[3], PAYMENT[3]]
-    assert [message.kind for message in stripe_standin.webhooks.queued()] == PAYMENT[1:3]
+    assert [message.kind for message in stripe_standin.webhooks.queued()] == [
+        PAYMENT[1],
+        PAYMENT[2],
+        PAYMENT[4],
+    ]
+
+
+def test_the_endpoint_gets_the_kinds_that_it_asks_for(
+    stripe_standin: StripeStandin, client: stripe.StripeClient, endpoint: Endpoint
+) -> None:
+    stripe_standin.webhooks.enable_events(["checkout.session.completed"])
+    paid_session(stripe_standin, client)
+    stripe_standin.webhooks.deliver()
+
+    assert received(endpoint) == ["checkout.session.completed"]
+    assert [message.kind for message in stripe_standin.webhooks.messages()] == PAYMENT
+
+
+def test_a_message_comes_when_the_clock_moves(
+    stripe_standin: StripeStandin, client: stripe.StripeClient, endpoint: Endpoint
+) -> None:
+    open_session(client)
+
+    stripe_standin.clock.advance(24 * 3600)
+
+    assert [one.kind for one in stripe_standin.webhooks.deliver()] == ["checkout.session.expired"]
 
 
 @pytest.mark.parametrize("status", [302, 400, 500, 503])

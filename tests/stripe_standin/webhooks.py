@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,11 +71,14 @@ class Webhooks:
     """
 
     def __init__(self, clock: Clock, *, url: str = "", secret: str = SECRET) -> None:
+        self.catch_up: Callable[[], None] = lambda: None
+        """Lets happen whatever is due by the clock, before the queue is looked at."""
         self.url = url
         self.secrets = [secret]
         self.api_version = API_VERSION
         self.deliveries: list[Delivery] = []
         self._clock = clock
+        self._kinds: set[str] | None = None
         self._messages: dict[str, Message] = {}
         self._queued: list[str] = []
         self._lock = threading.Lock()
@@ -86,6 +89,10 @@ class Webhooks:
         """Change the address that messages are delivered to."""
         self.url = url
 
+    def enable_events(self, kinds: Iterable[str] | None) -> None:
+        """Queue messages of these kinds alone from now on, as the endpoint asks; all if None."""
+        self._kinds = None if kinds is None else set(kinds)
+
     def announce(
         self, kind: str, object: dict[str, Any], previous: dict[str, Any] | None = None
     ) -> None:
@@ -93,7 +100,8 @@ class Webhooks:
         message = self._message(kind, object, previous)
         with self._lock:
             self._messages[message.id] = message
-            self._queued.append(message.id)
+            if self._kinds is None or kind in self._kinds:
+                self._queued.append(message.id)
 
     def event(
         self,
@@ -127,12 +135,14 @@ class Webhooks:
 
     def queued(self, kind: str = "") -> list[Message]:
         """Return the messages that the shop hasn't accepted yet, the oldest first."""
+        self.catch_up()
         with self._lock:
             messages = [self._messages[id] for id in self._queued]
         return [one for one in messages if kind in ("", one.kind)]
 
     def messages(self, kind: str = "") -> list[Message]:
         """Return all messages, also those that the shop accepted, the oldest first."""
+        self.catch_up()
         with self._lock:
             messages = list(self._messages.values())
         return [one for one in messages if kind in ("", one.kind)]
