@@ -40,7 +40,8 @@ MAIL_TASKS = {
     "mail_alerts",
 }
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
-# News: no state of ours says when it is right again, so a person does, by acknowledging it.
+# News: no state of ours says when it is right again, so a person does, by acknowledging it. A
+# dispute's alert stays until the dispute is decided, too.
 NEWS = [Kind.START_DECLINED, Kind.PAYMENT_DISPUTED, Kind.PROVIDER_REFUND, Kind.RESTORED]
 SHOWN_NUMBERS = 5
 FAILED_OFTEN = 5  # attempts, which take some six minutes
@@ -151,7 +152,7 @@ def _resolve(alert_ids: list[int]) -> None:
 
 def update_refund_alerts(refund: Refund) -> None:
     """Raise or resolve the alerts of a refund just attempted, in the transaction under way."""
-    opened = ShopAlert.objects.open().filter(subject=_subject(refund))
+    opened = ShopAlert.objects.open().filter(subject=_subject(refund)).exclude(kind__in=NEWS)
     if refund.state == Refund.State.FAILED:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
         raise_alert(_declined(refund))
@@ -164,14 +165,26 @@ def _subject(refund: Refund) -> str:
 
 def _declined(refund: Refund) -> Trouble:
     payment = refund.payment
+    to_do = "Try it again, or give the money back another way."
+    if payment.disputes.taken().exists():
+        to_do = (
+            "The buyer's bank has taken money of this payment back, as the payment's page shows. "
+            "Don't give the buyer the same money again."
+        )
     return Trouble(
         Kind.REFUND_REFUSED,
         _subject(refund),
-        f"The refund of {format_amount(refund.amount, payment.currency)} for order "
-        f"{payment.order.number} was declined by the provider: {refund.problem} Try it again, or "
-        "give the money back another way.",
+        f"The buyer did not get the refund of {format_amount(refund.amount, payment.currency)} for "
+        f"order {payment.order.number}. The provider {payment.provider} says: "
+        f"{_as_sentence(refund.problem)} {to_do}",
         payment.order_id,
     )
+
+
+def _as_sentence(words: str) -> str:
+    """The provider's words, with an end, so that a sentence can follow."""
+    words = words.strip() or "nothing about it."
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def _declined_refunds() -> Iterator[Trouble]:
@@ -216,21 +229,46 @@ def start_declined(payment: Payment, problem: str) -> Trouble:
         f"order {payment.order_id}",
         f"The provider {payment.provider} doesn't accept the payment of "
         f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number}: "
-        f"{problem} The buyer can't pay until you mend that.",
+        f"{_as_sentence(problem)} The buyer can't pay until you mend that, and others may not "
+        "either.",
         payment.order_id,
     )
 
 
-def provider_refund(refund: Refund) -> Trouble:
-    """A refund that somebody made at the provider."""
+def provider_refund(refund: Refund, *, is_second: bool = False) -> Trouble:
+    """A refund that somebody made at the provider.
+
+    ``is_second``: the provider has carried out a refund of ours that staff had given by hand.
+    """
     payment = refund.payment
+    amount, number = format_amount(refund.amount, payment.currency), payment.order.number
+    text = (
+        f"{amount} for order {number} were given back at the provider {payment.provider}, not by "
+        "this shop. The order keeps its units. If the buyer shall not get them, refund the units "
+        "here: no more money goes back than is left."
+    )
+    if is_second:
+        text = (
+            f"{amount} for order {number} went back to the buyer twice: staff gave them by hand, "
+            f"and the provider {payment.provider} has given them back, too. Ask the buyer to "
+            "return one of the two."
+        )
+    return Trouble(Kind.PROVIDER_REFUND, _subject(refund), text, payment.order_id)
+
+
+def covered_refund(owed: Refund, made: Refund, amount: Decimal) -> Trouble:
+    """``made`` at the provider has given back so much of a refund that it had declined."""
+    payment = owed.payment
+    left = owed.amount - amount
+    to_do = "You need to do nothing."
+    if left:
+        to_do = f"{format_amount(left, payment.currency)} are still owed to the buyer."
     return Trouble(
         Kind.PROVIDER_REFUND,
-        _subject(refund),
-        f"{format_amount(refund.amount, payment.currency)} for order {payment.order.number} were "
-        f"given back at the provider {payment.provider}, not by this shop. The order keeps its "
-        "units. If the buyer shall not get them, refund the units here: no more money goes back "
-        "than is left.",
+        _subject(made),
+        f"{format_amount(amount, payment.currency)} for order {payment.order.number} were given "
+        f"back at the provider {payment.provider}. They count as the refund that it had declined "
+        f"to this shop. {to_do}",
         payment.order_id,
     )
 
@@ -248,8 +286,13 @@ def unknown_refund(payment: Payment, amount: Decimal) -> Trouble:
 
 
 def update_dispute_alerts(dispute: Dispute) -> None:
-    """Raise or update the alert of a dispute that is new or has moved on."""
-    raise_alert(_disputed(dispute))
+    """Raise the alert of a dispute that is new or has moved on; its earlier ones are over."""
+    trouble = _disputed(dispute)
+    raise_alert(trouble)
+    earlier = ShopAlert.objects.open().filter(
+        kind=trouble.kind, subject__startswith=f"dispute {dispute.pk} "
+    )
+    earlier.exclude(subject=trouble.subject).update(resolved_at=Now())
 
 
 def dispute_text(dispute: Dispute) -> str:
@@ -264,14 +307,25 @@ def dispute_text(dispute: Dispute) -> str:
     }[Dispute.State(dispute.state)]
 
 
+DISPUTE_TO_DO = {
+    Dispute.State.INQUIRY: "No money has moved. Answer at the provider before its date.",
+    Dispute.State.OPEN: "Answer at the provider before its date: after it the money is lost. The "
+    "order keeps its units. If it isn't shipped yet, think before you ship it.",
+    Dispute.State.WON: "The money is ours. If the buyer had sent goods back meanwhile, their price "
+    "goes back to the buyer by itself.",
+    Dispute.State.LOST: "The money is gone. The order keeps its units: if they are still here or "
+    "come back, refund them here, and no more money goes out than is left.",
+}
+
+
 def _disputed(dispute: Dispute) -> Trouble:
     order = dispute.payment.order
-    # A decision is news of its own: it is sent, too.
-    decided = "" if dispute.decided_at is None else " decided"
+    state = Dispute.State(dispute.state)
     return Trouble(
         Kind.PAYMENT_DISPUTED,
-        f"dispute {dispute.pk}{decided}",
-        f"Order {order.number}: {dispute_text(dispute)} The order keeps its units.",
+        # Each step is news of its own, and is sent.
+        f"dispute {dispute.pk} {state}",
+        f"Order {order.number}: {dispute_text(dispute)} {DISPUTE_TO_DO[state]}",
         order.pk,
     )
 

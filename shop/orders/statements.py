@@ -10,20 +10,22 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
-from shop import payments, shop_alerts
-from shop.models import Dispute, Order, Payment, Refund
+from shop import jobs, payments, shop_alerts
+from shop.models import Dispute, Order, Payment, Refund, RefundQuerySet
 from shop.money import format_amount
 from shop.orders import refunds
-from shop.orders.copies import Decision
-from shop.orders.lifecycle import lock_order
+from shop.orders.lifecycle import lock_order, settle
 from shop.payments.base import (
     DisputeRecord,
     DisputeStatus,
+    ListedPayment,
+    Outcome,
     RefundRecord,
     RefundStatus,
     Statement,
@@ -32,6 +34,8 @@ from shop.payments.base import (
 log = logging.getLogger(__name__)
 
 LOOK_BACK = timedelta(days=4)  # providers send their messages again for up to three days
+LONGEST_PAGE = 500  # characters
+CAME_BACK = "The money came back to the provider."
 State = Refund.State
 STATES = {
     DisputeStatus.INQUIRY: Dispute.State.INQUIRY,
@@ -66,17 +70,30 @@ def look_into(payment_id: int) -> list[str]:
 def look_into_recent() -> None:
     """Record what is new with the payments of the last days: a message may have been lost.
 
-    A provider that can't be reached is asked again the next time.
+    A provider that can't be reached is asked again the next time. A payment that fails here keeps
+    none of the others.
     """
     for slug in payments.known_slugs():
         asked_at = read_clock()
         try:
             for listed in payments.list_since(slug, asked_at - LOOK_BACK):
-                paid = Payment.objects.filter(provider=slug, key=listed.key)
-                for payment in paid.filter(state=Payment.State.PAID):
-                    record(payment, listed.statement, asked_at)
+                _look_into_listed(slug, listed, asked_at)
         except payments.ProviderUnavailable as error:
             log.warning("The payments at %s can't be looked up: %s", slug, error)
+        except Exception:
+            log.exception("The payments at %s can't be looked up.", slug)
+
+
+def _look_into_listed(slug: str, listed: ListedPayment, asked_at: datetime) -> None:
+    payment = Payment.objects.filter(provider=slug, key=listed.key).first()
+    if payment is None:  # manage.py reconcile finds payments that we don't know
+        return
+    try:
+        if payment.state != Payment.State.PAID and listed.statement.outcome is Outcome.PAID:
+            settle(payment.order_id)  # nobody asks about declined payments by the minute
+        record(payment, listed.statement, asked_at)
+    except Exception:
+        log.exception("What is new with payment %s can't be recorded.", payment.pk)
 
 
 def read_clock() -> datetime:
@@ -98,10 +115,13 @@ def record(payment: Payment, statement: Statement, asked_at: datetime) -> list[s
     if not _is_latest(payment, asked_at):
         return []
     _record_facts(payment, statement)
+    # Staff may note a refund as given by hand at this moment: they wait, or we see it.
+    ours = {each.key: each for each in payment.refunds.select_for_update().order_by("pk")}
     news = [
-        *_record_our_refunds(payment, statement),
-        *_record_other_refunds(payment, statement),
+        *_record_our_refunds(ours, statement),
+        *_record_other_refunds(payment, ours, statement),
         *_record_disputes(payment, statement),
+        *_cover_declined(payment),
     ]
     if news:
         _owe_what_is_over(order)
@@ -119,123 +139,197 @@ def _record_facts(payment: Payment, statement: Statement) -> None:
     found = Payment.objects.filter(pk=payment.pk)
     if statement.fee is not None:
         found.update(fee=statement.fee, fee_currency=statement.fee_currency)
-    if statement.page:
+    if 0 < len(statement.page) <= LONGEST_PAGE:
         found.update(provider_page=statement.page)
 
 
 # Refunds that we have asked for
 
 
-def _record_our_refunds(payment: Payment, statement: Statement) -> list[str]:
+def _record_our_refunds(ours: dict[str, Refund], statement: Statement) -> list[str]:
     """Bring our refunds in line, whatever we were told when we asked for them."""
-    news = []
-    for refund in payment.refunds.filter(by_hand=""):
-        records = [record for record in statement.refunds if record.key == refund.key]
-        if sentence := _record_our_refund(refund, records):
-            news.append(sentence)
-    return news
+    records: dict[str, list[RefundRecord]] = {}
+    for record in statement.refunds:
+        records.setdefault(record.key, []).append(record)
+    asked_for = [refund for refund in ours.values() if not refund.by_hand]
+    found = (_record_our_refund(each, records.get(each.key, [])) for each in asked_for)
+    return [sentence for sentence in found if sentence]
 
 
 def _record_our_refund(refund: Refund, records: list[RefundRecord]) -> str:
+    """Record the last news of a refund, which may have failed at earlier attempts."""
     amount = format_amount(refund.amount, refund.payment.currency)
-    done = next((each for each in records if each.status is RefundStatus.DONE), None)
-    if done is not None:
-        if refund.state == State.DONE:
-            return ""
-        refunds.record_done(refund, done.reference)
-        return f"The provider has given back {amount}."
-    failed = next((each for each in reversed(records) if each.status is RefundStatus.FAILED), None)
-    is_pending = any(each.status is RefundStatus.PENDING for each in records)
-    if failed is None or is_pending or refund.state == State.FAILED:
+    for record in records:
+        if record.status is RefundStatus.DONE:
+            if refund.state == State.DONE:
+                return ""
+            refunds.record_done(refund, record.reference, attempt=record.attempt)
+            return f"The provider has given back {amount}."
+    if any(record.status is RefundStatus.PENDING for record in records):
+        is_news = refunds.record_pending(refund)
+        return f"The provider has accepted the refund of {amount}." if is_news else ""
+    # A later attempt may have gone well since we asked: only the present one can have failed.
+    failed = [record for record in records if record.attempt >= refund.attempt]
+    if not failed or refund.state == State.FAILED:
         return ""
-    if refund.state == State.DUE and failed.attempt != refund.attempt:
-        return ""  # an attempt after it is under way
-    refunds.record_failed(refund, failed.problem or "The money came back to the provider.")
+    last = max(failed, key=lambda record: record.attempt)
+    refunds.record_failed(refund, last.problem or CAME_BACK, attempt=last.attempt)
     return f"The refund of {amount} has failed at the provider."
 
 
 # Refunds made at the provider
 
 
-def _record_other_refunds(payment: Payment, statement: Statement) -> list[str]:
+def _record_other_refunds(
+    payment: Payment, ours: dict[str, Refund], statement: Statement
+) -> list[str]:
     news = []
     for record in statement.refunds:
-        if record.key:
-            news += _report_unknown(payment, record)
-        elif record.status is RefundStatus.FAILED:
-            news += _undo(payment, record)
-        elif not payment.refunds.filter(reference=record.reference).exists():
-            news.append(_record_other_refund(payment, record))
+        refund = ours.get(record.key)
+        if record.key and refund is None:
+            _report_unknown(payment, record)
+        elif refund is None or refund.by_hand:
+            # The provider gave the money back once more, if staff had given it by hand.
+            news += _record_other_refund(payment, record)
     return news
 
 
-def _report_unknown(payment: Payment, record: RefundRecord) -> list[str]:
+def _report_unknown(payment: Payment, record: RefundRecord) -> None:
     """Call a person for a refund of ours that we don't know: our records are older than it."""
-    if not payment.refunds.filter(key=record.key).exists() and (
-        record.status is not RefundStatus.FAILED
-    ):
+    if record.status is not RefundStatus.FAILED:
         shop_alerts.raise_alert(shop_alerts.unknown_refund(payment, record.amount))
+
+
+def _record_other_refund(payment: Payment, record: RefundRecord) -> list[str]:
+    amount = format_amount(record.amount, payment.currency)
+    known = payment.refunds.filter(reference=record.reference)
+    if record.status is RefundStatus.FAILED:
+        if not _undo(known, record.problem or CAME_BACK):
+            return []
+        return [f"The refund of {amount} that was made at the provider has failed there."]
+    if not known.exists():
+        _create_made_at_provider(payment, record)
+        return [f"{amount} were given back at the provider."]
+    if record.status is RefundStatus.DONE:
+        for refund in known.filter(state=State.DUE):
+            refunds.record_done(refund)
     return []
 
 
-def _undo(payment: Payment, record: RefundRecord) -> list[str]:
-    """A refund made at the provider has failed there: its money is ours again."""
-    ours_again = payment.refunds.filter(reference=record.reference).exclude(state=State.UNDONE)
-    # A refund of ours that it had covered is owed as before.
-    owed = ours_again.exclude(reason=Refund.Reason.AT_PROVIDER)
-    for refund in owed.filter(state=State.DONE):
-        refunds.record_failed(refund, record.problem or "The money came back to the provider.")
-    undone = ours_again.filter(reason=Refund.Reason.AT_PROVIDER).update(state=State.UNDONE)
-    if not undone:
-        return []
-    amount = format_amount(record.amount, payment.currency)
-    return [f"The refund of {amount} that was made at the provider has failed there."]
+def _undo(known: RefundQuerySet, problem: str) -> int:
+    """The money of these refunds is ours again; return how many there were.
+
+    One that we owed before it was made at the provider is owed as before.
+    """
+    undone = 0
+    for refund in known.exclude(state=State.UNDONE):
+        if refund.reason == Refund.Reason.AT_PROVIDER:
+            undone += refunds.record_undone(refund, problem)
+        else:
+            undone += refunds.record_failed(refund, problem)
+    return undone
 
 
-def _record_other_refund(payment: Payment, record: RefundRecord) -> str:
-    """Record a refund that staff made at the provider; it may be one that we still owed."""
-    left = record.amount
-    for owed in payment.refunds.filter(state=State.FAILED, by_hand="").select_for_update():
-        if left == owed.amount or _exceeds(payment, left):
-            left -= _cover(owed, left, record)
-        if not left:
-            break
-    if left:
-        refund = _create_done(payment, record, left, Refund.Reason.AT_PROVIDER)
-        shop_alerts.raise_alert(shop_alerts.provider_refund(refund))
-    amount = format_amount(record.amount, payment.currency)
-    return f"{amount} were given back at the provider."
-
-
-def _exceeds(payment: Payment, amount: Decimal) -> bool:
-    """Whether so much more would be more than was charged, so that it must be what we owe."""
-    back = sum((refund.amount for refund in payment.refunds.counted()), Decimal(0))
-    return back + amount > payment.amount
-
-
-def _cover(owed: Refund, amount: Decimal, record: RefundRecord) -> Decimal:
-    """Settle a refund that the provider had declined, or a part of it; return how much of it."""
-    if amount >= owed.amount:
-        refunds.record_done(owed, record.reference)
-        return owed.amount
-    Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
-    _create_done(owed.payment, record, amount, Refund.Reason(owed.reason))
-    return amount
-
-
-def _create_done(
-    payment: Payment, record: RefundRecord, amount: Decimal, reason: Refund.Reason
-) -> Refund:
-    return Refund.objects.create(
+def _create_made_at_provider(payment: Payment, record: RefundRecord) -> None:
+    is_done = record.status is RefundStatus.DONE
+    refund = Refund.objects.create(
         payment=payment,
-        key=f"{payment.key}-at-provider-{payment.refunds.count() + 1}",
-        amount=amount,
-        reason=reason,
-        state=State.DONE,
+        key=refunds.new_key(payment),
+        amount=record.amount,
+        reason=Refund.Reason.AT_PROVIDER,
+        state=State.DONE if is_done else State.DUE,
         reference=record.reference,
         decided_at=record.made_at,
-        carried_out_at=record.made_at,
+        carried_out_at=record.made_at if is_done else None,
     )
+    shop_alerts.raise_alert(shop_alerts.provider_refund(refund, is_second=bool(record.key)))
+    if is_done:
+        jobs.queue("send_order_refunded", refund_id=refund.pk)
+
+
+# Refunds that the provider had declined, and whose money the buyer has all the same
+
+
+def _cover_declined(payment: Payment) -> list[str]:
+    """Settle declined refunds whose money went at the provider, or was taken by the buyer's bank.
+
+    Staff may have given it back there, before or after it was declined to us.
+    """
+    news = []
+    while pair := _covered_refund(payment):
+        owed, made = pair
+        news.append(_cover(owed, made))
+    for owed in _declined_refunds(payment):
+        taken = _total(payment.disputes.filter(state=Dispute.State.LOST))
+        if over := _beyond_charge(payment, taken):
+            news.append(_write_off(owed, min(over, owed.amount)))
+    return news
+
+
+def _covered_refund(payment: Payment) -> tuple[Refund, Refund] | None:
+    """A declined refund, and the one made at the provider that gave its money back, if any.
+
+    It is of the same amount and was made later; or else more would have gone back than was charged.
+    """
+    states = [State.DUE, State.DONE]
+    found = payment.refunds.filter(reason=Refund.Reason.AT_PROVIDER, state__in=states)
+    made_there = list(found.order_by("pk"))
+    if not made_there:
+        return None
+    declined = _declined_refunds(payment)
+    for owed in declined:
+        for made in made_there:
+            if made.amount == owed.amount and made.decided_at >= owed.decided_at:
+                return owed, made
+    if declined and _beyond_charge(payment):
+        return declined[0], made_there[0]
+    return None
+
+
+def _declined_refunds(payment: Payment) -> list[Refund]:
+    return list(payment.refunds.filter(state=State.FAILED).order_by("pk"))
+
+
+def _beyond_charge(payment: Payment, taken: Decimal = Decimal(0)) -> Decimal:
+    """The sum given back, owed and ``taken`` beyond the payment: so much can't be owed."""
+    return max(_total(payment.refunds.counted()) + taken - payment.amount, Decimal(0))
+
+
+def _total(rows: QuerySet[Any]) -> Decimal:
+    total: Decimal | None = rows.aggregate(total=Sum("amount"))["total"]
+    return total or Decimal(0)
+
+
+def _cover(owed: Refund, made: Refund) -> str:
+    """Let a refund made at the provider count as the declined one, or as a part of it."""
+    amount = min(owed.amount, made.amount)
+    shop_alerts.raise_alert(shop_alerts.covered_refund(owed, made, amount))
+    if amount < owed.amount:
+        Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
+        Refund.objects.filter(pk=made.pk).update(reason=owed.reason, note=owed.note)
+    else:
+        if made.mailed_state == State.DONE and not owed.mailed_state:  # the buyer knows of it
+            Refund.objects.filter(pk=owed.pk).update(mailed_state=State.DONE)
+        if made.state == State.DONE:
+            refunds.record_done(owed, made.reference)
+        else:
+            refunds.record_pending(owed, made.reference)
+        if amount < made.amount:
+            Refund.objects.filter(pk=made.pk).update(amount=F("amount") - amount)
+        else:
+            made.delete()
+    words = format_amount(amount, owed.payment.currency)
+    return f"{words} of that were owed: the provider had declined to give them back."
+
+
+def _write_off(owed: Refund, amount: Decimal) -> str:
+    """The buyer's bank has given the buyer so much of a declined refund: we don't owe it too."""
+    if amount < owed.amount:
+        Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
+    else:
+        refunds.record_undone(owed, "The buyer's bank has taken the money back from us.")
+    words = format_amount(amount, owed.payment.currency)
+    return f"{words} are not owed any more: the buyer has them by the dispute."
 
 
 # Disputes
@@ -284,11 +378,8 @@ def _owe_what_is_over(order: Order) -> None:
     then nothing was left to give back. When the dispute is won, it is.
     """
     over = order.kept() - _worth(order)
-    for payment, kept in refunds.kept_payments(order):
-        share = min(over, kept)
-        if share > 0:
-            refunds.owe(payment, share, Decision(_reason(order)))
-        over -= share
+    if over > 0:
+        refunds.owe_in_all(order, over, _reason(order))
 
 
 def _worth(order: Order) -> Decimal:

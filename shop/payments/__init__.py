@@ -61,10 +61,7 @@ __all__ = [
     "time_left",
 ]
 
-BUILT_IN = {
-    "demo": "shop.payments.demo.DemoBank",
-    "stripe": "shop.payments.stripe.StripeCheckout",
-}
+BUILT_IN = {"demo": "shop.payments.demo.DemoBank"}
 
 
 def current_provider() -> Provider:

@@ -203,7 +203,7 @@ class Provider(ABC):
     """Its name in addresses and in the database; never changes."""
     label: ClassVar[str]
     """Its name for people."""
-    origin: str = ""
+    origin: ClassVar[str] = ""
     """The site of its own pages, such as ``https://pay.example.com``: our forms may lead there.
 
     Empty if its pages are on this shop's own site.
@@ -236,9 +236,10 @@ class Provider(ABC):
         """Give ``refund.amount`` of ``refund.payment`` back once for each ``refund.key``.
 
         Return PENDING or DONE. A refund of this key that the provider has on record, and that
-        hasn't failed there, is the answer: nothing more is given back. One that has failed there
-        counts as declined if it is of this ``refund.attempt``, and else as never made. The provider
-        keeps ``refund.copy`` for us, and returns it in the statement.
+        hasn't failed there, is the answer: nothing more is given back. One that was declined or
+        has failed there counts as declined if it is of this ``refund.attempt``, and else as never
+        made. (A request may arrive late, when staff have given the money back another way.) The
+        provider keeps ``refund.copy`` for us, and returns it in the statement.
 
         Raises RefundDeclined if another attempt would be useless, or if the refund of this key is
         of another amount. Raises ProviderUnavailable.

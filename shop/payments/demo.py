@@ -106,8 +106,14 @@ class DemoBank(Provider):
                 raise RefundDeclined("The demo bank has charged nothing for this payment.")
             if _has_given_back(charge, refund):
                 return RefundStatus.DONE
-            _give_back(charge, refund.amount, refund)
-        return RefundStatus.DONE
+            try:
+                _give_back(charge, refund.amount, refund)
+            except RefundDeclined as error:
+                _remember_declined(charge, refund)
+                declined = error
+            else:
+                return RefundStatus.DONE
+        raise declined
 
     def statement(self, payment: Payment) -> Statement:
         _bring_up_to_date(payment.key)
@@ -155,7 +161,7 @@ def _has_given_back(charge: DemoBankCharge, refund: Refund) -> bool:
                 raise RefundDeclined(f"The demo bank has given {made.amount} back for this refund.")
             return True
         if made.attempt == refund.attempt:
-            raise RefundDeclined("The money came back to the demo bank.")
+            raise RefundDeclined("The demo bank declined this, or the money came back to it.")
     return False
 
 
@@ -169,6 +175,18 @@ def _give_back(charge: DemoBankCharge, amount: Decimal, refund: Refund | None = 
         raise RefundDeclined(f"The demo bank has given back {so_far} already.")
     of_shop = {"key": refund.key, "attempt": refund.attempt, "copy": refund.copy} if refund else {}
     DemoBankRefund.objects.create(charge=charge, amount=amount, **of_shop)
+
+
+def _remember_declined(charge: DemoBankCharge, refund: Refund) -> None:
+    """Keep the answer to this attempt: a repetition that is late must not give money back."""
+    DemoBankRefund.objects.create(
+        charge=charge,
+        key=refund.key,
+        attempt=refund.attempt,
+        amount=refund.amount,
+        state=DemoBankRefund.State.FAILED,
+        copy=refund.copy,
+    )
 
 
 def _statement(charge: DemoBankCharge) -> Statement:

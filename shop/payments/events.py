@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from django.db import transaction
 from django.db.models import F
 from django.http import HttpRequest
 
@@ -13,6 +14,8 @@ from shop.orders import statements
 from shop.payments.base import Event
 
 log = logging.getLogger(__name__)
+
+LONGEST_OUTCOME = 300  # characters
 
 
 def receive(provider: str, request: HttpRequest) -> Order | None:
@@ -38,19 +41,19 @@ def receive(provider: str, request: HttpRequest) -> Order | None:
     return order
 
 
+@transaction.atomic
 def _record(provider: str, event: Event, payment: Payment, news: list[str]) -> None:
-    """Put the message on record, with what we found at this delivery of it."""
-    outcome = " ".join([f"The payment is {payment.get_state_display()}.", *news])[:300]
-    found = PaymentEvent.objects.filter(provider=provider, event_id=event.id)
-    again = {"outcome": outcome, "deliveries": F("deliveries") + 1}
-    if found.update(**again):
-        return
+    """Put the message on record, and count its deliveries.
+
+    A delivery that finds nothing new leaves the outcome as an earlier one found it.
+    """
+    state = f"The payment is {payment.get_state_display()}."
     message = PaymentEvent(
-        provider=provider,
-        event_id=event.id,
-        payment=payment,
-        kind=event.kind,
-        outcome=outcome,
+        provider=provider, event_id=event.id, payment=payment, kind=event.kind, deliveries=0
     )
     # Another delivery of it may be here at this moment.
     PaymentEvent.objects.bulk_create([message], ignore_conflicts=True)
+    found = PaymentEvent.objects.filter(provider=provider, event_id=event.id)
+    found.update(deliveries=F("deliveries") + 1)
+    changed = found if news else found.exclude(outcome__startswith=state)
+    changed.update(outcome=" ".join([state, *news])[:LONGEST_OUTCOME])

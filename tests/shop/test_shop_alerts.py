@@ -104,7 +104,7 @@ def test_a_declined_refund_is_shown_until_it_succeeds(paid: Order) -> None:
     assert opened() == [Kind.REFUND_REFUSED]
     alert = ShopAlert.objects.get()
     assert (alert.order, alert.subject) == (paid, f"refund {refund.pk}")
-    assert_shown_and_mailed("was declined by the provider")
+    assert_shown_and_mailed("did not get the refund")
     decline(False)
     refunds.carry_out(refund.pk)
     assert opened() == []

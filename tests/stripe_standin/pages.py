@@ -95,9 +95,7 @@ class Pages:
             f'<button class="pay" name="choice" value="pay">Pay {amount}</button>'
             '<button class="other" name="choice" value="decline">'
             "Pay with a card that is declined</button>"
-            "</form>"
-            f"{_link(session['cancel_url'])}"
-            '<p class="note">This page stands in for Stripe. No money moves.</p>',
+            f'</form>{_link(session["cancel_url"])}<p class="note">This page stands in for Stripe. No money moves.</p>',
             status,
         )
 

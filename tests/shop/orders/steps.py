@@ -16,12 +16,14 @@ from inventory import reservations
 from inventory.models import Product, Reservation
 from shop.models import (
     DemoBankCharge,
+    DemoBankDispute,
     DemoBankRefund,
+    Dispute,
     Order,
     Payment,
     Refund,
 )
-from shop.orders import checkout
+from shop.orders import checkout, statements
 from shop.payments import demo
 from shop.payments.demo import Choice
 
@@ -136,16 +138,65 @@ def refunds_of(order: Order) -> list[tuple[str, Decimal]]:
     return [(refund.reason, refund.amount) for refund in refunds]
 
 
+# The bank's own books
+
+
+def charge_of(order: Order) -> DemoBankCharge:
+    """The bank's charge of the order's one payment that was approved."""
+    keys = order.payments.values_list("key")
+    return DemoBankCharge.objects.get(key__in=keys, state=DemoBankCharge.State.APPROVED)
+
+
+def refund_at_bank(order: Order, amount: Decimal) -> DemoBankRefund:
+    """Staff give the amount back on the bank's page; the shop gets no message."""
+    return DemoBankRefund.objects.create(charge=charge_of(order), amount=amount)
+
+
+def fail_at_bank(*refunds: DemoBankRefund) -> None:
+    """Money that the bank gave back comes back to it."""
+    for refund in refunds:
+        refund.state = DemoBankRefund.State.FAILED
+        refund.save()
+
+
+def dispute_at_bank(order: Order, amount: Decimal | None = None) -> DemoBankDispute:
+    """The buyer's bank takes the amount back, or all that was charged."""
+    charge = charge_of(order)
+    return DemoBankDispute.objects.create(charge=charge, amount=amount or charge.amount)
+
+
+def decide_at_bank(dispute: DemoBankDispute, state: str) -> None:
+    dispute.state = state
+    dispute.save()
+
+
+def decline_refunds(order: Order, *, declines: bool = True) -> None:
+    """From now on the bank declines refunds of the order, or gives them again."""
+    keys = order.payments.values_list("key")
+    DemoBankCharge.objects.filter(key__in=keys).update(declines_refunds=declines)
+
+
+def look_into(order: Order) -> list[str]:
+    """Ask for the statements of all payments, as at a message; return what is new."""
+    return [news for payment in order.payments.all() for news in statements.look_into(payment.pk)]
+
+
 def charged_at_bank(order: Order) -> Decimal:
-    """The sum that the bank has charged, less the sum that it has given back."""
+    """The sum that the bank has charged, less all that it has given or taken back."""
     keys = order.payments.values_list("key")
     charges = DemoBankCharge.objects.filter(key__in=keys, state=DemoBankCharge.State.APPROVED)
-    given_back = DemoBankRefund.objects.filter(charge__in=charges)
-    return _sum(charges) - _sum(given_back)
+    return sum((_kept_of(charge) for charge in charges), Decimal(0))
+
+
+def _kept_of(charge: DemoBankCharge) -> Decimal:
+    given_back = charge.refunds.filter(state=DemoBankRefund.State.DONE)
+    taken = DemoBankDispute.objects.filter(charge=charge, state__in=["OPEN", "LOST"])
+    assert _sum(given_back) <= charge.amount
+    return max(charge.amount - _sum(given_back) - _sum(taken), Decimal(0))
 
 
 def assert_money_and_goods_agree() -> None:
-    """No order keeps money without goods, or gives goods without money."""
+    """No order keeps money without goods, or gives goods without money, but for disputes."""
     for order in Order.objects.prefetch_related("lines__reservation", "payments__refunds"):
         payments = list(order.payments.all())
         refunds = [
@@ -154,8 +205,12 @@ def assert_money_and_goods_agree() -> None:
             for refund in payment.refunds.all()
             if refund.state != Refund.State.UNDONE
         ]
-        charged = sum(each.amount for each in payments if each.state == Payment.State.PAID)
-        kept = charged - sum(refund.amount for refund in refunds)
+        kept = order.kept()
+        taken = _sum(Dispute.objects.filter(payment__order=order, state__in=["OPEN", "LOST"]))
+        if not taken:
+            charged = sum(each.amount for each in payments if each.state == Payment.State.PAID)
+            back = sum(refund.amount for refund in refunds)
+            assert kept == max(charged - back, Decimal(0)), order
         lines = list(order.lines.all())
         statuses = {line.reservation.status for line in lines}
         sold = sum(
@@ -173,7 +228,9 @@ def assert_money_and_goods_agree() -> None:
             for_no_units = (Refund.Reason.GOODWILL, Refund.Reason.AT_PROVIDER)
             given = sum(refund.amount for refund in refunds if refund.reason in for_no_units)
             worth = sum(line.unit_price * line.left for line in lines) + order.shipping_cost
-            assert kept == max(worth - given, Decimal(0)), order
+            # A dispute takes money without goods: so much less may be kept, and never more.
+            assert kept <= max(worth - given, Decimal(0)), order
+            assert kept >= max(worth - given - taken, Decimal(0)), order
             assert any(line.left for line in lines), order
             assert statuses == {Reservation.Status.SOLD}, order
             assert all(line.reservation.kept == line.left for line in lines), order

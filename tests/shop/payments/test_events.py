@@ -10,10 +10,20 @@ from django.urls import reverse
 
 from shop import orders
 from shop.models import Order, PaymentEvent
+from shop.money import format_amount
 from shop.payments import demo
+from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.orders.pages import tell
-from tests.shop.orders.steps import APPROVE, DECLINE, choose_again, go_to_bank, now, place
+from tests.shop.orders.steps import (
+    APPROVE,
+    DECLINE,
+    choose_again,
+    go_to_bank,
+    now,
+    place,
+    refund_at_bank,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +68,17 @@ def test_a_message_again_changes_nothing_once_it_is_paid(order: Order) -> None:
     tell(order)
     orders.cancel(order.pk)
     assert (tell(order), now(order).state) == (200, State.CANCELLED)
+
+
+def test_the_deliveries_of_a_message_are_counted_and_its_outcome_stays(order: Order) -> None:
+    choose_again(order.payments.get(), APPROVE)
+    refund_at_bank(order, order.total)
+    assert at_once([lambda: tell(order)] * 3) == [200] * 3
+    tell(order)
+    message = PaymentEvent.objects.get()
+    amount = format_amount(order.total, order.currency)
+    assert message.deliveries == 4
+    assert message.outcome == f"The payment is paid. {amount} were given back at the provider."
 
 
 @pytest.mark.parametrize(
