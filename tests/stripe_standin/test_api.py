@@ -148,7 +148,7 @@ def test_ids_of_a_list_are_expanded_on_demand(
 def test_what_is_no_id_is_not_expanded(client: stripe.StripeClient) -> None:
     session = open_session(client)
 
-    for path in ("amount_total", "nonsense", "a.b.c.d.e"):
+    for path in ("amount_total", "metadata", "nonsense", "a.b.c.d.e"):
         with pytest.raises(stripe.InvalidRequestError, match="expand"):
             client.v1.checkout.sessions.retrieve(session, {"expand": [path]})
 

@@ -198,6 +198,8 @@ def test_a_fault_is_for_requests_of_its_name_alone(
     session = open_session(client)
     stripe_standin.faults.add("GET /v1/checkout/sessions/.*", "unavailable", times=None)
 
+    stripe_standin.faults.add("POST /v1/checkout/sessions", "unavailable", times=None)
+
     client.v1.checkout.sessions.list()
     client.v1.checkout.sessions.expire(session)
     with pytest.raises(stripe.APIError):

@@ -176,6 +176,7 @@ def test_after_a_failed_refund_the_money_can_be_refunded_again(
     stripe_standin: StripeStandin, client: stripe.StripeClient, session: str
 ) -> None:
     stripe_standin.refunds.fail(refund(stripe_standin, client, session).id)
+    assert charge_of(stripe_standin, client, session).refunded is False
 
     assert refund(stripe_standin, client, session).amount == 1000
     assert stripe_standin.books.balance(session).refunded == 1000

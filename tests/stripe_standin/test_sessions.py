@@ -384,6 +384,16 @@ def test_a_session_is_paid_once(stripe_standin: StripeStandin, client: stripe.St
     assert [balance.charged for balance in stripe_standin.books.balances()] == [1000]
 
 
+def test_a_deed_tells_how_things_are_then(
+    stripe_standin: StripeStandin, client: stripe.StripeClient
+) -> None:
+    before = stripe_standin.sessions.get(open_session(client))
+
+    stripe_standin.sessions.pay(before["id"])
+
+    assert before["status"] == "open"
+
+
 def test_live_sessions_are_paid_too(stripe_standin: StripeStandin) -> None:
     live = client_of(stripe_standin, stripe_standin.live_secret_key)
     session = paid_session(stripe_standin, live)
