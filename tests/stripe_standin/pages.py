@@ -95,7 +95,9 @@ class Pages:
             f'<button class="pay" name="choice" value="pay">Pay {amount}</button>'
             '<button class="other" name="choice" value="decline">'
             "Pay with a card that is declined</button>"
-            f'</form>{_link(session["cancel_url"])}<p class="note">This page stands in for Stripe. No money moves.</p>',
+            "</form>"
+            f"{_link(session['cancel_url'])}"
+            '<p class="note">This page stands in for Stripe. No money moves.</p>',
             status,
         )
 

@@ -76,6 +76,11 @@ def refund(
     return client.v1.refunds.create(wanted)
 
 
+def kinds(standin: StripeStandin) -> list[str]:
+    """The kinds of the messages that wait for the shop, the oldest first."""
+    return [message.kind for message in standin.webhooks.queued()]
+
+
 class Endpoint:
     """The shop's address for messages: notes what comes, and answers as it is told."""
 

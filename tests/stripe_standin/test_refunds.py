@@ -6,25 +6,13 @@ import pytest
 import stripe
 
 from .errors import NotPossible
-from .shop import intent_of, open_session, paid_session, refund
+from .shop import intent_of, kinds, open_session, refund
 from .standin import StripeStandin
-
-
-@pytest.fixture
-def session(stripe_standin: StripeStandin, client: stripe.StripeClient) -> str:
-    """A session in which 10.00 € were paid; its messages have been delivered."""
-    session = paid_session(stripe_standin, client, 1000)
-    stripe_standin.webhooks.drop_queued()
-    return session
 
 
 def charge_of(standin: StripeStandin, client: stripe.StripeClient, session: str) -> stripe.Charge:
     intent = client.v1.payment_intents.retrieve(intent_of(standin, session))
     return client.v1.charges.retrieve(str(intent.latest_charge))
-
-
-def kinds(standin: StripeStandin) -> list[str]:
-    return [message.kind for message in standin.webhooks.queued()]
 
 
 def test_a_part_is_refunded(

@@ -8,15 +8,11 @@ import pytest
 import stripe
 
 from .errors import NotPossible
-from .shop import client_of, intent_of, open_session, paid_session, parameters
+from .shop import client_of, intent_of, kinds, open_session, paid_session, parameters
 from .standin import StripeStandin
 
 HALF_AN_HOUR = 30 * 60
 DAY = 24 * 3600
-
-
-def kinds(standin: StripeStandin) -> list[str]:
-    return [message.kind for message in standin.webhooks.queued()]
 
 
 def test_a_session_is_open_and_has_a_page_until_it_is_paid(
