@@ -218,6 +218,10 @@ DEMO = env.bool("DEMO", default=False)
 # (shop/payments/).
 PAYMENT_PROVIDER = env.str("PAYMENT_PROVIDER", default="demo")
 FORMER_PAYMENT_PROVIDERS = env.list("FORMER_PAYMENT_PROVIDERS", default=[])
+# Stripe (shop/payments/stripe.py). Only tests change the address of its API.
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_BASE = env("STRIPE_API_BASE", cast=base_url, default="https://api.stripe.com")
 # The payment prolongs an order's holds by PAYMENT_TIME. In all they last HOLD_AT_MOST at most.
 PAYMENT_TIME = env.duration("PAYMENT_MINUTES", "minutes", 1, 24 * 60, default=15)
 HOLD_AT_MOST = env.duration("HOLD_AT_MOST_MINUTES", "minutes", 1, 30 * 24 * 60, default=60)

@@ -34,7 +34,7 @@ from shop.exceptions import (
 )
 from shop.hold_states import in_order_text, look_up
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
-from shop.orders import customer_limits, lifecycle
+from shop.orders import copies, customer_limits, lifecycle
 
 
 def place_order(
@@ -278,6 +278,7 @@ def _open_payment(order_id: int, return_url: str) -> Payment | None:
                 amount=order.total,
                 currency=order.currency,
                 return_url=return_url,
+                copy=copies.write_order(order, return_url),
                 expires_at=Now() + settings.PAYMENT_TIME,
             )
             payment.refresh_from_db()

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -34,6 +35,7 @@ from shop import jobs, money, payments, shop_alerts
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, Payment, Refund
 from shop.orders import customer_limits, refunds
+from shop.orders.copies import Decision
 from shop.payments.base import Outcome, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -134,15 +136,15 @@ def _is_first_to_record(payment: Payment, state: Payment.State) -> bool:
 def _accept(order: Order, payment: Payment) -> None:
     """Give the goods for a payment that has just come in, or give the money back."""
     if order.state in (State.PAID, State.SHIPPED):
-        refunds.owe(payment, payment.amount, Refund.Reason.PAID_TWICE)
+        refunds.owe(payment, payment.amount, Decision(Refund.Reason.PAID_TWICE))
     elif order.state != State.PENDING:
-        refunds.owe(payment, payment.amount, Refund.Reason.PAID_AFTER_END)
+        refunds.owe(payment, payment.amount, Decision(Refund.Reason.PAID_AFTER_END))
     elif (too_late := _hand_over(order)) is None:
         _mark_paid(order)
     else:
         _give_goods_back(order)
         _change_state(order, State.REFUNDED, closed_at=Now())
-        refunds.owe(payment, payment.amount, too_late)
+        refunds.owe(payment, payment.amount, Decision(too_late))
 
 
 def _hand_over(order: Order) -> Refund.Reason | None:
@@ -255,7 +257,7 @@ def _cancel(order: Order, by: CancelledBy) -> None:
     if order.state == State.PAID:
         order.lines.update(refunded=F("quantity"))
     for payment, left in kept:
-        refunds.owe(payment, left, Refund.Reason.CANCELLED)
+        refunds.owe(payment, left, Decision(Refund.Reason.CANCELLED, cancels=True))
     if not kept:  # else the e-mail about the refund says so
         jobs.queue("send_order_cancelled", order_id=order.pk, by=by)
     _change_state(order, State.CANCELLED, closed_at=Now())
@@ -334,10 +336,13 @@ def refund(
         _check_seen(order, seen, seen_units)
         if amount is not None:
             amount = _checked_amount(order, amount)
-            refunds.owe_in_all(order, amount, Refund.Reason.GOODWILL, note)
+            refunds.owe_in_all(order, amount, Decision(Refund.Reason.GOODWILL, note))
         else:
+            if units is None:
+                units = _units_left(order)
             value = _return_units(order, units, restock=restock)
-            refunds.owe_in_all(order, value, reason, note)
+            decision = Decision(reason, note, units=_by_reservation(order, units), restock=restock)
+            refunds.owe_in_all(order, value, decision)
         if order.kept() == 0 and not any(line.left for line in order.lines.all()):
             _change_state(order, State.REFUNDED, closed_at=Now())
     return order
@@ -371,13 +376,22 @@ def _checked_amount(order: Order, amount: Decimal) -> Decimal:
     return amount
 
 
-def _return_units(order: Order, units: Mapping[int, int] | None, *, restock: bool) -> Decimal:
+def _units_left(order: Order) -> dict[int, int]:
+    """All units that aren't refunded yet, by line. Raises InvalidRefund if there are none."""
+    units = {line.pk: line.left for line in order.lines.all() if line.left}
+    if not units:
+        raise InvalidRefund("There are no units left to refund.")
+    return units
+
+
+def _by_reservation(order: Order, units: Mapping[int, int]) -> dict[UUID, int]:
+    lines = order.lines.filter(pk__in=units)
+    return {line.reservation_id: units[line.pk] for line in lines}
+
+
+def _return_units(order: Order, units: Mapping[int, int], *, restock: bool) -> Decimal:
     """Return the units to stock if ``restock``, else write them off; return their value."""
     lines = {line.pk: line for line in order.lines.select_related("reservation")}
-    if units is None:
-        units = {line.pk: line.left for line in lines.values() if line.left}
-        if not units:
-            raise InvalidRefund("There are no units left to refund.")
     _check_units(lines, units, {pk: line.left for pk, line in lines.items()})
     if restock:
         lock_products(lines[pk].reservation.product_id for pk in units)

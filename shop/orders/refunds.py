@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -15,6 +16,8 @@ from django.db.models.functions import Now
 from shop import jobs, payments, shop_alerts
 from shop.exceptions import NotInThisState
 from shop.models import Order, Payment, Refund, RefundQuerySet
+from shop.orders import copies
+from shop.orders.copies import Decision
 from shop.payments.base import ProviderUnavailable, RefundDeclined, RefundStatus
 
 log = logging.getLogger(__name__)
@@ -24,13 +27,19 @@ State = Refund.State
 WAIT_FOR_ANSWER = timedelta(minutes=1)
 
 
-def owe(payment: Payment, amount: Decimal, reason: Refund.Reason, note: str = "") -> Refund:
+def owe(payment: Payment, amount: Decimal, decision: Decision) -> Refund:
     """Put on record that ``amount`` of the payment is to be given back; return the refund.
 
-    The caller has locked the order, and has checked that so much of the payment is kept.
+    The caller has locked the order, and has checked that so much of the payment is kept. A decision
+    may be carried out by several refunds: only one of them may have its units.
     """
     refund = Refund.objects.create(
-        payment=payment, key=new_key(payment), amount=amount, reason=reason, note=note
+        payment=payment,
+        key=new_key(payment),
+        amount=amount,
+        reason=decision.reason,
+        note=decision.note,
+        copy=copies.write_decision(decision),
     )
     jobs.queue("carry_out_refund", refund_id=refund.pk)
     jobs.queue("send_order_refunded", wait=WAIT_FOR_ANSWER, refund_id=refund.pk)
@@ -46,12 +55,13 @@ def new_key(payment: Payment) -> str:
     return f"{payment.key}-{uuid.uuid4().hex}"
 
 
-def owe_in_all(order: Order, amount: Decimal, reason: Refund.Reason, note: str = "") -> None:
+def owe_in_all(order: Order, amount: Decimal, decision: Decision) -> None:
     """Owe the amount, as far as so much is kept, from one of the order's payments after another."""
     for payment, kept in kept_payments(order):
         share = min(amount, kept)
         if share > 0:
-            owe(payment, share, reason, note)
+            owe(payment, share, decision)
+            decision = replace(decision, units={})  # the first refund has them
         amount -= share
 
 

@@ -20,6 +20,7 @@ from shop import jobs, payments, shop_alerts
 from shop.models import Dispute, Order, Payment, Refund, RefundQuerySet
 from shop.money import format_amount
 from shop.orders import refunds
+from shop.orders.copies import Decision
 from shop.orders.lifecycle import lock_order, settle
 from shop.payments.base import (
     DisputeRecord,
@@ -379,7 +380,7 @@ def _owe_what_is_over(order: Order) -> None:
     """
     over = order.kept() - _worth(order)
     if over > 0:
-        refunds.owe_in_all(order, over, _reason(order))
+        refunds.owe_in_all(order, over, Decision(_reason(order)))
 
 
 def _worth(order: Order) -> Decimal:

@@ -61,7 +61,10 @@ __all__ = [
     "time_left",
 ]
 
-BUILT_IN = {"demo": "shop.payments.demo.DemoBank"}
+BUILT_IN = {
+    "demo": "shop.payments.demo.DemoBank",
+    "stripe": "shop.payments.stripe.StripeCheckout",
+}
 
 
 def current_provider() -> Provider:

@@ -203,7 +203,7 @@ class Provider(ABC):
     """Its name in addresses and in the database; never changes."""
     label: ClassVar[str]
     """Its name for people."""
-    origin: ClassVar[str] = ""
+    origin: str = ""
     """The site of its own pages, such as ``https://pay.example.com``: our forms may lead there.
 
     Empty if its pages are on this shop's own site.
