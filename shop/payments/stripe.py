@@ -30,6 +30,7 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from shop.models import Payment, Refund
+from shop.orders import copies
 from shop.payments.base import (
     BadEvent,
     DisputeRecord,
@@ -73,6 +74,7 @@ OLDEST_EVENT = 300  # seconds
 PIECE = 500  # characters of a value of metadata
 MOST_PIECES = 40  # of the 50 values that Stripe keeps
 ORIGIN = r"^[a-z]+://[^/?#]+"  # understood by Python and by PostgreSQL
+PLAIN_EMAIL = re.compile(r"[a-z0-9]([a-z0-9._+-]*[a-z0-9])?@[a-z0-9-]+(\.[a-z0-9-]+)+", re.I | re.A)
 WITH_FEE = "payment_intent.latest_charge.balance_transaction"
 
 REFUND_STATUSES = {
@@ -206,6 +208,7 @@ def _open_session(payment: Payment) -> Answer:
             }
         ],
         "client_reference_id": payment.order.number,
+        **_email(payment),
         "success_url": payment.return_url,
         "cancel_url": payment.return_url,
         "expires_at": _end_of_session(payment),
@@ -217,6 +220,19 @@ def _open_session(payment: Payment) -> Answer:
             parameters, {"idempotency_key": str(payment.key)}
         )
     )
+
+
+def _email(payment: Payment) -> dict[str, str]:
+    """The address for Stripe's page, as it was when the payment was started.
+
+    Stripe refuses sessions with addresses that it doesn't know as such. So only plain ones are sent
+    along, and others are typed there.
+    """
+    try:
+        email = copies.read_order(payment.copy).order.email
+    except copies.UnusableCopy:
+        return {}
+    return {"customer_email": email} if PLAIN_EMAIL.fullmatch(email) else {}
 
 
 def _end_of_session(payment: Payment) -> int:
@@ -244,8 +260,7 @@ def _find_session(payment: Payment) -> Answer | None:
     """
     if payment.reference:
         return _get_session(payment.reference)
-    started = Payment.objects.filter(pk=payment.pk, started_at__lte=Now() - KEY_IS_KNOWN)
-    if started.exists():
+    if payment.state == Payment.State.DECLINED or _is_key_forgotten(payment):
         return None
     try:
         return _open_session(payment)
@@ -254,6 +269,12 @@ def _find_session(payment: Payment) -> Answer | None:
         # be too near for Stripe.
         log.info("Payment %s has no session at Stripe: %s", payment.key, words_of(error))
         return None
+
+
+def _is_key_forgotten(payment: Payment) -> bool:
+    """Whether Stripe may know the payment's key no longer: asking again could open a second one."""
+    long_ago = Now() - KEY_IS_KNOWN
+    return Payment.objects.filter(pk=payment.pk, started_at__lte=long_ago).exists()
 
 
 def _is_over(payment: Payment) -> bool:
