@@ -14,6 +14,7 @@ from shop import payments
 from shop.deployment import database_timeouts
 from shop.links import THIS_MACHINE
 from shop.middleware import rate_limits
+from shop.payments import stripe_settings
 
 
 @register(Tags.database)
@@ -95,6 +96,55 @@ def payment_providers_exist(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@register
+def stripe_can_be_asked(**kwargs: Any) -> list[CheckMessage]:
+    """Name a wrong key or secret by its form, also while older payments alone are at Stripe."""
+    if not _uses_stripe():
+        return []
+    found: list[CheckMessage] = []
+    if problem := stripe_settings.secret_key_problem(settings.STRIPE_SECRET_KEY):
+        found.append(Error(problem, hint=stripe_settings.KEY_IS_AT, id="shop.E011"))
+    if problem := stripe_settings.webhook_secret_problem(settings.STRIPE_WEBHOOK_SECRET):
+        found.append(Error(problem, hint=stripe_settings.WEBHOOK_SECRET_IS_AT, id="shop.E012"))
+    return found
+
+
+@register(Tags.security, deploy=True)
+def stripe_is_in_the_right_mode(**kwargs: Any) -> list[CheckMessage]:
+    """A real shop takes real money, and a demo takes none."""
+    key = settings.STRIPE_SECRET_KEY
+    if not _uses_stripe() or stripe_settings.secret_key_problem(key):
+        return []
+    found: list[CheckMessage] = []
+    if stripe_settings.is_test_key(key) != settings.DEMO:
+        if settings.DEMO:
+            problem = "STRIPE_SECRET_KEY is a live key, and DEMO is true: a demo would take money."
+            hint = "Set STRIPE_SECRET_KEY to a test key (sk_test_…), or DEMO=false."
+        else:
+            problem = (
+                "STRIPE_SECRET_KEY is a test key: everybody could have everything for nothing."
+            )
+            hint = "Set STRIPE_SECRET_KEY to a live key (sk_live_…), or DEMO=true for a demo."
+        found.append(Error(problem, hint=hint, id="shop.E013"))
+    if settings.STRIPE_API_BASE != stripe_settings.STRIPE_ADDRESS and not settings.DEMO:
+        found.append(
+            Error(
+                "STRIPE_API_BASE isn't Stripe's address: another server would get the secret key.",
+                hint="Leave STRIPE_API_BASE out. It is there for tests.",
+                id="shop.E014",
+            )
+        )
+    return found
+
+
+def _uses_stripe() -> bool:
+    """Whether the settings name Stripe, for new payments or for older ones."""
+    try:
+        return "stripe" in payments.known_slugs()
+    except ImproperlyConfigured:  # payment_providers_exist says so
+        return False
+
+
 @register(Tags.security, deploy=True)
 def payments_are_real(**kwargs: Any) -> list[CheckMessage]:
     if settings.PAYMENT_PROVIDER != "demo" or settings.DEMO:
@@ -102,8 +152,8 @@ def payments_are_real(**kwargs: Any) -> list[CheckMessage]:
     return [
         Error(
             "PAYMENT_PROVIDER is demo: everybody could have everything for nothing.",
-            hint="Name a real provider (see shop/payments/base.py), or set DEMO=true if this shop "
-            "is there to be tried out.",
+            hint="Set PAYMENT_PROVIDER=stripe, or name a provider of your own (see "
+            "shop/payments/base.py), or set DEMO=true if this shop is there to be tried out.",
             id="shop.E002",
         )
     ]

@@ -123,6 +123,89 @@ def test_a_proxy_that_is_counted_is_fine(settings: LazySettings) -> None:
     check(settings, SECURE_PROXY_SSL_HEADER=FORWARDED, PROXIES=1)
 
 
+WITH_STRIPE: dict[str, Any] = {
+    "PAYMENT_PROVIDER": "stripe",
+    "STRIPE_SECRET_KEY": "sk_live_Ab12",
+    "STRIPE_WEBHOOK_SECRET": "whsec_Ab12",
+    "STRIPE_API_BASE": "https://api.stripe.com",
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"STRIPE_SECRET_KEY": "rk_live_Ab12"},
+        {"STRIPE_SECRET_KEY": "sk_test_Ab12", "DEMO": True},
+        {"STRIPE_SECRET_KEY": "rk_test_Ab12", "DEMO": True},
+        {"PAYMENT_PROVIDER": f"{HERE}.RealBank", "FORMER_PAYMENT_PROVIDERS": ["stripe"]},
+    ],
+)
+def test_a_shop_with_stripe_may_go_live(settings: LazySettings, changes: dict[str, Any]) -> None:
+    check(settings, **{**WITH_STRIPE, **changes})
+
+
+FORMERLY_STRIPE = {"PAYMENT_PROVIDER": "demo", "FORMER_PAYMENT_PROVIDERS": ["stripe"]}
+
+
+@pytest.mark.parametrize("used", [{}, FORMERLY_STRIPE], ids=["current", "former"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("STRIPE_SECRET_KEY", "", "is missing"),
+        ("STRIPE_SECRET_KEY", "sk_live_Ab 12", "has spaces"),
+        ("STRIPE_SECRET_KEY", "sk_live_Ab12\n", "has spaces"),
+        ("STRIPE_SECRET_KEY", "“sk_live_Ab12”", "other characters"),
+        ("STRIPE_SECRET_KEY", "pk_live_Ab12", "is a publishable key"),
+        ("STRIPE_SECRET_KEY", "whsec_Ab12", "belongs elsewhere"),
+        ("STRIPE_SECRET_KEY", "Ab12", "must begin with sk_ or rk_"),
+        ("STRIPE_WEBHOOK_SECRET", "", "is missing"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_Ab 12", "has spaces"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_", "must begin with whsec_"),
+        ("STRIPE_WEBHOOK_SECRET", "sk_live_Ab12", "must begin with whsec_"),
+    ],
+)
+def test_each_check_names_a_wrong_key_of_stripe_and_where_the_right_one_is(
+    settings: LazySettings, used: dict[str, Any], name: str, value: str, message: str
+) -> None:
+    for changed, to in {**WITH_STRIPE, **used, name: value}.items():
+        setattr(settings, changed, to)
+    with pytest.raises(SystemCheckError) as refused:
+        call_command("check")
+    assert f"{name} " in str(refused.value)
+    assert message in str(refused.value)
+    assert "in Stripe's dashboard" in str(refused.value)
+    assert "Ab12" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"STRIPE_SECRET_KEY": "sk_test_Ab12"}, "STRIPE_SECRET_KEY is a test key"),
+        ({"STRIPE_SECRET_KEY": "rk_test_Ab12"}, "STRIPE_SECRET_KEY is a test key"),
+        ({"DEMO": True}, "STRIPE_SECRET_KEY is a live key"),
+        ({"STRIPE_API_BASE": "http://127.0.0.1:12111"}, "STRIPE_API_BASE isn't Stripe's"),
+    ],
+)
+def test_a_shop_takes_real_money_at_stripe_and_a_demo_does_not(
+    settings: LazySettings, changes: dict[str, Any], message: str
+) -> None:
+    for used in (
+        {},
+        {"PAYMENT_PROVIDER": f"{HERE}.RealBank", "FORMER_PAYMENT_PROVIDERS": ["stripe"]},
+    ):
+        with pytest.raises(SystemCheckError) as refused:
+            check(settings, **{**WITH_STRIPE, **used, **changes})
+        assert message in str(refused.value)
+        assert "Ab12" not in str(refused.value)
+
+
+def test_a_shop_without_stripe_needs_no_key(settings: LazySettings, client: Client) -> None:
+    settings.STRIPE_SECRET_KEY = settings.STRIPE_WEBHOOK_SECRET = ""
+    assert client.get("/nowhere/").status_code == 404
+    check(settings)
+
+
 WRONG_PROVIDERS = [
     ("gone.Bank", "there is no “gone.Bank”"),
     ("shop.payments.base.Outcome", "is no subclass of shop.payments.Provider."),

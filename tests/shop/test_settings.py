@@ -92,6 +92,27 @@ def test_a_program_without_a_database_leaves_nothing_behind(
 
 
 @pytest.mark.slow
+def test_a_shop_without_stripe_does_not_load_its_library(checkout: Path) -> None:
+    program = (
+        "import django, sys; django.setup(); from shop import payments;"
+        "payments.origins(); sys.exit('stripe' in sys.modules)"
+    )
+    for provider, is_loaded in (("demo", 0), ("stripe", 1)):
+        run = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=checkout,
+            env={
+                **ELSEWHERE,
+                "PAYMENT_PROVIDER": provider,
+                "DJANGO_SETTINGS_MODULE": "shop.settings",
+                "PYTHONPATH": PACKAGES,
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+        )
+        assert run.returncode == is_loaded
+
+
+@pytest.mark.slow
 def test_a_shop_in_production_passes_djangos_checks(checkout: Path) -> None:
     run = manage("check", "--deploy", "--fail-level=INFO", checkout=checkout, env=PRODUCTION)
     assert run.stdout == "System check identified no issues (0 silenced).\n"
@@ -128,6 +149,7 @@ def test_values_are_read_as_they_are_meant(checkout: Path) -> None:
         ("HSTS_SECONDS", "-1", "it must be a whole number from 0 to 1000000000."),
         ("DEBUG", "ture", "it must be true or false."),
         ("SHIP_TO_COUNTRIES", "DE,Austria", "it must be ISO codes of countries"),
+        ("STRIPE_API_BASE", "api.stripe.com", "it must be an address"),
         ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
     ],
 )
