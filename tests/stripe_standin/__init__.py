@@ -14,7 +14,7 @@ settle(session) fail(session) decline_card(session) expire(session) get(session)
 cancel(refund) get(refund) all()``; a payment is named by its session, intent or charge
 
 ``disputes``: ``open(payment, amount, reason=, inquiry=) escalate(dispute) answer(dispute)
-win(dispute) lose(dispute) close_inquiry(dispute) get(dispute) all()``
+win(dispute) lose(dispute) close_inquiry(dispute) prevent(payment, amount) get(dispute) all()``
 
 ``account``: ``restrict() lift_restriction() add_key(key) revoke_key(key) deny(on)``
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -42,6 +44,14 @@ class Api:
 
     def answer(self, request: Request, trouble: Trouble) -> Answer:
         """Carry a request out, or repeat the first answer to its idempotency key."""
+        answer = self._answer(request, trouble)
+        headers = {"Request-Id": f"req_{uuid.uuid4().hex[:14]}"}
+        for name in ("Idempotency-Key", "Stripe-Version"):
+            if name.lower() in request.headers:
+                headers[name] = request.headers[name.lower()]
+        return dataclasses.replace(answer, headers={**answer.headers, **headers})
+
+    def _answer(self, request: Request, trouble: Trouble) -> Answer:
         try:
             key = self._account.key_of(request.headers.get("authorization", ""))
             self._account.check_permission(key, request.name)

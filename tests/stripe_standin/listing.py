@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 
-from .errors import InvalidParameters, ResourceMissing
+from .errors import ApiError, ResourceMissing
 from .ledger import Ledger, Object
 from .parameters import Parameters
 
@@ -43,12 +43,15 @@ def page(
 
 
 def expand(ledger: Ledger, object: Object, paths: Iterable[str]) -> Object:
-    """Return a copy in which the ids at these paths are replaced by their objects."""
+    """Return a copy in which the ids at these paths are replaced by their objects.
+
+    Raises ApiError. The request is carried out by then.
+    """
     expanded = deepcopy(object)
     for path in paths:
         names = path.split(".")
         if len(names) > DEEPEST:
-            raise InvalidParameters(
+            raise ApiError(
                 f"You cannot expand more than {DEEPEST} levels of a property. Property: {path}",
                 param="expand",
             )
@@ -98,8 +101,8 @@ def _expand(ledger: Ledger, object: Object, names: list[str], path: str) -> None
         raise _not_expandable(path)
 
 
-def _not_expandable(path: str) -> InvalidParameters:
-    return InvalidParameters(
+def _not_expandable(path: str) -> ApiError:
+    return ApiError(
         f"This property cannot be expanded ({path}). You may want to try expanding another "
         "property.",
         param="expand",

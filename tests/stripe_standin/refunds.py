@@ -7,7 +7,12 @@ from .ledger import Ledger, Object, deed
 from .money import format_amount
 
 RETURNED = {"failed", "canceled"}  # the money is on the merchant's balance again
-WITHDRAWING = {"needs_response", "under_review", "lost"}  # a dispute has the buyer's money
+WITHDRAWING = {
+    "needs_response",
+    "under_review",
+    "lost",
+    "prevented",
+}  # a dispute has the buyer's money
 
 
 class Refunds:

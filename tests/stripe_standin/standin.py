@@ -102,4 +102,6 @@ class StripeStandin:
         if not self._pages.knows(request):
             return self._api.answer(request, trouble)
         trouble.before(request)
-        return self._pages.answer(request)
+        page = self._pages.answer(request)
+        trouble.when_done()
+        return page

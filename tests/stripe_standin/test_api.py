@@ -226,6 +226,31 @@ def test_unknown_parameters_are_refused(client: stripe.StripeClient) -> None:
     assert (error.value.code, error.value.param) == ("parameter_unknown", "colour")
 
 
+def test_a_wrong_expansion_is_found_when_the_request_is_done(
+    stripe_standin: StripeStandin, client: stripe.StripeClient
+) -> None:
+    wanted = parameters(expand=["nonsense"])
+
+    for _ in range(2):
+        with pytest.raises(stripe.InvalidRequestError, match="expand"):
+            client.v1.checkout.sessions.create(wanted, {"idempotency_key": "order-1"})
+
+    assert len(stripe_standin.sessions.all()) == 1
+
+
+def test_each_answer_names_its_request(client: stripe.StripeClient) -> None:
+    with pytest.raises(stripe.InvalidRequestError) as error:
+        client.v1.refunds.retrieve("re_unknown")
+    assert str(error.value.request_id).startswith("req_")
+
+    session = client.v1.checkout.sessions.create(parameters(), {"idempotency_key": "order-1"})
+    answer = session.last_response
+    assert answer is not None
+    assert answer.request_id != error.value.request_id
+    assert answer.idempotency_key == "order-1"
+    assert answer.headers["Stripe-Version"] == API_VERSION
+
+
 def test_requests_are_logged(stripe_standin: StripeStandin, client: stripe.StripeClient) -> None:
     client.v1.checkout.sessions.create(parameters(), {"idempotency_key": "order-1"})
     with pytest.raises(stripe.InvalidRequestError):

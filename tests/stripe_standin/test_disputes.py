@@ -129,6 +129,27 @@ def test_an_inquiry_becomes_a_dispute(
     ]
 
 
+def test_a_dispute_that_is_prevented(
+    stripe_standin: StripeStandin, client: stripe.StripeClient, session: str
+) -> None:
+    prevented = stripe_standin.disputes.prevent(session, 400)
+
+    dispute = client.v1.disputes.retrieve(prevented["id"])
+    assert (dispute.status, dispute.is_charge_refundable) == ("prevented", False)
+    assert [(one.amount, one.fee) for one in dispute.balance_transactions] == [(-400, 0)]
+    assert stripe_standin.books.balance(session).kept == 600
+    assert kinds(stripe_standin) == [
+        "charge.dispute.created",
+        "charge.dispute.funds_withdrawn",
+        "charge.dispute.closed",
+    ]
+    with pytest.raises(NotPossible):
+        stripe_standin.disputes.answer(dispute.id)
+    with pytest.raises(stripe.InvalidRequestError) as error:
+        refund(stripe_standin, client, session, 100)
+    assert error.value.code == "charge_disputed"
+
+
 def test_a_refund_during_an_inquiry_ends_its_danger(
     stripe_standin: StripeStandin, client: stripe.StripeClient, session: str
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import stripe
@@ -216,6 +218,25 @@ def test_a_shop_that_is_down(stripe_standin: StripeStandin, client: stripe.Strip
     client.v1.checkout.sessions.expire(open_session(client))
 
     assert [one.status for one in stripe_standin.webhooks.deliver()] == [None]
+    assert len(stripe_standin.webhooks.queued()) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", b"nonsense\r\n\r\n"]
+)
+def test_a_shop_that_is_killed_while_it_answers(
+    stripe_standin: StripeStandin, client: stripe.StripeClient, answer: bytes
+) -> None:
+    client.v1.checkout.sessions.expire(open_session(client))
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        stripe_standin.webhooks.set_url(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        delivering = pool.submit(stripe_standin.webhooks.deliver)
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+        assert [one.status for one in delivering.result(10)] == [None]
     assert len(stripe_standin.webhooks.queued()) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import secrets
 import threading
@@ -173,6 +174,7 @@ class Webhooks:
 
     def start_courier(self, seconds: float = 0.2) -> None:
         """Deliver by itself from now on, again and again, until the shop accepts each message."""
+        self.stop_courier()
         self._stopped = threading.Event()
         self._courier = threading.Thread(target=self._deliver_often, args=(seconds,), daemon=True)
         self._courier.start()
@@ -264,7 +266,7 @@ def _status_of_answer(request: urllib.request.Request) -> int | None:
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
-    except OSError:  # nobody listens, or the shop was killed while it answered
+    except (OSError, http.client.HTTPException):  # nobody listens, or was killed while answering
         return None
 
 
