@@ -640,8 +640,8 @@ class OutboxMail(models.Model):
         return f"{self.subject}, to {self.recipients}"
 
 
-# The demo bank's database. It stands for another company's system: only shop.payments.demo reads
-# and writes it, in transactions of its own.
+# The demo bank's database. It stands for another company's system: only shop.payments.demo and
+# demo_dashboard beside it read and write it, in transactions of their own.
 
 
 class DemoBankCharge(models.Model):
@@ -668,17 +668,24 @@ class DemoBankCharge(models.Model):
     declines_refunds = models.BooleanField(
         default=False, db_default=False, help_text="It refuses all further refunds of this charge."
     )
+    changed_at = models.DateTimeField(
+        db_default=Now(), help_text="When it, its refunds or its dispute changed the last time."
+    )
 
     def __str__(self) -> str:
         return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
+    def given_back(self) -> Decimal:
+        """The sum that the customer has got back, without what a dispute has taken."""
+        return _total(self.refunds.filter(state=DemoBankRefund.State.DONE))
+
 
 class DemoBankRefund(models.Model):
-    """Money that the bank has given back."""
+    """Money that the bank has given back, or an attempt that failed."""
 
     class State(models.TextChoices):
         DONE = "DONE", "given back"
-        FAILED = "FAILED", "came back to the shop"
+        FAILED = "FAILED", "failed"
 
     charge = models.ForeignKey(DemoBankCharge, on_delete=models.PROTECT, related_name="refunds")
     key = models.CharField(max_length=100, blank=True, help_text="The shop's. Empty: by the bank.")
@@ -689,12 +696,19 @@ class DemoBankRefund(models.Model):
     )
     made_at = models.DateTimeField(db_default=Now())
     copy = models.TextField(blank=True, default="", db_default="", help_text="The shop's.")
+    problem = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="Why it failed."
+    )
+    form_key = models.UUIDField(
+        null=True, blank=True, help_text="The bank's: a form that is sent twice counts once."
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 name="demo_bank_refund_once", fields=["key", "attempt"], condition=~Q(key="")
             ),
+            models.UniqueConstraint(name="demo_bank_form_once", fields=["charge", "form_key"]),
         ]
 
     def __str__(self) -> str:
@@ -742,8 +756,6 @@ def _displayed(order: Order, name: str) -> Any:
     return display() if display else getattr(order, name)
 
 
-def _total(
-    amounts: models.QuerySet[Payment] | models.QuerySet[Refund] | models.QuerySet[Dispute],
-) -> Decimal:
+def _total(amounts: models.QuerySet[Any]) -> Decimal:
     total: Decimal | None = amounts.aggregate(total=Sum("amount"))["total"]
     return total or Decimal(0)

@@ -68,8 +68,8 @@ def carry_out_refund(refund_id: int) -> None:
 
 
 @app.task(retry=again_and_again)
-def send_demo_bank_event(charge_id: int) -> None:
-    demo.send_event(charge_id)
+def send_demo_bank_event(charge_id: int, kind: str = "", number: int = 0) -> None:
+    demo.send_event(charge_id, kind, number)
 
 
 # Queued for alerts

@@ -6,7 +6,17 @@ from django.urls import path
 
 from shop.admin import dashboard
 from shop.middleware import outages
-from shop.views import basket, catalogue, checkout, errors, orders, outbox, pages, payments
+from shop.views import (
+    basket,
+    catalogue,
+    checkout,
+    demo_bank,
+    errors,
+    orders,
+    outbox,
+    pages,
+    payments,
+)
 
 handler400 = errors.bad_request
 handler403 = errors.forbidden
@@ -30,7 +40,13 @@ urlpatterns = [
     path("healthz", pages.healthz, name="healthz"),
     path(f"{settings.MEDIA_URL.strip('/')}/<path:path>", pages.picture),
     path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),
-    path("demo-bank/<str:reference>/", payments.demo_bank, name="demo-bank"),
+    path("demo-bank/<str:reference>/", demo_bank.customer_page, name="demo-bank"),
+    path("demo-bank/<str:reference>/dispute/", demo_bank.dispute, name="demo-bank-dispute"),
+    path(
+        "demo-bank/charges/<int:pk>/",
+        admin.site.admin_view(demo_bank.dashboard),
+        name="demo-bank-charge",
+    ),
     path("demo/outbox/", outbox.mails, name="outbox"),
     path("demo/outbox/<int:pk>/", outbox.mail, name="outbox-mail"),
     path("demo/outbox/<int:pk>/html/", outbox.mail_html, name="outbox-mail-html"),

@@ -1,8 +1,8 @@
 """The demo bank: a provider on whose page the customer chooses how the payment ends.
 
-It stands for another company's system. Only this module reads and writes its tables
-(``DemoBank…``), in transactions of its own. The shop learns of them only through the contract and
-through signed messages, as it would over a network.
+It stands for another company's system. Only this module and ``demo_dashboard``, where the bank's
+staff work, read and write its tables (``DemoBank…``), in transactions of their own. The shop learns
+of them only through the contract and through signed messages, as it would over a network.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urljoin
 
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
@@ -29,6 +30,7 @@ from django.utils.crypto import salted_hmac
 
 from shop import jobs
 from shop.models import DemoBankCharge, DemoBankDispute, DemoBankRefund, Payment, Refund
+from shop.money import format_amount
 from shop.payments.base import (
     BadEvent,
     DisputeRecord,
@@ -41,6 +43,7 @@ from shop.payments.base import (
     RefundDeclined,
     RefundRecord,
     RefundStatus,
+    StartDeclined,
     Started,
     Statement,
 )
@@ -48,7 +51,11 @@ from shop.payments.base import (
 SIGNATURE = "Demo-Bank-Signature"
 OLDEST_EVENT = 300  # seconds
 LATE = timedelta(minutes=1)
+LEAST_CHARGE = Decimal("0.50")  # real providers have such a minimum, too
+LEAST_REFUND = Decimal("0.01")
+CAME_BACK = "The money came back to the demo bank."
 State = DemoBankCharge.State
+Dispute = DemoBankDispute.State
 OUTCOMES = {
     State.OPEN: Outcome.OPEN,
     State.APPROVED: Outcome.PAID,
@@ -72,17 +79,7 @@ class DemoBank(Provider):
     label = "Demo bank"
 
     def start(self, payment: Payment) -> Started:
-        charge, _ = DemoBankCharge.objects.get_or_create(
-            key=payment.key,
-            defaults={
-                "amount": payment.amount,
-                "currency": payment.currency,
-                "description": f"Order {payment.order.number}",
-                "return_url": payment.return_url,
-                "expires_at": payment.expires_at,
-                "copy": payment.copy,
-            },
-        )
+        charge = DemoBankCharge.objects.filter(key=payment.key).first() or _open_charge(payment)
         page = reverse("demo-bank", args=[charge.reference])
         return Started(charge.reference, urljoin(charge.return_url, page))
 
@@ -96,48 +93,34 @@ class DemoBank(Provider):
         return OUTCOMES[State(charge.state)]
 
     def refund(self, refund: Refund) -> RefundStatus:
+        _bring_up_to_date(refund.payment.key)
         with transaction.atomic():
-            charge = (
-                DemoBankCharge.objects.select_for_update()
-                .filter(key=refund.payment.key, state=State.APPROVED)
-                .first()
-            )
+            charge = locked_charges(key=refund.payment.key).first()
             if charge is None:
-                raise RefundDeclined("The demo bank has charged nothing for this payment.")
-            if _has_given_back(charge, refund):
-                return RefundStatus.DONE
-            try:
-                _give_back(charge, refund.amount, refund)
-            except RefundDeclined as error:
-                _remember_declined(charge, refund)
-                declined = error
-            else:
-                return RefundStatus.DONE
-        raise declined
+                raise RefundDeclined("The demo bank knows of no such payment.")
+            made = _find_refund(charge, refund) or _record_refund(charge, refund)
+        # A no is on record, too, before it is said.
+        if made.state == DemoBankRefund.State.FAILED:
+            raise RefundDeclined(made.problem or CAME_BACK)
+        if made.amount != refund.amount:
+            amount = format_amount(made.amount, charge.currency)
+            raise RefundDeclined(f"The demo bank has given {amount} back for this refund.")
+        return RefundStatus.DONE
 
     def statement(self, payment: Payment) -> Statement:
         _bring_up_to_date(payment.key)
-        charge = DemoBankCharge.objects.filter(key=payment.key).first()
-        return Statement(self.status(payment)) if charge is None else _statement(charge)
+        with transaction.atomic():  # no refund or dispute comes between its parts
+            charge = locked_charges(key=payment.key).first()
+            if charge is not None:
+                return _statement(charge)
+        return Statement(self.status(payment))
 
     def list_since(self, moment: datetime) -> Iterator[ListedPayment]:
-        changed = (
-            Q(started_at__gte=moment)
-            | Q(refunds__made_at__gte=moment)
-            | Q(dispute__opened_at__gte=moment)
-        )
-        for charge in DemoBankCharge.objects.filter(changed).distinct().order_by("pk"):
-            _bring_up_to_date(charge.key)
-            charge.refresh_from_db()
-            yield ListedPayment(
-                key=charge.key,
-                reference=charge.reference,
-                amount=charge.amount,
-                currency=charge.currency,
-                started_at=charge.started_at,
-                statement=_statement(charge),
-                copy=charge.copy,
-            )
+        for key in DemoBankCharge.objects.filter(_is_due()).values_list("key", flat=True):
+            _bring_up_to_date(key)
+        changed = DemoBankCharge.objects.filter(changed_at__gte=moment)
+        for pk in changed.order_by("started_at", "pk").values_list("pk", flat=True):
+            yield _listed(pk)
 
     def read_event(self, request: HttpRequest) -> Event:
         _check_signature(request.headers.get(SIGNATURE, ""), request.body)
@@ -147,49 +130,87 @@ class DemoBank(Provider):
             return Event(
                 id=str(message["id"]),
                 payment_key=None if key is None else uuid.UUID(key),
-                kind=str(message.get("kind", "")),
+                kind=message.get("kind", ""),
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise BadEvent("The message has no id, or names no payment.") from error
 
 
-def _has_given_back(charge: DemoBankCharge, refund: Refund) -> bool:
-    """Whether this refund is on record. Raises RefundDeclined if it failed, or is another sum."""
-    for made in charge.refunds.filter(key=refund.key).order_by("pk"):
-        if made.state == DemoBankRefund.State.DONE:
-            if made.amount != refund.amount:
-                raise RefundDeclined(f"The demo bank has given {made.amount} back for this refund.")
-            return True
-        if made.attempt == refund.attempt:
-            raise RefundDeclined("The demo bank declined this, or the money came back to it.")
-    return False
+def _open_charge(payment: Payment) -> DemoBankCharge:
+    """Return a charge that waits for the customer. Raises StartDeclined."""
+    if payment.amount < LEAST_CHARGE:
+        least = format_amount(LEAST_CHARGE, payment.currency)
+        raise StartDeclined(f"The demo bank charges no less than {least}.")
+    charge, _ = DemoBankCharge.objects.get_or_create(  # another process may open it now
+        key=payment.key,
+        defaults={
+            "amount": payment.amount,
+            "currency": payment.currency,
+            "description": f"Order {payment.order.number}",
+            "return_url": payment.return_url,
+            "expires_at": payment.expires_at,
+            "copy": payment.copy,
+        },
+    )
+    return charge
 
 
-def _give_back(charge: DemoBankCharge, amount: Decimal, refund: Refund | None = None) -> None:
-    """Give money of the locked charge back, for the shop or by the bank. Raises RefundDeclined."""
-    if charge.declines_refunds:
-        raise RefundDeclined("The demo bank doesn't give this charge back.")
-    given = charge.refunds.filter(state=DemoBankRefund.State.DONE)
-    so_far = given.aggregate(total=Sum("amount"))["total"] or 0
-    if so_far + amount > charge.amount:
-        raise RefundDeclined(f"The demo bank has given back {so_far} already.")
-    of_shop = {"key": refund.key, "attempt": refund.attempt, "copy": refund.copy} if refund else {}
-    DemoBankRefund.objects.create(charge=charge, amount=amount, **of_shop)
+def locked_charges(**fields: Any) -> QuerySet[DemoBankCharge]:
+    """The charge with these fields, locked: one step after the other changes its money."""
+    return DemoBankCharge.objects.select_for_update().filter(**fields)
 
 
-def _remember_declined(charge: DemoBankCharge, refund: Refund) -> None:
-    """Keep the answer to this attempt: a repetition that is late must not give money back."""
-    DemoBankRefund.objects.create(
-        charge=charge,
+def _find_refund(charge: DemoBankCharge, refund: Refund) -> DemoBankRefund | None:
+    """The record of the refund that was made, whatever its attempt, or else of this attempt."""
+    records = charge.refunds.filter(key=refund.key)
+    done = records.filter(state=DemoBankRefund.State.DONE).first()
+    return done or records.filter(attempt=refund.attempt).first()
+
+
+def _record_refund(charge: DemoBankCharge, refund: Refund) -> DemoBankRefund:
+    """Carry the refund out, or keep it as declined: a late repetition must not give money back."""
+    problem = why_declined(charge, refund.amount)
+    _note_change(charge)
+    return charge.refunds.create(
         key=refund.key,
         attempt=refund.attempt,
         amount=refund.amount,
-        state=DemoBankRefund.State.FAILED,
         copy=refund.copy,
+        state=DemoBankRefund.State.FAILED if problem else DemoBankRefund.State.DONE,
+        problem=problem,
     )
 
 
+def why_declined(charge: DemoBankCharge, amount: Decimal = LEAST_REFUND) -> str:
+    """Why the bank doesn't give so much of the locked charge back; empty if it does."""
+    if charge.state != State.APPROVED:
+        return "The demo bank has charged nothing for this payment."
+    if charge.declines_refunds:
+        return "The demo bank doesn't give this charge back."
+    if DemoBankDispute.objects.filter(charge=charge).exclude(state=Dispute.WON).exists():
+        return "The customer has disputed this charge: its money is with their bank."
+    if charge.given_back() + amount > charge.amount:
+        given = format_amount(charge.given_back(), charge.currency)
+        return f"The demo bank has given back {given} already."
+    return ""
+
+
+def _listed(charge_id: int) -> ListedPayment:
+    with transaction.atomic():
+        charge = locked_charges(pk=charge_id).get()
+        return ListedPayment(
+            key=charge.key,
+            reference=charge.reference,
+            amount=charge.amount,
+            currency=charge.currency,
+            started_at=charge.started_at,
+            statement=_statement(charge),
+            copy=charge.copy,
+        )
+
+
 def _statement(charge: DemoBankCharge) -> Statement:
+    """All that is on record of the locked charge."""
     refunds = tuple(
         RefundRecord(
             reference=f"refund-{refund.pk}",
@@ -197,8 +218,9 @@ def _statement(charge: DemoBankCharge) -> Statement:
             status=RefundStatus[refund.state],
             made_at=refund.made_at,
             key=refund.key,
-            attempt=refund.attempt,
+            attempt=refund.attempt if refund.key else 0,
             copy=refund.copy,
+            problem=refund.problem,
         )
         for refund in charge.refunds.order_by("pk")
     )
@@ -211,7 +233,8 @@ def _statement(charge: DemoBankCharge) -> Statement:
         )
         for dispute in DemoBankDispute.objects.filter(charge=charge)
     )
-    return Statement(OUTCOMES[State(charge.state)], refunds, disputes)
+    page = urljoin(charge.return_url, reverse("demo-bank-charge", args=[charge.pk]))
+    return Statement(OUTCOMES[State(charge.state)], refunds, disputes, page=page)
 
 
 # The bank's own page
@@ -236,11 +259,11 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
             pk=charge.pk, state=State.OPEN, approve_at=None, expires_at__gt=Now()
         )
         if choice is Choice.DECLINE:
-            chosen = waiting.update(state=State.DECLINED)
+            chosen = waiting.update(state=State.DECLINED, changed_at=Now())
         elif choice is Choice.APPROVE_LATE:
-            chosen = waiting.update(approve_at=Now() + LATE)
+            chosen = waiting.update(approve_at=Now() + LATE, changed_at=Now())
         else:
-            chosen = waiting.update(state=State.APPROVED)
+            chosen = waiting.update(state=State.APPROVED, changed_at=Now())
         if chosen and choice is not Choice.LOSE_ANSWER:
             wait = LATE if choice is Choice.APPROVE_LATE else None
             jobs.queue("send_demo_bank_event", wait=wait, charge_id=charge.pk)
@@ -248,19 +271,59 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
     return charge
 
 
-def send_event(charge_id: int) -> None:
-    """Send a signed message to the shop's address for events: the payment has ended.
+def dispute(reference: str) -> DemoBankCharge:
+    """Take back for the customer what is left of an approved charge, once; return the charge.
+
+    Raises DemoBankCharge.DoesNotExist.
+    """
+    key = find_charge(reference).key
+    with transaction.atomic():
+        charge = locked_charges(key=key).get()
+        left = charge.amount - charge.given_back()
+        if charge.state == State.APPROVED and left > 0:
+            opened, is_new = DemoBankDispute.objects.get_or_create(
+                charge=charge, defaults={"amount": left}
+            )
+            if is_new:
+                report(charge, "dispute.opened", opened.pk)
+    return charge
+
+
+# Messages to the shop
+
+
+def report(charge: DemoBankCharge, kind: str, number: int) -> None:
+    """Queue a message about a step, in its transaction. ``number`` tells steps of a kind apart."""
+    _note_change(charge)
+    jobs.queue("send_demo_bank_event", charge_id=charge.pk, kind=kind, number=number)
+
+
+def _note_change(charge: DemoBankCharge) -> None:
+    DemoBankCharge.objects.filter(pk=charge.pk).update(changed_at=Now())
+
+
+def send_event(charge_id: int, kind: str = "", number: int = 0) -> None:
+    """Send a signed message to the shop's address for events.
+
+    It tells of the step that ``report`` has queued; without a kind, that the payment has ended.
 
     Raises ProviderUnavailable if it hasn't ended yet, or if the shop doesn't take the message.
     """
     charge = DemoBankCharge.objects.get(pk=charge_id)
+    if kind:
+        _send(charge, f"{kind}-{number}", kind)
+        return
     _bring_up_to_date(charge.key)
     charge.refresh_from_db()
     if charge.state == State.OPEN:
         raise ProviderUnavailable("The customer's bank has not answered yet.")
-    body = json.dumps(
-        {"id": f"{charge.reference}-{charge.state}", "payment": str(charge.key)}
-    ).encode()
+    _send(charge, f"{charge.reference}-{charge.state}", f"payment.{charge.state.lower()}")
+
+
+def _send(charge: DemoBankCharge, message_id: str, kind: str) -> None:
+    """Post a message to the shop. Raises ProviderUnavailable if the shop doesn't take it."""
+    message = {"id": message_id, "kind": kind, "payment": str(charge.key)}
+    body = json.dumps(message).encode()
     request = urllib.request.Request(
         urljoin(charge.return_url, reverse("payment-events", args=[DemoBank.slug])),
         data=body,
@@ -298,8 +361,14 @@ def _digest(at: int, body: bytes) -> str:
     return salted_hmac("demo bank", f"{at}.{content_hash}", algorithm="sha256").hexdigest()
 
 
+def _is_due() -> Q:
+    """Whether a charge changes by the bank's clock: late money arrives, open charges expire."""
+    is_over = Q(approve_at=None, expires_at__lte=Now())
+    return Q(state=State.OPEN) & (Q(approve_at__lte=Now()) | is_over)
+
+
 def _bring_up_to_date(key: uuid.UUID) -> None:
-    """Apply changes that are due by the bank's clock: late money arrives, open charges expire."""
-    still_open = DemoBankCharge.objects.filter(key=key, state=State.OPEN)
-    still_open.filter(approve_at__lte=Now()).update(state=State.APPROVED)
-    still_open.filter(Q(approve_at=None), expires_at__lte=Now()).update(state=State.DECLINED)
+    """Apply the change that is due by the bank's clock, if any."""
+    due = DemoBankCharge.objects.filter(_is_due(), key=key)
+    due.filter(approve_at=None).update(state=State.DECLINED, changed_at=Now())
+    due.exclude(approve_at=None).update(state=State.APPROVED, changed_at=Now())
