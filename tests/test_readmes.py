@@ -22,6 +22,7 @@ import shop.models
 from inventory import conf, database
 from inventory.races import Result
 from shop.models import Order, Payment, Refund
+from shop.payments import stripe_api
 from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
 
 MOST_LINES = 200  # of the first one: five minutes
@@ -221,6 +222,10 @@ def test_the_checkouts_new_field_is_one() -> None:
     (added,) = set(order["CHECKOUT_FIELDS"]) - set(Order.CHECKOUT_FIELDS)
     assert isinstance(order[added], models.Field)
     assert set(meta["help_texts"]) == set(meta["widgets"]) == {added}
+
+
+def test_the_version_of_stripes_api_is_named() -> None:
+    assert f"`{stripe_api.API_VERSION}`" in prose(OF_SHOP)
 
 
 @each_readme
