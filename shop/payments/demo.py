@@ -271,22 +271,24 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
     return charge
 
 
-def dispute(reference: str) -> DemoBankCharge:
-    """Take back for the customer what is left of an approved charge, once; return the charge.
+def dispute(reference: str) -> bool:
+    """Take back for the customer what is left of an approved charge, once.
 
-    Raises DemoBankCharge.DoesNotExist.
+    False if it was disputed before, or if there is nothing to take. Raises
+    DemoBankCharge.DoesNotExist.
     """
     key = find_charge(reference).key
     with transaction.atomic():
         charge = locked_charges(key=key).get()
         left = charge.amount - charge.given_back()
-        if charge.state == State.APPROVED and left > 0:
-            opened, is_new = DemoBankDispute.objects.get_or_create(
-                charge=charge, defaults={"amount": left}
-            )
-            if is_new:
-                report(charge, "dispute.opened", opened.pk)
-    return charge
+        if charge.state != State.APPROVED or left <= 0:
+            return False
+        opened, is_new = DemoBankDispute.objects.get_or_create(
+            charge=charge, defaults={"amount": left}
+        )
+        if is_new:
+            report(charge, "dispute.opened", opened.pk)
+        return is_new
 
 
 # Messages to the shop

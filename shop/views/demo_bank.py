@@ -134,7 +134,7 @@ def _may_act(request: HttpRequest) -> bool:
 
 
 def _give_back(request: HttpRequest, charge: DemoBankCharge) -> HttpResponse:
-    form = GiveBackForm(request.POST)
+    form = GiveBackForm(request.POST, label_suffix="")
     if not form.is_valid():
         problem = (
             "This form was incomplete. Please send it once more." if form["key"].errors else ""
@@ -168,6 +168,13 @@ def _let_refund_fail(request: HttpRequest, charge: DemoBankCharge) -> HttpRespon
     return _back(request, charge, messages.SUCCESS, words)
 
 
+def _dispute(request: HttpRequest, charge: DemoBankCharge) -> HttpResponse:
+    if demo.dispute(charge.reference):
+        return _back(request, charge, messages.SUCCESS, "The charge is disputed.")
+    words = "The charge was disputed before, or nothing is left of it. Nothing was done this time."
+    return _back(request, charge, messages.WARNING, words)
+
+
 def _decide_for_shop(request: HttpRequest, charge: DemoBankCharge) -> HttpResponse:
     return _decide(request, charge, for_shop=True)
 
@@ -199,6 +206,7 @@ def _decline_refunds(request: HttpRequest, charge: DemoBankCharge) -> HttpRespon
 STEPS: dict[str, Callable[[HttpRequest, DemoBankCharge], HttpResponse]] = {
     "give-back": _give_back,
     "let-fail": _let_refund_fail,
+    "dispute": _dispute,
     "decide-for-shop": _decide_for_shop,
     "decide-for-customer": _decide_for_customer,
     "decline-refunds": _decline_refunds,
@@ -220,7 +228,7 @@ def _show_dashboard(
     context = {
         **_context(charge),
         "may_act": _may_act(request),
-        "form": form or GiveBackForm(),
+        "form": form or GiveBackForm(label_suffix=""),
         "key": _key_to_send(form),
         "why_no_refunds": demo.why_declined(charge),
         "problem": problem,

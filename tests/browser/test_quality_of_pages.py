@@ -9,10 +9,14 @@ from typing import Literal
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Response
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Page, Response, expect
 
 from inventory import reservations
 from inventory.models import Product, Reservation
+from shop import orders, payments
 from shop.models import Order
 from shop.orders import status_page
 from tests.browser.conftest import NewPage
@@ -20,7 +24,7 @@ from tests.browser.test_checkout import choose, fill_in, go_to_bank
 from tests.browser.test_storefront import reserve
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import delete_jobs
+from tests.shop.orders.steps import APPROVE, at_bank, delete_jobs, place
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -143,6 +147,55 @@ def _violations(page: Page) -> list[str]:
         for violation in results["violations"]
         for node in violation["nodes"]
     ]
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1280)])
+def test_the_demo_bank_after_a_payment(
+    new_page: NewPage,
+    make_product: MakeProduct,
+    scheme: Literal["light", "dark"],
+    width: int,
+) -> None:
+    """The customer disputes; the bank's staff give back, let refunds fail, decide and decline."""
+    page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
+    found: dict[str, list[str]] = {}
+
+    def look(name: str) -> None:
+        found[name] = _violations(page)
+        _parse(page.content())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+    order = place((make_product(1), 1))
+    charge = at_bank(order, APPROVE)
+    orders.settle(order.pk)
+    staff = Client()
+    staff.force_login(User.objects.create_superuser("staff"))
+    cookie = {"name": "sessionid", "value": staff.cookies["sessionid"].value}
+    page.context.add_cookies([{**cookie, "domain": "localhost", "path": "/"}])
+    page.goto(payments.statement(order.payments.get()).page.removeprefix("http://testserver"))
+    look("a charge")
+    choose(page, "Give back")
+    expect(page.get_by_text("This field is required.")).to_be_visible()
+    look("no amount")
+    page.get_by_label("Amount").fill("2.50")
+    choose(page, "Give back")
+    expect(page.get_by_role("status")).to_have_text("€2.50 were given back.")
+    look("a refund")
+    choose(page, "Let the refund of €2.50 fail")
+    look("a refund that failed")
+    page.goto(reverse("demo-bank", args=[charge.reference]))
+    look("the customer’s page")
+    choose(page, "Dispute this payment")
+    expect(page.get_by_text("You have disputed this payment.")).to_be_visible()
+    look("the customer’s page of a disputed payment")
+    page.goto(reverse("demo-bank-charge", args=[charge.pk]))
+    look("a dispute")
+    choose(page, "Decide for the customer")
+    choose(page, "Decline all further refunds")
+    expect(page.get_by_role("status")).to_have_text("The bank declines all further refunds.")
+    look("the end")
+    assert {name: found[name] for name in found if found[name]} == {}
+    delete_jobs()
 
 
 @pytest.mark.usefixtures("shop_with_all_kinds")

@@ -23,9 +23,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlencode
+from uuid import uuid4
 from wsgiref.util import setup_testing_defaults
 
 import django
@@ -386,7 +388,8 @@ def make_things() -> dict[str, list[str]]:
     from inventory.experiments.models import FlashSale
     from inventory.models import Product, StockAlert
     from shop import orders
-    from shop.models import DemoBankCharge, Order, OutboxMail
+    from shop.models import DemoBankCharge, DemoBankRefund, Order, OutboxMail
+    from shop.payments import demo_dashboard
     from shop.payments.demo import Choice
     from tests.shop.orders.steps import at_bank, go_to_bank, place
 
@@ -401,8 +404,9 @@ def make_things() -> dict[str, list[str]]:
     go_to_bank(place((made[0], 2), (made[1], 1), buyer="W"))
     for number in range(3):
         order = place((made[0], 3), buyer=f"B{number}")
-        at_bank(order, Choice.APPROVE)
+        charge = at_bank(order, Choice.APPROVE)
         orders.settle(order.pk)
+    demo_dashboard.give_back(charge.pk, Decimal(1), uuid4())
     orders.ship(order.pk, "TRACK-1")
     orders.refund(order.pk, units={order.lines.get().pk: 1}, restock=True)
     hold = reservations.reserve(made[0], 1, buyer=buyer_key())
@@ -428,7 +432,7 @@ def make_things() -> dict[str, list[str]]:
         "token": list(Order.objects.values_list("token", flat=True)),
         "reference": list(DemoBankCharge.objects.values_list("reference", flat=True)),
         "provider": ["demo"],
-        "pk": [str(mail.pk)],
+        "pk": [str(mail.pk), str(charge.pk)],
         "network": ["127.0.0.1", "unknown"],
         "app_label": ["shop", "inventory", "auth", "admin"],
         "model_name": ["order", "reservation", "user", "logentry"],
@@ -436,6 +440,9 @@ def make_things() -> dict[str, list[str]]:
         "content_type_id": ["1", "7"],
         "quantity": ["1"],
         "choice": ["approve", "decline"],
+        "step": ["give-back", "let-fail", "dispute", "decide-for-shop", "decline-refunds"],
+        "refund": [str(pk) for pk in DemoBankRefund.objects.values_list("pk", flat=True)],
+        "amount": ["0.01"],
         "confirmed": ["yes"],
         "action": ["release_ticked", "switch_off_ticked", "delete_or_refuse", "delete_selected"],
         "_selected_action": ["1", str(hold.pk)],

@@ -118,7 +118,7 @@ def test_the_bank_declines_all_further_refunds(merchant: Client, page: str, paid
 def test_the_bank_decides_a_dispute(
     merchant: Client, page: str, paid: Order, step: str, decision: Dispute.State, kept: str
 ) -> None:
-    demo.dispute(DemoBankCharge.objects.get().reference)
+    assert take(merchant, page, "dispute") == ["The charge is disputed."]
     assert [kind for kind, _ in heard()] == ["dispute.opened"]
     assert "The bank took €25.00 back" in text_of(merchant.get(page))
     [sentence] = take(merchant, page, step)
@@ -154,9 +154,11 @@ def test_steps_that_are_sent_twice_say_so(merchant: Client, page: str) -> None:
     delete_jobs("send_demo_bank_event")
     take(merchant, page, "let-fail", refund=made.pk)
     assert "had failed before" in take(merchant, page, "let-fail", refund=made.pk)[0]
+    take(merchant, page, "dispute")
+    assert "was disputed before" in take(merchant, page, "dispute")[0]
     take(merchant, page, "decline-refunds")
     assert "before" in take(merchant, page, "decline-refunds")[0]
-    assert len(queued("send_demo_bank_event")) == 2
+    assert len(queued("send_demo_bank_event")) == 3
 
 
 def test_each_step_is_taken_once_by_many_at_once(charge: DemoBankCharge) -> None:
