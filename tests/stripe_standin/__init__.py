@@ -34,6 +34,20 @@ for the whole of method and path, as in ``POST /v1/refunds``; the kinds are at `
 The fixture ``stripe_standin_process`` is one in a process of its own, for a drill that kills the
 shop: ``remote.StandinProcess``, with the same deeds, whose results are as JSON shows them. By hand:
 ``python -m tests.stripe_standin --help``; ``control`` tells how to do deeds by HTTP.
+
+Where the documentation is silent, the stand-in does this:
+
+- Most wordings are from reports of Stripe's users, some are our own; codes and types are Stripe's.
+- An unknown id is a 404 in an address, and a 400 in a parameter.
+- ``Stripe-Should-Retry`` is sent with lock timeouts (true) and with errors of the server (false).
+- A restricted account may not open sessions (403); all else works.
+- Amounts that are too small or too large, and wrong expansions, are found after validation: an
+  idempotency key keeps the answer.
+- A refund of more than is left has no code.
+- After a declined card the session keeps its intent, which is cancelled when the session expires.
+- One deed's messages come in one fixed order.
+- A dispute that is prevented takes the money like a lost one, without a fee.
+- A dispute of a part keeps the rest from being refunded, too, until it is won.
 """
 
 from .standin import StripeStandin

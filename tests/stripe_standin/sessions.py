@@ -79,7 +79,7 @@ class Sessions:
         charge = self._add_charge(intent, status="succeeded")
         self._take_money(intent, charge)
         found.update(status="complete", payment_status="paid", url=None)
-        self._note_customer(found)
+        found["customer_details"] = _customer_details(found["customer_email"])
         self.ledger.announce("checkout.session.completed", found)
         if booked:
             self._book(charge)
@@ -106,7 +106,7 @@ class Sessions:
         charge = self._add_charge(intent, status="pending")
         intent["status"] = "processing"
         found.update(status="complete", url=None)
-        self._note_customer(found)
+        found["customer_details"] = _customer_details(found["customer_email"])
         self.ledger.announce("charge.pending", charge)
         self.ledger.announce("payment_intent.processing", intent)
         self.ledger.announce("checkout.session.completed", found)
@@ -231,16 +231,6 @@ class Sessions:
         self.ledger.announce("charge.failed", charge)
         self.ledger.announce("payment_intent.payment_failed", intent)
 
-    def _note_customer(self, session: Object) -> None:
-        session["customer_details"] = {
-            "address": None,
-            "email": session["customer_email"],
-            "name": None,
-            "phone": None,
-            "tax_exempt": "none",
-            "tax_ids": [],
-        }
-
 
 def _check_total(total: int, currency: str) -> None:
     smallest = SMALLEST_AMOUNTS[currency]
@@ -256,6 +246,17 @@ def _check_total(total: int, currency: str) -> None:
             f"{format_amount(LARGEST_AMOUNT, currency)}",
             code="amount_too_large",
         )
+
+
+def _customer_details(email: str | None) -> Object:
+    return {
+        "address": None,
+        "email": email,
+        "name": None,
+        "phone": None,
+        "tax_exempt": "none",
+        "tax_ids": [],
+    }
 
 
 def _session_fields(request: SessionRequest) -> Object:
