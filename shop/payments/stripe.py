@@ -72,6 +72,7 @@ LONGEST_SESSION = timedelta(hours=23, minutes=50)
 KEY_IS_KNOWN = timedelta(hours=20)
 OLDEST_EVENT = 300  # seconds
 PIECE = 500  # characters of a value of metadata
+LONGEST_DESCRIPTION = 500  # characters; it is there to be read at a glance
 MOST_PIECES = 40  # of the 50 values that Stripe keeps
 ORIGIN = r"^[a-z]+://[^/?#]+"  # understood by Python and by PostgreSQL
 PLAIN_EMAIL = re.compile(r"[a-z0-9]([a-z0-9._+-]*[a-z0-9])?@[a-z0-9-]+(\.[a-z0-9-]+)+", re.I | re.A)
@@ -194,6 +195,7 @@ def _open_session(payment: Payment) -> Answer:
     """
     ours = {"payment": str(payment.key), "shop": _origin(payment.return_url)}
     description = f"Order {payment.order.number}"
+    email, goods = _read_copy(payment)
     parameters: Any = {
         "mode": "payment",
         "payment_method_types": ["card"],
@@ -203,12 +205,12 @@ def _open_session(payment: Payment) -> Answer:
                 "price_data": {
                     "currency": payment.currency.lower(),
                     "unit_amount": _minor_units(payment.amount),
-                    "product_data": {"name": description},
+                    "product_data": {"name": description, **goods},
                 },
             }
         ],
         "client_reference_id": payment.order.number,
-        **_email(payment),
+        **email,
         "success_url": payment.return_url,
         "cancel_url": payment.return_url,
         "expires_at": _end_of_session(payment),
@@ -222,17 +224,22 @@ def _open_session(payment: Payment) -> Answer:
     )
 
 
-def _email(payment: Payment) -> dict[str, str]:
-    """The address for Stripe's page, as it was when the payment was started.
+def _read_copy(payment: Payment) -> tuple[dict[str, str], dict[str, str]]:
+    """The buyer's address and the goods, for Stripe's page, as they were at the payment's start.
 
     Stripe refuses sessions with addresses that it doesn't know as such. So only plain ones are sent
     along, and others are typed there.
     """
     try:
-        email = copies.read_order(payment.copy).order.email
+        copy = copies.read_order(payment.copy)
     except copies.UnusableCopy:
-        return {}
-    return {"customer_email": email} if PLAIN_EMAIL.fullmatch(email) else {}
+        return {}, {}
+    email = copy.order.email
+    goods = ", ".join(str(line) for line in copy.lines)
+    return (
+        {"customer_email": email} if PLAIN_EMAIL.fullmatch(email) else {},
+        {"description": goods[:LONGEST_DESCRIPTION]} if goods else {},
+    )
 
 
 def _end_of_session(payment: Payment) -> int:

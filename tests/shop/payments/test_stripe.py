@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import stripe
@@ -143,6 +144,9 @@ def test_the_session_says_all_of_the_payment(
     assert session["customer_email"] == "a@example.org"
     assert session["client_reference_id"] == payment.order.number
     assert session["expires_at"] == end
+    [request] = stripe_standin.requests.all(SESSIONS)
+    goods = ", ".join(str(line) for line in payment.order.lines.all())
+    assert f"[product_data][description]={quote_plus(goods)}" in request.form
     metadata = session["metadata"]
     assert (metadata["payment"], metadata["shop"]) == (str(payment.key), "http://testserver")
     pieces = [metadata[f"copy_{number}"] for number in range(len(metadata) - 2)]
@@ -625,6 +629,13 @@ def test_a_dispute_from_its_opening_to_its_end(
     assert dispute_status(paid) is DisputeStatus.OPEN
     getattr(stripe_standin.disputes, end)(dispute)
     assert dispute_status(paid) is status
+
+
+def test_a_dispute_that_stripe_prevents_with_our_money(
+    paid: Payment, stripe_standin: StripeStandin
+) -> None:
+    stripe_standin.disputes.prevent(paid.reference)
+    assert dispute_status(paid) is DisputeStatus.LOST
 
 
 def dispute_status(payment: Payment) -> DisputeStatus:
