@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import html5lib
 import pytest
@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from django.conf import LazySettings
 from playwright.sync_api import Page, expect
 
-from shop.models import Order, Payment
+from shop.models import Order, Payment, PaymentEvent
 from tests.browser.conftest import NewPage
 from tests.browser.test_checkout import (
     expect_standing,
@@ -148,3 +148,19 @@ def test_a_page_at_stripe_that_is_over_leads_back(
 
     expect_standing(page, "The payment did not go through")
     assert kept(stripe_standin) == []
+
+
+def test_the_page_that_waits_says_by_itself_that_the_money_has_come(
+    page: Page, make_product: MakeProduct, stripe_standin: StripeStandin, live_server: Any
+) -> None:
+    order(page, make_product)
+    expect_stripe(page, stripe_standin)
+    page.get_by_role("link", name="Back to the shop").click()
+    expect_standing(page, "Waiting for the payment")
+
+    stripe_standin.sessions.pay(Payment.objects.get().reference)
+    stripe_standin.webhooks.set_url(f"{live_server.url}/payments/stripe/events/")
+    assert all(delivery.is_accepted for delivery in stripe_standin.webhooks.deliver())
+
+    expect_standing(page, "Paid. Thank you!", seconds=20)
+    assert PaymentEvent.objects.filter(kind="checkout.session.completed").exists()
