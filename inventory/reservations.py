@@ -7,7 +7,7 @@ units. Locks are taken in the order of ``inventory.locking``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import reduce
@@ -37,6 +37,7 @@ from inventory.locking import (
     lock_products,
     lock_reservations,
     queue_buyer,
+    queue_buyers,
 )
 from inventory.models import Product, Reservation, ReservationQuerySet
 from inventory.snapshots import check_buyer_limit, refusal
@@ -209,12 +210,15 @@ def confirm(reservation_id: UUID) -> Reservation:
     return reservation
 
 
-def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
+def confirm_or_retake(
+    reservation_ids: Iterable[UUID], *, returned: Mapping[UUID, int] | None = None
+) -> list[Reservation]:
     """Make all of these sales, or none; return them by product. Doing it again changes nothing.
 
     For a buyer who has paid. If a hold was released or taken back meanwhile, its units are taken
     again by ``single_statement``, whatever the product's strategy. Lapsed holds of other buyers
-    count as available.
+    count as available. ``returned`` are units, by reservation, that the buyer has given back since:
+    they are not taken again, and the sale has them as returned.
 
     Raises InsufficientStock, NotForSale or BuyerLimitExceeded if units that are gone can't be
     taken again, Reservation.DoesNotExist. Then nothing was changed.
@@ -228,8 +232,56 @@ def confirm_or_retake(reservation_ids: Iterable[UUID]) -> list[Reservation]:
         gone = [each for each in lock_reservations(ids) if each.status not in (HELD, SOLD)]
         _confirm_held(ids)
         for reservation in gone:
-            _retake(reservation, products[reservation.product_id])
+            units = (returned or {}).get(reservation.pk, 0)
+            _retake(reservation, products[reservation.product_id], returned=units)
         return _confirm_all(ids)
+
+
+def record_lapsed(lost: Collection[Reservation]) -> None:
+    """Put reservations on record that a database restored from a backup lacks, as lapsed ones.
+
+    ``lost`` aren't saved: each has its old id, product, quantity, price, buyer and strategy. They
+    take no units: ``confirm_or_retake`` does that. A reservation may be on record as it was in the
+    backup. It gets the quantity that it had in the end, and if it is held, it lapses.
+
+    Raises ReservationChanged if one is on record as a sale, or as another buyer's or of another
+    product or price; then nothing was changed.
+    """
+    by_id = {each.pk: each for each in lost}
+    with atomic():
+        _lock_products_of(lost)
+        found = Reservation.objects.filter(pk__in=by_id).values_list("pk", flat=True)
+        for earlier in lock_reservations(found):
+            _let_lapse(earlier, by_id.pop(earlier.pk))
+        for each in by_id.values():
+            each.status = EXPIRED
+        Reservation.objects.bulk_create(by_id.values())
+        new = Reservation.objects.filter(pk__in=by_id)
+        new.update(decided_at=Now(), expires_at=Now())
+
+
+def _lock_products_of(reservations: Collection[Reservation]) -> None:
+    """Lock their products, each after its queues."""
+    products = Product.objects.filter(pk__in={each.product_id for each in reservations})
+    for product in products.order_by("pk"):
+        if product.max_per_buyer is not None:
+            buyers = {each.buyer for each in reservations if each.product_id == product.pk}
+            queue_buyers(product.pk, buyers)
+        lock_product_to_take(product.pk)
+
+
+def _let_lapse(earlier: Reservation, lost: Reservation) -> None:
+    """Let a reservation lapse, with the lost one's quantity. It and the product are locked."""
+    for name in ("product_id", "unit_price", "buyer"):
+        if getattr(earlier, name) != getattr(lost, name):
+            raise ReservationChanged(f"Reservation {earlier.pk} is another one.")
+    if earlier.status == SOLD:
+        raise ReservationChanged(f"Reservation {earlier.pk} has been sold.")
+    if earlier.status == HELD:
+        give_back(earlier.product_id, earlier.quantity)
+    Reservation.objects.filter(pk=earlier.pk).update(
+        status=EXPIRED, quantity=lost.quantity, decided_at=Now()
+    )
 
 
 def _confirm_all(ids: set[UUID]) -> list[Reservation]:
@@ -257,15 +309,23 @@ def _lock_products_to_retake(ids: set[UUID]) -> dict[int, Product]:
     return locked
 
 
-def _retake(reservation: Reservation, product: Product) -> None:
+def _retake(reservation: Reservation, product: Product, *, returned: int) -> None:
     """Take the units of an ended reservation again. It and the product are locked."""
+    if returned < reservation.quantity:
+        _take_again(reservation, product, reservation.quantity - returned)
+    Reservation.objects.filter(pk=reservation.pk).update(
+        status=SOLD, returned=returned, strategy=SingleStatement.slug, decided_at=Now()
+    )
+
+
+def _take_again(reservation: Reservation, product: Product, units: int) -> None:
     request = Request(
         product_id=product.pk,
         sku=product.sku,
-        quantity=reservation.quantity,
+        quantity=units,
         buyer=reservation.buyer,
         hold_for=timedelta(0),
-        strategy="single_statement",
+        strategy=SingleStatement.slug,
         max_per_buyer=product.max_per_buyer,
     )
     if not product.is_active:
@@ -277,9 +337,6 @@ def _retake(reservation: Reservation, product: Product) -> None:
     while not _take_units(request):
         if not take_back_lapsed(product.pk)[1]:
             raise refusal(request)
-    Reservation.objects.filter(pk=reservation.pk).update(
-        status=SOLD, strategy=request.strategy, decided_at=Now()
-    )
 
 
 def _take_units(request: Request) -> bool:
@@ -418,6 +475,15 @@ def return_written_off(reservation_id: UUID, units: int) -> Reservation:
         give_back(reservation.product_id, units)
     reservation.refresh_from_db()
     return reservation
+
+
+def let_lapse(reservation_ids: Collection[UUID]) -> int:
+    """End the time of these holds now, and return how many are still held.
+
+    They lapse like all others: a buyer who needs the units takes them back.
+    """
+    holds = Reservation.objects.held().filter(pk__in=reservation_ids)
+    return holds.update(expires_at=Least(F("expires_at"), Now()))
 
 
 def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) -> tuple[int, int]:
