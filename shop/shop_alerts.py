@@ -11,10 +11,10 @@ If a trouble comes back within an hour, its alert is opened again and not sent a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import IntegrityError, connection, transaction
@@ -44,6 +44,7 @@ DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_ba
 # dispute's alert stays until the dispute is decided, too.
 NEWS = [Kind.START_DECLINED, Kind.PAYMENT_DISPUTED, Kind.PROVIDER_REFUND, Kind.RESTORED]
 SHOWN_NUMBERS = 5
+SHOWN_TO_SHIP = 100
 FAILED_OFTEN = 5  # attempts, which take some six minutes
 
 
@@ -139,6 +140,14 @@ def raise_alert(trouble: Trouble) -> None:
         ignore_conflicts=True,
     )
     log.error("%s: %s", trouble.kind.label, trouble.text)
+
+
+def raise_once(trouble: Trouble) -> bool:
+    """Raise the alert, and return True, unless there was one of the same subject before."""
+    if ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject).exists():
+        return False
+    raise_alert(trouble)
+    return True
 
 
 def _resolve(alert_ids: list[int]) -> None:
@@ -283,6 +292,30 @@ def unknown_refund(payment: Payment, amount: Decimal) -> Trouble:
         "restored a backup, run manage.py reconcile.",
         payment.order_id,
     )
+
+
+def resolve_unknown_refund(payment: Payment) -> None:
+    """The payment's refunds are known again: resolve the alert of ``unknown_refund``."""
+    opened = ShopAlert.objects.open().filter(kind=Kind.RESTORED, subject=f"payment {payment.pk}")
+    _resolve(list(opened.values_list("pk", flat=True)))
+
+
+def orders_in_doubt(since: datetime, numbers: Sequence[str]) -> Trouble:
+    """After a restore: paid orders that may have been sent after the backup."""
+    shown = ", ".join(numbers[:SHOWN_TO_SHIP])
+    more = len(numbers) - SHOWN_TO_SHIP
+    return Trouble(
+        Kind.RESTORED,
+        f"parcels since {since.isoformat()}"[:128],
+        "A backup was restored, and no provider knows which parcels were sent after it. Check "
+        f"before you send: {counted(len(numbers), 'order waits', 'orders wait')} to be shipped: "
+        f"{shown}{f' and {more} more' if more > 0 else ''}.",
+    )
+
+
+def left_for_staff(subject: str, text: str) -> Trouble:
+    """After a restore: something that only a person can put right."""
+    return Trouble(Kind.RESTORED, subject[:128], text)
 
 
 def update_dispute_alerts(dispute: Dispute) -> None:

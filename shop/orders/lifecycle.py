@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Sum
+from django.db.models import Exists, F, OuterRef
 from django.db.models.functions import Now
 
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, NotForSale
@@ -147,14 +148,14 @@ def _accept(order: Order, payment: Payment) -> None:
         refunds.owe(payment, payment.amount, Decision(too_late))
 
 
-def _hand_over(order: Order) -> Refund.Reason | None:
+def _hand_over(order: Order, returned: Mapping[UUID, int] | None = None) -> Refund.Reason | None:
     """Sell the order's holds, all or none; return the reason if units are gone for good."""
     lines = order.lines.values_list("reservation_id", flat=True)
     products = Product.objects.filter(reservations__in=lines).distinct()
     try:
         with transaction.atomic():
             customer_limits.queue_customer(products, order.email_key)
-            gone = _gone_units(order)
+            gone = _gone_units(order, returned)
             if gone:
                 customer_limits.check_customer(
                     products.filter(pk__in=gone),
@@ -162,7 +163,7 @@ def _hand_over(order: Order) -> Refund.Reason | None:
                     email_key=order.email_key,
                     more=gone,
                 )
-            confirm_or_retake(lines)
+            confirm_or_retake(lines, returned=returned)
     except tuple(TOO_LATE) as error:
         log.info("Order %s is paid, but can't be delivered: %s", order.number, error)
         return TOO_LATE[type(error)]
@@ -177,14 +178,17 @@ def _mark_paid(order: Order) -> None:
         jobs.queue("send_order_to_managers", order_id=order.pk)
 
 
-def _gone_units(order: Order) -> dict[int, int]:
+def _gone_units(order: Order, returned: Mapping[UUID, int] | None = None) -> dict[int, int]:
     """The units, by product, of the order's holds that were released or taken back."""
     gone = Reservation.objects.filter(
         order_line__order=order,
         status__in=[Reservation.Status.RELEASED, Reservation.Status.EXPIRED],
     )
-    by_product = gone.order_by("product_id").values_list("product_id")
-    return dict(by_product.annotate(units=Sum("quantity")))
+    units: Counter[int] = Counter()
+    for reservation in gone.order_by("product_id"):
+        came_back = (returned or {}).get(reservation.pk, 0)
+        units[reservation.product_id] += reservation.quantity - came_back
+    return dict(units)
 
 
 def settle_free(order_id: int) -> Order:
@@ -343,9 +347,13 @@ def refund(
             value = _return_units(order, units, restock=restock)
             decision = Decision(reason, note, units=_by_reservation(order, units), restock=restock)
             refunds.owe_in_all(order, value, decision)
-        if order.kept() == 0 and not any(line.left for line in order.lines.all()):
-            _change_state(order, State.REFUNDED, closed_at=Now())
+        _close_if_nothing_is_left(order)
     return order
+
+
+def _close_if_nothing_is_left(order: Order) -> None:
+    if order.kept() == 0 and not any(line.left for line in order.lines.all()):
+        _change_state(order, State.REFUNDED, closed_at=Now())
 
 
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
@@ -473,6 +481,79 @@ def ship(order_id: int, tracking: str = "") -> Order:
         _change_state(order, State.SHIPPED, shipped_at=Now(), tracking=order.tracking)
         jobs.queue("send_order_shipped", order_id=order.pk)
     return order
+
+
+# After the restore of a backup (``reconcile``). The caller has locked the order.
+
+
+def deliver(order: Order, returned: Mapping[UUID, int]) -> Refund.Reason | None:
+    """Sell the units of an open order whose payment is on record, all or none.
+
+    ``returned`` are units, by reservation, that later refunds put back on sale: these needn't be
+    there now. The order is PAID then, or REFUNDED: then this returns the reason for its buyer, and
+    the caller owes the money. No e-mail is sent.
+    """
+    products = Product.objects.filter(reservations__order_line__order=order).distinct()
+    customer_limits.queue_customer(products, order.email_key)
+    _take_back_lapsed_of_customer(order.pk)
+    too_late = _hand_over(order, returned)
+    if too_late is not None:
+        close_undelivered(order, State.REFUNDED)
+        return too_late
+    _change_state(order, State.PAID, paid_at=Now())
+    # Units that were held until now are sold in whole.
+    sales = {sale.pk: sale for sale in Reservation.objects.filter(pk__in=returned)}
+    lock_products(sale.product_id for sale in sales.values())
+    for pk, units in returned.items():
+        if units > sales[pk].returned:
+            return_units(pk, units - sales[pk].returned)
+    return None
+
+
+def close_undelivered(order: Order, state: Order.State) -> None:
+    """Close an open order, and release its holds."""
+    _give_goods_back(order)
+    _change_state(order, state, closed_at=Now())
+
+
+def repeat_decision(order: Order, decision: Decision, *, has_returned: bool) -> None:
+    """Do to the units of a paid order what a refund did that is on record again.
+
+    ``has_returned`` says that its units which went back on sale are there already (``deliver``).
+    Raises InvalidRefund if the order doesn't have these units; then nothing was changed.
+    """
+    if order.state not in (State.PAID, State.SHIPPED):
+        return
+    if decision.cancels:
+        if order.state == State.SHIPPED:
+            raise InvalidRefund("It cancelled the order, which has been shipped since.")
+        if not has_returned:
+            _give_goods_back(order)
+        order.lines.update(refunded=F("quantity"))
+        _change_state(order, State.CANCELLED, closed_at=Now())
+        return
+    if decision.units:
+        units = _by_line(order, decision.units)
+        if has_returned and decision.restock:
+            for pk, number in units.items():
+                order.lines.filter(pk=pk).update(refunded=F("refunded") + number)
+        else:
+            _return_units(order, units, restock=decision.restock)
+    _close_if_nothing_is_left(order)
+
+
+def _by_line(order: Order, units: Mapping[UUID, int]) -> dict[int, int]:
+    """The units by line. Raises InvalidRefund unless the order has them, not refunded yet."""
+    lines = {line.reservation_id: line for line in order.lines.filter(reservation__in=units)}
+    if len(lines) < len(units):
+        raise InvalidRefund("It is of units of another order.")
+    by_line = {lines[reservation].pk: number for reservation, number in units.items()}
+    _check_units(
+        {line.pk: line for line in lines.values()},
+        by_line,
+        {line.pk: line.left for line in lines.values()},
+    )
+    return by_line
 
 
 # Shared by the steps

@@ -113,20 +113,25 @@ def record(payment: Payment, statement: Statement, asked_at: datetime) -> list[s
     later is on record already, it says all that this one does, and maybe more: nothing is done.
     """
     order = lock_order(payment.order_id)
+    news = record_money(payment, statement, asked_at)
+    if news:
+        _owe_what_is_over(order)
+    return news
+
+
+def record_money(payment: Payment, statement: Statement, asked_at: datetime) -> list[str]:
+    """Do the same, and owe the buyer nothing more. The caller has locked the order."""
     if not _is_latest(payment, asked_at):
         return []
     _record_facts(payment, statement)
     # Staff may note a refund as given by hand at this moment: they wait, or we see it.
     ours = {each.key: each for each in payment.refunds.select_for_update().order_by("pk")}
-    news = [
+    return [
         *_record_our_refunds(ours, statement),
         *_record_other_refunds(payment, ours, statement),
         *_record_disputes(payment, statement),
         *_cover_declined(payment),
     ]
-    if news:
-        _owe_what_is_over(order)
-    return news
 
 
 def _is_latest(payment: Payment, asked_at: datetime) -> bool:
@@ -378,12 +383,12 @@ def _owe_what_is_over(order: Order) -> None:
     While a dispute had the money, units may have come back, or the order may have been cancelled:
     then nothing was left to give back. When the dispute is won, it is.
     """
-    over = order.kept() - _worth(order)
+    over = order.kept() - worth_to_keep(order)
     if over > 0:
         refunds.owe_in_all(order, over, Decision(_reason(order)))
 
 
-def _worth(order: Order) -> Decimal:
+def worth_to_keep(order: Order) -> Decimal:
     """The price of what the buyer has or will get, less what was given back for no units."""
     if order.state not in (Order.State.PAID, Order.State.SHIPPED):
         return Decimal(0)
