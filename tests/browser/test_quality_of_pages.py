@@ -170,8 +170,10 @@ def test_the_demo_bank_after_a_payment(
     orders.settle(order.pk)
     staff = Client()
     staff.force_login(User.objects.create_superuser("staff"))
-    cookie = {"name": "sessionid", "value": staff.cookies["sessionid"].value}
-    page.context.add_cookies([{**cookie, "domain": "localhost", "path": "/"}])
+    session = staff.cookies["sessionid"].value
+    page.context.add_cookies(
+        [{"name": "sessionid", "value": session, "domain": "localhost", "path": "/"}]
+    )
     page.goto(payments.statement(order.payments.get()).page.removeprefix("http://testserver"))
     look("a charge")
     choose(page, "Give back")

@@ -94,6 +94,15 @@ def test_a_refund_fails_after_it_was_done(merchant: Client, page: str, paid: Ord
     assert carry_out(refund.pk).state == Refund.State.DONE
 
 
+def test_a_refund_by_the_bank_fails(merchant: Client, page: str, paid: Order) -> None:
+    give_back(merchant, page, "7.50")
+    heard()
+    take(merchant, page, "let-fail", refund=DemoBankRefund.objects.get().pk)
+    assert heard()[-1][0] == "refund.failed"
+    assert Refund.objects.get().state == Refund.State.UNDONE
+    assert paid.payments.get().kept() == paid.total
+
+
 def test_the_bank_declines_all_further_refunds(merchant: Client, page: str, paid: Order) -> None:
     assert take(merchant, page, "decline-refunds") == ["The bank declines all further refunds."]
     assert [kind for kind, _ in heard()] == ["refunds.declined"]

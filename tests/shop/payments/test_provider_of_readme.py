@@ -47,6 +47,7 @@ class Acme:
         self.payments: dict[str, dict[str, Any]] = {}
         self.is_down = False
         self.declines = False
+        self.declined: set[str] = set()
         self.talks_nonsense = False
 
     def answer(self, path: str, content: dict[str, Any] | None) -> tuple[int, Any]:
@@ -61,7 +62,8 @@ class Acme:
         _, _, key, *refund = address.split("/")
         if content is None:
             return (200, self.payments[key]) if key in self.payments else (404, {})
-        if self.declines:
+        if self.declines or path in self.declined:
+            self.declined.add(path)
             return 409, {}
         if refund and key not in self.payments:
             return 404, {}
