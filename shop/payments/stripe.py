@@ -271,9 +271,9 @@ def _find_session(payment: Payment) -> Answer | None:
         return None
     try:
         return _open_session(payment)
-    except REFUSED as error:
-        # One that was there would have been returned: so Stripe has never made it. Now its end may
-        # be too near for Stripe.
+    except (*REFUSED, stripe.PermissionError) as error:
+        # Now its end may be too near for Stripe, or the account may not charge any more. If Stripe
+        # has made one all the same, its address has reached nobody: we note it before the buyer.
         log.info("Payment %s has no session at Stripe: %s", payment.key, words_of(error))
         return None
 
@@ -308,7 +308,16 @@ def _outcome_of(session: Answer) -> Outcome:
     """A session may be complete without being paid, so its payment decides."""
     if session["payment_status"] in ("paid", "no_payment_required"):
         return Outcome.PAID
+    if session["status"] == "complete":
+        return _outcome_of_late_money(read_id(session["payment_intent"]))
     return Outcome.DECLINED if session["status"] == "expired" else Outcome.OPEN
+
+
+def _outcome_of_late_money(intent: str) -> Outcome:
+    """The buyer is done and can't come back, and the money hasn't come, or never will."""
+    found = ask(lambda client: client.v1.payment_intents.retrieve(intent))
+    never = found["status"] in ("requires_payment_method", "canceled")
+    return Outcome.DECLINED if never else Outcome.OPEN
 
 
 def _read_url(url: object) -> str:
