@@ -1,0 +1,115 @@
+"""Every provider, in every situation, in every way: the money and the goods agree at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+from django.conf import LazySettings
+
+from tests import emptying
+from tests.conftest import MakeProduct
+from tests.shop.payments.contract import ways
+from tests.shop.payments.contract.bench import Bench
+from tests.shop.payments.contract.demo_bench import DemoBench
+from tests.shop.payments.contract.situations import ALL, Situation
+from tests.shop.payments.contract.stripe_bench import StripeBench
+from tests.shop.payments.contract.world import PRICE, SHIPPING, World
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+BENCHES: dict[str, type[Bench]] = {"demo": DemoBench, "stripe": StripeBench}
+
+NewWorld = Callable[[], World]
+
+
+@pytest.fixture(params=BENCHES)
+def new_world(
+    request: pytest.FixtureRequest, settings: LazySettings, make_product: MakeProduct
+) -> Iterator[NewWorld]:
+    """A function that opens a shop and a provider, both without a past."""
+    settings.SHIPPING_COST = SHIPPING
+    settings.MANAGERS = []
+    settings.PAGES_PER_ADDRESS = settings.POSTS_PER_ADDRESS = None
+    opened: list[Bench] = []
+
+    def new() -> World:
+        if opened:
+            opened.pop().close()
+            emptying.empty_tables()
+        bench = BENCHES[request.param]()
+        opened.append(bench)
+        bench.open(settings)
+        return World(bench, make_product(5, price=PRICE))
+
+    yield new
+    for bench in opened:
+        bench.close()
+
+
+@pytest.fixture(params=ALL)
+def situation(request: pytest.FixtureRequest) -> Situation:
+    return ALL[request.param]()
+
+
+def begin(new_world: NewWorld, situation: Situation) -> World:
+    world = new_world()
+    situation.prepare(world)
+    return world
+
+
+def finish(world: World, situation: Situation, *, once_more: bool = False) -> None:
+    """All goes on by itself, and then whoever acted acts once more; check the end."""
+    world.come_to_rest()
+    world.check_always()
+    if once_more:
+        ways.act_once(lambda: situation.act(world))
+        world.come_to_rest()
+    situation.go_on(world)
+    world.come_to_rest(rounds=2)
+    situation.look(world)
+    world.check_always()
+    other_end = situation.other_end if once_more else None
+    world.check_end(situation.end, *filter(None, [other_end]))
+
+
+def test_plainly(new_world: NewWorld, situation: Situation) -> None:
+    world = begin(new_world, situation)
+    situation.act(world)
+    finish(world, situation)
+
+
+def test_repeated(new_world: NewWorld, situation: Situation) -> None:
+    world = begin(new_world, situation)
+    situation.act(world)
+    finish(world, situation, once_more=True)
+
+
+@pytest.mark.parametrize("way", [ways.lose_answer, ways.break_down])
+def test_each_answer_lost(
+    new_world: NewWorld, situation: Situation, way: Callable[[ways.Act, int], bool]
+) -> None:
+    go_through_all(new_world, situation, way)
+
+
+def test_killed_at_each_point(new_world: NewWorld, situation: Situation) -> None:
+    go_through_all(new_world, situation, ways.kill)
+
+
+def go_through_all(
+    new_world: NewWorld, situation: Situation, way: Callable[[ways.Act, int], bool]
+) -> None:
+    for number in range(1, ways.MOST_POINTS):
+        world = begin(new_world, situation)
+        goes_on = way(partial(situation.act, world), number)
+        finish(world, situation, once_more=True)
+        if not goes_on:
+            return
+    raise AssertionError(f"more than {ways.MOST_POINTS} points")
+
+
+def test_twice_at_once(new_world: NewWorld, situation: Situation) -> None:
+    world = begin(new_world, situation)
+    ways.twice_at_once(lambda: situation.act(world))
+    finish(world, situation)
