@@ -74,6 +74,7 @@ OLDEST_EVENT = 300  # seconds
 PIECE = 500  # characters of a value of metadata
 LONGEST_DESCRIPTION = 500  # characters; it is there to be read at a glance
 MOST_PIECES = 40  # of the 50 values that Stripe keeps
+REST = 16 * 1024  # bytes of a message without the copy in it, at most
 ORIGIN = r"^[a-z]+://[^/?#]+"  # understood by Python and by PostgreSQL
 PLAIN_EMAIL = re.compile(r"[a-z0-9]([a-z0-9._+-]*[a-z0-9])?@[a-z0-9-]+(\.[a-z0-9-]+)+", re.I | re.A)
 WITH_FEE = "payment_intent.latest_charge.balance_transaction"
@@ -267,8 +268,10 @@ def _find_session(payment: Payment) -> Answer | None:
     """
     if payment.reference:
         return _get_session(payment.reference)
-    if payment.state == Payment.State.DECLINED or _is_key_forgotten(payment):
+    if payment.state == Payment.State.DECLINED:
         return None
+    if _is_key_forgotten(payment):
+        return _search_session(payment)
     try:
         return _open_session(payment)
     except (*REFUSED, stripe.PermissionError) as error:
@@ -276,6 +279,19 @@ def _find_session(payment: Payment) -> Answer | None:
         # has made one all the same, its address has reached nobody: we note it before the buyer.
         log.info("Payment %s has no session at Stripe: %s", payment.key, words_of(error))
         return None
+
+
+def _search_session(payment: Payment) -> Answer | None:
+    """Look for the payment's session among those that were opened while it could be started.
+
+    A payment may lack the reference that it had once: the backup that was restored is older.
+    """
+    first, last = payment.started_at - timedelta(minutes=5), payment.started_at + timedelta(days=1)
+    created = {"gte": int(first.timestamp()), "lte": int(last.timestamp())}
+    parameters: Any = {"created": created, "limit": 100}
+    sessions = ask_for_all(lambda client: client.v1.checkout.sessions.list(parameters))
+    ours = [one for one in sessions if _read_key(read_metadata(one)) == payment.key]
+    return ours[0] if ours else None
 
 
 def _is_key_forgotten(payment: Payment) -> bool:
@@ -611,9 +627,12 @@ def _origin(url: str) -> str:
 
 
 def _pieces(copy: str) -> dict[str, str]:
-    """The copy in values short enough for Stripe; nothing if it is too long for all of them."""
+    """The copy in values short enough for Stripe; nothing if it is too long for all of them.
+
+    Stripe's messages have it, too. So it is left out where this shop wouldn't take such a message.
+    """
     pieces = [copy[at : at + PIECE] for at in range(0, len(copy), PIECE)]
-    if len(pieces) > MOST_PIECES:
+    if len(pieces) > MOST_PIECES or len(json.dumps(copy)) > settings.MOST_FORM_BYTES - REST:
         return {}
     return {f"copy_{number}": piece for number, piece in enumerate(pieces)}
 

@@ -16,6 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from django.views.debug import SafeExceptionReporterFilter
 
 from shop import orders, payments
 from shop.models import Order, Payment, PaymentEvent, Refund
@@ -69,6 +70,13 @@ def payment(order: Order) -> Payment:
     """Its payment; the buyer is on Stripe's page."""
     go_to_bank(order)
     return order.payments.get()
+
+
+@pytest.fixture
+def paid_there(payment: Payment, stripe_standin: StripeStandin) -> Payment:
+    """A payment that is paid, and the shop doesn't know yet."""
+    stripe_standin.sessions.pay(payment.reference)
+    return payment
 
 
 @pytest.fixture
@@ -197,6 +205,22 @@ def test_a_copy_that_is_too_long_for_stripe_is_left_out(
     assert set(session["metadata"]) == {"payment", "shop"}
     [listed] = payments.list_since("stripe", order.placed_at)
     assert listed.copy == ""
+
+
+@pytest.mark.parametrize(
+    ("copy", "is_kept"),
+    [('"' * 20_000, True), ("ü" * 8_000, True), ("ü" * 9_000, False), ("x" * 20_001, False)],
+)
+def test_a_copy_makes_no_message_too_large_for_the_shop(
+    order: Order, stripe_standin: StripeStandin, copy: str, is_kept: bool
+) -> None:
+    payment = lose_start(order, stripe_standin, "connection_closed")
+    Payment.objects.update(copy=copy)
+    go_to_bank(order)
+    payment.refresh_from_db()
+    assert completed(payment, stripe_standin) == 200
+    [listed] = payments.list_since("stripe", order.placed_at)
+    assert listed.copy == (copy if is_kept else "")
 
 
 def test_a_lost_answer_opens_one_session(order: Order, stripe_standin: StripeStandin) -> None:
@@ -398,6 +422,17 @@ def test_no_second_session_is_made_when_stripe_may_have_forgotten_the_key(
     assert len(stripe_standin.sessions.all()) == 1
 
 
+def test_money_is_found_by_a_payment_that_lost_its_reference_with_the_database(
+    paid_there: Payment, stripe_standin: StripeStandin
+) -> None:
+    stripe_standin.keys.forget()
+    move_back(paid_there, hours=21)
+    paid_there.reference = ""
+    assert payments.status(paid_there) is Outcome.PAID
+    assert payments.statement(paid_there).fee is not None
+    assert len(stripe_standin.sessions.all()) == 1
+
+
 def test_another_accounts_key_says_nothing_of_the_payment(
     payment: Payment, stripe_standin: StripeStandin, settings: LazySettings
 ) -> None:
@@ -441,6 +476,11 @@ def test_a_connection_that_breaks_is_tried_again(
     stripe_standin.faults.add(LOOK_UP, "connection_closed", times=attempts)
     with pytest.raises(ProviderUnavailable):
         status()
+
+
+def test_error_pages_do_not_show_the_secrets() -> None:
+    shown = SafeExceptionReporterFilter().get_safe_settings()
+    assert shown["STRIPE_SECRET_KEY"] == shown["STRIPE_WEBHOOK_SECRET"] == "*" * 20
 
 
 def test_the_library_reports_nothing_about_this_machine() -> None:
@@ -773,13 +813,6 @@ def completed(payment: Payment, standin: StripeStandin, **how: Any) -> int:
     return post(*standin.webhooks.event("checkout.session.completed", session, **how))
 
 
-@pytest.fixture
-def paid_there(payment: Payment, stripe_standin: StripeStandin) -> Payment:
-    """A payment that is paid, and the shop doesn't know yet."""
-    stripe_standin.sessions.pay(payment.reference)
-    return payment
-
-
 def test_a_message_settles_the_order(paid_there: Payment, stripe_standin: StripeStandin) -> None:
     for _ in range(2):
         assert completed(paid_there, stripe_standin, id="evt_1") == 200
@@ -909,8 +942,11 @@ def test_a_genuine_message_that_makes_no_sense_is_refused(
 def test_a_genuine_message_about_no_payment_of_ours_is_taken_and_changes_nothing(
     payment: Payment, stripe_standin: StripeStandin, about: dict[str, Any]
 ) -> None:
+    stripe_standin.requests.clear()
     assert post(*stripe_standin.webhooks.event("some.kind", about)) == 200
     assert not PaymentEvent.objects.exists()
+    is_asked = about.get("payment_intent") == "pi_of_another_account"
+    assert len(stripe_standin.requests.all()) == is_asked
 
 
 def test_a_message_of_the_other_mode_is_not_ours(
