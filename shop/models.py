@@ -187,6 +187,23 @@ class Order(models.Model):
         """The sum that was charged, and neither given back nor taken back."""
         return sum((payment.kept() for payment in self.payments.all()), Decimal(0))
 
+    def worth(self) -> Decimal:
+        """The price of the units that the buyer has or will get, less goodwill."""
+        if self.state not in (self.State.PAID, self.State.SHIPPED):
+            return Decimal(0)
+        left = [line for line in self.lines.all() if line.left]
+        price = sum((line.unit_price * line.left for line in left), Decimal(0))
+        if left:
+            price += self.shipping_cost
+        goodwill = Refund.objects.counted().filter(
+            payment__order=self, reason=Refund.Reason.GOODWILL
+        )
+        return max(price - _total(goodwill), Decimal(0))
+
+    def missing(self) -> Decimal:
+        """The sum by which less is kept than the units are worth: the money went elsewhere."""
+        return max(self.worth() - self.kept(), Decimal(0))
+
     def refunded_units(self) -> int:
         """The number of its units that were refunded, on sale again or not."""
         return sum(line.refunded for line in self.lines.all())
@@ -335,6 +352,12 @@ class Payment(models.Model):
     def __str__(self) -> str:
         return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
+    @property
+    def was_not_accepted(self) -> bool:
+        """Whether the provider did not even open it, though its time was not over."""
+        is_declined = self.state == self.State.DECLINED and not self.reference
+        return is_declined and self.decided_at is not None and self.decided_at < self.expires_at
+
     def kept(self) -> Decimal:
         """The sum that was charged, and neither given back nor taken back.
 
@@ -355,11 +378,12 @@ class Refund(models.Model):
     """Money to give back: decided in a transaction, carried out by a job afterwards."""
 
     class State(models.TextChoices):
-        DUE = "DUE", "on its way"
+        DUE = "DUE", "owed, not confirmed yet"
         DONE = "DONE", "done"
         FAILED = "FAILED", "declined by the provider"
-        UNDONE = "UNDONE", "made at the provider, and failed there"
-        """The money is ours again, and nobody owes it."""
+        """Or it failed there later. It is owed."""
+        UNDONE = "UNDONE", "came to nothing, not owed"
+        """It was made at the provider and failed there, or the buyer got it by a dispute."""
 
     class Reason(models.TextChoices):
         GOODS_GONE = "GOODS_GONE", "paid too late: not enough left"

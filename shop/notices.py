@@ -286,7 +286,10 @@ def _not_accepted_notices(buyer: str, order_id: int) -> list[Notice]:
     found = _standing(order_id)
     if found is None or not found.can_be_paid:
         return []
-    words = "The bank doesn't accept this payment. Nothing was charged, and our staff know of it."
+    words = (
+        "The bank doesn't accept this payment. Nothing was charged, and our staff know of it. You "
+        "can try again in a few minutes."
+    )
     return [Notice("error", words)]
 
 

@@ -19,13 +19,14 @@ from shop.notifications import outbox
 from shop.orders import CancelledBy
 
 State = Order.State
-# The states of a refund in which its buyer needs no e-mail: by the state that was mailed last, the
-# buyer knows how it stands. A buyer who knows that money comes needs no e-mail when it goes out.
-KNOWN_BY = {
+UNTOLD = ""
+# In these states of a refund its buyer needs no e-mail: by the state that was mailed last, the
+# buyer knows how it stands.
+KNOWN_BY: dict[Refund.State, set[str]] = {
     Refund.State.DUE: {Refund.State.DUE},
-    Refund.State.DONE: {Refund.State.DUE, Refund.State.DONE},
+    Refund.State.DONE: {Refund.State.DONE},
     Refund.State.FAILED: {Refund.State.FAILED},
-    Refund.State.UNDONE: {Refund.State.UNDONE},
+    Refund.State.UNDONE: {Refund.State.UNDONE, UNTOLD},
 }
 
 
@@ -53,15 +54,22 @@ def send_order_shipped(order_id: int) -> None:
 
 
 def send_order_refunded(refund_id: int) -> None:
-    """Say how much money goes back, and why; or that the provider has declined the refund.
+    """Say how the refund stands, and the reason for it.
 
-    Send nothing if the buyer knows how this refund stands. Raises Refund.DoesNotExist.
+    It promises nothing that the provider hasn't confirmed. Send nothing if the buyer knows how this
+    refund stands. Raises Refund.DoesNotExist.
     """
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
     if refund.mailed_state in KNOWN_BY[Refund.State(refund.state)]:
         return
     order = refund.payment.order
-    _send("order_refunded", f"Refund for your order {order.number}", order, refund=refund)
+    _send(
+        "order_refunded",
+        f"Refund for your order {order.number}",
+        order,
+        refund=refund,
+        taken_by_bank=order.disputed() > 0,
+    )
     Refund.objects.filter(pk=refund_id).update(mailed_state=refund.state)
 
 
@@ -78,6 +86,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
         by=CancelledBy(by),
         may_still_be_charged=order.payments.unanswered().exists(),
         was_charged=order.paid() > 0,
+        taken_by_bank=order.disputed() > 0,
     )
 
 

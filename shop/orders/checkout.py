@@ -8,6 +8,7 @@ locks its idempotency key), then the customer's queues (``customer_limits``), th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
@@ -35,6 +36,8 @@ from shop.exceptions import (
 from shop.hold_states import in_order_text, look_up
 from shop.models import Order, OrderLine, OrderQuerySet, Payment
 from shop.orders import copies, customer_limits, lifecycle
+
+ASK_AGAIN_AFTER = timedelta(minutes=5)  # a provider that didn't accept a payment
 
 
 def place_order(
@@ -262,6 +265,17 @@ def start_payment(order_id: int, *, return_url: str) -> str:
     return started.url
 
 
+def _check_acceptance(order: Order) -> None:
+    """Raise StartDeclined if the provider has just said that it doesn't accept the payment.
+
+    A buyer who clicks again and again makes no payments without end, each of which we would ask
+    about; and staff have time to mend it.
+    """
+    lately = order.payments.filter(decided_at__gt=Now() - ASK_AGAIN_AFTER)
+    if any(payment.was_not_accepted for payment in lately):
+        raise payments.StartDeclined("The provider didn't accept this payment a moment ago.")
+
+
 def _open_payment(order_id: int, return_url: str) -> Payment | None:
     """Return the payment under way, or a new one; None if the order costs nothing."""
     with transaction.atomic():
@@ -273,6 +287,7 @@ def _open_payment(order_id: int, return_url: str) -> Payment | None:
             return None
         payment = order.payments.unanswered().first()
         if payment is None:
+            _check_acceptance(order)
             payment = order.payments.create(
                 provider=payments.current_provider().slug,
                 amount=order.total,

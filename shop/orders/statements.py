@@ -390,15 +390,10 @@ def _owe_what_is_over(order: Order) -> None:
 
 def worth_to_keep(order: Order) -> Decimal:
     """The price of what the buyer has or will get, less what was given back for no units."""
-    if order.state not in (Order.State.PAID, Order.State.SHIPPED):
-        return Decimal(0)
-    left = [line for line in order.lines.all() if line.left]
-    worth = sum((line.unit_price * line.left for line in left), Decimal(0))
-    if left:
-        worth += order.shipping_cost
-    for_no_units = [Refund.Reason.GOODWILL, Refund.Reason.AT_PROVIDER]
-    given = Refund.objects.counted().filter(payment__order=order, reason__in=for_no_units)
-    return max(worth - sum((refund.amount for refund in given), Decimal(0)), Decimal(0))
+    at_provider = Refund.objects.counted().filter(
+        payment__order=order, reason=Refund.Reason.AT_PROVIDER
+    )
+    return max(order.worth() - _total(at_provider), Decimal(0))
 
 
 def _reason(order: Order) -> Refund.Reason:

@@ -7,12 +7,13 @@ import logging
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from django.db.models import F, Min
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
-from shop.models import Order, Payment, Refund
+from shop.models import Dispute, Order, Payment, Refund
 from shop.orders import checkout, lifecycle
 from shop.payments import ProviderUnavailable
 
@@ -60,6 +61,14 @@ IN_SHORT = {
     Situation.GOODS_GONE: "paid too late, refunded",
     Situation.REFUNDED: "refunded",
 }
+NOT_GIVEN_BACK_IN_SHORT = {
+    Situation.GOODS_GONE: "paid too late",
+    Situation.REFUNDED: "closed",
+}
+OWED_IN_SHORT = {
+    Situation.GOODS_GONE: "paid too late, refund not finished",
+    Situation.REFUNDED: "refund not finished",
+}
 LET_GO_IN_SHORT = {
     Situation.GONE: "not paid, and no longer kept for you",
     Situation.PAYING_TOO_LATE: "no longer kept for you, waiting for the bank's answer",
@@ -77,6 +86,8 @@ class Standing:
     """Until the first of its holds lapses, by the database's clock, rounded up; 0 if lapsed."""
     payments: list[Payment]
     refunds: list[Refund]
+    disputes: list[Dispute]
+    """Those by which the buyer's bank has money of ours."""
     provider_is_silent: bool
     """Whether the provider didn't say how the payment stands."""
     was_let_go: bool = False
@@ -95,8 +106,14 @@ class Standing:
     @property
     def in_short(self) -> str:
         """The situation in a few words, for a list."""
-        by_words = IN_SHORT | LET_GO_IN_SHORT if self.was_let_go else IN_SHORT
-        return by_words[self.situation]
+        words = dict(IN_SHORT)
+        if self.was_let_go:
+            words |= LET_GO_IN_SHORT
+        if self.owes_money:
+            words |= OWED_IN_SHORT
+        elif not self.is_given_back:
+            words |= NOT_GIVEN_BACK_IN_SHORT
+        return words[self.situation]
 
     @property
     def refund_for_lateness(self) -> Refund | None:
@@ -107,7 +124,49 @@ class Standing:
     @property
     def has_declined_refund(self) -> bool:
         """Whether the provider has declined a refund, so that the money isn't on its way."""
-        return any(refund.state == Refund.State.FAILED for refund in self.refunds)
+        return self._has_refund(Refund.State.FAILED)
+
+    @property
+    def has_due_refund(self) -> bool:
+        """Whether we owe a refund that the provider hasn't confirmed."""
+        return self._has_refund(Refund.State.DUE)
+
+    @property
+    def has_given_back(self) -> bool:
+        """Whether the provider has given any money back."""
+        return self._has_refund(Refund.State.DONE)
+
+    def _has_refund(self, state: Refund.State) -> bool:
+        return any(refund.state == state for refund in self.refunds)
+
+    @property
+    def owes_money(self) -> bool:
+        """Whether we owe the buyer money that isn't on its way."""
+        return self.has_due_refund or self.has_declined_refund
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether nothing that was charged is with us or the buyer's bank, nor owed."""
+        return not (self.owes_money or self.disputes) and self.has_given_back
+
+    @property
+    def was_charged(self) -> bool:
+        return any(payment.state == Payment.State.PAID for payment in self.payments)
+
+    @property
+    def taken_by_bank(self) -> Decimal:
+        """The sum that the buyer's bank has taken back from us."""
+        return sum((dispute.amount for dispute in self.disputes), Decimal(0))
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the buyer's bank has still to decide."""
+        return any(dispute.state == Dispute.State.OPEN for dispute in self.disputes)
+
+    @property
+    def was_not_accepted(self) -> bool:
+        """Whether the provider did not even open the last payment."""
+        return bool(self.payments) and self.payments[-1].was_not_accepted
 
     @property
     def awaits_answer(self) -> bool:
@@ -120,6 +179,7 @@ class Standing:
         parts = [self.situation, "silent" if self.provider_is_silent else ""]
         parts += [payment.state for payment in self.payments]
         parts += [refund.state for refund in self.refunds]
+        parts += [dispute.state for dispute in self.disputes]
         return "-".join(filter(None, parts))
 
 
@@ -152,6 +212,7 @@ def recorded_standing(order: Order, *, provider_is_silent: bool = False) -> Stan
     """The standing by the shop's own records, without asking the provider."""
     payments = list(order.payments.all())
     refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
+    disputes = Dispute.objects.taken().filter(payment__order=order).select_related("payment")
     has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
     seconds_left = 0 if has_lost_a_hold else _seconds_left(order)
     return Standing(
@@ -160,6 +221,7 @@ def recorded_standing(order: Order, *, provider_is_silent: bool = False) -> Stan
         seconds_left=seconds_left,
         payments=payments,
         refunds=refunds,
+        disputes=list(disputes),
         provider_is_silent=provider_is_silent,
         was_let_go=has_lost_a_hold and lifecycle.was_let_go(order),
     )

@@ -186,8 +186,8 @@ def test_two_browsers_after_the_last_unit_and_the_slower_one_gets_the_money_back
     choose(quick, "Approve")
     expect_standing(quick, "Paid. Thank you!")
     choose(slow, "Approve")
-    expect_standing(slow, "Paid too late, and refunded")
-    expect(slow.get_by_text("All of your money goes back to you")).to_be_visible()
+    expect_standing(slow, "Paid too late")
+    expect(slow.get_by_text("We owe you the money that you see below")).to_be_visible()
     expect(slow.get_by_role("button", name="pay")).to_have_count(0)
 
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation, ReservationQuerySet
-from shop.models import DemoBankCharge, Order
+from shop.models import (
+    DemoBankCharge,
+    DemoBankDispute,
+    DemoBankRefund,
+    Order,
+    Refund,
+    ShopAlert,
+)
 
 MONEY = r"€([\d,]+\.\d\d)"
 OF_TWO_PRICES = rf"(\d+) × (\w+) at {MONEY} \((\d+) in all\)"
@@ -162,6 +170,19 @@ class Facts:
     def late(self, number: str, *others: str) -> bool:
         order = self.order(number)
         return self.can_be_paid(order) and not self.is_kept(order)
+
+    def is_owed(self, order: Order) -> bool:
+        refunds = Refund.objects.filter(payment__order=order, state__in=["DUE", "FAILED"])
+        return order.state == "REFUNDED" and refunds.exists()
+
+    def is_taken_back(self, order: Order) -> bool:
+        """Whether it is closed, and the buyer's bank took money."""
+        return order.is_closed and not self.is_owed(order) and order.disputed() > 0
+
+    def is_refunded(self, order: Order) -> bool:
+        done = Refund.objects.filter(payment__order=order, state="DONE")
+        is_closed = order.state == "REFUNDED"
+        return is_closed and done.exists() and not self.is_owed(order) and not order.disputed()
 
     def limited(self, limit: str, *others: str) -> bool:
         return Product.objects.get(pk=self.product.pk).max_per_buyer == int(limit)
@@ -314,6 +335,14 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             r"Your time for this order is over: you can't begin another payment\.",
             lambda: not any(facts.can_be_paid(order) for order in Order.objects.pending()),
         ),
+        (
+            r"The bank doesn't accept this payment\. Nothing was charged, and our staff know of "
+            r"it\. You can try again in a few minutes\.",
+            lambda: (
+                not any(facts.charged(order) for order in Order.objects.pending())
+                and ShopAlert.objects.open().filter(kind="START_DECLINED").exists()
+            ),
+        ),
     ]
 
 
@@ -386,14 +415,19 @@ SHORT: dict[str, Callable[[Facts, Order], bool]] = {
     ),
     "paid": lambda facts, order: order.state == "PAID",
     "cancelled": lambda facts, order: order.state == "CANCELLED",
-    "paid too late, refunded": lambda facts, order: order.state == "REFUNDED",
-    "refunded": lambda facts, order: order.state == "REFUNDED",
+    "paid too late, refunded": lambda facts, order: facts.is_refunded(order),
+    "refunded": lambda facts, order: facts.is_refunded(order),
+    "paid too late, refund not finished": lambda facts, order: facts.is_owed(order),
+    "refund not finished": lambda facts, order: facts.is_owed(order),
+    "paid too late": lambda facts, order: facts.is_taken_back(order),
+    "closed": lambda facts, order: facts.is_taken_back(order),
+    "shipped": lambda facts, order: order.state == "SHIPPED",
 }
 
 
 def check_orders_against_facts(page: str, facts: Facts) -> None:
     """Fail if the list of orders says something untrue of an order."""
-    said = re.findall(r"Order (\S+)</a></h2>.*?<strong>([^<]*)</strong></p>", page, re.DOTALL)
+    said = re.findall(r"Order (\S+)</a></h2>.*?<strong>([^<]*)</strong>", page, re.DOTALL)
     assert len(said) == Order.objects.filter(buyer=facts.buyer).count()
     for number, words in said:
         assert SHORT[words](facts, facts.order(number)), f"said, and not true: {words}"
@@ -414,5 +448,50 @@ def check_order_against_facts(page: str, facts: Facts, order: Order) -> None:
         assert order.can_be_cancelled
     if "The goods are yours" in page:
         assert order.state == "PAID"
-    if "goes back to you" in page:
-        assert order.state in (Order.State.CANCELLED, Order.State.REFUNDED)
+    check_money_against_books(page, facts, order)
+
+
+def check_money_against_books(page: str, facts: Facts, order: Order) -> None:
+    """Fail if the order's page says of its money what the bank's books don't say."""
+    if "goes back to you" in page:  # if the buyer still pays
+        assert order.state == "CANCELLED"
+        assert not facts.charged(order)
+    refunds = Refund.objects.filter(payment__order=order)
+    charges = DemoBankCharge.objects.filter(key__in=order.payments.values_list("key"))
+    by_bank = _sum(DemoBankRefund.objects.filter(charge__in=charges, state="DONE"))
+    by_hand = _sum(refunds.exclude(by_hand=""))
+    taken = DemoBankDispute.objects.filter(charge__in=charges, state__in=["OPEN", "LOST"])
+    said: dict[str, Decimal] = {}
+    for words, amount in re.findall(
+        rf'<li class="line"><span> ([^<]*?) (?:<small>[^<]*</small> )?</span> '
+        rf'<span class="line__price">−?{MONEY}</span>',
+        page,
+    ):
+        said[words] = said.get(words, Decimal(0)) + _decimal(amount)
+    owed = sum((said.get(words, Decimal(0)) for words in OWED), Decimal(0))
+    assert said.get("Given back", 0) == by_bank + by_hand
+    assert said.get("Taken back by your bank", 0) == _sum(taken)
+    assert owed == _sum(refunds.filter(state__in=["DUE", "FAILED"]))
+    for words, is_true in {
+        "We owe you": owed > 0,
+        "We have given you back": by_bank + by_hand > 0 and not owed,
+        "Your bank has taken": taken.exists(),
+        "until it has decided": taken.filter(state="OPEN").exists(),
+        ">Refunded<": not owed and not taken.exists() and by_bank + by_hand > 0,
+        ", and refunded<": not owed and not taken.exists() and by_bank + by_hand > 0,
+        ">Refund not finished yet<": owed > 0,
+        "had cost you nothing": not facts.charged(order),
+        "The goods are yours": order.kept() == order.worth(),
+    }.items():
+        if words in page:
+            assert is_true, f"said, and not true: {words}"
+
+
+OWED = [
+    "Owed to you: the bank has not confirmed it yet",
+    "Still owed to you: the bank did not pay it out",
+]
+
+
+def _sum(rows: Any) -> Decimal:
+    return rows.aggregate(total=Sum("amount"))["total"] or Decimal(0)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.db.models.functions import Now
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -87,6 +87,11 @@ def now(order: Order) -> Order:
 def stock_of(product: Product) -> int:
     product.refresh_from_db()
     return product.stock
+
+
+def wait_after_no(order: Order) -> None:
+    """Let the time go by in which the bank isn't asked again for a payment that it won't take."""
+    order.payments.update(decided_at=F("decided_at") - checkout.ASK_AGAIN_AFTER)
 
 
 def lapse_all(order: Order, *, by_minutes: int = 0) -> None:

@@ -245,12 +245,16 @@ def test_refunded_in_part_and_then_in_whole(ada: Shopper, make_product: MakeProd
     orders.refund(order.pk, amount=Decimal("4.00"))
     page = ada.look(order)
     assert heading(page) == "Paid. Thank you!"
-    assert "Going back to you <" in page
+    assert "Owed to you: the bank has not confirmed it yet <" in page
     assert "−€4.00" in page
     do_jobs("carry_out_refund")
     assert "Given back" in ada.look(order)
     orders.refund(order.pk)
+    assert heading(ada.look(order)) == "Refund not finished yet"
+    assert in_short(ada) == ["refund not finished"]
+    do_jobs("carry_out_refund")
     assert heading(ada.look(order)) == "Refunded"
+    assert in_short(ada) == ["refunded"]
 
 
 def test_a_refund_that_the_bank_declines_is_announced(
@@ -266,8 +270,8 @@ def test_a_refund_that_the_bank_declines_is_announced(
     monkeypatch.setattr(payments, "refund", decline)
     refunds.carry_out(Refund.objects.get().pk)
     page = ada.look(order)
-    assert "The bank declined to give you all of your money back" in page
-    assert "goes back to you" not in page
+    assert "The bank did not give you back all of the money that we owe you" in page
+    assert "goes back" not in page
     assert "Account closed" not in page
 
 
@@ -428,11 +432,13 @@ def test_cancelling_a_paid_order_gives_the_money_back(
     order, bank = ada.order(make_product(price=Decimal("10.00")))
     ada.choose(bank)
     ada.look(order)
-    assert "Your money, €15.00, goes back to you" in ada.get(f"{page_of(order)}cancellation/")
+    assert "You get your money back, €15.00, as soon as" in ada.get(
+        f"{page_of(order)}cancellation/"
+    )
     ada.cancel(order)
     page = ada.look(order)
     assert heading(page) == "Cancelled"
-    assert "Your money goes back to you" in page
+    assert "We owe you the money" in page
     assert refunds_of(order) == [("CANCELLED", Decimal("15.00"))]
 
 
@@ -531,6 +537,8 @@ def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: Mak
     Product.objects.update(is_active=False)
     choose_again(late.payments.get(), Choice.APPROVE)
     ada.look(late)
+    assert in_short(ada)[0] == "paid too late, refund not finished"
+    do_jobs("carry_out_refund")
     assert in_short(ada)[0] == "paid too late, refunded"
     assert set(status_page.IN_SHORT) == set(status_page.Situation)
 

@@ -104,7 +104,7 @@ def test_only_missing_units_of_a_paid_order_are_refunded_and_the_e_mail_says_why
     assert (now(order).state, order.refunded_units()) == (Order.State.PAID, 1)
     do_jobs("send_order_refunded")
     assert "We sold more than we had" in mail.outbox[-1].body
-    assert "giving you back €19.90" in mail.outbox[-1].body
+    assert "We owe you €19.90" in mail.outbox[-1].body
     with pytest.raises(rescue.NothingMissing):
         rescue.withdraw(hold.pk, seen=6)
     assert Reservation.objects.held().filter(pk=hold.pk).exists()

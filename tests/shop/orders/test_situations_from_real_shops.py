@@ -288,12 +288,14 @@ def test_money_for_a_unit_sold_to_another_goes_back_by_itself(
     bob.look(bobs)
     ada.choose(bank)
     page = ada.look(order)
-    assert heading(page) == "Paid too late, and refunded"
-    assert "All of your money goes back to you: you need to do nothing." in page
+    assert heading(page) == "Paid too late"
+    assert "We owe you the money that you see below." in page
     assert not offers_to_pay(page)
     assert ada.pay(order)["Location"] == page_of(order)
     do_jobs("carry_out_refund")
-    assert "Given back" in ada.look(order)
+    page = ada.look(order)
+    assert heading(page) == "Paid too late, and refunded"
+    assert "We have given you back the money" in page
     assert charged_at_bank(order) == 0
     assert charged_at_bank(bobs) == Decimal("15.00")
     assert (now(bobs).state, stock_of(product)) == (State.PAID, 0)
@@ -309,7 +311,7 @@ def test_a_cancelled_order_with_two_messages_of_payment_is_refunded_once(
     assert at_once([partial(tell, order), partial(tell, order, "event-2")]) == [200, 200]
     page = ada.look(order)
     assert heading(page) == "Cancelled"
-    assert "Your money goes back to you" in page
+    assert "We owe you the money" in page
     assert refunds_of(order) == [("PAID_AFTER_END", order.total)]
     assert stock_of(product) == 2
 
@@ -324,7 +326,7 @@ def test_a_message_of_payment_after_refund_and_restock_changes_nothing(
     orders.refund(order.pk, restock=True)
     before = ada.look(order)
     assert [tell(order), tell(order, "event-2")] == [200, 200]
-    assert heading(ada.look(order)) == heading(before) == "Refunded"
+    assert heading(ada.look(order)) == heading(before) == "Refund not finished yet"
     assert (len(refunds_of(order)), stock_of(product)) == (1, 2)
 
 

@@ -17,18 +17,33 @@ from typing import Any
 
 import pytest
 from django.conf import settings as conf
+from django.core import mail
 from django.db.models import F
 from django.db.models.functions import Now
 
 from inventory import reservations
 from inventory.models import Product, Reservation
 from shop import orders
-from shop.models import Order
-from shop.payments.demo import Choice
+from shop.models import DemoBankRefund, Order, Payment, Refund, ShopAlert
+from shop.money import format_amount
+from shop.orders import refunds
+from shop.payments import StartDeclined, Started
+from shop.payments.demo import Choice, DemoBank
 from tests.conftest import MakeProduct
 from tests.shop.orders import facts as truth
 from tests.shop.orders.pages import Shopper, hidden, page_of, text_of
-from tests.shop.orders.steps import lapse_all
+from tests.shop.orders.steps import (
+    charged_at_bank,
+    decide_at_bank,
+    decline_refunds,
+    dispute_at_bank,
+    do_jobs,
+    fail_at_bank,
+    lapse_all,
+    look_into,
+    refund_at_bank,
+    wait_after_no,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -319,3 +334,136 @@ def test_an_answer_that_is_read_after_something_happened(
         tabs.read_all(page)
     elif Product.objects.get(pk=tabs.product.pk).is_active:
         tabs.read_all(f"/products/{tabs.product.slug}/")
+
+
+# Money that goes: the order's page, the list of orders and the e-mails
+
+
+def give_back(order: Order) -> None:
+    for refund_id in refunds.due_refunds():
+        refunds.carry_out(refund_id)
+
+
+def decline(order: Order) -> None:
+    decline_refunds(order)
+    give_back(order)
+
+
+def let_it_fail(order: Order) -> None:
+    give_back(order)
+    fail_at_bank(*DemoBankRefund.objects.all())
+
+
+def give_by_hand(order: Order) -> None:
+    decline(order)
+    for refund in Refund.objects.filter(state="FAILED"):
+        refunds.record_by_hand(refund.pk, "transfer")
+
+
+def refund_there(order: Order) -> None:
+    give_back(order)
+    left = charged_at_bank(order)
+    if left:
+        refund_at_bank(order, min(left, Decimal("7.00")))
+
+
+def refund_there_in_vain(order: Order) -> None:
+    refund_there(order)
+    look_into(order)
+    fail_at_bank(*DemoBankRefund.objects.filter(key=""))
+
+
+def dispute(order: Order, state: str = "OPEN") -> None:
+    give_back(order)
+    left = charged_at_bank(order)
+    if left:
+        decide_at_bank(dispute_at_bank(order, left), state)
+
+
+def dispute_after_decline(order: Order, state: str = "OPEN") -> None:
+    decline(order)
+    decide_at_bank(dispute_at_bank(order), state)
+
+
+CLOSING: dict[str, Callable[[Order], object]] = {
+    "paid": lambda order: None,
+    "shipped": lambda order: orders.ship(order.pk),
+    "returned in part": lambda order: orders.refund(order.pk, units={order.lines.all()[0].pk: 1}),
+    "returned": lambda order: orders.refund(order.pk, restock=True),
+    "cancelled": lambda order: orders.cancel(order.pk),
+}
+GOING: dict[str, Callable[[Order], object]] = {
+    "owed": lambda order: None,
+    "given back": give_back,
+    "declined": decline,
+    "failed later": let_it_fail,
+    "given by hand": give_by_hand,
+    "given back at the bank": refund_there,
+    "given back at the bank in vain": refund_there_in_vain,
+    "disputed": dispute,
+    "dispute won": lambda order: dispute(order, "WON"),
+    "dispute lost": lambda order: dispute(order, "LOST"),
+    "declined and disputed": dispute_after_decline,
+    "declined, and dispute lost": lambda order: dispute_after_decline(order, "LOST"),
+}
+
+
+@pytest.mark.parametrize("first", ["it is closed", pytest.param("it goes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", GOING)
+@pytest.mark.parametrize("closed", CLOSING)
+def test_money_that_goes(tabs: Tabs, closed: str, how: str, first: str) -> None:
+    tabs.place()
+    order = tabs.order
+    assert order is not None
+    tabs.ada.choose(tabs.bank, Choice.APPROVE)
+    orders.settle(order.pk)
+    steps = [CLOSING[closed], GOING[how]]
+    for step in steps if first == "it is closed" else reversed(steps):
+        step(order)
+        look_into(order)
+        do_jobs("send_order_refunded")
+        tabs.read(page_of(order))
+        tabs.read("/orders/")
+        check_e_mails(order)
+    give_back(order)
+    look_into(order)
+    tabs.read(page_of(order))
+    tabs.read("/orders/")
+
+
+def check_e_mails(order: Order) -> None:
+    """The last e-mail about each refund says how it stands."""
+    last: dict[str, str] = {}
+    for message in mail.outbox:
+        if message.subject.startswith("Refund"):
+            [amount] = re.findall(r"€[\d,]+\.\d\d", str(message.body).split("\n\n")[1])
+            last[amount] = str(message.body)
+    for refund in Refund.objects.all():
+        text = last.get(format_amount(refund.amount, "EUR"), "")
+        if refund.state == "DONE":
+            assert "We have given you back" in text
+        elif refund.state in ("DUE", "FAILED"):
+            assert "owe" in text
+            assert "We have given you back" not in text
+
+
+def test_a_payment_that_the_bank_does_not_accept(
+    tabs: Tabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decline(bank: DemoBank, payment: Payment) -> Started:
+        raise StartDeclined("The account is restricted.")
+
+    tabs.ada.reserve(tabs.product, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(DemoBank, "start", decline)
+        tabs.ada.check_out()
+        order = Order.objects.get()
+        for _ in range(3):
+            tabs.ada.pay(order)
+            tabs.read(page_of(order))
+            tabs.read("/orders/")
+        assert "does not accept this payment, and you are not the cause" in tabs.ada.look(order)
+    assert order.payments.count() == 1
+    assert ShopAlert.objects.get().kind == "START_DECLINED"
+    wait_after_no(order)
+    assert "/demo-bank/" in tabs.ada.pay(order)["Location"]

@@ -56,6 +56,7 @@ from tests.shop.orders.steps import (
     queued,
     refunds_of,
     stock_of,
+    wait_after_no,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -257,6 +258,7 @@ def test_the_bank_accepts_no_payment_below_its_minimum(
     for _ in range(2):
         with pytest.raises(StartDeclined, match=r"no less than €0\.50"):
             go_to_bank(order)
+        wait_after_no(order)
     assert DemoBankCharge.objects.count() == 1
     assert set(order.payments.values_list("state", flat=True)) == {Payment.State.DECLINED}
     assert ShopAlert.objects.get().kind == ShopAlert.Kind.START_DECLINED

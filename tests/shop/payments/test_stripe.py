@@ -35,7 +35,7 @@ from shop.payments.base import DisputeStatus
 from shop.payments.stripe_api import API_VERSION, read_amount
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import RETURN_URL, go_to_bank, now, place
+from tests.shop.orders.steps import RETURN_URL, go_to_bank, now, place, wait_after_no
 from tests.stripe_standin import StripeStandin
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -261,6 +261,7 @@ def test_an_account_that_may_not_charge_declines(
     with pytest.raises(StartDeclined, match="cannot currently make charges"):
         go_to_bank(order)
     stripe_standin.account.lift_restriction()
+    wait_after_no(order)
     assert go_to_bank(order).startswith(stripe_standin.url)
 
 
