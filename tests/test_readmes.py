@@ -96,7 +96,7 @@ def is_address(path: str) -> bool:
 @each_readme
 def test_commands_exist_and_can_be_parsed(readme: Path) -> None:
     text = re.sub(r"\s+", " ", readme.read_text())
-    shown = re.findall(r"manage\.py ([a-z_]+)((?: --?[\w-]+(?: \w+)?)*)", text)
+    shown = re.findall(r"manage\.py ([a-z_]+)((?: --?[\w-]+(?: \w[\w:+.-]*)?)*)", text)
     assert shown
     for name, arguments in shown:
         command = load_command_class(get_commands()[name], name)
