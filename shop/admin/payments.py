@@ -8,7 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
@@ -67,7 +67,7 @@ class PaymentAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
     fields = (
         ("order_link", "state", "money"),
-        ("provider", "shown_reference", "short_key"),
+        ("provider", "shown_reference", "short_key", "page_link"),
         ("started_at", "expires_at", "decided_at"),
         "refunds_of_it",
     )
@@ -77,6 +77,7 @@ class PaymentAdmin(ReadOnlyAdmin):
         "money",
         "shown_reference",
         "short_key",
+        "page_link",
         "refunds_of_it",
     )
 
@@ -103,6 +104,12 @@ class PaymentAdmin(ReadOnlyAdmin):
     def shown_reference(self, payment: Payment) -> str:
         """The reference, shortened: at the demo bank anybody who knows it can pay or decline."""
         return shortened(payment.reference)
+
+    @display(description="In the provider’s dashboard")
+    def page_link(self, payment: Payment) -> str:
+        if not payment.provider_page:
+            return "unknown"
+        return format_html('<a class="link" href="{}">See it there</a>', payment.provider_page)
 
     @display(description="Order")
     def order_link(self, payment: Payment) -> str:

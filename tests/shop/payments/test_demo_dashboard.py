@@ -12,6 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from inventory.admin.base import change_url
 from shop import orders, payments
 from shop.models import (
     DemoBankCharge,
@@ -371,13 +372,14 @@ def test_the_page_has_nothing_that_lets_its_reader_pay(
     assert not [secret for secret in secrets if secret in content]
 
 
-def test_the_payment_leads_to_the_page(paid: Order, staff: Staff) -> None:
+def test_the_admins_page_of_the_payment_leads_to_the_dashboard(paid: Order, staff: Staff) -> None:
     payment = paid.payments.get()
+    auditor = staff("auditor")
+    assert "See it there" not in text_of(auditor.get(change_url(payment)))
     statements.look_into(payment.pk)
-    payment.refresh_from_db()
-    charge = DemoBankCharge.objects.get()
-    assert payment.provider_page == f"http://testserver/demo-bank/charges/{charge.pk}/"
-    assert staff().get(payment.provider_page).status_code == 200
+    address = f"http://testserver/demo-bank/charges/{DemoBankCharge.objects.get().pk}/"
+    assert f'href="{address}">See it there' in text_of(auditor.get(change_url(payment)))
+    assert auditor.get(address).status_code == 200
 
 
 def test_the_bank_touches_nothing_of_the_shops(merchant: Client, page: str, paid: Order) -> None:
