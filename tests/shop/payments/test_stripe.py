@@ -19,6 +19,7 @@ from django.urls import reverse
 from django.views.debug import SafeExceptionReporterFilter
 
 from shop import orders, payments
+from shop.middleware import provider_waits
 from shop.models import Order, Payment, PaymentEvent, Refund
 from shop.orders import checkout, statements
 from shop.orders.refunds import carry_out
@@ -35,7 +36,8 @@ from shop.payments.base import DisputeStatus
 from shop.payments.stripe_api import API_VERSION, read_amount
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import RETURN_URL, go_to_bank, now, place, wait_after_no
+from tests.shop.orders.pages import Shopper, alerts
+from tests.shop.orders.steps import RETURN_URL, go_to_bank, now, place, stock_of, wait_after_no
 from tests.stripe_standin import StripeStandin
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -453,6 +455,24 @@ def test_stripe_is_not_listened_to_for_longer_than_somebody_waits(
     with answer_within(0.5), pytest.raises(ProviderUnavailable, match="in time"):
         payments.status(payment)
     assert payments.status(payment) is Outcome.OPEN
+
+
+def test_a_buyer_reads_in_time_that_stripe_is_slow_and_pays_once(
+    make_product: MakeProduct, stripe_standin: StripeStandin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buyer, product = Shopper(), make_product(5)
+    buyer.reserve(product)
+    form = buyer.checkout_form()
+    with monkeypatch.context() as patched:
+        patched.setattr(provider_waits, "SECONDS", 0.5)
+        stripe_standin.faults.add(".*", "drip", seconds=5, times=None)
+        page = buyer.client.post("/checkout/", form, follow=True)
+    assert alerts(page)[0].startswith("The bank can't be reached at the moment.")
+    assert stock_of(product) == 4
+    stripe_standin.faults.clear()
+    answer = buyer.pay(Order.objects.get())
+    [session] = stripe_standin.sessions.all()
+    assert answer["Location"] == session["url"]
 
 
 def test_without_time_nothing_is_asked(payment: Payment, stripe_standin: StripeStandin) -> None:
