@@ -45,4 +45,5 @@ def is_test_key(key: str) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    return text.isascii() and text.replace("_", "").isalnum()
+    """Whether it can be sent in a header, and wasn't copied with anything round it."""
+    return text.isascii() and text.isprintable() and not set(text) & set(" \"'<>")
