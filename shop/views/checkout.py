@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods
 
 from inventory.exceptions import ReservationEnded
 from shop import basket as baskets
-from shop import links, notices
+from shop import links, notices, payments
 from shop.exceptions import HoldInOrder, LimitPerCustomer, NotInThisState, ShopError
 from shop.forms import CheckoutForm, uuids
 from shop.middleware.buyer import ShopRequest
@@ -147,6 +147,7 @@ def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]
         "basket": basket,
         "lapsed": lapsed,
         "can_reserve_again": any(each.can_be_had for each in lapsed),
+        "bank": payments.current_provider().label,
     }
 
 

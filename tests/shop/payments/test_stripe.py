@@ -1018,6 +1018,16 @@ def test_what_a_message_missed_is_found_by_the_worker(
 # Pages
 
 
+def test_the_checkout_says_where_the_buyer_pays(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    buyer = Shopper()
+    buyer.reserve(make_product())
+    assert "You pay on Stripe’s own page." in buyer.get("/checkout/")
+    settings.PAYMENT_PROVIDER = "demo"
+    assert "You pay on Demo bank’s own page." in buyer.get("/checkout/")
+
+
 def test_forms_may_lead_to_stripes_pages(client: Client, settings: LazySettings) -> None:
     assert f"form-action 'self' {settings.STRIPE_API_BASE};" in policy(client)
     settings.STRIPE_API_BASE = "https://api.stripe.com"
