@@ -186,7 +186,9 @@ class OrderRepair:
 
     def _find_or_make_payment(self, found: Found) -> Payment:
         listed = found.listed
-        payment = Payment.objects.filter(key=listed.key).first()
+        known = Payment.objects.filter(key=listed.key)
+        known.filter(reference="").update(reference=listed.reference)
+        payment = known.first()
         if payment is not None:
             return payment
         # An order has one started payment at most. A declined one is asked about, too.

@@ -59,6 +59,19 @@ class Charge:
         charged = self.amount if self.outcome is Outcome.PAID else Decimal(0)
         return charged - self.given_back - disputed
 
+    @property
+    def is_open(self) -> bool:
+        return self.outcome is Outcome.OPEN
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether a dispute is undecided."""
+        return bool(self.disputes) and self.disputes[-1].status is DisputeStatus.OPEN
+
+    @property
+    def number_of_refunds(self) -> int:
+        return len(self.refunds)
+
     # Deeds at the bank
 
     def pay(self) -> None:
@@ -82,7 +95,8 @@ class Charge:
             DisputeRecord(f"dp_{next(_numbers)}", amount, DisputeStatus.OPEN, timezone.now())
         )
 
-    def decide(self, status: DisputeStatus) -> None:
+    def decide(self, *, won: bool) -> None:
+        status = DisputeStatus.WON if won else DisputeStatus.LOST
         self.disputes[-1] = replace(self.disputes[-1], status=status)
 
     def _record(self, amount: Decimal, status: RefundStatus, refund: Refund | None = None) -> None:

@@ -21,7 +21,7 @@ from shop.models import Order, OrderLine, Payment, PaymentEvent, Refund, ShopAle
 from shop.orders import order_repair, refunds, statements
 from shop.orders import reconcile as module
 from shop.orders.reconcile import Report, reconcile
-from shop.payments.base import DisputeStatus, Outcome, ProviderUnavailable, RefundStatus
+from shop.payments.base import Outcome, ProviderUnavailable, RefundStatus
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import go_to_bank, order_holds, place, queued, refunds_of, stock_of
@@ -511,7 +511,7 @@ def test_a_lost_order_that_is_disputed_keeps_its_units(
     order = again(before)
     assert (order.state, stock_of(pot)) == (State.PAID, 0)
     assert order.kept() == 0
-    charge_of(order).decide(DisputeStatus.WON)
+    charge_of(order).decide(won=True)
     run(since)
     assert again(before).kept() == before.total
     assert refunds_of(again(before)) == []
@@ -548,6 +548,17 @@ def test_a_payment_that_is_open_here(make_product: MakeProduct, back_up: BackUp)
     backup.restore()
     run(since)
     assert again(order).state == State.PAID
+
+
+def test_a_payment_whose_reference_was_not_yet_on_record(
+    make_product: MakeProduct, since: datetime
+) -> None:
+    order = place((make_product(1), 1))
+    go_to_bank(order)
+    charge_of(order).pay()
+    Payment.objects.update(reference="")
+    run(since)
+    assert order.payments.get().reference == charge_of(order).reference
 
 
 def test_a_payment_that_was_started_long_before(make_product: MakeProduct) -> None:
