@@ -88,14 +88,14 @@ def _new_client(key: str, address: str, somebody_waits: bool) -> stripe.StripeCl
     """A client that all threads share: the library keeps a connection for each of them.
 
     While somebody waits, a connection that turns out dead is given up early enough for a second
-    attempt within the eight seconds of a page: at most 4 s, the library's pause of 0.5 s, and what
-    is left. ``_in_time`` ends the wait whatever happens.
+    attempt within the five seconds of a form: 2.5 s, the library's pause of 0.5 s, and what is
+    left. ``_in_time`` ends the wait whatever happens.
     """
     return stripe.StripeClient(
         key,
         stripe_version=API_VERSION,
         max_network_retries=1 if somebody_waits else 2,
-        http_client=stripe.RequestsClient(timeout=4 if somebody_waits else 20),
+        http_client=stripe.RequestsClient(timeout=2.5 if somebody_waits else 20),
         base_addresses={"api": address},
     )
 
