@@ -140,6 +140,7 @@ class ServedShop:
         self._environment = {
             **os.environ,
             "DATABASE_URL": url_of(connection.settings_dict),
+            "BASE_URL": self.url,
             "PAGES_PER_ADDRESS": "off",  # all buyers come from this machine
             "POSTS_PER_ADDRESS": "off",
             "MOST_UNITS_PER_ADDRESS": "off",

@@ -1,0 +1,22 @@
+"""The shop is killed while its orders are paid and refunded by Stripe: a short drill.
+
+By hand there is a longer one: ``python -m tests.tools.kill_payments``.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from tests.tools.kill_payments import drill
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+
+def test_charges_are_paid_orders_and_refunds_are_owed_whoever_was_killed() -> None:
+    figures = drill(orders=24, kills=4, seed=12)
+    assert (figures.kills.total(), figures.charges, figures.refunds) == (4, 24, 8)
+    assert figures.paid == figures.charged > 0
+    assert figures.owed == figures.given_back > 0
+    assert figures.kept == figures.charged - figures.given_back > Decimal(0)
