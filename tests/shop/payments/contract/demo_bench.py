@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from shop.models import DemoBankCharge, DemoBankDispute, DemoBankRefund, Payment
 from shop.payments import ProviderUnavailable, demo
 from shop.payments.demo import Choice, DemoBank
-from tests.shop.payments.contract.bench import Bench, Books, GivenBack, Lacks, Post
+from tests.shop.payments.contract.bench import Bench, Books, GivenBack, Post
 
 CALLS = ("start", "status", "refund", "statement", "list_since")
 
@@ -52,10 +52,11 @@ class DemoBench(Bench):
         self._charges(payment).update(state=DemoBankCharge.State.APPROVED)
 
     def refuse_payments(self) -> None:
-        raise Lacks("it accepts every payment")
+        self._least = mock.patch.object(demo, "LEAST_CHARGE", Decimal(1000))
+        self._least.start()
 
     def accept_payments(self) -> None:
-        raise Lacks("it accepts every payment")
+        self._least.stop()
 
     def refund(self, payment: Payment, amount: Decimal) -> None:
         DemoBankRefund.objects.create(charge=self._charges(payment).get(), amount=amount)

@@ -732,7 +732,14 @@ class DashboardBeforeUnknown(OfPaid):
 
     # Ours is declined, since nothing is left; then it turns out that the other one covers it.
     end = End("REFUNDED", refunds=(("RETURNED", TOTAL, "DONE"),), alerts=AT_PROVIDER)
-    other_end = End("REFUNDED", refunds=(("AT_PROVIDER", TOTAL, "DONE"),), alerts=AT_PROVIDER)
+    # Staff's form is old then: it says so, and they open it again.
+    other_end = End(
+        "PAID",
+        Decimal(0),
+        refunds=(("AT_PROVIDER", TOTAL, "DONE"),),
+        alerts=AT_PROVIDER,
+        sold=2,
+    )
 
     def prepare(self, world: World) -> None:
         super().prepare(world)
