@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from decimal import Decimal
 from typing import Any, NoReturn
 from unittest import mock
@@ -26,7 +26,11 @@ class DemoBench(Bench):
     slug = "demo"
 
     def open(self, settings: LazySettings) -> None:
+        self._refusal = ExitStack()
         settings.PAYMENT_PROVIDER = "demo"
+
+    def close(self) -> None:
+        self._refusal.close()
 
     def approve(self, payment: Payment) -> None:
         self._choose(payment, Choice.LOSE_ANSWER)
@@ -52,11 +56,10 @@ class DemoBench(Bench):
         self._charges(payment).update(state=DemoBankCharge.State.APPROVED)
 
     def refuse_payments(self) -> None:
-        self._least = mock.patch.object(demo, "LEAST_CHARGE", Decimal(1000))
-        self._least.start()
+        self._refusal.enter_context(mock.patch.object(demo, "LEAST_CHARGE", Decimal(1000)))
 
     def accept_payments(self) -> None:
-        self._least.stop()
+        self._refusal.close()
 
     def refund(self, payment: Payment, amount: Decimal) -> None:
         DemoBankRefund.objects.create(charge=self._charges(payment).get(), amount=amount)
