@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import F, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 from django.utils.crypto import get_random_string
 from django.utils.text import capfirst
@@ -352,6 +352,10 @@ class Payment(models.Model):
     def __str__(self) -> str:
         return f"{money.format_amount(self.amount, self.currency)}, {self.get_state_display()}"
 
+    def disputed(self) -> Decimal:
+        """The sum that the buyer's bank has taken back, for the time being or for good."""
+        return _total(self.disputes.taken())
+
     @property
     def was_not_accepted(self) -> bool:
         """Whether the provider did not even open it, though its time was not over."""
@@ -364,7 +368,7 @@ class Payment(models.Model):
         It is never below zero, though a dispute may take what was given back already.
         """
         charged = self.amount if self.state == self.State.PAID else Decimal(0)
-        gone = _total(self.refunds.counted()) + _total(self.disputes.taken())
+        gone = _total(self.refunds.counted()) + self.disputed()
         return max(charged - gone, Decimal(0))
 
 
@@ -461,6 +465,14 @@ class Refund(models.Model):
     def __str__(self) -> str:
         amount = money.format_amount(self.amount, self.payment.currency)
         return f"{amount}, {self.get_state_display()}"
+
+
+def may_miss_money() -> Exists:
+    """A condition on orders: a dispute, or a refund made at the provider, took money of theirs."""
+    payments = Payment.objects.filter(order=OuterRef("pk"))
+    disputes = Dispute.objects.taken().filter(payment=OuterRef("pk"))
+    at_provider = Refund.objects.filter(payment=OuterRef("pk"), reason=Refund.Reason.AT_PROVIDER)
+    return Exists(payments.filter(Exists(disputes) | Exists(at_provider)))
 
 
 class DisputeQuerySet(models.QuerySet["Dispute"]):

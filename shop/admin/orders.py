@@ -14,7 +14,6 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
-from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -38,18 +37,25 @@ from inventory.admin.base import (
 from inventory.admin.filters import PeriodFilter
 from inventory.words import counted
 from shop import money, orders
-from shop.admin.payments import links_to_refunds
+from shop.admin.payments import (
+    FactsInline,
+    link_to_provider,
+    links_to_disputes,
+    links_to_refunds,
+)
 from shop.exceptions import ShopError
-from shop.models import Order, OrderLine, Payment
+from shop.models import Order, OrderLine, Payment, may_miss_money
 from shop.orders import customer_limits
 
 State = Order.State
+MISSING = "money missing"
 STATE = {
     State.PENDING: "warning",
     State.PAID: "success",
     State.SHIPPED: "info",
     State.CANCELLED: "danger",
     State.REFUNDED: "danger",
+    MISSING: "danger",
 }
 ORDER_ERRORS = (*EXPECTED_ERRORS, ShopError)
 FITS: dict[str, Callable[[Order], bool]] = {
@@ -62,19 +68,6 @@ FITS: dict[str, Callable[[Order], bool]] = {
     "cancel": lambda order: order.can_be_cancelled,
     "settle": lambda order: True,
 }
-
-
-class FactsInline(TabularInline):
-    extra = 0
-    max_num = 0
-    can_delete = False
-    hide_title = True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class LineInline(FactsInline):
@@ -105,11 +98,20 @@ class LineInline(FactsInline):
 
 class PaymentInline(FactsInline):
     model = Payment
-    fields = ("link", "charged", "state", "started_at", "decided_at", "refunds_of_it")
-    readonly_fields = ("link", "charged", "refunds_of_it")
+    fields = (
+        "link",
+        "charged",
+        "state",
+        "started_at",
+        "decided_at",
+        "refunds_of_it",
+        "disputes_of_it",
+        "at_provider",
+    )
+    readonly_fields = ("link", "charged", "refunds_of_it", "disputes_of_it", "at_provider")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Payment]:
-        return super().get_queryset(request).prefetch_related("refunds")
+        return super().get_queryset(request).prefetch_related("refunds", "disputes")
 
     @display(description="Payment")
     def link(self, payment: Payment) -> str:
@@ -122,6 +124,14 @@ class PaymentInline(FactsInline):
     @display(description="Refunds")
     def refunds_of_it(self, payment: Payment) -> str:
         return links_to_refunds(payment)
+
+    @display(description="Disputes")
+    def disputes_of_it(self, payment: Payment) -> str:
+        return links_to_disputes(payment)
+
+    @display(description="In the provider’s dashboard")
+    def at_provider(self, payment: Payment) -> str:
+        return link_to_provider(payment)
 
 
 class ShipForm(AskForm):
@@ -219,10 +229,33 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
         ("number", "state", "placed_at"),
         ("name", "email", "shown_address"),
         *Order.further_fields(),
-        ("price", "shipping", "paid", "given_back"),
+        ("price", "shipping", "paid"),
+        ("given_back", "disputed", "money_kept"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
-    readonly_fields = ("state", "address", "price", "shipping", "paid", "given_back")
+    readonly_fields = (
+        "state",
+        "address",
+        "price",
+        "shipping",
+        "paid",
+        "given_back",
+        "disputed",
+        "money_kept",
+        "money_is_missing",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
+        """Note the orders whose money may have gone elsewhere: only for these it is counted."""
+        return super().get_queryset(request).annotate(may_miss_money=may_miss_money())
+
+    def get_fields(self, request: HttpRequest, obj: Order | None = None) -> Any:
+        warning = ["money_is_missing"] if obj is not None and obj.missing() else []
+        return [*warning, *self.fields]
+
+    @display(description="Look before you send anything")
+    def money_is_missing(self, order: Order) -> str:
+        return _missing_text(order)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """The newest first; orders to ship with the oldest first."""
@@ -259,6 +292,9 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
 
     @display(description="State", label=STATE)
     def shown_state(self, order: Order) -> tuple[str, str]:
+        missing = order.missing() if order.may_miss_money else Decimal(0)  # type: ignore[attr-defined]
+        if missing:
+            return MISSING, f"{order.get_state_display()}, {_money(order, missing)} missing"
         return order.state, order.get_state_display()
 
     @display(description="Of that, shipping")
@@ -272,6 +308,14 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
     @display(description="Given back")
     def given_back(self, order: Order) -> str:
         return _money(order, order.refunded())
+
+    @display(description="Taken by disputes")
+    def disputed(self, order: Order) -> str:
+        return _money(order, order.disputed())
+
+    @display(description="Kept")
+    def money_kept(self, order: Order) -> str:
+        return _money(order, order.kept())
 
     # Steps of staff
 
@@ -309,11 +353,13 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
             order,
             title=f"Mark order {order.number} as shipped",
             consequences=[
+                *([_missing_text(order)] if order.missing() else []),
                 f"{order.email} gets an e-mail that it is on its way.",
                 "It can’t be cancelled then, only refunded.",
             ],
             button="Mark as shipped",
             run=run,
+            danger=order.missing() > 0,
             form_class=ShipForm,
             expected_errors=ORDER_ERRORS,
         )
@@ -533,10 +579,20 @@ def _packing_slips(request: HttpRequest, chosen: list[Order], *, back: str) -> H
 def _why_not_to_send(order: Order) -> str:
     """The reason in words; empty if the order can be sent."""
     if order.state == State.PAID:
-        return ""
+        return _missing_text(order) if order.missing() else ""
     if order.state == State.SHIPPED:
         return f"This order was shipped already, on {order.shipped_at:%Y-%m-%d}."
     return f"This order is {order.get_state_display()}: send nothing."
+
+
+def _missing_text(order: Order) -> str:
+    """That less is kept than the units are worth."""
+    disputed = _money(order, order.disputed())
+    return (
+        f"The money for this order is not all here: its units are worth "
+        f"{_money(order, order.worth())}, and {_money(order, order.kept())} are kept. Disputes "
+        f"have taken {disputed}; see its payments and refunds before you send anything."
+    )
 
 
 def _seen(order: Order) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""Payments and refunds: their facts, and another try at the provider."""
+"""Payments, refunds and disputes: their facts, and another question to the provider."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.contrib import admin
@@ -10,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
 
@@ -27,9 +30,9 @@ from inventory.admin.base import (
 )
 from inventory.admin.filters import PeriodFilter
 from shop.exceptions import ShopError
-from shop.models import Order, Payment, Refund
+from shop.models import Dispute, Order, Payment, PaymentEvent, Refund
 from shop.money import format_amount
-from shop.orders import refunds
+from shop.orders import refunds, statements
 from shop.payments import known_slugs as known_providers
 from shop.payments.base import RefundDeclined
 
@@ -46,39 +49,101 @@ REFUND_STATE = {
 }
 
 
+DISPUTE_STATE = {
+    Dispute.State.INQUIRY: "warning",
+    Dispute.State.OPEN: "warning",
+    Dispute.State.WON: "success",
+    Dispute.State.LOST: "danger",
+}
+
+
 def links_to_refunds(payment: Payment) -> SafeString | str:
+    return _links(payment, payment.refunds.all())
+
+
+def links_to_disputes(payment: Payment) -> SafeString | str:
+    return _links(payment, payment.disputes.all())
+
+
+def _links(payment: Payment, rows: Iterable[Refund | Dispute]) -> SafeString | str:
     links = [
-        link_to(
-            refund,
-            f"{format_amount(refund.amount, payment.currency)}, {refund.get_state_display()}",
-        )
-        for refund in payment.refunds.all()
+        link_to(row, f"{format_amount(row.amount, payment.currency)}, {row.get_state_display()}")
+        for row in rows
     ]
     return format_html_join("; ", "{}", ((link,) for link in links)) or "none"
 
 
+def link_to_provider(payment: Payment) -> SafeString | str:
+    """A link to the payment in the provider's dashboard, if we know where that is.
+
+    The address comes from the provider: one that isn't of a web page is no link.
+    """
+    if urlsplit(payment.provider_page).scheme not in ("http", "https"):
+        return "unknown"
+    return format_html(
+        '<a class="link" href="{}" target="_blank" rel="noopener noreferrer">See it there</a>',
+        payment.provider_page,
+    )
+
+
+class FactsInline(TabularInline):
+    """Rows that belong to the object of the page, and that nobody types."""
+
+    extra = 0
+    max_num = 0
+    can_delete = False
+    hide_title = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class MessageInline(FactsInline):
+    model = PaymentEvent
+    verbose_name_plural = "Messages from the provider"
+    fields = ("received_at", "shown_kind", "deliveries", "outcome")
+    readonly_fields = ("shown_kind",)
+
+    @display(description="Kind")
+    def shown_kind(self, message: PaymentEvent) -> str:
+        return message.kind or "unknown"
+
+
 @admin.register(Payment)
-class PaymentAdmin(ReadOnlyAdmin):
+class PaymentAdmin(OffersPossibleActions, ReadOnlyAdmin):
     list_display = ("short_key", "order_link", "money", "shown_state", "started_at", "decided_at")
     list_select_related = ("order",)
     list_filter = (("state", ChoicesRadioFilter), ("started_at", PeriodFilter))
     search_fields = ("order__number",)
     search_help_text = "The order’s number, the provider’s reference or our key, in full"
     ordering = ("-pk",)
+    inlines = (MessageInline,)
+    actions_detail = ("look_up",)
     fields = (
         ("order_link", "state", "money"),
-        ("provider", "shown_reference", "short_key", "page_link"),
+        ("money_kept", "provider_fee", "money_disputed"),
+        ("provider", "shown_reference", "at_provider"),
         ("started_at", "expires_at", "decided_at"),
+        ("short_key", "statement_at"),
         "refunds_of_it",
+        "disputes_of_it",
     )
     readonly_fields = (
         "order_link",
         "state",
         "money",
+        "money_kept",
+        "provider_fee",
+        "money_disputed",
         "shown_reference",
+        "at_provider",
         "short_key",
-        "page_link",
         "refunds_of_it",
+        "disputes_of_it",
+        "statement_at",
     )
 
     def get_search_results(
@@ -105,12 +170,6 @@ class PaymentAdmin(ReadOnlyAdmin):
         """The reference, shortened: at the demo bank anybody who knows it can pay or decline."""
         return shortened(payment.reference)
 
-    @display(description="In the provider’s dashboard")
-    def page_link(self, payment: Payment) -> str:
-        if not payment.provider_page:
-            return "unknown"
-        return format_html('<a class="link" href="{}">See it there</a>', payment.provider_page)
-
     @display(description="Order")
     def order_link(self, payment: Payment) -> str:
         return link_to(payment.order, payment.order.number)
@@ -119,13 +178,81 @@ class PaymentAdmin(ReadOnlyAdmin):
     def refunds_of_it(self, payment: Payment) -> str:
         return links_to_refunds(payment)
 
+    @display(description="Disputes")
+    def disputes_of_it(self, payment: Payment) -> str:
+        return links_to_disputes(payment)
+
+    @display(description="In the provider’s dashboard")
+    def at_provider(self, payment: Payment) -> str:
+        return link_to_provider(payment)
+
     @display(description="Amount", ordering="amount")
     def money(self, payment: Payment) -> str:
         return format_amount(payment.amount, payment.currency)
 
+    @display(description="Kept")
+    def money_kept(self, payment: Payment) -> str:
+        return format_amount(payment.kept(), payment.currency)
+
+    @display(description="Taken by disputes")
+    def money_disputed(self, payment: Payment) -> str:
+        return format_amount(payment.disputed(), payment.currency)
+
+    @display(description="Provider’s fee")
+    def provider_fee(self, payment: Payment) -> str:
+        if payment.fee is None:
+            return "unknown"
+        return format_amount(payment.fee, payment.fee_currency or payment.currency)
+
     @display(description="State", label=PAYMENT_STATE)
     def shown_state(self, payment: Payment) -> tuple[str, str]:
         return payment.state, payment.get_state_display()
+
+    def offers_action(self, action: str, obj: Payment) -> bool:
+        return obj.state == Payment.State.PAID
+
+    def has_look_up_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
+        return request.user.has_perm("shop.add_refund")
+
+    @action(description="Look it up", icon="search", permissions=["look_up"], url_path="look-up")
+    def look_up(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        payment = object_or_404(self, request, object_id)
+
+        def run(data: dict[str, Any]) -> str:
+            if payment.state != Payment.State.PAID:
+                raise ShopError(
+                    f"This payment is {payment.get_state_display()}. Settle its order instead."
+                )
+            news = statements.look_into(payment.pk)
+            return " ".join(news) or NothingChanged("The provider knows nothing new.")
+
+        return ask_then_run(
+            self,
+            request,
+            payment,
+            title="Look the payment up at its provider",
+            consequences=[
+                "This asks the provider for the payment’s refunds and disputes, and records what "
+                "is new. It moves no money and no units. If a dispute was won after the goods "
+                "had come back, their price is owed to the buyer.",
+                "The worker does the same every night, and whenever the provider sends a message.",
+            ],
+            button="Look it up",
+            run=run,
+            expected_errors=(*EXPECTED_ERRORS, ShopError),
+        )
+
+
+def _warnings(refund: Refund) -> list[str]:
+    """A sentence if the buyer's bank has money of the payment already."""
+    taken = refund.payment.disputed()
+    if not taken:
+        return []
+    amount = format_amount(taken, refund.payment.currency)
+    return [
+        f"The buyer’s bank has taken {amount} of this payment back by a dispute. Don’t give the "
+        "buyer the same money twice."
+    ]
 
 
 class ByHandForm(AskForm):
@@ -147,9 +274,9 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
         ("reason", "note"),
         "problem",
         "by_hand",
-        ("decided_at", "carried_out_at"),
+        ("decided_at", "carried_out_at", "shown_reference"),
     )
-    readonly_fields = ("order_link", "payment_link", "state", "money")
+    readonly_fields = ("order_link", "payment_link", "state", "money", "shown_reference")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
@@ -177,6 +304,10 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
     def money(self, refund: Refund) -> str:
         return format_amount(refund.amount, refund.payment.currency)
 
+    @display(description="Provider’s reference")
+    def shown_reference(self, refund: Refund) -> str:
+        return shortened(refund.reference)
+
     @display(description="State", label=REFUND_STATE)
     def shown_state(self, refund: Refund) -> tuple[str, str]:
         return refund.state, refund.get_state_display()
@@ -184,7 +315,8 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
     def offers_action(self, action: str, obj: Refund) -> bool:
         if action == "note_by_hand":
             return obj.state == Refund.State.FAILED
-        return obj.state != Refund.State.DONE
+        is_open = obj.state in (Refund.State.DUE, Refund.State.FAILED)
+        return is_open and not obj.reference  # else it was made at the provider
 
     def has_refund_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         return request.user.has_perm("shop.add_refund")
@@ -211,7 +343,8 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
             title=f"Carry refund #{refund.pk} out now",
             consequences=[
                 "This asks the provider to give the money back. The provider does so only once, "
-                "however often you ask. A finished refund stays as it is."
+                "however often you ask. A finished refund stays as it is.",
+                *_warnings(refund),
             ],
             button="Try now",
             run=run,
@@ -237,6 +370,7 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
             refund,
             title=f"Note that {money} were given back by hand",
             consequences=[
+                *_warnings(refund),
                 "This moves no money: give it back first, by bank transfer for instance.",
                 "Nobody asks the provider again, and the buyer gets an e-mail.",
             ],
@@ -245,3 +379,65 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
             form_class=ByHandForm,
             expected_errors=(*EXPECTED_ERRORS, ShopError),
         )
+
+
+@admin.register(Dispute)
+class DisputeAdmin(ReadOnlyAdmin):
+    list_display = ("name_of_it", "order_link", "money", "shown_state", "reason", "opened_at")
+    list_display_links = ("name_of_it",)
+    list_select_related = ("payment__order",)
+    list_filter = (("state", ChoicesRadioFilter), ("opened_at", PeriodFilter))
+    search_fields = ("payment__order__number",)
+    search_help_text = "The order’s number, in full"
+    ordering = ("-pk",)
+    fields = (
+        ("order_link", "payment_link", "state", "money"),
+        ("reason", "shown_reference", "at_provider"),
+        ("opened_at", "noticed_at", "decided_at"),
+    )
+    readonly_fields = (
+        "order_link",
+        "payment_link",
+        "state",
+        "money",
+        "shown_reference",
+        "at_provider",
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Dispute], search_term: str
+    ) -> tuple[QuerySet[Dispute], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        payments = Payment.objects.filter(order__number=term.upper())
+        return queryset.filter(payment__in=payments), False
+
+    @display(description="Dispute")
+    def name_of_it(self, dispute: Dispute) -> str:
+        return f"#{dispute.pk}"
+
+    @display(description="Order")
+    def order_link(self, dispute: Dispute) -> str:
+        order = dispute.payment.order
+        return link_to(order, order.number)
+
+    @display(description="Payment")
+    def payment_link(self, dispute: Dispute) -> str:
+        return link_to(dispute.payment)
+
+    @display(description="In the provider’s dashboard")
+    def at_provider(self, dispute: Dispute) -> str:
+        return link_to_provider(dispute.payment)
+
+    @display(description="Provider’s reference")
+    def shown_reference(self, dispute: Dispute) -> str:
+        return shortened(dispute.reference)
+
+    @display(description="Amount", ordering="amount")
+    def money(self, dispute: Dispute) -> str:
+        return format_amount(dispute.amount, dispute.payment.currency)
+
+    @display(description="State", label=DISPUTE_STATE)
+    def shown_state(self, dispute: Dispute) -> tuple[str, str]:
+        return dispute.state, dispute.get_state_display()

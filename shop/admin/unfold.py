@@ -86,6 +86,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Orders", "receipt_long", "shop.order"),
                 _item("Payments", "payments", "shop.payment"),
                 _item("Refunds", "undo", "shop.refund"),
+                _item("Disputes", "gavel", "shop.dispute"),
                 _item("Alerts of orders and jobs", "notification_important", "shop.shopalert"),
                 _item("Refusals", "production_quantity_limits", "shop.refusal"),
                 {

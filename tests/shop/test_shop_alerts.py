@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from threading import Thread
 from typing import Any
 
@@ -17,19 +18,40 @@ from django.urls import reverse
 from django.utils import timezone
 
 from shop import jobs, orders, payments, shop_alerts, tasks
-from shop.models import DemoBankCharge, Order, Payment, Refund, ShopAlert
+from shop.models import (
+    DemoBankCharge,
+    DemoBankRefund,
+    Dispute,
+    Order,
+    Payment,
+    Refund,
+    ShopAlert,
+)
 from shop.notifications import alert_delivery
 from shop.orders import refunds
-from shop.payments.base import ProviderUnavailable
+from shop.payments.base import (
+    DisputeRecord,
+    DisputeStatus,
+    Outcome,
+    ProviderUnavailable,
+    Statement,
+)
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import (
     APPROVE,
     at_bank,
+    decide_at_bank,
+    decline_refunds,
     delete_jobs,
+    dispute_at_bank,
     do_jobs,
+    fail_at_bank,
     go_to_bank,
+    look_into,
     place,
+    refund_at_bank,
+    wait_after_no,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,6 +182,173 @@ def test_a_payment_whose_end_is_unknown(
     Payment.objects.update(state="DECLINED")
     look()
     assert opened() == []
+
+
+# News of the provider
+
+
+def start_in_vain(order: Order) -> None:
+    """A payment that the demo bank doesn't accept, since it is too small."""
+    for _ in range(3):
+        with pytest.raises(payments.StartDeclined):
+            go_to_bank(order)
+
+
+def decline_refund(order: Order) -> None:
+    orders.refund(order.pk)
+    decline_refunds(order)
+    refunds.carry_out(Refund.objects.get().pk)
+
+
+def fail_refund_later(order: Order) -> None:
+    orders.refund(order.pk)
+    refunds.carry_out(Refund.objects.get().pk)
+    fail_at_bank(DemoBankRefund.objects.get())
+
+
+NEWS: dict[str, tuple[Callable[[Order], object], str, str]] = {
+    "start declined": (
+        start_in_vain,
+        "START_DECLINED",
+        "can't pay until you mend that, and others may not either.",
+    ),
+    "refund declined": (
+        decline_refund,
+        "REFUND_REFUSED",
+        "Try it again, or give the money back another way.",
+    ),
+    "refund failed later": (
+        fail_refund_later,
+        "REFUND_REFUSED",
+        "Try it again, or give the money back another way.",
+    ),
+    "refund at the provider": (
+        lambda order: refund_at_bank(order, Decimal("4.00")),
+        "PROVIDER_REFUND",
+        "€4.00 for order {} were given back at the provider demo, not by this shop.",
+    ),
+    "disputed": (
+        dispute_at_bank,
+        "PAYMENT_DISPUTED",
+        "Answer at the provider before its date: after it the money is lost.",
+    ),
+    "dispute lost": (
+        lambda order: decide_at_bank(dispute_at_bank(order), "LOST"),
+        "PAYMENT_DISPUTED",
+        "was decided for the buyer. The money is gone.",
+    ),
+    "dispute won": (
+        lambda order: decide_at_bank(dispute_at_bank(order), "WON"),
+        "PAYMENT_DISPUTED",
+        "was decided for the shop. The money is ours.",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NEWS)
+def test_news_of_the_provider_is_shown_mailed_and_posted_once(
+    make_product: MakeProduct,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    posted: list[dict[str, Any]] = []
+    monkeypatch.setattr(alert_delivery, "_post", posted.append)
+    settings.ALERT_WEBHOOK_URL = "http://127.0.0.1:9/"
+    settings.SHIPPING_COST = Decimal(0)
+    happen, kind, words = NEWS[what]
+    too_small = what == "start declined"
+    price = Decimal("0.25") if too_small else Decimal("25.00")
+    order = place((make_product(2, price=price), 1))
+    if not too_small:
+        at_bank(order, APPROVE)
+        orders.settle(order.pk)
+    happen(order)
+    for _ in range(3):
+        if not too_small:
+            look_into(order)
+        look()
+        do_jobs("post_shop_alert")
+    words = words.format(order.number)
+    [content] = posted
+    assert (content["kind"], content["order"]) == (kind, order.number)
+    assert words in content["text"]
+    [letter] = [each for each in mail.outbox if each.to == ["boss@example.org"]]
+    assert words in letter.body
+    assert order.number in letter.subject
+    page = staff("merchant").get("/admin/").content.decode()
+    assert f"{Kind(kind).label.capitalize()}, order {order.number}" in page
+    acknowledge()
+    look()
+    is_over = kind in shop_alerts.NEWS and what != "disputed"
+    assert opened() == ([] if is_over else [kind])
+    assert len(posted) == 1
+
+
+def acknowledge() -> None:
+    ShopAlert.objects.open().update(acknowledged_at=timezone.now())
+
+
+def test_a_dispute_is_one_alert_until_it_is_decided_and_another_is_another(
+    make_product: MakeProduct,
+) -> None:
+    orders_of_two = [place((make_product(1), 1)) for _ in range(2)]
+    for order in orders_of_two:
+        at_bank(order, APPROVE)
+        orders.settle(order.pk)
+    disputes = [dispute_at_bank(order) for order in orders_of_two]
+    for order in orders_of_two:
+        look_into(order)
+    look()
+    assert opened() == [Kind.PAYMENT_DISPUTED] * 2
+    decide_at_bank(disputes[0], "WON")
+    look_into(orders_of_two[0])
+    look()
+    assert opened() == [Kind.PAYMENT_DISPUTED] * 2  # the decision, and the other dispute
+    acknowledge()
+    look()
+    assert opened() == [Kind.PAYMENT_DISPUTED]
+    decide_at_bank(disputes[1], "LOST")
+    look_into(orders_of_two[1])
+    acknowledge()
+    look()
+    assert opened() == []
+
+
+def test_an_inquiry_that_becomes_a_dispute_is_mailed_again(
+    paid: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status in (DisputeStatus.INQUIRY, DisputeStatus.OPEN, DisputeStatus.OPEN):
+        record = DisputeRecord("d", paid.total, status, paid.placed_at, "fraudulent")
+        made = Statement(Outcome.PAID, disputes=(record,))
+        monkeypatch.setattr(payments, "statement", lambda payment, made=made: made)
+        look_into(paid)
+        look()
+    assert opened() == [Kind.PAYMENT_DISPUTED]
+    letters = [str(each.body) for each in mail.outbox if each.to == ["boss@example.org"]]
+    assert ["has taken back" in each for each in letters] == [False, True]
+    assert "(“fraudulent”)" in letters[0]
+    Dispute.objects.all().delete()
+
+
+def test_a_payment_that_is_not_accepted_all_day_is_one_alert(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    settings.SHIPPING_COST = Decimal(0)
+    order = place((make_product(1, price=Decimal("0.25")), 1))
+    for _ in range(4):
+        start_in_vain(order)
+        wait_after_no(order)
+        look()
+    assert (order.payments.count(), opened()) == (4, [Kind.START_DECLINED])
+    assert len([each for each in mail.outbox if each.to == ["boss@example.org"]]) == 1
+
+
+def test_acknowledging_other_trouble_does_not_end_it(paid: Order) -> None:
+    decline_refund(paid)
+    acknowledge()
+    look()
+    assert opened() == [Kind.REFUND_REFUSED]
 
 
 # Background work

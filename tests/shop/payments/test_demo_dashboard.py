@@ -378,7 +378,9 @@ def test_the_admins_page_of_the_payment_leads_to_the_dashboard(paid: Order, staf
     assert "See it there" not in text_of(auditor.get(change_url(payment)))
     statements.look_into(payment.pk)
     address = f"http://testserver/demo-bank/charges/{DemoBankCharge.objects.get().pk}/"
-    assert f'href="{address}">See it there' in text_of(auditor.get(change_url(payment)))
+    assert f'href="{address}" target="_blank" rel="noopener noreferrer">See it there' in text_of(
+        auditor.get(change_url(payment))
+    )
     assert auditor.get(address).status_code == 200
 
 
