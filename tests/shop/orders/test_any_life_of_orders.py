@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID
 
@@ -42,7 +42,7 @@ from inventory.exceptions import (
 from inventory.models import Product, Reservation
 from shop import orders
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState
-from shop.models import Order, OrderLine, Refund
+from shop.models import DemoBankDispute, DemoBankRefund, Order, OrderLine, Refund
 from shop.orders import refunds
 from shop.payments.demo import Choice
 from tests.shop.orders.steps import (
@@ -50,10 +50,16 @@ from tests.shop.orders.steps import (
     charged_at_bank,
     choose_again,
     close_payment_time,
+    decide_at_bank,
+    decline_refunds,
+    dispute_at_bank,
+    fail_at_bank,
     go_to_bank,
     lapse_all,
+    look_into,
     now,
     order_holds,
+    refund_at_bank,
 )
 
 STEPS_A_LIFE = 25
@@ -122,14 +128,40 @@ class Life:
     """The last payment: STARTED, APPROVED or DECLINED (which only the bank knows), or ENDED."""
     paid: Decimal = Decimal(0)
     given_back: Decimal = Decimal(0)
+    """By the shop, or still owed."""
+    goodwill: Decimal = Decimal(0)
+    """The part of it that was for no units."""
+    made_at_bank: list[DemoBankRefund] = field(default_factory=list)
+    dispute: DemoBankDispute | None = None
 
     @property
     def total(self) -> Decimal:
         return self.shipping + sum(line.price * line.quantity for line in self.lines)
 
     @property
+    def at_bank(self) -> Decimal:
+        """The sum given back at the bank, by nobody's wish in the shop."""
+        return sum((made.amount for made in self.made_at_bank), Decimal(0))
+
+    @property
+    def taken(self) -> Decimal:
+        has_money = self.dispute is not None and self.dispute.state != "WON"
+        return self.dispute.amount if self.dispute is not None and has_money else Decimal(0)
+
+    @property
     def kept(self) -> Decimal:
-        return self.paid - self.given_back
+        return max(self.paid - self.given_back - self.at_bank - self.taken, Decimal(0))
+
+    @property
+    def worth(self) -> Decimal:
+        """The price of what the buyer has or will get, less what went back for no units."""
+        if not (self.is_open and self.has_units):
+            return Decimal(0)
+        price = self.shipping + sum(line.price * line.left for line in self.lines)
+        return max(price - self.goodwill - self.at_bank, Decimal(0))
+
+    def owe_what_is_over(self) -> None:
+        self.given_back += max(self.kept - self.worth, Decimal(0))
 
     @property
     def is_open(self) -> bool:
@@ -290,6 +322,60 @@ class LifeOfOrders(RuleBasedStateMachine):
         for refund_id in refunds.due_refunds():
             refunds.carry_out(refund_id)
 
+    # Money that goes at the bank
+
+    @rule(life=lives, cents=st.integers(1, 6000))
+    def customer_disputes(self, life: Life, cents: int) -> None:
+        left = charged_at_bank(life.order)
+        if life.paid and left and life.dispute is None:
+            life.dispute = dispute_at_bank(life.order, min(left, Decimal(cents) / 100))
+            self.look_into(life)
+
+    @rule(life=lives, state=st.sampled_from(["WON", "LOST"]))
+    def dispute_is_decided(self, life: Life, state: str) -> None:
+        if life.dispute is not None and life.dispute.state == "OPEN":
+            decide_at_bank(life.dispute, state)
+            self.look_into(life)
+
+    @rule(life=lives, cents=st.integers(1, 6000))
+    def bank_gives_back(self, life: Life, cents: int) -> None:
+        """Staff do it there. A refund that the bank owes us has its own tests (test_statements)."""
+        self.carry_out(life)
+        owed = Refund.objects.filter(payment__order=life.order, state__in=["DUE", "FAILED"])
+        left = charged_at_bank(life.order)
+        if life.paid and left and not life.taken and not owed.exists():
+            made = refund_at_bank(life.order, min(left, Decimal(cents) / 100))
+            life.made_at_bank.append(made)
+            self.look_into(life)
+
+    @rule(life=lives)
+    def it_comes_back_to_the_bank(self, life: Life) -> None:
+        if life.made_at_bank:
+            fail_at_bank(life.made_at_bank.pop())
+            self.look_into(life)
+
+    @rule(life=lives)
+    def our_refund_fails_later(self, life: Life) -> None:
+        amounts = [made.amount for made in life.made_at_bank]
+        ours = DemoBankRefund.objects.filter(key__in=keys_of_refunds(life.order), state="DONE")
+        if made := ours.exclude(amount__in=amounts).first():
+            fail_at_bank(made)
+            self.look_into(life)
+
+    @rule(life=lives, declines=st.booleans())
+    def bank_declines_refunds(self, life: Life, declines: bool) -> None:
+        decline_refunds(life.order, declines=declines)
+
+    @rule(life=lives)
+    def carry_out(self, life: Life) -> None:
+        """Try all that we owe, also what was declined."""
+        for refund in Refund.objects.filter(payment__order=life.order):
+            refunds.carry_out(refund.pk)
+
+    def look_into(self, life: Life) -> None:
+        look_into(life.order)
+        life.owe_what_is_over()
+
     # Steps of staff
 
     @rule(life=lives)
@@ -306,7 +392,8 @@ class LifeOfOrders(RuleBasedStateMachine):
             for line in life.lines:
                 line.returned += line.left
                 line.refunded = line.quantity
-            life.state, life.given_back = "CANCELLED", life.paid
+            life.given_back += life.kept
+            life.state = "CANCELLED"
 
     @rule(life=lives)
     def ship(self, life: Life) -> None:
@@ -352,6 +439,7 @@ class LifeOfOrders(RuleBasedStateMachine):
         else:
             assert life.is_open
             life.given_back += amount
+            life.goodwill += amount
 
     @rule(life=lives, number=st.integers(0, 1), units=few)
     def restock(self, life: Life, number: int, units: int) -> None:
@@ -500,6 +588,10 @@ class LifeOfOrders(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Bring back every unit and every cent."""
         for life in self.known:
+            decline_refunds(life.order, declines=False)
+            if life.dispute is not None and life.dispute.state == "OPEN":
+                decide_at_bank(life.dispute, "WON")
+            look_into(life.order)
             close_payment_time(life.order)
             order = orders.settle(life.order.pk)
             if order.state == Order.State.SHIPPED:
@@ -509,17 +601,28 @@ class LifeOfOrders(RuleBasedStateMachine):
             off_sale = {line.pk: line.off_sale for line in off_sale_lines(order)}
             if off_sale:
                 orders.restock(order.pk, off_sale)
-        for refund_id in refunds.due_refunds():
-            refunds.carry_out(refund_id)
+        for life in self.known:
+            self.carry_out(life)
         for item in self.items:
             assert monitor.state_of(item.pk).available == item.received
         for life in self.known:
-            assert charged_at_bank(life.order) == 0
+            # The bank gives nothing back of a payment whose dispute is lost.
+            is_lost = life.dispute is not None and life.dispute.state == "LOST"
+            owed = Refund.objects.filter(payment__order=life.order, state="FAILED")
+            assert is_lost or not owed.exists()
+            by_hand = sum((refund.amount for refund in owed), Decimal(0))
+            for refund in owed:
+                refunds.record_by_hand(refund.pk, "transfer")
+            assert charged_at_bank(life.order) == by_hand
             assert now(life.order).kept() == 0
 
 
 def product_of(item: Item) -> Product:
     return Product.objects.get(pk=item.pk)
+
+
+def keys_of_refunds(order: Order) -> list[str]:
+    return list(Refund.objects.filter(payment__order=order).values_list("key", flat=True))
 
 
 def off_sale_lines(order: Order) -> list[OrderLine]:
