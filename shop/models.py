@@ -179,6 +179,11 @@ class Order(models.Model):
         """The sum that was given back or is due to be."""
         return _total(Refund.objects.counted().filter(payment__order=self))
 
+    def refunded_at_provider(self) -> Decimal:
+        """The part of it that was given back at the provider, not by this shop."""
+        at_provider = Refund.objects.counted().filter(reason=Refund.Reason.AT_PROVIDER)
+        return _total(at_provider.filter(payment__order=self))
+
     def disputed(self) -> Decimal:
         """The sum that buyers' banks have taken back from us, for the time being or for good."""
         return _total(Dispute.objects.taken().filter(payment__order=self))

@@ -586,13 +586,17 @@ def _why_not_to_send(order: Order) -> str:
 
 
 def _missing_text(order: Order) -> str:
-    """That less is kept than the units are worth."""
-    disputed = _money(order, order.disputed())
-    return (
+    """That less is kept than the units are worth, and why."""
+    text = (
         f"The money for this order is not all here: its units are worth "
-        f"{_money(order, order.worth())}, and {_money(order, order.kept())} are kept. Disputes "
-        f"have taken {disputed}; see its payments and refunds before you send anything."
+        f"{_money(order, order.worth())}, and {_money(order, order.kept())} are kept."
     )
+    if order.disputed():
+        text += f" The buyer’s bank has taken {_money(order, order.disputed())}."
+    if order.refunded_at_provider():
+        given = _money(order, order.refunded_at_provider())
+        text += f" {given} were given back at the provider."
+    return f"{text} Decide whether the buyer shall get the goods before you send anything."
 
 
 def _seen(order: Order) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -127,7 +128,7 @@ class PaymentAdmin(OffersPossibleActions, ReadOnlyAdmin):
         ("money_kept", "provider_fee", "money_disputed"),
         ("provider", "shown_reference", "at_provider"),
         ("started_at", "expires_at", "decided_at"),
-        ("short_key", "statement_at"),
+        ("short_key", "looked_up_at"),
         "refunds_of_it",
         "disputes_of_it",
     )
@@ -143,7 +144,7 @@ class PaymentAdmin(OffersPossibleActions, ReadOnlyAdmin):
         "short_key",
         "refunds_of_it",
         "disputes_of_it",
-        "statement_at",
+        "looked_up_at",
     )
 
     def get_search_results(
@@ -189,6 +190,10 @@ class PaymentAdmin(OffersPossibleActions, ReadOnlyAdmin):
     @display(description="Amount", ordering="amount")
     def money(self, payment: Payment) -> str:
         return format_amount(payment.amount, payment.currency)
+
+    @display(description="Last looked up at")
+    def looked_up_at(self, payment: Payment) -> datetime | None:
+        return payment.statement_at
 
     @display(description="Kept")
     def money_kept(self, payment: Payment) -> str:

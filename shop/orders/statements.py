@@ -390,10 +390,7 @@ def _owe_what_is_over(order: Order) -> None:
 
 def worth_to_keep(order: Order) -> Decimal:
     """The price of what the buyer has or will get, less what was given back for no units."""
-    at_provider = Refund.objects.counted().filter(
-        payment__order=order, reason=Refund.Reason.AT_PROVIDER
-    )
-    return max(order.worth() - _total(at_provider), Decimal(0))
+    return max(order.worth() - order.refunded_at_provider(), Decimal(0))
 
 
 def _reason(order: Order) -> Refund.Reason:
