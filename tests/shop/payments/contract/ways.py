@@ -28,6 +28,7 @@ from tests.concurrency import at_once
 
 CALLS = ("start", "status", "refund", "statement", "list_since", "read_event")
 MOST_POINTS = 200
+CHANGES_NOTHING = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK")
 EXPECTED = (ShopError, InventoryError)
 
 Act = Callable[[], object]
@@ -108,8 +109,10 @@ def _not_reached(call: Callable[..., Any], *arguments: Any) -> None:
 def kill(act: Act, point: int) -> bool:
     """Act in a process of its own, which is killed at that point; False if it ends before.
 
-    There is a point before and after each call of the provider, each answer by HTTP, each commit,
-    and each statement that writes and commits by itself.
+    There is a point at the beginning, and after each step that lasts: a commit that has written
+    something, a statement that commits by itself, and an answer to a request by HTTP that may have
+    changed something. One more is before each such commit, with all locks taken. At all other
+    moments, such as before and after a call of the provider, nothing lasting has changed since.
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -146,6 +149,7 @@ def _act_and_die(act: Act, point: int, writing: int) -> None:
 @contextmanager
 def _dying_at(point: int) -> Iterator[None]:
     left = point
+    has_written = False  # in the transaction under way
 
     def pass_point() -> None:
         nonlocal left
@@ -153,27 +157,37 @@ def _dying_at(point: int) -> Iterator[None]:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(call: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*arguments: Any, **options: Any) -> Any:
-            pass_point()
-            result = call(*arguments, **options)
-            pass_point()
-            return result
-
-        return called
-
     def statement(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        writes = not sql.lstrip().upper().startswith(("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK"))
-        if connection.in_atomic_block or not writes:
-            return execute(sql, params, many, context)
-        return around(execute)(sql, params, many, context)
+        nonlocal has_written
+        result = execute(sql, params, many, context)
+        if not sql.lstrip().upper().startswith(CHANGES_NOTHING):
+            if connection.in_atomic_block:
+                has_written = True
+            else:
+                pass_point()
+        return result
 
-    answer = http.client.HTTPConnection.getresponse
-    commit = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
+    def commit(database: Any) -> None:
+        nonlocal has_written
+        if has_written:
+            pass_point()
+        commit_really(database)
+        if has_written:
+            pass_point()
+        has_written = False
+
+    def answer(request: Any, *arguments: Any, **options: Any) -> Any:
+        received = answer_really(request, *arguments, **options)
+        if request._method != "GET":
+            pass_point()
+        return received
+
+    answer_really = http.client.HTTPConnection.getresponse
+    commit_really = BaseDatabaseWrapper._commit  # type: ignore[attr-defined]
     with (
-        _patched_calls(around),
-        mock.patch.object(http.client.HTTPConnection, "getresponse", around(answer)),
-        mock.patch.object(BaseDatabaseWrapper, "_commit", around(commit)),
+        mock.patch.object(http.client.HTTPConnection, "getresponse", answer),
+        mock.patch.object(BaseDatabaseWrapper, "_commit", commit),
         connection.execute_wrapper(statement),
     ):
+        pass_point()
         yield

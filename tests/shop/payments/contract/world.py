@@ -190,15 +190,19 @@ class World:
             assert books.charged in (Decimal(0), payment.amount)
             assert (books.charged > 0) == (payment.state == Payment.State.PAID)
             kept += books.kept
-            for refund in payment.refunds.filter(by_hand="").exclude(state=Refund.State.UNDONE):
+            counted = list(payment.refunds.exclude(state=Refund.State.UNDONE))
+            assert sum(refund.amount for refund in counted) <= books.charged, "more than was paid"
+            for refund in counted:
                 gone = [each for each in books.refunds if each.is_gone and refund.key == each.key]
                 assert len(gone) <= 1, "given back twice"
                 if refund.reference and not gone:
                     gone = [each for each in books.refunds if each.reference == refund.reference]
-                if refund.state == Refund.State.DONE:
+                if refund.by_hand:
+                    assert not gone, "given back by hand, and by the provider"
+                elif refund.state == Refund.State.DONE:
                     assert gone, f"{refund} isn't in the provider's books"
-                elif not gone:
-                    owed += refund.amount
+                if not gone:
+                    owed += refund.amount  # or given by hand: it isn't ours any more
         assert max(kept - owed, Decimal(0)) == order.kept(), order
 
     def _check_goods(self, order: Order) -> None:
