@@ -548,7 +548,7 @@ class PaymentEvent(models.Model):
         blank=True,
         default="",
         db_default="",
-        help_text="What we found when we asked, at the last delivery.",
+        help_text="Our findings when we asked, at the last delivery.",
     )
     deliveries = models.PositiveIntegerField(default=1, db_default=1)
 

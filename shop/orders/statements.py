@@ -94,7 +94,7 @@ def _look_into_listed(slug: str, listed: ListedPayment, asked_at: datetime) -> N
             settle(payment.order_id)  # nobody asks about declined payments by the minute
         record(payment, listed.statement, asked_at)
     except Exception:
-        log.exception("What is new with payment %s can't be recorded.", payment.pk)
+        log.exception("The news of payment %s can't be recorded.", payment.pk)
 
 
 def read_clock() -> datetime:

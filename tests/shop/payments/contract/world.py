@@ -174,7 +174,7 @@ class World:
     # The checks
 
     def check_always(self) -> None:
-        """Whatever has happened: the law, the money and the goods agree, and alerts call staff."""
+        """Law, money and goods agree after all that has happened, and alerts call staff."""
         assert monitor.check() == []
         self.bench.check_no_money_is_of_others()
         for order in Order.objects.all():
