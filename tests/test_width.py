@@ -19,6 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 OURS = [
     "flash_sale", "http_flash_sale", "races", "benchmark", "http_benchmark", "check_stock", "demo",
+    "reconcile",
 ]  # fmt: skip
 SHORT = ["--rounds", "1", "--seconds", "0.1", "--warm-up", "0", "--buyers", "2"]
 RUNS: dict[str, Sequence[str]] = {
@@ -30,6 +31,7 @@ RUNS: dict[str, Sequence[str]] = {
     "a benchmark of pages": ["http_benchmark", *SHORT],
     "a sale over HTTP": ["http_flash_sale", "--buyers", "3", "--stock", "2", "--think", "0"],
     "a check": ["check_stock"],
+    "a plan": ["reconcile", "--since", "2026-01-01"],
     "a demo": ["demo", "--no-serve"],
     "a password": ["demo", "--password"],
 }
@@ -42,6 +44,7 @@ ERRORS: dict[str, Sequence[str]] = {
     "a bad row": ["benchmark", "--row", "xyzzy"],
     "a bad shape": ["benchmark", "--shape", "xyzzy"],
     "a host without a product": ["http_flash_sale", "--host", "http://localhost:1"],
+    "a bad time": ["reconcile", "--since", "yesterday"],
     "a bad port": ["demo", "--port", "99999"],
 }
 

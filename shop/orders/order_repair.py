@@ -100,6 +100,7 @@ class OrderRepair:
         self.case = case
         self.since = since
         self.asked_at = asked_at
+        self.is_made_again = False
         self.sentences: list[str] = []
         self.findings: list[Finding] = []
         self.counts: Counter[str] = Counter()
@@ -122,7 +123,7 @@ class OrderRepair:
             self._repeat(refund, decision, has_returned=is_delivered)
         self.sentences += news
         if new or lost or news:
-            self._owe_what_is_over(new, too_late or _reason_by(before))
+            self._owe_what_is_over(new, self._decision(before, too_late))
         self._queue_mail(before, lost)
         self.order.refresh_from_db()
         return self.order
@@ -181,6 +182,7 @@ class OrderRepair:
         for line in lines:
             line.order = order
         OrderLine.objects.bulk_create(lines)
+        self.is_made_again = True
         self._note("Order made again.", "made again")
         return order
 
@@ -247,7 +249,7 @@ class OrderRepair:
             note=decision.note if decision else "",
             state=REFUND_STATES[record.status],
             # The buyer was told then.
-            mailed_state=Refund.State.DUE,
+            mailed_state=REFUND_STATES[record.status],
             attempt=max(record.attempt, 1),
             # We go on asking for one that isn't done, by its key.
             reference=record.reference if is_done else "",
@@ -273,16 +275,28 @@ class OrderRepair:
         shop_alerts.resolve_unknown_refund(payment)
         return statements.record_money(payment, found.listed.statement, self.asked_at)
 
-    def _owe_what_is_over(self, new: list[Payment], reason: Refund.Reason) -> None:
+    def _decision(self, before: State, too_late: Refund.Reason | None) -> Decision:
+        """The decision to give money back that an order in this state had no use for."""
+        if too_late is not None and self.is_made_again:
+            # It was paid in time, and had its goods: we have lost them, and say so.
+            return Decision(Reason.OVERSOLD, cancels=True)
+        if too_late is not None:
+            return Decision(too_late)
+        if before in (State.PAID, State.SHIPPED):
+            return Decision(Reason.PAID_TWICE)
+        is_open = before == State.PENDING
+        return Decision(Reason.RETURNED if is_open else Reason.PAID_AFTER_END)
+
+    def _owe_what_is_over(self, new: list[Payment], decision: Decision) -> None:
         """Owe the buyer what we keep beyond the worth of the goods."""
         over = self.order.kept() - statements.worth_to_keep(self.order)
         others = [each for each in self.order.payments.all() if each not in new]
         for payment in [*new, *others]:
             share = min(over, payment.kept())
             if share > 0:
-                refunds.owe(payment, share, Decision(reason))
+                refunds.owe(payment, share, decision)
                 amount = format_amount(share, payment.currency)
-                self._note(f"{amount} must go back: {reason.label}.", "refunds owed")
+                self._note(f"{amount} must go back: {decision.reason.label}.", "refunds owed")
                 over -= share
 
     # Goods
@@ -416,10 +430,3 @@ def _goods_in_words(decision: Decision) -> str:
         return ""
     units = counted(sum(decision.units.values()), "unit")
     return f", {units} {'back on sale' if decision.restock else 'written off'}"
-
-
-def _reason_by(before: State) -> Refund.Reason:
-    """The reason to give money back that an order in this state had no use for."""
-    if before in (State.PAID, State.SHIPPED):
-        return Reason.PAID_TWICE
-    return Reason.RETURNED if before == State.PENDING else Reason.PAID_AFTER_END

@@ -64,6 +64,8 @@ class Step:
 class Report:
     """The outcome, or the plan."""
 
+    listed: dict[str, int]
+    """The number of payments that each provider has told us."""
     steps: list[Step] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -82,7 +84,7 @@ def reconcile(since: datetime, slugs: Sequence[str], *, apply: bool) -> Report:
     """
     asked_at = statements.read_clock()
     found = [each for slug in slugs for each in _ask(slug, since - MARGIN)]
-    report = Report()
+    report = Report(listed={slug: sum(each.provider == slug for each in found) for slug in slugs})
     with _committing() if apply else _rolling_back():
         _bring_in_line(found, since, asked_at, report)
         _compare_ours(found, slugs, since, asked_at, report)

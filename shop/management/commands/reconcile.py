@@ -46,7 +46,6 @@ class Command(FoldingCommand):
         parser.add_argument(
             "--since",
             required=True,
-            type=read_time,
             metavar="TIME",
             help="when the backup was made, or earlier, such as 2026-05-01T13:45 or "
             "2026-05-01T11:45Z; without a zone it is in the shop's TIME_ZONE, without a time of "
@@ -59,11 +58,11 @@ class Command(FoldingCommand):
             "--provider", metavar="SLUG", help="ask only this one (default: all in the settings)"
         )
 
-    def handle(self, *, since: datetime, apply: bool, provider: str | None, **options: Any) -> None:
+    def handle(self, *, since: str, apply: bool, provider: str | None, **options: Any) -> None:
+        moment, slugs = read_time(since), self.slugs(provider)
         tables.ensure(self.stderr.write, "shop")
-        slugs = self.slugs(provider)
         try:
-            report = reconcile(since, slugs, apply=apply)
+            report = reconcile(moment, slugs, apply=apply)
         except payments.ProviderUnavailable as error:
             raise CommandError(f"Nothing was changed. {error} Try again later.") from error
         except OperationalError as error:
@@ -71,6 +70,7 @@ class Command(FoldingCommand):
                 f"The database was busy or broke off ({_in_a_line(error)}). Stop the web servers "
                 "and workers, and run this again: the orders that are done stay done."
             ) from error
+        self.stdout.write(folded(_asked_in_words(report, moment)))
         self.show(report, apply=apply)
         if report.findings:
             sys.exit(1)
@@ -96,7 +96,7 @@ class Command(FoldingCommand):
         if report.steps:
             console.print(_table(report, "This was done" if apply else "This would be done"))
         for finding in report.findings:
-            console.print(Text(f"For a person: {finding}"))
+            self.stdout.write(folded(f"For a person: {finding}"))
         self.stdout.write(folded(_counts_in_words(report)))
         if report.to_ship:
             words = counted(len(report.to_ship), "paid order may", "paid orders may")
@@ -135,6 +135,12 @@ def _table(report: Report, title: str) -> Table:
     for step in report.steps:
         table.add_row(step.order, step.amount, Text(step.done))
     return table
+
+
+def _asked_in_words(report: Report, moment: datetime) -> str:
+    """The time as we understood it, and whether the right account was asked."""
+    listed = [f"{slug} has {counted(n, 'payment')}" for slug, n in report.listed.items()]
+    return f"Since {timezone.localtime(moment).isoformat(' ')}: {', '.join(listed)}."
 
 
 def _counts_in_words(report: Report) -> str:
