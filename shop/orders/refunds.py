@@ -80,9 +80,8 @@ def carry_out(refund_id: int) -> Refund:
     Raises ProviderUnavailable: then the refund is still due. Raises Refund.DoesNotExist.
     """
     # From here on nobody can record that it was given back by hand: that is for declined refunds.
-    # The provider tells a refund that has its reference already, in its statements.
-    waiting = Refund.objects.filter(pk=refund_id, reference="")
-    waiting.filter(state=State.FAILED).update(state=State.DUE)
+    Refund.objects.filter(pk=refund_id, state=State.FAILED).update(state=State.DUE)
+    # One with a reference was made at the provider: its statements say how it goes on.
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
     if refund.state != State.DUE or refund.reference:
         return refund

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from shop import orders, payments, shop_alerts, tasks
 from shop.exceptions import NotInThisState, ShopError
@@ -30,7 +32,7 @@ from shop.payments.base import (
     Statement,
 )
 from shop.payments.demo import DemoBank
-from tests.concurrency import at_once, of_kind
+from tests.concurrency import at_once, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import (
     APPROVE,
@@ -627,6 +629,51 @@ def test_an_older_statement_changes_nothing_after_a_later_one(ten_sold: Order) -
     assert statements.record(payment, is_open, open_at) == []
     assert statements.record(payment, before, asked_at) == []
     assert Dispute.objects.get().state == "WON"
+
+
+def test_an_older_statement_covers_no_refund_whose_money_came_back(ten_sold: Order) -> None:
+    refund = declined(ten_sold, TEN)
+    made = refund_at_bank(ten_sold, TEN)
+    payment = ten_sold.payments.get()
+    asked_at, is_made = statements.read_clock(), payments.statement(payment)
+    look_into(ten_sold)
+    fail_at_bank(made)
+    look_into(ten_sold)
+    assert statements.record(payment, is_made, asked_at) == []
+    refund.refresh_from_db()
+    assert refund.state == State.FAILED
+
+
+def test_given_by_hand_while_a_statement_says_that_it_is_done(
+    ten_sold: Order, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staff learn that it is done: they wait for what is being recorded."""
+    refund = declined(ten_sold, TEN)
+    DemoBankRefund.objects.update(state="DONE")
+    record_ours = statements._record_our_refunds
+
+    def record_while_staff_notes_it(*args: Any) -> list[str]:
+        waiting.submit(note_by_hand)
+        wait_until_somebody_waits_for_a_lock()
+        return record_ours(*args)
+
+    def note_by_hand() -> None:
+        try:
+            with pytest.raises(NotInThisState, match="it is done"):
+                refunds.record_by_hand(refund.pk, "transfer")
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    errors: list[BaseException] = []
+    monkeypatch.setattr(statements, "_record_our_refunds", record_while_staff_notes_it)
+    with ThreadPoolExecutor(1) as waiting:
+        assert look_into(ten_sold) == ["The provider has given back €10.00."]
+    monkeypatch.undo()
+    assert errors == []
+    refund.refresh_from_db()
+    assert (refund.state, refund.by_hand) == (State.DONE, "")
 
 
 @pytest.mark.parametrize("attempt", range(3))
