@@ -12,10 +12,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from django.db.models import F
 
 from shop import orders
 from shop.exceptions import ShopError
 from shop.models import Order, PaymentEvent, Refund, ShopAlert
+from shop.orders.checkout import ASK_AGAIN_AFTER
 from shop.payments import ProviderUnavailable, StartDeclined
 from tests.shop.orders import steps
 from tests.shop.payments.contract.world import PRICE, SHIPPING, TOTAL, End, World
@@ -125,6 +127,8 @@ class StartRefused(Situation):
 
     def go_on(self, world: World) -> None:
         world.bench.accept_payments()
+        a_while_ago = F("decided_at") - ASK_AGAIN_AFTER
+        world.order.payments.update(decided_at=a_while_ago)
         world.start()
         world.bench.approve(world.payment)
         world.look()

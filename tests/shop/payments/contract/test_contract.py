@@ -88,24 +88,32 @@ def test_repeated(new_world: NewWorld, situation: Situation) -> None:
 
 @pytest.mark.parametrize("way", [ways.lose_answer, ways.break_down])
 def test_each_answer_lost(
-    new_world: NewWorld, situation: Situation, way: Callable[[ways.Act, int], bool]
+    request: pytest.FixtureRequest,
+    new_world: NewWorld,
+    situation: Situation,
+    way: Callable[[ways.Act, int], bool],
 ) -> None:
-    go_through_all(new_world, situation, way)
+    times = go_through_all(new_world, situation, way)
+    request.node.user_properties.append(("times", times))
 
 
-def test_killed_at_each_point(new_world: NewWorld, situation: Situation) -> None:
-    go_through_all(new_world, situation, ways.kill)
+def test_killed_at_each_point(
+    request: pytest.FixtureRequest, new_world: NewWorld, situation: Situation
+) -> None:
+    times = go_through_all(new_world, situation, ways.kill)
+    request.node.user_properties.append(("times", times))
 
 
 def go_through_all(
     new_world: NewWorld, situation: Situation, way: Callable[[ways.Act, int], bool]
-) -> None:
+) -> int:
+    """Act in that way, at each place where it can be met; return the number of places."""
     for number in range(1, ways.MOST_POINTS):
         world = begin(new_world, situation)
         goes_on = way(partial(situation.act, world), number)
         finish(world, situation, once_more=True)
         if not goes_on:
-            return
+            return number - 1
     raise AssertionError(f"more than {ways.MOST_POINTS} points")
 
 
