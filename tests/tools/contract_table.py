@@ -46,7 +46,7 @@ class Results:
         way = WAYS[" ".join(filter(None, [match["test"], match["way"]]))]
         if report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-            self.reasons[provider, reason.removeprefix("Skipped: ")].add(situation)
+            self.reasons[provider, reason.rpartition(": ")[2]].add(situation)
         outcome = NOT_THERE if report.skipped else OK if report.passed else BROKEN
         self.cells[situation, provider, way] = outcome
         if report.passed:

@@ -188,7 +188,7 @@ class Bench(ABC):
 
     @contextmanager
     def losing_answers(self) -> Iterator[None]:
-        """It does what it is asked, and its answers get lost."""
+        """It does what it is asked to do, and its answers get lost."""
         raise Lacks("there is no network between it and the shop")
         yield
 

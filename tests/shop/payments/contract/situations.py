@@ -570,9 +570,11 @@ class Cancelled(OfPaid):
 class RefundLost(OfPaid):
     """The answer to a refund is lost."""
 
+    end = End("PAID", TOTAL - 4, refunds=(("GOODWILL", Decimal(4), "DONE"),), sold=2)
+
     def prepare(self, world: World) -> None:
         super().prepare(world)
-        world.refund()
+        world.refund(amount=Decimal(4))
         with world.bench.losing_answers(), pytest.raises(ProviderUnavailable):
             world.carry_out()
 
@@ -584,9 +586,12 @@ class RefundLost(OfPaid):
 class KeysForgotten(OfPaid):
     """The answer to a refund is lost, and the provider forgets its keys before we ask again."""
 
+    # So much is left at the provider that it could give the same once more.
+    end = End("PAID", TOTAL - 4, refunds=(("GOODWILL", Decimal(4), "DONE"),), sold=2)
+
     def prepare(self, world: World) -> None:
         super().prepare(world)
-        world.refund()
+        world.refund(amount=Decimal(4))
         with world.bench.losing_answers(), pytest.raises(ProviderUnavailable):
             world.carry_out()
         world.bench.forget_keys()

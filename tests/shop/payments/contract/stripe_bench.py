@@ -148,11 +148,11 @@ class StripeBench(Bench):
         return self._fault("garbage")
 
     def losing_answers(self) -> Any:
-        return self._fault("answer_lost")
+        return self._fault("answer_lost", on="POST /v1/.*")
 
     @contextmanager
-    def _fault(self, kind: Any, seconds: float = 0.0) -> Iterator[None]:
-        number = self.standin.faults.add(ALL_REQUESTS, kind, times=None, seconds=seconds)
+    def _fault(self, kind: Any, *, on: str = ALL_REQUESTS, seconds: float = 0.0) -> Iterator[None]:
+        number = self.standin.faults.add(on, kind, times=None, seconds=seconds)
         yield
         self.standin.faults.remove(number)
 
