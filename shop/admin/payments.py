@@ -264,54 +264,71 @@ class ByHandForm(AskForm):
     how = LineField(label="How", help_text="Such as: bank transfer of 1 May. For the record.")
 
 
-@admin.register(Refund)
-class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
-    list_display = ("key_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
-    list_display_links = ("key_of_it",)
+class MoneyGoneAdmin(ReadOnlyAdmin):
+    """Records of money of a payment that went back to the buyer, found by the order's number."""
+
+    list_display_links = ("name_of_it",)
     list_select_related = ("payment__order",)
-    list_filter = (("state", ChoicesRadioFilter), ("reason", ChoicesRadioFilter))
     search_fields = ("payment__order__number",)
     search_help_text = "The order’s number, in full"
     ordering = ("-pk",)
-    actions_detail = ("carry_out", "note_by_hand")
-    fields = (
-        ("order_link", "payment_link", "state", "money"),
-        ("reason", "note"),
-        "problem",
-        "by_hand",
-        ("decided_at", "carried_out_at", "shown_reference"),
+    readonly_fields: tuple[str, ...] = (
+        "order_link",
+        "payment_link",
+        "state",
+        "money",
+        "shown_reference",
+        "at_provider",
     )
-    readonly_fields = ("order_link", "payment_link", "state", "money", "shown_reference")
 
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Refund], search_term: str
-    ) -> tuple[QuerySet[Refund], bool]:
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
         if not term:
             return queryset, False
         payments = Payment.objects.filter(order__number=term.upper())
         return queryset.filter(payment__in=payments), False
 
-    @display(description="Refund")
-    def key_of_it(self, refund: Refund) -> str:
-        return f"#{refund.pk}"
+    @display(description="Number")
+    def name_of_it(self, record: Refund | Dispute) -> str:
+        return f"#{record.pk}"
 
     @display(description="Order")
-    def order_link(self, refund: Refund) -> str:
-        order = refund.payment.order
+    def order_link(self, record: Refund | Dispute) -> str:
+        order = record.payment.order
         return link_to(order, order.number)
 
     @display(description="Payment")
-    def payment_link(self, refund: Refund) -> str:
-        return link_to(refund.payment)
+    def payment_link(self, record: Refund | Dispute) -> str:
+        return link_to(record.payment)
 
-    @display(description="Amount", ordering="amount")
-    def money(self, refund: Refund) -> str:
-        return format_amount(refund.amount, refund.payment.currency)
+    @display(description="In the provider’s dashboard")
+    def at_provider(self, record: Refund | Dispute) -> str:
+        return link_to_provider(record.payment)
 
     @display(description="Provider’s reference")
-    def shown_reference(self, refund: Refund) -> str:
-        return shortened(refund.reference)
+    def shown_reference(self, record: Refund | Dispute) -> str:
+        return shortened(record.reference)
+
+    @display(description="Amount", ordering="amount")
+    def money(self, record: Refund | Dispute) -> str:
+        return format_amount(record.amount, record.payment.currency)
+
+
+@admin.register(Refund)
+class RefundAdmin(OffersPossibleActions, MoneyGoneAdmin):
+    list_display = ("name_of_it", "order_link", "money", "shown_state", "reason", "decided_at")
+    list_filter = (("state", ChoicesRadioFilter), ("reason", ChoicesRadioFilter))
+    actions_detail = ("carry_out", "note_by_hand")
+    fields = (
+        ("order_link", "payment_link", "state", "money"),
+        ("reason", "note"),
+        "problem",
+        "by_hand",
+        ("decided_at", "carried_out_at"),
+        ("shown_reference", "at_provider"),
+    )
 
     @display(description="State", label=REFUND_STATE)
     def shown_state(self, refund: Refund) -> tuple[str, str]:
@@ -387,61 +404,14 @@ class RefundAdmin(OffersPossibleActions, ReadOnlyAdmin):
 
 
 @admin.register(Dispute)
-class DisputeAdmin(ReadOnlyAdmin):
+class DisputeAdmin(MoneyGoneAdmin):
     list_display = ("name_of_it", "order_link", "money", "shown_state", "reason", "opened_at")
-    list_display_links = ("name_of_it",)
-    list_select_related = ("payment__order",)
     list_filter = (("state", ChoicesRadioFilter), ("opened_at", PeriodFilter))
-    search_fields = ("payment__order__number",)
-    search_help_text = "The order’s number, in full"
-    ordering = ("-pk",)
     fields = (
         ("order_link", "payment_link", "state", "money"),
         ("reason", "shown_reference", "at_provider"),
         ("opened_at", "noticed_at", "decided_at"),
     )
-    readonly_fields = (
-        "order_link",
-        "payment_link",
-        "state",
-        "money",
-        "shown_reference",
-        "at_provider",
-    )
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Dispute], search_term: str
-    ) -> tuple[QuerySet[Dispute], bool]:
-        term = search_term.strip()
-        if not term:
-            return queryset, False
-        payments = Payment.objects.filter(order__number=term.upper())
-        return queryset.filter(payment__in=payments), False
-
-    @display(description="Dispute")
-    def name_of_it(self, dispute: Dispute) -> str:
-        return f"#{dispute.pk}"
-
-    @display(description="Order")
-    def order_link(self, dispute: Dispute) -> str:
-        order = dispute.payment.order
-        return link_to(order, order.number)
-
-    @display(description="Payment")
-    def payment_link(self, dispute: Dispute) -> str:
-        return link_to(dispute.payment)
-
-    @display(description="In the provider’s dashboard")
-    def at_provider(self, dispute: Dispute) -> str:
-        return link_to_provider(dispute.payment)
-
-    @display(description="Provider’s reference")
-    def shown_reference(self, dispute: Dispute) -> str:
-        return shortened(dispute.reference)
-
-    @display(description="Amount", ordering="amount")
-    def money(self, dispute: Dispute) -> str:
-        return format_amount(dispute.amount, dispute.payment.currency)
 
     @display(description="State", label=DISPUTE_STATE)
     def shown_state(self, dispute: Dispute) -> tuple[str, str]:
