@@ -896,3 +896,25 @@ def test_a_hold_whose_buyer_is_at_the_bank_stays(
     run(timezone.now())
     assert ada.lines.get().reservation.status == Reservation.Status.HELD
     assert again(bob).state == State.REFUNDED
+
+
+def test_it_races_with_a_shop_that_is_open(make_product: MakeProduct, since: datetime) -> None:
+    """The worker settles the payment, and staff cancel the order, at the same moment."""
+    for number in range(5):
+        pot = make_product(1)
+        order = place((pot, 1), buyer=f"buyer-{number}")
+        go_to_bank(order)
+        charge_of(order).pay()
+        results = at_once(
+            [
+                lambda: run(since),
+                lambda: orders.settle(order.pk),
+                lambda: orders.cancel(order.pk),
+                lambda: run(since),
+            ]
+        )
+        assert [each for each in results if isinstance(each, Exception)] == []
+        carry_out()
+        assert again(order).state == State.CANCELLED
+        assert (stock_of(pot), len(charge_of(order).refunds)) == (1, 1)
+        assert charge_of(order).kept == 0
