@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from shop.deployment.database import url_of
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(*arguments: str, database: str | None = None, **options: Any) -> subprocess.Popen[str]:
+def start(
+    *arguments: str,
+    database: str | None = None,
+    more: Mapping[str, str] | None = None,
+    **options: Any,
+) -> subprocess.Popen[str]:
     """Start ``manage.py`` with these arguments, and capture its output as text.
 
-    ``database`` is its DATABASE_URL, by default that of the test's database.
+    ``database`` is its DATABASE_URL, by default that of the test's database, and ``more`` are other
+    variables.
     """
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
-        env=environment(database),
+        env={**environment(database), **(more or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

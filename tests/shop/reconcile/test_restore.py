@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -22,6 +23,7 @@ from shop.exceptions import ShopError
 from shop.models import Dispute, Order, OrderLine, Payment, Refund
 from shop.orders import refunds, statements
 from shop.orders.reconcile import Report, reconcile
+from tests import command_line
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import go_to_bank, lapse_all, order_holds
 from tests.shop.reconcile.backup import Backup
@@ -273,6 +275,49 @@ def test_all_comes_back_from_stripe(
     seed: int,
 ) -> None:
     drill(seed, BankOfStripe(stripe_standin, settings), make_product, back_up)
+
+
+def test_the_program_is_killed_again_and_again(
+    make_product: MakeProduct,
+    back_up: Callable[[], Backup],
+    stripe_standin: StripeStandin,
+    settings: LazySettings,
+) -> None:
+    bank = BankOfStripe(stripe_standin, settings)
+    shop = Shop(7, [make_product(20, price=Decimal("10.00")) for _ in range(3)], bank)
+    shop.live(BEFORE)
+    since = timezone.now()
+    backup = back_up()
+    shop.live(AFTER // 2)
+    before, given_back = facts(), number_of_refunds(bank)
+    backup.restore()
+
+    names = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "BASE_URL"]
+    environment = {name: getattr(settings, name) for name in names}
+    arguments = ["reconcile", "--since", since.isoformat(), "--apply"]
+    kills = 0
+    while True:
+        done = rows()
+        program = command_line.start(
+            *arguments, more={**environment, "PAYMENT_PROVIDER": "stripe"}, start_new_session=True
+        )
+        while program.poll() is None and rows() == done:
+            time.sleep(0.002)
+        if program.poll() is not None:
+            break
+        program.kill()  # as soon as it has done a little
+        program.communicate()
+        kills += 1
+    program.communicate()
+    assert program.returncode == 0
+    assert kills >= 3
+    assert facts() == before
+    assert number_of_refunds(bank) == given_back
+    assert_goods_agree()
+
+
+def rows() -> int:
+    return Order.objects.count() + Refund.objects.count()
 
 
 @pytest.mark.parametrize("seed", range(4))
