@@ -9,12 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
 from typing import Any
+from unittest import mock
 from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
@@ -105,10 +107,9 @@ class Acme:
         return {"payments": found[skipped : skipped + 1], "next": following}
 
 
-@pytest.fixture
-def acme(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Acme]:
-    """The provider's server; the shop has followed the README's steps."""
-    acme = Acme()
+@contextmanager
+def serve(acme: Acme, settings: LazySettings) -> Iterator[None]:
+    """The provider's server, while the block runs; the shop has followed the README's steps."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -131,17 +132,26 @@ def acme(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ac
 
     module = ModuleType(MODULE)
     exec(block_with(OF_SHOP, "class Acme"), module.__dict__)
-    monkeypatch.setitem(sys.modules, MODULE, module)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with (
+        mock.patch.dict(sys.modules, {MODULE: module}),
+        ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
+    ):
         settings.PAYMENT_PROVIDER = f"{MODULE}.Acme"
         settings.ACME_API = f"http://127.0.0.1:{server.server_port}"
         settings.ACME_SECRET = SECRET
         settings.BASE_URL = SHOP
         thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
         thread.start()
-        yield acme
+        yield
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def acme(settings: LazySettings) -> Iterator[Acme]:
+    acme = Acme()
+    with serve(acme, settings):
+        yield acme
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from shop.models import Order, PaymentEvent, Refund, ShopAlert
 from shop.orders.checkout import ASK_AGAIN_AFTER
 from shop.payments import ProviderUnavailable, StartDeclined
 from tests.shop.orders import steps
+from tests.shop.payments.contract.bench import Post
 from tests.shop.payments.contract.world import PRICE, SHIPPING, TOTAL, End, World
 
 Kind = ShopAlert.Kind
@@ -317,10 +318,12 @@ class Forged(Unheard):
     def prepare(self, world: World) -> None:
         super().prepare(world)
         genuine = world.bench.message(world.payment)
-        [(header, signature)] = genuine.headers.items()
+        header, signature = list(genuine.headers.items())[-1]
         wrong = signature[:-1] + ("0" if signature[-1] != "0" else "1")
-        forged = [type(genuine)(genuine.body, {header: each}) for each in ("", "x", wrong)]
-        world.posts = [*forged, type(genuine)(genuine.body + b" ", genuine.headers)]
+        world.posts = [
+            *(Post(genuine.body, {**genuine.headers, header: each}) for each in ("", "x", wrong)),
+            Post(genuine.body + b" ", genuine.headers),
+        ]
 
 
 @row

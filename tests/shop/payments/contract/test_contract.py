@@ -11,6 +11,7 @@ from django.conf import LazySettings
 from tests import emptying
 from tests.conftest import MakeProduct
 from tests.shop.payments.contract import ways
+from tests.shop.payments.contract.acme_bench import AcmeBench
 from tests.shop.payments.contract.bench import Bench
 from tests.shop.payments.contract.demo_bench import DemoBench
 from tests.shop.payments.contract.situations import ALL, Situation
@@ -19,7 +20,11 @@ from tests.shop.payments.contract.world import PRICE, SHIPPING, World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-BENCHES: dict[str, type[Bench]] = {"demo": DemoBench, "stripe": StripeBench}
+BENCHES: dict[str, type[Bench]] = {
+    "demo": DemoBench,
+    "stripe": StripeBench,
+    "acme": AcmeBench,
+}
 
 NewWorld = Callable[[], World]
 
