@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
@@ -67,6 +68,8 @@ def people_are_told(**kwargs: Any) -> list[CheckMessage]:
                 id="shop.W003",
             )
         )
+    if settings.EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
+        found += _sender_of_real_mail()
     if not settings.MANAGERS:
         found.append(
             Info(
@@ -85,6 +88,22 @@ def people_are_told(**kwargs: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def _sender_of_real_mail() -> list[CheckMessage]:
+    """Other mail servers refuse e-mails whose sender they can't look up, or take them for spam."""
+    _, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    host = address.rpartition("@")[2].lower()
+    if host and host != "localhost" and not host.endswith((".localhost", ".localdomain")):
+        return []
+    return [
+        Warning(
+            f"E-mails come from {address}, which is no address outside of this machine: many mail "
+            "servers don't take them.",
+            hint="DEFAULT_FROM_EMAIL=orders@shop.example.org",
+            id="shop.W004",
+        )
+    ]
 
 
 @register

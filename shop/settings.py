@@ -17,7 +17,10 @@ from shop.deployment.environment import (
     country_codes,
     currency,
     email,
+    email_addresses,
     rate,
+    sender,
+    sender_on_this_machine,
     shipping_cost,
     time_zone,
     web_address,
@@ -232,7 +235,10 @@ EMAIL_CONFIG = env(
     "EMAIL_URL", cast=email, default=email("outbox://" if DEMO else "consolemail://")
 )
 vars().update(EMAIL_CONFIG)
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{SHOP_NAME} <shop@localhost>")
+DEFAULT_FROM_EMAIL = env(
+    "DEFAULT_FROM_EMAIL", cast=sender, default=sender_on_this_machine(SHOP_NAME)
+)
+SERVER_EMAIL = DEFAULT_FROM_EMAIL  # of e-mails to the managers
 EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
 EMAIL_TIMEOUT = 30  # seconds
 
@@ -261,5 +267,5 @@ IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text
 
 # A demo keeps its e-mails, also those to the managers.
 IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []
-MANAGERS = [("", address) for address in env.list("MANAGERS", default=IN_DEMO)]
+MANAGERS = [("", address) for address in env("MANAGERS", cast=email_addresses, default=IN_DEMO)]
 ALERT_WEBHOOK_URL = env("ALERT_WEBHOOK_URL", cast=web_address, default="")

@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from email.utils import parseaddr, quote
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from babel.numbers import get_currency_precision, is_currency
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 from environ import Env
 
 from shop.address import COUNTRY_NAMES
@@ -218,3 +220,42 @@ def email(url: str) -> dict[str, Any]:
     if settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not settings["EMAIL_HOST"]:
         raise ValueError("it must name a host, as in smtp+tls://user:password@host:587.")
     return settings
+
+
+def sender(value: str) -> str:
+    """A ``cast`` for an e-mail address, with or without a name before it."""
+    if not _is_mailbox(value):
+        raise ValueError(
+            "it must be an e-mail address, such as orders@shop.example.org or "
+            "Shop <orders@shop.example.org>. A name with a comma needs quotes."
+        )
+    return value
+
+
+def sender_on_this_machine(name: str) -> str:
+    """The sender of a shop of that name that has no address of its own."""
+    address = "shop@localhost"
+    plain = f"{name} <{address}>"
+    return plain if parseaddr(plain) == (name, address) else f'"{quote(name)}" <{address}>'
+
+
+def email_addresses(value: str) -> list[str]:
+    """A ``cast`` for e-mail addresses, comma-separated."""
+    addresses = [word.strip() for word in value.split(",") if word.strip()]
+    wrong = [address for address in addresses if not _is_mailbox(address)]
+    if wrong or not addresses:
+        named = f"; wrong: {', '.join(wrong)}" if wrong else ""
+        raise ValueError(
+            f"it must be e-mail addresses, such as me@example.org,you@example.org{named}."
+        )
+    return addresses
+
+
+def _is_mailbox(value: str) -> bool:
+    """Whether it is an address that an e-mail can come from or go to, maybe with a name."""
+    _, address = parseaddr(value)
+    try:
+        validate_email(address)
+    except ValidationError:
+        return False
+    return value == address or value.endswith(f"<{address}>")

@@ -91,7 +91,11 @@ def _mail(stock_alerts: Sequence[StockAlert], shop_alerts: Sequence[ShopAlert]) 
     subject = subjects[0]
     if len(subjects) > 1:
         subject = f"{len(subjects)} {'alerts' if shop_alerts else 'stock alerts'}"
-    context = {"alerts": stock_alerts, "shop_alerts": shop_alerts}
+    context = {
+        "alerts": stock_alerts,
+        "shop_alerts": shop_alerts,
+        "base_url": settings.BASE_URL,
+    }
     mail_managers(subject, render_to_string("shop/mail/alerts.txt", context))
 
 

@@ -34,6 +34,7 @@ LIVE: dict[str, Any] = {
 }
 
 
+REAL_MAIL = {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
 FORWARDED = ("HTTP_X_FORWARDED_PROTO", "https")
 
 
@@ -94,6 +95,7 @@ def test_a_shop_with_all_settings_may_go_live(settings: LazySettings) -> None:
             {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"},
             "E-mails are printed, not sent",
         ),
+        ({**REAL_MAIL, "DEFAULT_FROM_EMAIL": "Shop <shop@localhost>"}, "come from shop@localhost"),
     ],
 )
 def test_each_setting_that_must_not_go_live_is_named(
@@ -113,6 +115,10 @@ def test_a_shop_that_sends_its_merchant_nothing_gets_a_warning(
     assert "SHOP_ADDRESS is empty" in said
     check(settings, MANAGERS=[("", "boss@example.org")], SHOP_ADDRESS=["1 Main Street"])
     assert "empty" not in capsys.readouterr().err
+
+
+def test_a_shop_that_sends_real_e_mails_has_an_address_of_its_own(settings: LazySettings) -> None:
+    check(settings, **REAL_MAIL, DEFAULT_FROM_EMAIL="Shop <orders@shop.example.org>")
 
 
 def test_a_shop_to_be_tried_out_may_have_the_demo_bank(settings: LazySettings) -> None:

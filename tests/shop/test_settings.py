@@ -131,6 +131,14 @@ def test_values_are_read_as_they_are_meant(checkout: Path) -> None:
 
 
 @pytest.mark.slow
+def test_managers_get_their_e_mails_from_the_shops_own_address(checkout: Path) -> None:
+    sender = "Shop <orders@shop.example.org>"
+    found = settings(checkout, {**ELSEWHERE, "DEFAULT_FROM_EMAIL": sender, "MANAGERS": "a@b.org"})
+    assert found["DEFAULT_FROM_EMAIL"] == found["SERVER_EMAIL"] == sender
+    assert found["MANAGERS"] == [["", "a@b.org"]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
@@ -150,6 +158,8 @@ def test_values_are_read_as_they_are_meant(checkout: Path) -> None:
         ("DEBUG", "ture", "it must be true or false."),
         ("SHIP_TO_COUNTRIES", "DE,Austria", "it must be ISO codes of countries"),
         ("STRIPE_API_BASE", "api.stripe.com", "it must be an address"),
+        ("DEFAULT_FROM_EMAIL", "Shop", "it must be an e-mail address"),
+        ("MANAGERS", "boss", "it must be e-mail addresses"),
         ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
     ],
 )

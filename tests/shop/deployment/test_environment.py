@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from email.header import decode_header, make_header
+from email.utils import parseaddr
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 
 from shop.deployment import environment
 
@@ -113,3 +116,54 @@ def test_a_password_is_not_repeated(tmp_path: Path, value: str) -> None:
     shown = value.replace("me:pa55word", "…").replace("me:pa55/word", "…")
     assert str(raised.value).startswith(f"EMAIL_URL is {shown!r}: it must")
     assert "pa55" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "orders@shop.example.org",
+        "Shop <orders@shop.example.org>",
+        '"Miller, Sons" <orders@shop.example.org>',
+        "Käse <orders@shop.example.org>",
+        "shop@localhost",
+    ],
+)
+def test_a_sender_is_an_address_with_or_without_a_name(value: str) -> None:
+    assert environment.sender(value) == value
+    EmailMessage("Hello", "Hello", value, ["me@example.org"]).message()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Shop",
+        "orders@",
+        "@shop.example.org",
+        "Shop orders@shop.example.org",
+        "Miller, Sons <orders@shop.example.org>",
+        "orders@shop.example.org, me@shop.example.org",
+        "orders@shop.example.org>",
+        "orders@shop..example.org",
+    ],
+)
+def test_a_sender_that_is_no_address_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^it must be an e-mail address, such as orders@"):
+        environment.sender(value)
+
+
+@pytest.mark.parametrize("name", ["Stockwell", "Käse & Co", "Miller, Sons", 'The "Shop"', "A <b>"])
+def test_a_shop_of_any_name_can_send_e_mails(name: str) -> None:
+    sent = EmailMessage(
+        "Hello", "Hello", environment.sender_on_this_machine(name), ["me@example.org"]
+    )
+    decoded = str(make_header(decode_header(sent.message()["From"])))
+    assert parseaddr(decoded) == (name, "shop@localhost")
+
+
+def test_managers_are_addresses_and_the_wrong_ones_are_named() -> None:
+    right = ["me@example.org", "you@example.org"]
+    assert environment.email_addresses(" me@example.org, you@example.org,") == right
+    with pytest.raises(ValueError, match=r"you@example\.org; wrong: boss, me@\.$"):
+        environment.email_addresses("boss,me@example.org,me@")
+    with pytest.raises(ValueError, match="it must be e-mail addresses"):
+        environment.email_addresses(",")

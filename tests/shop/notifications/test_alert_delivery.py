@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,12 +14,13 @@ import pytest
 from django.conf import LazySettings
 from django.core import mail
 from django.db import connection
+from django.test import Client
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory.models import Product, StockAlert
 from inventory.reservations import release, reserve
-from shop import tasks
+from shop import shop_alerts, tasks
 from shop.notifications import alert_delivery
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
@@ -85,6 +87,31 @@ def test_the_check_raises_alerts_and_sends_them(make_product: MakeProduct, webho
         ("NEGATIVE_STOCK", -3),
         ("DRIFT", -3),
     ]
+
+
+def test_each_alert_in_the_e_mail_has_the_address_of_its_page(
+    make_product: MakeProduct, settings: LazySettings, admin_client: Client
+) -> None:
+    settings.BASE_URL = "https://shop.example.org"
+    below_zero(make_product(1, sku="LAMP", name="Lamp", backstop=False))
+    shop_alerts.raise_alert(shop_alerts.NO_WORKER)
+    tasks.check_law(0)
+    do_jobs()
+    [letter] = mail.outbox
+    links = re.findall(r"^https://shop\.example\.org(/\S+)$", str(letter.body), re.MULTILINE)
+    pages = [admin_client.get(link).content.decode() for link in links]
+    for page, words in zip(pages, ["stock below zero", "drift", "no worker runs"], strict=True):
+        assert words in page
+
+
+def test_without_an_address_of_the_shop_the_e_mail_has_no_links(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    settings.BASE_URL = ""
+    below_zero(make_product(1, backstop=False))
+    tasks.check_law(0)
+    do_jobs()
+    assert "/admin/" not in str(mail.outbox[0].body)
 
 
 def test_two_workers_send_an_alert_once(make_product: MakeProduct) -> None:
