@@ -18,6 +18,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from shop.models import Payment, Refund
+from shop.payments import silence
 from shop.payments.base import (
     BadEvent,
     Event,
@@ -92,22 +93,30 @@ def origins() -> list[str]:
 
 def start(payment: Payment) -> Started:
     """See ``Provider.start``."""
-    return _provider_of(payment).start(payment)
+    provider = _provider_of(payment)
+    with silence.noticed(provider.slug):
+        return provider.start(payment)
 
 
 def status(payment: Payment) -> Outcome:
     """See ``Provider.status``."""
-    return _provider_of(payment).status(payment)
+    provider = _provider_of(payment)
+    with silence.noticed(provider.slug):
+        return provider.status(payment)
 
 
 def refund(refund: Refund) -> RefundStatus:
     """See ``Provider.refund``."""
-    return _provider_of(refund.payment).refund(refund)
+    provider = _provider_of(refund.payment)
+    with silence.noticed(provider.slug):
+        return provider.refund(refund)
 
 
 def statement(payment: Payment) -> Statement:
     """See ``Provider.statement``."""
-    return _provider_of(payment).statement(payment)
+    provider = _provider_of(payment)
+    with silence.noticed(provider.slug):
+        return provider.statement(payment)
 
 
 def list_since(slug: str, moment: datetime) -> Iterator[ListedPayment]:
@@ -119,7 +128,9 @@ def list_since(slug: str, moment: datetime) -> Iterator[ListedPayment]:
 def read_event(slug: str, request: HttpRequest) -> Event:
     """See ``Provider.read_event``. Raises LookupError for an unknown provider."""
     _forbid_transaction()
-    return get_provider(slug).read_event(request)
+    event = get_provider(slug).read_event(request)
+    silence.end(slug)
+    return event
 
 
 def _provider_of(payment: Payment) -> Provider:

@@ -43,6 +43,11 @@ def answer_within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+def somebody_waits() -> bool:
+    """Whether this is inside of ``answer_within``."""
+    return _deadline.get(None) is not None
+
+
 def time_left() -> float:
     """The seconds, 0 or more, that a provider may still take to answer."""
     try:

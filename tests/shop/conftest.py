@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from inventory.models import Product
+from shop.payments import silence
 
 Reserve = Callable[..., Any]
 
@@ -19,6 +20,12 @@ Reserve = Callable[..., Any]
 def no_rate_limits(settings: Any) -> None:
     """Tests send as many requests as they like; tests of the limits set them."""
     settings.PAGES_PER_ADDRESS = settings.POSTS_PER_ADDRESS = None
+
+
+@pytest.fixture(autouse=True)
+def no_provider_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that was silent in one test is asked again at once in the next."""
+    monkeypatch.setattr(silence, "_silent_until", {})
 
 
 @pytest.fixture
