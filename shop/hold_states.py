@@ -66,7 +66,7 @@ class HoldNow:
 def in_order_text(name: str, order: Order) -> str:
     """A sentence that says which order something is in, or was in."""
     if order.state in (Order.State.CANCELLED, Order.State.REFUNDED):
-        return f"{name} was in your order {order.number}, which is {order.get_state_display()}."
+        return f"{name} was in your order {order.number}, which is {order.state_for_buyer()}."
     return f"{name} is in your order {order.number} already."
 
 

@@ -158,6 +158,10 @@ class Order(models.Model):
         """Whether neither the buyer nor the shop has anything left to do for it."""
         return self.state in (self.State.CANCELLED, self.State.REFUNDED)
 
+    def state_for_buyer(self) -> str:
+        """The state in a word that is true for its buyer: a refund may still be owed."""
+        return "closed" if self.state == self.State.REFUNDED else self.get_state_display()
+
     @property
     def can_be_cancelled(self) -> bool:
         return self.state in (self.State.PENDING, self.State.PAID)
@@ -178,6 +182,14 @@ class Order(models.Model):
     def refunded(self) -> Decimal:
         """The sum that was given back or is due to be."""
         return _total(Refund.objects.counted().filter(payment__order=self))
+
+    def given_back(self) -> Decimal:
+        """The part of it that the provider, or staff by hand, has given back."""
+        return _total(Refund.objects.filter(payment__order=self, state=Refund.State.DONE))
+
+    def owed(self) -> Decimal:
+        """The part of it that the buyer has not got yet: due, or declined by the provider."""
+        return _total(Refund.objects.owed().filter(payment__order=self))
 
     def refunded_at_provider(self) -> Decimal:
         """The part of it that was given back at the provider, not by this shop."""
@@ -382,6 +394,10 @@ class RefundQuerySet(models.QuerySet["Refund"]):
         """Refunds that were given or are owed."""
         return self.exclude(state=Refund.State.UNDONE)
 
+    def owed(self) -> RefundQuerySet:
+        """Refunds that the buyer has not got yet."""
+        return self.filter(state__in=[Refund.State.DUE, Refund.State.FAILED])
+
 
 class Refund(models.Model):
     """Money to give back: decided in a transaction, carried out by a job afterwards."""
@@ -470,6 +486,11 @@ class Refund(models.Model):
     def __str__(self) -> str:
         amount = money.format_amount(self.amount, self.payment.currency)
         return f"{amount}, {self.get_state_display()}"
+
+
+def owes_money() -> Exists:
+    """A condition on orders: the buyer has not got a refund yet."""
+    return Exists(Refund.objects.owed().filter(payment__order=OuterRef("pk")))
 
 
 def may_miss_money() -> Exists:

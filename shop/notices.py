@@ -251,7 +251,7 @@ def _not_corrected_notices(buyer: str, order_id: int) -> list[Notice]:
     return [
         Notice(
             "warning",
-            f"Order {order.number} is {order.get_state_display()} already. "
+            f"Order {order.number} is {order.state_for_buyer()} already. "
             "Your corrections came too late: the order stays as it was.",
         )
         for order in Order.objects.filter(pk=order_id)

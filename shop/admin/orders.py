@@ -44,11 +44,12 @@ from shop.admin.payments import (
     links_to_refunds,
 )
 from shop.exceptions import ShopError
-from shop.models import Order, OrderLine, Payment, may_miss_money
+from shop.models import Order, OrderLine, Payment, may_miss_money, owes_money
 from shop.orders import customer_limits
 
 State = Order.State
 MISSING = "money missing"
+OWED = "money owed"
 STATE = {
     State.PENDING: "warning",
     State.PAID: "success",
@@ -56,6 +57,7 @@ STATE = {
     State.CANCELLED: "danger",
     State.REFUNDED: "danger",
     MISSING: "danger",
+    OWED: "danger",
 }
 ORDER_ERRORS = (*EXPECTED_ERRORS, ShopError)
 FITS: dict[str, Callable[[Order], bool]] = {
@@ -72,8 +74,8 @@ FITS: dict[str, Callable[[Order], bool]] = {
 
 class LineInline(FactsInline):
     model = OrderLine
-    fields = ("name", "sku", "quantity", "each", "sum", "refunded", "units_are")
-    readonly_fields = ("each", "sum", "units_are")
+    fields = ("name", "sku", "quantity", "each", "sum", "taken_off", "units_are")
+    readonly_fields = ("each", "sum", "taken_off", "units_are")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrderLine]:
         return super().get_queryset(request).select_related("reservation", "order")
@@ -85,6 +87,11 @@ class LineInline(FactsInline):
     @display(description="Total")
     def sum(self, line: OrderLine) -> str:
         return _money(line.order, line.total)
+
+    @display(description="Taken off the order")
+    def taken_off(self, line: OrderLine) -> int:
+        """The units refunded, or cancelled; their money may have gone to others, or be owed."""
+        return line.refunded
 
     @display(description="Units are")
     def units_are(self, line: OrderLine) -> str:
@@ -226,28 +233,30 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
         "settle",
     )
     fields = (
-        ("number", "state", "placed_at"),
+        ("number", "state_in_words", "placed_at"),
         ("name", "email", "shown_address"),
         *Order.further_fields(),
         ("price", "shipping", "paid"),
-        ("given_back", "disputed", "money_kept"),
+        ("given_back", "owed", "disputed", "money_kept"),
         ("tracking", "paid_at", "shipped_at", "closed_at"),
     )
     readonly_fields = (
-        "state",
+        "state_in_words",
         "address",
         "price",
         "shipping",
         "paid",
         "given_back",
+        "owed",
         "disputed",
         "money_kept",
         "money_is_missing",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
-        """Note the orders whose money may have gone elsewhere: only for these it is counted."""
-        return super().get_queryset(request).annotate(may_miss_money=may_miss_money())
+        """Note where money may be missing or is owed: only for these orders it is counted."""
+        orders_of_page = super().get_queryset(request)
+        return orders_of_page.annotate(may_miss_money=may_miss_money(), owes_money=owes_money())
 
     def get_fields(self, request: HttpRequest, obj: Order | None = None) -> Any:
         warning = ["money_is_missing"] if obj is not None and obj.missing() else []
@@ -293,9 +302,13 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
     @display(description="State", label=STATE)
     def shown_state(self, order: Order) -> tuple[str, str]:
         missing = order.missing() if order.may_miss_money else Decimal(0)  # type: ignore[attr-defined]
-        if missing:
-            return MISSING, f"{order.get_state_display()}, {_money(order, missing)} missing"
-        return order.state, order.get_state_display()
+        owed = order.owed() if order.owes_money else Decimal(0)  # type: ignore[attr-defined]
+        shown = MISSING if missing else OWED if owed else order.state
+        return shown, _state_text(order, missing, owed)
+
+    @display(description="State")
+    def state_in_words(self, order: Order) -> str:
+        return _state_text(order, Decimal(0), order.owed())
 
     @display(description="Of that, shipping")
     def shipping(self, order: Order) -> str:
@@ -307,7 +320,11 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
 
     @display(description="Given back")
     def given_back(self, order: Order) -> str:
-        return _money(order, order.refunded())
+        return _money(order, order.given_back())
+
+    @display(description="Owed to the buyer")
+    def owed(self, order: Order) -> str:
+        return _money(order, order.owed())
 
     @display(description="Taken by disputes")
     def disputed(self, order: Order) -> str:
@@ -484,7 +501,7 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
             order,
             title=f"Put units of order {order.number} back on sale",
             consequences=[
-                "These units were refunded or their order is closed, and they are not on sale.",
+                "These units were taken off the order, and they are not on sale.",
                 "No money moves. Don’t receive the same units as a delivery, too.",
             ],
             button="Put on sale",
@@ -595,8 +612,17 @@ def _missing_text(order: Order) -> str:
         text += f" The buyer’s bank has taken {_money(order, order.disputed())}."
     if order.refunded_at_provider():
         given = _money(order, order.refunded_at_provider())
-        text += f" {given} were given back at the provider."
+        text += f" Refunds of {given} were made at the provider."
     return f"{text} Decide whether the buyer shall get the goods before you send anything."
+
+
+def _state_text(order: Order, missing: Decimal, owed: Decimal) -> str:
+    words = [order.get_state_display()]
+    if missing:
+        words.append(f"{_money(order, missing)} missing")
+    if owed:
+        words.append(f"{_money(order, owed)} owed to the buyer")
+    return ", ".join(words)
 
 
 def _seen(order: Order) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def correct_contact(order_id: int, corrected: Order) -> bool:
 def _correct(order_id: int, corrected: Order) -> None:
     order = lifecycle.lock_order(order_id)
     if not order.is_open:
-        raise NotInThisState(f"Order {order.number} is {order.get_state_display()} already.")
+        raise NotInThisState(f"Order {order.number} is {order.state_for_buyer()} already.")
     # The limit counts only for another e-mail address. It may have been lowered since the order
     # was placed: that keeps nobody from correcting the street.
     is_another_customer = order.email_key != corrected.email_key
@@ -281,7 +281,7 @@ def _open_payment(order_id: int, return_url: str) -> Payment | None:
     with transaction.atomic():
         order = lifecycle.lock_order(order_id)
         if not order.is_open:
-            raise NotInThisState(f"Order {order.number} is {order.get_state_display()}.")
+            raise NotInThisState(f"Order {order.number} is {order.state_for_buyer()}.")
         _prolong_holds(order.lines.values_list("reservation_id", flat=True))
         if order.total == 0:
             return None

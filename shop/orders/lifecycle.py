@@ -359,9 +359,10 @@ def _close_if_nothing_is_left(order: Order) -> None:
 def _check_seen(order: Order, refunded: Decimal | None, units: int | None) -> None:
     if refunded not in (None, order.refunded()):
         back = money.format_amount(order.refunded(), order.currency)
-        raise _changed_error(f"{back} are refunded already")
+        raise _changed_error(f"refunds of {back} are on record already")
     if units not in (None, order.refunded_units()):
-        raise _changed_error(f"{_units_text(order.refunded_units())} refunded already")
+        taken_off = _units_text(order.refunded_units())
+        raise _changed_error(f"{taken_off} taken off the order already")
 
 
 def _units_text(number: int) -> str:

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from inventory.models import Product
 from shop import orders, payments
-from shop.models import Dispute, Order, Payment, Refund
+from shop.models import DemoBankRefund, Dispute, Order, Payment, Refund
 from shop.orders import refunds
 from shop.payments.base import ProviderUnavailable
 from tests.conftest import MakeProduct
@@ -69,6 +69,31 @@ def test_the_page_of_an_order_shows_where_its_money_is(admin: Client, lamp: Prod
     assert "Given back €15.00" in seen
     [dispute] = Dispute.objects.all()
     assert page(dispute) in admin.get(page(order)).content.decode()
+
+
+@pytest.mark.parametrize("how", ["declined", "failed later", "not asked for yet"])
+def test_money_that_the_buyer_has_not_got_is_owed_not_given_back(
+    admin: Client, lamp: Product, how: str
+) -> None:
+    order, given = paid(lamp, 2), paid(lamp, 1)
+    if how == "declined":
+        decline_refunds(order)
+    orders.cancel(order.pk)
+    orders.refund(given.pk)
+    for refund in Refund.objects.all():
+        if how != "not asked for yet" or refund.payment.order_id == given.pk:
+            refunds.carry_out(refund.pk)
+    if how == "failed later":
+        fail_at_bank(DemoBankRefund.objects.get(amount=Decimal("25.00")))
+        look_into(order)
+    seen = text(admin.get(page(order)))
+    assert "cancelled, €25.00 owed to the buyer" in seen
+    assert "Given back €0.00" in seen
+    assert "Owed to the buyer €25.00" in seen
+    assert "Given back €15.00 Owed to the buyer €0.00" in text(admin.get(page(given)))
+    listed = text(admin.get(reverse("admin:shop_order_changelist")))
+    assert listed.count("owed to the buyer") == 1
+    assert "cancelled, €25.00 owed to the buyer" in listed
 
 
 @pytest.mark.parametrize("state", [Order.State.PAID, Order.State.SHIPPED])

@@ -163,7 +163,7 @@ def test_a_refund_that_is_sent_twice_happens_once(admin: Client, lamp: Product) 
     refund = {**form(admin, order, "refund_units"), f"line_{line.pk}": "1", "restock": "on"}
     admin.post(page(order, "refund_units"), refund)
     second = admin.post(page(order, "refund_units"), refund)
-    assert "€10.00 are refunded already" in second.content.decode()
+    assert "refunds of €10.00 are on record already" in second.content.decode()
     assert stock_of(lamp) == 17
     assert Refund.objects.count() == 1
 

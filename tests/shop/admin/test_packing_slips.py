@@ -11,7 +11,8 @@ from django.test import Client
 from django.urls import reverse
 
 from shop import orders
-from shop.models import Order
+from shop.models import Order, Refund
+from shop.orders import refunds
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff
 from tests.shop.orders.steps import APPROVE, at_bank, now, place
@@ -106,8 +107,13 @@ class TestThePackingSlip:
         order = paid(make_product)
         orders.refund(order.pk, units={order.lines.get(sku="LAMP").pk: 1})
         lines = lines_of(admin.get(url_of(order)).content.decode())
-        assert follow_each_other(lines, "LAMP", "1", "of 2, 1 refunded")
+        assert follow_each_other(lines, "LAMP", "1", "of 2, 1 taken off")
+        assert follow_each_other(lines, "Owed to you", "−€1,000.50")
+        assert "Given back" not in lines
+        refunds.carry_out(Refund.objects.get().pk)
+        lines = lines_of(admin.get(url_of(order)).content.decode())
         assert follow_each_other(lines, "Given back", "−€1,000.50")
+        assert "Owed to you" not in lines
 
     def test_warns_of_what_is_not_to_be_sent(
         self, admin: Client, make_product: MakeProduct

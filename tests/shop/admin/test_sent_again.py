@@ -168,7 +168,7 @@ def test_a_refund_from_an_old_form_says_that_nothing_was_done(
     form = {**fields_of(admin.get(url).content.decode(), "seen"), **numbers}
     assert send(admin, url, form)[0] == messages.SUCCESS
     again = admin.post(url, form).content.decode()
-    assert "are refunded already" in again
+    assert "are on record already" in again
     assert "Nothing was done" in again
     assert Refund.objects.count() == 1
     assert Order.objects.get().state == Order.State.PAID

@@ -27,6 +27,7 @@ from shop.models import (
 
 MONEY = r"€([\d,]+\.\d\d)"
 OF_TWO_PRICES = rf"(\d+) × (\w+) at {MONEY} \((\d+) in all\)"
+IN_A_WORD = {"PAID": "paid", "SHIPPED": "shipped", "CANCELLED": "cancelled", "REFUNDED": "closed"}
 Rule = Callable[..., object]
 
 
@@ -134,7 +135,7 @@ class Facts:
         order = self.order(number)
         is_in = order.lines.filter(reservation__product=self.product).exists()
         if closed:
-            return is_in and order.get_state_display() == closed
+            return is_in and IN_A_WORD.get(order.state) == closed
         return is_in and order.state not in (Order.State.CANCELLED, Order.State.REFUNDED)
 
     def nothing_ordered(self) -> bool:
@@ -246,7 +247,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         (r"The time of your (\d+) × (\w+) is over\.", facts.over),
         (r"You hold all that are left\.", facts.nothing_left_but_mine),
         (r"(\w+) is in your order (\S+) already\.", facts.in_order),
-        (r"(\w+) was in your order (\S+), which is (cancelled|refunded)\.", facts.in_order),
+        (r"(\w+) was in your order (\S+), which is (cancelled|closed)\.", facts.in_order),
         (
             r"Your reservation of \w+ was changed meanwhile, in another tab perhaps\.",
             _says_nothing,
@@ -302,7 +303,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
             r"Order (\S+) is ([a-z ]+) already\. Your corrections came too late: the order "
             r"stays as it was\.",
             lambda number, state: (
-                facts.order(number).get_state_display() == state
+                IN_A_WORD[facts.order(number).state] == state
                 and facts.order(number).town != "Elsewhere"
             ),
         ),

@@ -212,7 +212,7 @@ def test_goods_that_cost_nothing_come_back(make_product: MakeProduct, settings: 
     go_to_bank(order)
     line = line_of(order)
     orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
-    with pytest.raises(OrderChanged, match="1 unit is refunded already"):
+    with pytest.raises(OrderChanged, match="1 unit is taken off the order already"):
         orders.refund(order.pk, units={line: 1}, restock=True, seen=Decimal(0), seen_units=0)
     assert (now(order).state, stock(order)) == (State.PAID, 1)
     orders.refund(order.pk, restock=True)
