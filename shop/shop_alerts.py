@@ -185,12 +185,12 @@ def _declined(refund: Refund) -> Trouble:
         _subject(refund),
         f"The buyer did not get the refund of {format_amount(refund.amount, payment.currency)} for "
         f"order {payment.order.number}. The provider {payment.provider} says: "
-        f"{_as_sentence(refund.problem)} {to_do}",
+        f"{as_sentence(refund.problem)} {to_do}",
         payment.order_id,
     )
 
 
-def _as_sentence(words: str) -> str:
+def as_sentence(words: str) -> str:
     """The provider's words, with an end, so that a sentence can follow."""
     words = words.strip() or "nothing about it."
     return words if words.endswith((".", "!", "?")) else f"{words}."
@@ -238,7 +238,7 @@ def start_declined(payment: Payment, problem: str) -> Trouble:
         f"order {payment.order_id}",
         f"The provider {payment.provider} doesn't accept the payment of "
         f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number}: "
-        f"{_as_sentence(problem)} The buyer can't pay until you mend that, and others may not "
+        f"{as_sentence(problem)} The buyer can't pay until you mend that, and others may not "
         "either.",
         payment.order_id,
     )

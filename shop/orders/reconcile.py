@@ -23,7 +23,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import DataError, IntegrityError, connection, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connection,
+    transaction,
+)
 
 from inventory.exceptions import ReservationChanged
 from inventory.models import Reservation
@@ -33,7 +40,7 @@ from shop.money import format_amount
 from shop.orders import statements
 from shop.orders.copies import UnusableCopy
 from shop.orders.order_repair import Case, Finding, Found, OrderRepair
-from shop.payments.base import ListedPayment, Outcome, RefundRecord
+from shop.payments.base import ListedPayment, Outcome, RefundRecord, Statement
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +49,8 @@ Reason = Refund.Reason
 # The backup saw one instant, and rows of transactions that were under way then are lost, too. The
 # provider's clock may be another.
 MARGIN = timedelta(hours=1)
+# Raised where an order can't be brought in line with what we have.
+EXPECTED = (UnusableCopy, ReservationChanged, IntegrityError, DataError)
 PAYMENT_STATES = {
     Outcome.OPEN: Payment.State.STARTED,
     Outcome.PAID: Payment.State.PAID,
@@ -98,17 +107,26 @@ def _ask(slug: str, moment: datetime) -> list[Found]:
     found = [Found(slug, listed) for listed in payments.list_since(slug, moment)]
     keys = [each.listed.key for each in found]
     older = Payment.objects.unanswered().filter(provider=slug).exclude(reference="")
-    for payment in older.exclude(key__in=keys):
-        listed = ListedPayment(
-            key=payment.key,
-            reference=payment.reference,
-            amount=payment.amount,
-            currency=payment.currency,
-            started_at=payment.started_at,
-            statement=payments.statement(payment),
-        )
-        found.append(Found(slug, listed))
+    found += [Found(slug, _look_up(payment)) for payment in older.exclude(key__in=keys)]
     return found
+
+
+def _look_up(payment: Payment) -> ListedPayment:
+    """The payment as the provider knows it. It may be of another account, and unknown there."""
+    statement, problem = Statement(Outcome.OPEN), ""
+    try:
+        statement = payments.statement(payment)
+    except payments.ProviderUnavailable as error:
+        problem = str(error)
+    return ListedPayment(
+        key=payment.key,
+        reference=payment.reference,
+        amount=payment.amount,
+        currency=payment.currency,
+        started_at=payment.started_at,
+        statement=statement,
+        problem=problem,
+    )
 
 
 @contextmanager
@@ -151,7 +169,9 @@ def _sort_into_cases(found: list[Found], report: Report) -> list[Case]:
     cases: dict[str, Case] = {}
     for each in found:
         payment = known.get(each.listed.key)
-        if payment is None and each.listed.statement.outcome is Outcome.DECLINED:
+        if each.listed.problem:
+            report.findings.append(_unreadable_payment(each, payment))
+        elif payment is None and each.listed.statement.outcome is Outcome.DECLINED:
             report.counts["never paid"] += 1
         elif payment is not None and _differs(payment, each):
             report.findings.append(each.as_finding(f"It is another payment here: {payment}."))
@@ -185,6 +205,15 @@ def _agrees(payment: Payment, found: Found) -> bool:
     return is_plain and payment.state == PAYMENT_STATES[statement.outcome]
 
 
+def _unreadable_payment(found: Found, payment: Payment | None) -> Finding:
+    order = f"Order {payment.order.number}" if payment else "No order here has it"
+    return found.as_finding(
+        f"{order}: the provider {found.provider} can't say how this payment stands. "
+        f"{shop_alerts.as_sentence(found.listed.problem)} Is it of another account? Else run this "
+        "again later."
+    )
+
+
 def _unknown_payment(found: Found, error: UnusableCopy) -> Finding:
     is_open = found.listed.statement.outcome is Outcome.OPEN
     return found.as_finding(
@@ -210,8 +239,12 @@ def _bring_case_in_line(case: Case, since: datetime, asked_at: datetime, report:
     try:
         with transaction.atomic():
             order = repair.run()
-    except (UnusableCopy, ReservationChanged, IntegrityError, DataError) as error:
-        text = f"The order can't be brought in line: {' '.join(str(error).split())}"
+    except (OperationalError, InterfaceError):  # not of this order: the database is busy or gone
+        raise
+    except Exception as error:  # a fault with one order keeps none of the others
+        if not isinstance(error, EXPECTED):
+            log.exception("The order of payment %s can't be repaired.", case.found[0].listed.key)
+        text = _left_as_it_is(case, error)
         report.findings += [each.as_finding(text) for each in case.found]
         return
     report.findings += repair.findings
@@ -221,6 +254,16 @@ def _bring_case_in_line(case: Case, since: datetime, asked_at: datetime, report:
         report.steps.append(Step(order.number, amount, " ".join(repair.sentences)))
     else:
         report.counts["agreed"] += len(case.found)
+
+
+def _left_as_it_is(case: Case, error: Exception) -> str:
+    order = Order.objects.filter(token=case.token).first()
+    if order is None:
+        text = "The order of this payment can't be made again"
+    else:
+        text = f"Order {order.number} is left as it is here"
+    name = "" if isinstance(error, EXPECTED) else f"{type(error).__name__}: "
+    return f"{text}. {name}{' '.join(str(error).split())}"
 
 
 # Our records that the provider doesn't have
@@ -235,6 +278,7 @@ def _compare_ours(
 ) -> None:
     """List what is paid or given back by our records alone: we may ask the wrong account."""
     listed = {each.listed.key: each for each in found}
+    readable = {key for key, each in listed.items() if not each.listed.problem}
     paid = Payment.objects.filter(
         provider__in=slugs, state=Payment.State.PAID, started_at__range=(since, asked_at)
     )
@@ -245,7 +289,7 @@ def _compare_ours(
             )
         )
     done = Refund.objects.filter(
-        payment__key__in=listed,
+        payment__key__in=readable,
         state=Refund.State.DONE,
         by_hand="",
         carried_out_at__range=(since, asked_at),

@@ -89,6 +89,9 @@ def _look_into_listed(slug: str, listed: ListedPayment, asked_at: datetime) -> N
     payment = Payment.objects.filter(provider=slug, key=listed.key).first()
     if payment is None:  # manage.py reconcile finds payments that we don't know
         return
+    if listed.problem:
+        log.error("Payment %s can't be looked up: %s", payment.pk, listed.problem)
+        return
     try:
         if payment.state != Payment.State.PAID and listed.statement.outcome is Outcome.PAID:
             settle(payment.order_id)  # nobody asks about declined payments by the minute

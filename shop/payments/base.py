@@ -163,6 +163,8 @@ class ListedPayment:
     statement: Statement
     copy: str = ""
     """``Payment.copy``, if the provider could keep it."""
+    problem: str = ""
+    """Why its statement can't be read, if it can't. Such a payment keeps none of the others."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,8 @@ class Provider(ABC):
     def list_since(self, moment: datetime) -> Iterator[ListedPayment]:
         """All payments of this shop that were started, refunded or disputed since ``moment``.
 
-        The oldest first, each once. Leave out those of others who use the same account.
+        The oldest first, each once. Leave out those of others who use the same account. List a
+        payment with its ``problem`` if only its own statement can't be read.
 
         Raises ProviderUnavailable.
         """

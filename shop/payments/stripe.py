@@ -14,10 +14,11 @@ import json
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -48,6 +49,7 @@ from shop.payments.base import (
 )
 from shop.payments.stripe_api import (
     LOCKED_OUT,
+    NONSENSE,
     REFUSED,
     Answer,
     ask,
@@ -503,11 +505,7 @@ def _list_since(moment: datetime) -> list[ListedPayment]:
             continue
         intent = session["payment_intent"] and read_id(session["payment_intent"])
         intents.add(intent)
-        if intent is None:
-            statement = Statement(_outcome_of(session))
-        else:
-            statement = _statement(session, _those_of(intent, refunds), _those_of(intent, disputes))
-        listed.append(_listed_payment(session, statement))
+        listed.append(_listed_payment(session, partial(_pick_statement, refunds, disputes)))
     older = {
         read_id(one["payment_intent"])
         for one in (*refunds, *disputes)
@@ -522,14 +520,20 @@ def _look_up_listed(shops: set[str], intent: str) -> list[ListedPayment]:
     parameters: Any = {"payment_intent": intent, "expand": [f"data.{WITH_FEE}"]}
     sessions = ask_for_all(lambda client: client.v1.checkout.sessions.list(parameters))
     return [
-        _listed_payment(session, _look_up_statement(session))
+        _listed_payment(session, _look_up_statement)
         for session in sessions
         if _is_of(shops, session)
     ]
 
 
-def _listed_payment(session: Answer, statement: Statement) -> ListedPayment:
+def _listed_payment(session: Answer, statement_of: Callable[[Answer], Statement]) -> ListedPayment:
     metadata = read_metadata(session)
+    statement, problem = Statement(Outcome.OPEN), ""
+    try:
+        statement = statement_of(session)
+    except (*NONSENSE, *REFUSED):  # of this payment alone, it seems
+        log.exception("What Stripe says of payment %s makes no sense", metadata["payment"])
+        problem = "Stripe's answer about it makes no sense."
     return ListedPayment(
         key=UUID(metadata["payment"]),
         reference=read_id(session["id"]),
@@ -538,7 +542,16 @@ def _listed_payment(session: Answer, statement: Statement) -> ListedPayment:
         started_at=read_time(session["created"]),
         statement=statement,
         copy=_joined(metadata),
+        problem=problem,
     )
+
+
+def _pick_statement(refunds: list[Answer], disputes: list[Answer], session: Answer) -> Statement:
+    """The statement of a session, from the lists of all refunds and disputes since its start."""
+    if session["payment_intent"] is None:
+        return Statement(_outcome_of(session))
+    intent = read_id(session["payment_intent"])
+    return _statement(session, _those_of(intent, refunds), _those_of(intent, disputes))
 
 
 def _those_of(intent: str, objects: list[Answer]) -> list[Answer]:

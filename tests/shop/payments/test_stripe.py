@@ -814,6 +814,27 @@ def test_the_list_leaves_out_others_who_use_the_account(
     assert listed.key == paid.key
 
 
+@pytest.mark.parametrize("is_older", [False, True])
+def test_one_odd_payment_keeps_no_other_from_the_list(
+    paid: Payment,
+    make_product: MakeProduct,
+    stripe_standin: StripeStandin,
+    monkeypatch: pytest.MonkeyPatch,
+    is_older: bool,
+) -> None:
+    since = paid.started_at
+    if is_older:
+        stripe_standin.clock.advance(600)
+        since = datetime.fromtimestamp(stripe_standin.clock.now(), UTC)
+    other = place((make_product(5), 1), buyer="B")
+    go_to_bank(other)
+    stripe_standin.refunds.dashboard(paid.reference, 100)
+    monkeypatch.delitem(adapter.REFUND_STATUSES, "succeeded")  # Stripe has a new one
+    listed = {payment.key: payment for payment in payments.list_since("stripe", since)}
+    assert listed[paid.key].problem == "Stripe's answer about it makes no sense."
+    assert listed[other.payments.get().key].problem == ""
+
+
 @pytest.mark.parametrize(
     ("base_url", "has_payment", "expected"),
     [

@@ -21,6 +21,7 @@ def bank(settings: LazySettings) -> Iterator[type[MemoryBank]]:
     yield MemoryBank
     MemoryBank.charges.clear()
     MemoryBank.is_down = False
+    MemoryBank.is_another_account = False
     MemoryBank.refunds_as = RefundStatus.DONE
 
 

@@ -45,6 +45,8 @@ class Charge:
     started_at: datetime = field(default_factory=timezone.now)
     refunds: list[RefundRecord] = field(default_factory=list)
     disputes: list[DisputeRecord] = field(default_factory=list)
+    problem: str = ""
+    """Why its statement can't be read."""
 
     @property
     def given_back(self) -> Decimal:
@@ -115,6 +117,8 @@ class MemoryBank(Provider):
 
     charges: dict[UUID, Charge] = {}
     is_down = False
+    is_another_account = False
+    """Whether it doesn't know the payments that it hasn't in its books, as Stripe does."""
     refunds_as = RefundStatus.DONE
 
     def start(self, payment: Payment) -> Started:
@@ -144,6 +148,8 @@ class MemoryBank(Provider):
     def statement(self, payment: Payment) -> Statement:
         self._answer()
         charge = self.charges.get(payment.key)
+        if charge is None and self.is_another_account:
+            raise ProviderUnavailable(f"No such payment: '{payment.reference}'")
         return _statement(charge) if charge else Statement(Outcome.OPEN)
 
     def list_since(self, moment: datetime) -> Iterator[ListedPayment]:
@@ -163,6 +169,7 @@ class MemoryBank(Provider):
                     charge.started_at,
                     _statement(charge),
                     charge.copy,
+                    charge.problem,
                 )
 
     def read_event(self, request: HttpRequest) -> Event:

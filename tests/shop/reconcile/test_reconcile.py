@@ -20,6 +20,7 @@ from shop import orders
 from shop.models import Order, OrderLine, Payment, PaymentEvent, Refund, ShopAlert
 from shop.orders import order_repair, refunds, statements
 from shop.orders import reconcile as module
+from shop.orders.copies import OrderCopy
 from shop.orders.reconcile import Report, reconcile
 from shop.payments.base import Outcome, ProviderUnavailable, RefundStatus
 from tests.concurrency import at_once
@@ -726,6 +727,90 @@ def test_another_sum_than_ours(make_product: MakeProduct, since: datetime) -> No
     report = run(since)
     assert len(report.findings) == 1
     assert again(order).state == State.PENDING
+
+
+# One payment keeps none of the others
+
+
+def test_a_payment_that_the_provider_does_not_know(
+    lost: list[Order], make_product: MakeProduct, since: datetime
+) -> None:
+    stranger = place((make_product(1), 1), buyer="C")
+    go_to_bank(stranger)
+    del MemoryBank.charges[stranger.payments.get().key]
+    MemoryBank.is_another_account = True
+    report = run(since)
+    [finding] = report.findings
+    assert stranger.number in finding.text
+    assert "No such payment: 'ch_" in finding.text
+    assert "Is it of another account?" in finding.text
+    assert ShopAlert.objects.filter(kind="RESTORED", text=str(finding)).count() == 1
+    assert again(stranger).state == State.PENDING
+    assert_all_made_again(lost)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_payment_whose_statement_cannot_be_read(
+    lost: list[Order], make_product: MakeProduct, since: datetime, is_known: bool
+) -> None:
+    pot = make_product(1)
+    odd = place((pot, 1), buyer="C")
+    go_to_bank(odd)
+    charge = charge_of(odd)
+    charge.problem = "The bank's answer makes no sense."
+    if is_known:
+        charge.pay()
+        orders.settle(odd.pk)
+        orders.refund(odd.pk, amount=Decimal("1.00"))
+        carry_out()
+        charge.refunds.clear()  # its statement is empty, and says nothing
+    else:
+        lose_everything_since(since)
+    report = run(since)
+    [finding] = report.findings
+    assert charge.reference in str(finding)
+    assert charge.problem in finding.text
+    assert Order.objects.filter(number=odd.number).exists() == is_known
+    assert_all_made_again(lost)
+
+
+def test_a_fault_of_the_program_with_one_order(
+    lost: list[Order],
+    make_product: MakeProduct,
+    since: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = lost[0]
+    make_order = order_repair.OrderRepair._make_order
+
+    def fail(repair: order_repair.OrderRepair, copy: OrderCopy) -> Order:
+        if copy.order.number == broken.number:
+            raise KeyError("a fault")
+        return make_order(repair, copy)
+
+    monkeypatch.setattr(order_repair.OrderRepair, "_make_order", fail)
+    report = run(since)
+    [finding] = report.findings
+    assert "KeyError: 'a fault'" in finding.text
+    assert not Order.objects.filter(number=broken.number).exists()
+    assert_all_made_again(lost[1:])
+
+
+def test_a_payment_that_cannot_be_read_every_night(
+    make_product: MakeProduct, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd, other = pay(place((make_product(1), 1))), pay(place((make_product(1), 1), buyer="B"))
+    charge_of(odd).problem = "The bank's answer makes no sense."
+    for order in (odd, other):
+        charge_of(order).give_back(Decimal("1.00"))
+    statements.look_into_recent()
+    assert (refunds_of(odd), refunds_of(other)) == ([], [(Reason.AT_PROVIDER, Decimal("1.00"))])
+    assert "The bank's answer makes no sense." in caplog.text
+
+
+def assert_all_made_again(lost: list[Order]) -> None:
+    numbers = {order.number for order in lost}
+    assert set(Order.objects.filter(number__in=numbers).values_list("number", flat=True)) == numbers
 
 
 # The run itself
