@@ -171,7 +171,7 @@ class Till:
         orders.cancel(self.order.pk)
         self.world.bench.decide(self.world.payment, won=True)
 
-    # What happens in the shop
+    # Events in the shop
 
     def give_units_back(self) -> None:
         orders.refund(self.order.pk, units={self.line.pk: 1}, restock=True, seen=Decimal(0))
@@ -220,7 +220,7 @@ class Till:
             headers={demo.SIGNATURE: demo.sign(body)},
         )
 
-    # What happens at the bank, which tells the shop of it
+    # Events at the bank, which tells the shop of them
 
     def pay(self) -> None:
         demo.choose(self.payment.reference, demo.Choice.APPROVE)
