@@ -25,6 +25,7 @@ from shop.payments.base import (
     ListedPayment,
     Outcome,
     Provider,
+    ProviderMisconfigured,
     ProviderUnavailable,
     RefundDeclined,
     RefundStatus,
@@ -41,6 +42,7 @@ __all__ = [
     "ListedPayment",
     "Outcome",
     "Provider",
+    "ProviderMisconfigured",
     "ProviderUnavailable",
     "RefundDeclined",
     "RefundStatus",
@@ -134,7 +136,7 @@ def read_event(slug: str, request: HttpRequest) -> Event:
 
 
 def _provider_of(payment: Payment) -> Provider:
-    """Return the payment's provider, for a call right now. Raises ProviderUnavailable.
+    """Return the payment's provider, for a call right now. Raises ProviderMisconfigured.
 
     A provider that the settings don't name any more can't be reached either: no other provider
     knows how its payments ended.
@@ -143,7 +145,7 @@ def _provider_of(payment: Payment) -> Provider:
     try:
         return get_provider(payment.provider)
     except LookupError as error:
-        raise ProviderUnavailable(
+        raise ProviderMisconfigured(
             f"{error} Name its class in FORMER_PAYMENT_PROVIDERS, so that it can be asked."
         ) from error
 

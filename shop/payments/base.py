@@ -191,6 +191,10 @@ class ProviderUnavailable(ShopError):
     """The provider can't be reached, or its answer makes no sense. Try again later."""
 
 
+class ProviderMisconfigured(ProviderUnavailable):
+    """The provider can't be asked until a person has done what the message says."""
+
+
 class StartDeclined(ShopError):
     """The provider won't open the payment, however often it is asked; the message says why."""
 

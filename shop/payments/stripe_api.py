@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import stripe
 from django.conf import settings
 
-from shop.payments.base import LONGEST_WAIT, ProviderUnavailable, time_left
+from shop.payments.base import LONGEST_WAIT, ProviderMisconfigured, ProviderUnavailable, time_left
 from shop.payments.stripe_settings import secret_key_problem
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,10 @@ def translated_errors() -> Iterator[None]:
         raise ProviderUnavailable(f"Stripe: {words_of(error)}") from error
     except LOCKED_OUT as error:
         log.error("Stripe doesn't let us in: %s", words_of(error))
-        raise ProviderUnavailable(f"Stripe doesn't let us in: {words_of(error)}") from error
+        raise ProviderMisconfigured(f"Stripe doesn't let us in: {words_of(error)}") from error
+    except stripe.APIConnectionError as error:
+        log.warning("Stripe can't be reached: %s", words_of(error))
+        raise ProviderUnavailable("Stripe can't be reached.") from error
     except stripe.StripeError as error:
         raise ProviderUnavailable(f"Stripe can't be asked: {words_of(error)}") from error
     except NONSENSE as error:
@@ -120,11 +124,24 @@ def translated_errors() -> Iterator[None]:
 
 
 def words_of(error: stripe.StripeError) -> str:
-    """The error's message for staff, in one line, and never with the secret key in it."""
+    """Sentences for staff, in one line: the error's message, and what to do if we know it.
+
+    The secret key is never in it.
+    """
     text = str(error.user_message or type(error).__name__)
     if key := settings.STRIPE_SECRET_KEY:
         text = text.replace(key, "(the secret key)")
-    return " ".join(text.split())[:LONGEST_PROBLEM]
+    text = shorten(text, LONGEST_PROBLEM, placeholder=" …")
+    text = text if text.endswith((".", "!", "?", "…")) else f"{text}."
+    return " ".join(filter(None, [text, _advice(error)]))
+
+
+def _advice(error: stripe.StripeError) -> str:
+    if isinstance(error, stripe.AuthenticationError):
+        return "Look at the setting STRIPE_SECRET_KEY."
+    if isinstance(error, stripe.PermissionError):
+        return "Look in Stripe's dashboard at what the account and the key may do."
+    return ""
 
 
 # The parts of answers. Each raises ValueError or TypeError if it isn't as documented.

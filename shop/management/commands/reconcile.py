@@ -18,7 +18,7 @@ from inventory.management import tables
 from inventory.management.base import USAGE_ERROR, FoldingCommand
 from inventory.management.folding import folded, terminal_width
 from inventory.words import counted
-from shop import payments
+from shop import payments, shop_alerts
 from shop.orders.reconcile import Report, reconcile
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ class Command(FoldingCommand):
         try:
             report = reconcile(moment, slugs, apply=apply)
         except payments.ProviderUnavailable as error:
-            raise CommandError(f"Nothing was changed. {error} Try again later.") from error
+            raise CommandError(_unreachable(error, slugs)) from error
         except OperationalError as error:
             raise CommandError(
                 f"The database was busy or broke off ({_in_a_line(error)}). Stop the web servers "
@@ -159,6 +159,16 @@ def _advice(report: Report) -> str:
             "Orders without units get their money back. If units were received after the backup, "
             f"receive them first, and run this again. {words}"
         )
+    return words
+
+
+def _unreachable(error: payments.ProviderUnavailable, slugs: list[str]) -> str:
+    """Waiting helps only where the provider will come back by itself."""
+    words = f"Nothing was changed. {shop_alerts.as_sentence(str(error))}"
+    if not isinstance(error, payments.ProviderMisconfigured):
+        words += " Try again later."
+    if len(slugs) > 1:
+        words += " With --provider, only one provider is asked."
     return words
 
 

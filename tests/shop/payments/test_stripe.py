@@ -25,6 +25,7 @@ from shop.orders import checkout, statements
 from shop.orders.refunds import carry_out
 from shop.payments import (
     Outcome,
+    ProviderMisconfigured,
     ProviderUnavailable,
     RefundDeclined,
     RefundStatus,
@@ -33,7 +34,7 @@ from shop.payments import (
 )
 from shop.payments import stripe as adapter
 from shop.payments.base import DisputeStatus
-from shop.payments.stripe_api import API_VERSION, read_amount
+from shop.payments.stripe_api import API_VERSION, read_amount, words_of
 from tests.concurrency import at_once, of_kind
 from tests.conftest import MakeProduct
 from tests.shop.orders.pages import Shopper, alerts
@@ -277,6 +278,33 @@ def test_a_wrong_key_declines_and_is_never_shown(
     with pytest.raises(StartDeclined, match="Invalid API Key") as declined:
         go_to_bank(order)
     assert "sk_test_Ab12" not in f"{declined.value} {caplog.text}"
+    assert str(declined.value).endswith(". Look at the setting STRIPE_SECRET_KEY.")
+    with pytest.raises(ProviderMisconfigured, match=r"\. Look at the setting STRIPE_SECRET_KEY\.$"):
+        payments.list_since("stripe", order.placed_at)
+
+
+def test_a_stripe_that_is_down_is_told_in_few_words(
+    payment: Payment, settings: LazySettings
+) -> None:
+    settings.STRIPE_API_BASE = "http://127.0.0.1:9"  # nobody listens there
+    with answer_within(5), pytest.raises(ProviderUnavailable) as down:
+        payments.statement(payment)
+    assert str(down.value) == "Stripe can't be reached."
+    assert not isinstance(down.value, ProviderMisconfigured)
+
+
+def test_long_words_of_stripe_end_with_a_whole_word() -> None:
+    words = words_of(stripe.InvalidRequestError("No such thing. " * 100, param=None))
+    assert words.endswith((" such …", " No …", " thing. …"))
+    assert len(words) <= 300
+
+
+def test_words_of_what_a_restricted_key_may_not_do() -> None:
+    words = words_of(stripe.PermissionError("This key may not read disputes"))
+    assert words == (
+        "This key may not read disputes. Look in Stripe's dashboard at what the account and the "
+        "key may do."
+    )
 
 
 @pytest.mark.parametrize("key", ["", "pk_test_1", "sk_test_1\nHost: x", "sk_test_ä"])

@@ -20,6 +20,7 @@ from tests.shop.orders.steps import place
 from tests.shop.reconcile.backup import all_rows
 from tests.shop.reconcile.memory_bank import MemoryBank
 from tests.shop.reconcile.test_reconcile import again, charge_of, lose_everything_since, pay
+from tests.stripe_standin import StripeStandin
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,6 +93,26 @@ def test_a_provider_that_is_down() -> None:
         "Nothing was changed. The memory bank is down. Try again later.",
     )
     assert all_rows() == rows
+
+
+def test_a_provider_that_is_down_beside_another(settings: LazySettings) -> None:
+    MemoryBank.is_down = True
+    settings.FORMER_PAYMENT_PROVIDERS = ["demo"]
+    code, words = run("--since", ago(hours=1))
+    assert code == 1
+    assert words.endswith("Try again later. With --provider, only one provider is asked.")
+
+
+def test_waiting_is_no_advice_for_a_wrong_key(
+    settings: LazySettings, stripe_standin: StripeStandin
+) -> None:
+    settings.PAYMENT_PROVIDER = "stripe"
+    settings.STRIPE_SECRET_KEY = "sk_test_Ab12"
+    settings.STRIPE_API_BASE = stripe_standin.url
+    code, words = run("--since", ago(hours=1))
+    assert code == 1
+    assert words.startswith("Nothing was changed. Stripe doesn't let us in: Invalid API Key")
+    assert words.endswith(". Look at the setting STRIPE_SECRET_KEY.")
 
 
 def test_nothing_to_do(make_product: MakeProduct) -> None:
