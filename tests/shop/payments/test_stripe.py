@@ -693,6 +693,22 @@ def test_a_statement_before_and_after_the_payment(
     assert (statement.refunds, statement.disputes) == ((), ())
 
 
+def test_a_fee_that_stripe_knows_later_comes_with_a_message(
+    payment: Payment, stripe_standin: StripeStandin
+) -> None:
+    stripe_standin.sessions.pay(payment.reference, booked=False)
+    orders.settle(payment.order_id)
+    statements.look_into(payment.pk)
+    payment.refresh_from_db()
+    assert payment.fee is None
+    stripe_standin.sessions.book(payment.reference)
+    [booked] = stripe_standin.webhooks.queued("charge.updated")
+    assert post(*stripe_standin.webhooks.sign(booked.body)) == 200
+    [charge] = stripe_standin.books.charges()
+    payment.refresh_from_db()
+    assert payment.fee == fee_of(charge, stripe_standin)
+
+
 def fee_of(charge: dict[str, Any], standin: StripeStandin) -> Decimal:
     booked = standin.ledger.get(charge["balance_transaction"], "balance_transaction")
     return Decimal(booked["fee"]) / 100
