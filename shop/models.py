@@ -283,6 +283,10 @@ class PaymentQuerySet(models.QuerySet["Payment"]):
         """Payments whose end we don't know yet."""
         return self.filter(state=Payment.State.STARTED)
 
+    def under_way(self) -> PaymentQuerySet:
+        """Payments that their buyers may be making now (``Payment.is_under_way``)."""
+        return self.unanswered().exclude(reference="")
+
 
 class Payment(models.Model):
     """An attempt to pay for an order. The provider decides how it ends; we record its answer."""
@@ -372,6 +376,20 @@ class Payment(models.Model):
     def disputed(self) -> Decimal:
         """The sum that the buyer's bank has taken back, for the time being or for good."""
         return _total(self.disputes.taken())
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the buyer may be paying now.
+
+        Without a reference the provider has never answered, so the buyer was never sent there.
+        """
+        return self.state == self.State.STARTED and bool(self.reference)
+
+    @property
+    def was_in_vain(self) -> bool:
+        """Whether its time went by, and nobody paid."""
+        is_declined = self.state == self.State.DECLINED
+        return is_declined and self.decided_at is not None and self.decided_at >= self.expires_at
 
     @property
     def was_not_accepted(self) -> bool:

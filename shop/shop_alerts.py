@@ -221,14 +221,18 @@ def _late_refunds() -> Iterator[Trouble]:
 def _unsettled_payments() -> Iterator[Trouble]:
     late = Payment.objects.unanswered().filter(expires_at__lt=Now() - PAYMENT_LATE)
     for payment in late.select_related("order"):
-        yield Trouble(
-            Kind.PAYMENT_UNSETTLED,
-            f"payment {payment.pk}",
-            f"The provider {payment.provider} has not told us how the payment of "
-            f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number} "
-            "ended, though its time is over. Look it up there.",
-            payment.order_id,
+        amount = format_amount(payment.amount, payment.currency)
+        text = (
+            f"The provider {payment.provider} has not told us how the payment of {amount} for "
+            f"order {payment.order.number} ended, though its time is over. Look it up there."
         )
+        if not payment.is_under_way:
+            text = (
+                f"The provider {payment.provider} has never answered about the payment of {amount} "
+                f"for order {payment.order.number}, so the buyer could not pay. The order stays "
+                "open until the provider answers."
+            )
+        yield Trouble(Kind.PAYMENT_UNSETTLED, f"payment {payment.pk}", text, payment.order_id)
 
 
 def start_declined(payment: Payment, problem: str) -> Trouble:

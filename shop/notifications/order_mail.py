@@ -84,7 +84,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
         f"Your order {order.number} is cancelled",
         order,
         by=CancelledBy(by),
-        may_still_be_charged=order.payments.unanswered().exists(),
+        may_still_be_charged=order.payments.under_way().exists(),
         was_charged=order.paid() > 0,
         taken_by_bank=order.disputed() > 0,
     )

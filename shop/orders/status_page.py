@@ -24,7 +24,7 @@ class Situation(enum.StrEnum):
     """The first thing that the buyer has to know."""
 
     UNPAID = "unpaid"
-    """No payment was begun."""
+    """No payment was begun, or the provider could not be reached for it."""
     PAYING = "paying"
     """A payment is under way, and the holds are alive."""
     DECLINED = "declined"
@@ -171,7 +171,7 @@ class Standing:
     @property
     def awaits_answer(self) -> bool:
         """Whether a payment is under way: then the page reloads by itself."""
-        return any(payment.state == Payment.State.STARTED for payment in self.payments)
+        return any(payment.is_under_way for payment in self.payments)
 
     @property
     def fingerprint(self) -> str:
@@ -249,11 +249,12 @@ def _situation(
         return Situation.GOODS_GONE if too_late else Situation.REFUNDED
     if order.state != Order.State.PENDING:
         return CLOSED[Order.State(order.state)]
-    under_way = bool(payments) and payments[-1].state == Payment.State.STARTED
+    under_way = bool(payments) and payments[-1].is_under_way
     if has_lost_a_hold:
         return Situation.PAYING_TOO_LATE if under_way else Situation.GONE
     if not seconds_left:
         return Situation.LATE
     if under_way:
         return Situation.PAYING
-    return Situation.DECLINED if payments else Situation.UNPAID
+    was_declined = any(payment.state == Payment.State.DECLINED for payment in payments)
+    return Situation.DECLINED if was_declined else Situation.UNPAID

@@ -179,6 +179,9 @@ def test_a_payment_whose_end_is_unknown(
     assert opened() == []
     Payment.objects.update(expires_at=timezone.now() - timedelta(minutes=16))
     assert_shown_and_mailed("has not told us how the payment of €24.80 for order")
+    Payment.objects.update(reference="")
+    look()
+    assert "so the buyer could not pay" in ShopAlert.objects.get().text
     Payment.objects.update(state="DECLINED")
     look()
     assert opened() == []

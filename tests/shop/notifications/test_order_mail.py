@@ -220,7 +220,7 @@ def test_a_buyer_who_may_still_be_charged_reads_that_the_money_would_go_back(
     page = go_to_bank(order)
     orders.cancel(order.pk)
     do_jobs("send_order_cancelled")
-    assert "If you still approve the payment" in the_mail().body
+    assert "If you still finish the payment" in the_mail().body
     demo.choose(page.rstrip("/").split("/")[-1], APPROVE)
     orders.settle(order.pk)
     do_jobs("send_order_refunded")

@@ -147,6 +147,11 @@ class Facts:
         approved = Q(state="APPROVED") | Q(approve_at__isnull=False)
         return DemoBankCharge.objects.filter(approved, key__in=list(keys)).exists()
 
+    def is_at_bank(self, order: Order) -> bool:
+        """Whether the buyer was sent to the bank with a payment whose end isn't known yet."""
+        keys = order.payments.filter(state="STARTED").values_list("key", flat=True)
+        return DemoBankCharge.objects.filter(key__in=list(keys)).exists()
+
     def is_kept(self, order: Order) -> bool:
         """Whether all units of the order are still held, or sold."""
         reservations = Reservation.objects.filter(order_line__order=order)
@@ -319,7 +324,9 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         (r"Your order (\S+) is not paid yet, and its time is over\. In it: [^.]*\.", facts.late),
         (
             r"Your order (\S+) waits for the bank's answer, and its time is over\. In it: [^.]*\.",
-            lambda number: not facts.is_kept(facts.order(number)),
+            lambda number: (
+                not facts.is_kept(facts.order(number)) and facts.is_at_bank(facts.order(number))
+            ),
         ),
         (r"(?:Go on with it|See it|Cancel it): order (\S+)", lambda number: facts.order(number)),
         (
@@ -407,12 +414,14 @@ def check_product_against_facts(page: str, facts: Facts) -> None:
 
 SHORT: dict[str, Callable[[Facts, Order], bool]] = {
     "waiting for payment": lambda facts, order: order.is_open and facts.is_kept(order),
-    "waiting for the bank's answer": lambda facts, order: order.is_open and facts.is_kept(order),
+    "waiting for the bank's answer": lambda facts, order: (
+        facts.is_at_bank(order) and order.is_open and facts.is_kept(order)
+    ),
     "payment declined, you can try again": lambda facts, order: facts.declined(order.number),
     "not paid in its time, you can still try": lambda facts, order: facts.late(order.number),
     "not paid in its time": lambda facts, order: order.is_open and not facts.is_kept(order),
     "its time is over, waiting for the bank's answer": lambda facts, order: (
-        not facts.is_kept(order)
+        facts.is_at_bank(order) and not facts.is_kept(order)
     ),
     "paid": lambda facts, order: order.state == "PAID",
     "cancelled": lambda facts, order: order.state == "CANCELLED",
@@ -449,7 +458,23 @@ def check_order_against_facts(page: str, facts: Facts, order: Order) -> None:
         assert order.can_be_cancelled
     if "The goods are yours" in page:
         assert order.state == "PAID"
+    if any(words in page for words in OF_A_PAYMENT):
+        assert facts.is_at_bank(order)
+    if "Not begun: nothing charged" in page:
+        assert not facts.is_at_bank(order)
+        assert not facts.charged(order)
     check_money_against_books(page, facts, order)
+
+
+OF_A_PAYMENT = (  # sentences that only a buyer reads who has been at the bank
+    "The bank has not told us yet",
+    "If you have paid",
+    "If you left before you paid",
+    "If you still finish the payment",
+    "If your payment is on its way",
+    "Go on with the payment",
+    " Under way ",
+)
 
 
 def check_money_against_books(page: str, facts: Facts, order: Order) -> None:

@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import LazySettings, settings
@@ -21,7 +22,7 @@ from shop import orders, payments
 from shop.models import DemoBankCharge, Order, Payment, Refund
 from shop.orders import checkout, refunds, status_page
 from shop.payments import ProviderUnavailable
-from shop.payments.demo import Choice
+from shop.payments.demo import Choice, DemoBank
 from tests.conftest import MakeProduct
 from tests.shop.orders.pages import (
     Shopper,
@@ -91,6 +92,50 @@ def test_approved(ada: Shopper, make_product: MakeProduct) -> None:
     assert not offers_to_pay(page)
     assert "every 4s" not in page
     assert now(order).state == State.PAID
+
+
+def test_a_buyer_who_never_reached_the_bank_reads_of_no_payment(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    away = ProviderUnavailable("The bank is away.")
+    with patch.object(DemoBank, "start", side_effect=away):
+        ada.check_out()
+        order = Order.objects.get()
+        for page in (ada.look(order), ada.look(order)):
+            assert heading(page) == "Not paid yet"
+            assert "Not begun: nothing charged" in page
+            assert "Go on with the payment" not in page
+        assert in_short(ada) == ["waiting for payment"]
+        lapse_all(order)
+        assert "You can still try to pay" in ada.look(order)
+    ada.choose(ada.pay(order)["Location"])
+    assert heading(ada.look(order)) == "Paid. Thank you!"
+
+
+def test_a_cancelled_order_that_never_reached_the_bank_was_charged_nothing(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    ada.reserve(make_product())
+    with patch.object(DemoBank, "start", side_effect=ProviderUnavailable("The bank is away.")):
+        ada.check_out()
+    order = Order.objects.get()
+    ada.cancel(order)
+    do_jobs("send_order_cancelled")
+    for words in (ada.look(order), str(mail.outbox[-1].body)):
+        assert "Nothing was charged." in words
+        assert "If you still" not in words
+
+
+def test_a_payment_whose_time_went_by_was_not_declined(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, _ = ada.order(make_product())
+    lapse_all(order)
+    close_payment_time(order)
+    page = ada.look(order)
+    assert "Not paid in its time: nothing charged" in page
+    assert "Declined" not in page
 
 
 def test_after_a_declined_payment_the_page_offers_another(
@@ -421,7 +466,7 @@ def test_cancelling_asks_first_and_then_gives_the_units_back(
         assert ada.cancel(order)["Location"] == page_of(order)
     page = ada.look(order)
     assert heading(page) == "Cancelled"
-    assert "If you still approve the payment at the bank, the money goes back" in page
+    assert "If you still finish the payment, the money goes back" in page
     assert not offers_to_pay(page)
     assert stock_of(product) == 3
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.conf import settings as conf
@@ -27,7 +28,7 @@ from shop import orders
 from shop.models import DemoBankRefund, Order, Payment, Refund, ShopAlert
 from shop.money import format_amount
 from shop.orders import refunds
-from shop.payments import StartDeclined, Started
+from shop.payments import ProviderUnavailable, StartDeclined, Started
 from shop.payments.demo import Choice, DemoBank
 from tests.conftest import MakeProduct
 from tests.shop.orders import facts as truth
@@ -229,6 +230,25 @@ def order_and_choose(tabs: Tabs, choice: Choice) -> None:
         orders.settle(tabs.order.pk)
 
 
+def order_in_vain(tabs: Tabs) -> None:
+    """Order while the bank can't be reached."""
+    if tabs.order is None and tabs.facts.held.exists():
+        away = ProviderUnavailable("The bank is away.")
+        with patch.object(DemoBank, "start", side_effect=away):
+            tabs.ada.tab().check_out()
+        tabs.order = Order.objects.latest("pk")
+
+
+def order_in_vain_and_wait(tabs: Tabs) -> None:
+    order_in_vain(tabs)
+    lapse(tabs)
+
+
+def order_in_vain_and_outlast(tabs: Tabs) -> None:
+    order_in_vain(tabs)
+    take_back(tabs)
+
+
 def order_and_be_late(tabs: Tabs) -> None:
     """Order, with no answer of the bank, and the units go back."""
     tabs.place()
@@ -282,6 +302,9 @@ EVENTS: dict[str, Callable[[Tabs], object]] = {
     "ordered and declined": lambda tabs: order_and_choose(tabs, Choice.DECLINE),
     "declined, and the time is over": decline_and_lapse,
     "ordered and late": order_and_be_late,
+    "ordered, and the bank was away": order_in_vain,
+    "the bank was away, and the time is over": order_in_vain_and_wait,
+    "the bank was away, and the units went back": order_in_vain_and_outlast,
     "switched off": set_product(is_active=False),
     "dearer": set_product(price=Decimal("12.00")),
     "cheaper": set_product(price=Decimal("8.00")),
