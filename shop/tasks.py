@@ -123,7 +123,7 @@ def carry_out_refunds(timestamp: int) -> None:
 @app.periodic(cron=EVERY_NIGHT)
 @app.task(queueing_lock="look_into_payments")
 def look_into_payments(timestamp: int) -> None:
-    """Find disputes and refunds of the last days whose messages from the provider were lost."""
+    """Find the news of disputes and refunds whose messages from the provider were lost."""
     statements.look_into_recent()
 
 

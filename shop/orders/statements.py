@@ -34,7 +34,7 @@ from shop.payments.base import (
 
 log = logging.getLogger(__name__)
 
-LOOK_BACK = timedelta(days=4)  # providers send their messages again for up to three days
+LOOK_BACK = timedelta(days=35)  # a card's bank may send a refund back for up to 30 days
 LONGEST_PAGE = 500  # characters
 CAME_BACK = "The money came back to the provider."
 State = Refund.State
@@ -69,11 +69,18 @@ def look_into(payment_id: int) -> list[str]:
 
 
 def look_into_recent() -> None:
-    """Record what is new with the payments of the last days: a message may have been lost.
+    """Record what is new with payments, however old: a message may have been lost.
 
-    A provider that can't be reached is asked again the next time. A payment that fails here keeps
-    none of the others.
+    The providers list the payments that were started, refunded or disputed in the last weeks. A
+    dispute may take months, so we ask about each until it is decided. A provider that can't be
+    reached is asked again the next time. A payment that fails here keeps none of the others.
     """
+    began_at = read_clock()
+    _look_into_lists()
+    _look_into_undecided(began_at)
+
+
+def _look_into_lists() -> None:
     for slug in payments.known_slugs():
         asked_at = read_clock()
         try:
@@ -98,6 +105,19 @@ def _look_into_listed(slug: str, listed: ListedPayment, asked_at: datetime) -> N
         record(payment, listed.statement, asked_at)
     except Exception:
         log.exception("The news of payment %s can't be recorded.", payment.pk)
+
+
+def _look_into_undecided(since: datetime) -> None:
+    """Look into disputed payments that were not looked into ``since``."""
+    not_seen = Q(payment__statement_at=None) | Q(payment__statement_at__lt=since)
+    disputes = Dispute.objects.undecided().filter(not_seen)
+    for payment_id in disputes.order_by().values_list("payment", flat=True).distinct():
+        try:
+            look_into(payment_id)
+        except payments.ProviderUnavailable as error:
+            log.warning("Payment %s can't be looked up: %s", payment_id, error)
+        except Exception:
+            log.exception("The news of payment %s can't be recorded.", payment_id)
 
 
 def read_clock() -> datetime:

@@ -1094,6 +1094,75 @@ def test_what_a_message_missed_is_found_by_the_worker(
     assert paid.refunds.get().amount == Decimal("3.00")
 
 
+def test_a_dispute_of_an_old_payment_is_found_at_night(
+    paid: Payment, stripe_standin: StripeStandin
+) -> None:
+    grow_old(paid, stripe_standin, days=60)
+    dispute = stripe_standin.disputes.open(paid.reference)
+    statements.look_into_recent()
+    assert paid.disputes.get().reference == dispute["id"]
+    assert now(paid.order).kept() == 0
+
+
+def test_a_refund_of_an_old_payment_is_found_at_night_and_so_is_its_failure_weeks_later(
+    paid: Payment, stripe_standin: StripeStandin
+) -> None:
+    grow_old(paid, stripe_standin, days=60)
+    made = stripe_standin.refunds.dashboard(paid.reference, 300)
+    statements.look_into_recent()
+    assert now(paid.order).kept() == Decimal("22.00")
+    grow_old(paid, stripe_standin, days=30)
+    stripe_standin.refunds.fail(made["id"])
+    statements.look_into_recent()
+    assert now(paid.order).kept() == Decimal("25.00")
+
+
+def test_the_end_of_a_dispute_is_found_at_night_however_long_it_took(
+    paid: Payment, stripe_standin: StripeStandin
+) -> None:
+    dispute = stripe_standin.disputes.open(paid.reference)
+    statements.look_into_recent()
+    grow_old(paid, stripe_standin, days=100)
+    stripe_standin.disputes.win(dispute["id"])
+    statements.look_into_recent()
+    assert paid.disputes.get().state == "WON"
+    assert now(paid.order).kept() == Decimal("25.00")
+
+
+def test_a_dispute_that_can_not_be_looked_up_hinders_no_other(
+    paid: Payment, stripe_standin: StripeStandin
+) -> None:
+    dispute = stripe_standin.disputes.open(paid.reference)
+    statements.look_into_recent()
+    stripe_standin.disputes.lose(dispute["id"])
+    unknown = Payment.objects.create(
+        order=paid.order,
+        provider="former",
+        amount=1,
+        currency="EUR",
+        state="PAID",
+        return_url=RETURN_URL,
+        started_at=paid.started_at - timedelta(days=100),
+        expires_at=paid.expires_at,
+    )
+    forgotten = unknown.disputes.create(
+        reference="d", amount=1, state="OPEN", opened_at=paid.started_at
+    )
+    grow_old(paid, stripe_standin, days=100)
+    statements.look_into_recent()
+    assert paid.disputes.get().state == "LOST"
+    forgotten.delete()
+    unknown.delete()
+
+
+def grow_old(payment: Payment, standin: StripeStandin, *, days: int) -> None:
+    """Let all that there is be older by so many days, here and at the stand-in."""
+    move_back(payment, days=days)
+    for kind in ("checkout.session", "payment_intent", "charge", "refund", "dispute"):
+        for each in standin.ledger.all(kind):
+            each["created"] -= days * 24 * 60 * 60
+
+
 # Pages
 
 
