@@ -368,6 +368,8 @@ class Payment(models.Model):
             models.Index(
                 name="payment_started", fields=["started_at"], condition=Q(state="STARTED")
             ),
+            # The worker: payments since the provider's last message (shop_alerts).
+            models.Index(name="payment_paid", fields=["decided_at"], condition=Q(state="PAID")),
         ]
 
     def __str__(self) -> str:
@@ -596,6 +598,10 @@ class PaymentEvent(models.Model):
         constraints = [
             models.UniqueConstraint(name="payment_event_once", fields=["provider", "event_id"]),
         ]
+        indexes = [
+            # The worker: the last message of a provider (shop_alerts).
+            models.Index(name="payment_event_by_date", fields=["provider", "received_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_id}"
@@ -658,6 +664,7 @@ class ShopAlert(Alert):
         START_DECLINED = "START_DECLINED", "payment not accepted by the provider"
         PAYMENT_DISPUTED = "PAYMENT_DISPUTED", "payment disputed"
         PROVIDER_REFUND = "PROVIDER_REFUND", "refunded at the provider"
+        NO_MESSAGES = "NO_MESSAGES", "no messages of the provider arrive"
         RESTORED = "RESTORED", "provider knows more than the shop"
         MAIL_FAILED = "MAIL_FAILED", "e-mail not sent"
         JOB_FAILED = "JOB_FAILED", "background job failed"

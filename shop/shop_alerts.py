@@ -17,11 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, transaction
+from django.db.models import F, Max
 from django.db.models.functions import Now
+from django.urls import reverse
 
 from inventory.words import counted
-from shop.models import Dispute, Payment, Refund, ShopAlert
+from shop import payments
+from shop.models import Dispute, Payment, PaymentEvent, Refund, ShopAlert
 from shop.money import format_amount
 
 log = logging.getLogger(__name__)
@@ -31,6 +36,8 @@ Kind = ShopAlert.Kind
 SAME_TROUBLE = timedelta(hours=1)
 PAYMENT_LATE = timedelta(minutes=15)  # after the payment's ``expires_at``
 REFUND_LATE = timedelta(hours=1)  # after it was decided
+MESSAGE_LATE = timedelta(hours=1)  # after the payment is known to be paid
+ENOUGH_WITHOUT_MESSAGES = 3  # payments; a single message may be lost
 MAIL_TASKS = {
     "send_order_paid",
     "send_order_shipped",
@@ -89,6 +96,7 @@ def check_all() -> list[Trouble]:
         *_undecided_disputes(),
         *_declined_refunds(),
         *_late_refunds(),
+        *_missing_messages(),
         *_unsettled_payments(),
         *_failed_jobs(),
         *([NO_WORKER] if worker_is_missing() else []),
@@ -233,6 +241,43 @@ def _unsettled_payments() -> Iterator[Trouble]:
                 "open until the provider answers."
             )
         yield Trouble(Kind.PAYMENT_UNSETTLED, f"payment {payment.pk}", text, payment.order_id)
+
+
+def _missing_messages() -> Iterator[Trouble]:
+    """The provider's messages don't arrive: we found out only by asking that payments were paid.
+
+    Rejected messages prove nothing, since anybody can post such. Each genuine message ends the
+    trouble, whatever payment it is about.
+    """
+    try:
+        provider = payments.current_provider()
+    except ImproperlyConfigured:  # ``check`` says so
+        return
+    paid = Payment.objects.filter(
+        provider=provider.slug,
+        state=Payment.State.PAID,
+        decided_at__lt=Now() - MESSAGE_LATE,
+        # Reconcile makes payments of long ago again, whose messages went with the old database.
+        decided_at__lte=F("expires_at"),
+    )
+    messages = PaymentEvent.objects.filter(provider=provider.slug)
+    last: datetime | None = messages.aggregate(last=Max("received_at"))["last"]
+    if last is not None:
+        paid = paid.filter(decided_at__gt=last)
+    number = paid.count()
+    if number < (1 if last is None else ENOUGH_WITHOUT_MESSAGES):
+        return
+    which = "the last payment" if number == 1 else f"the last {number} payments"
+    address = settings.BASE_URL + reverse("payment-events", args=[provider.slug])
+    secret = provider.secret_setting
+    yield Trouble(
+        Kind.NO_MESSAGES,
+        provider.slug[:128],
+        f"No message of {provider.label} about {which} has arrived. Check that {provider.label} "
+        f"sends its messages to {address}, and that "
+        f"{f'{secret} is their secret' if secret else 'this shop knows their secret'}. Until then "
+        "disputes, and refunds made there, are noticed only at night.",
+    )
 
 
 def start_declined(payment: Payment, problem: str) -> Trouble:

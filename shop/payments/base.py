@@ -220,6 +220,9 @@ class Provider(ABC):
     Empty if its pages are on this shop's own site.
     """
 
+    secret_setting: ClassVar[str] = ""
+    """The setting that has the secret of its messages, for staff who look for a fault."""
+
     @abstractmethod
     def start(self, payment: Payment) -> Started:
         """Open the payment, and return the address where the buyer approves it.

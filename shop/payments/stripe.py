@@ -113,6 +113,7 @@ DISPUTE_STATUSES = {
 class StripeCheckout(Provider):
     slug = "stripe"
     label = "Stripe"
+    secret_setting = "STRIPE_WEBHOOK_SECRET"
 
     def __init__(self) -> None:
         self.origin = _origin_of_pages()

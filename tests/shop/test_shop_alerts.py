@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from django.conf import LazySettings
 from django.contrib.auth.models import Group, User
 from django.core import mail
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -24,11 +26,13 @@ from shop.models import (
     Dispute,
     Order,
     Payment,
+    PaymentEvent,
     Refund,
     ShopAlert,
 )
 from shop.notifications import alert_delivery
 from shop.orders import refunds
+from shop.payments import demo
 from shop.payments.base import (
     DisputeRecord,
     DisputeStatus,
@@ -38,6 +42,7 @@ from shop.payments.base import (
 )
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
+from tests.shop.orders.pages import tell
 from tests.shop.orders.steps import (
     APPROVE,
     at_bank,
@@ -185,6 +190,135 @@ def test_a_payment_whose_end_is_unknown(
     Payment.objects.update(state="DECLINED")
     look()
     assert opened() == []
+
+
+# Messages of the provider that don't arrive
+
+
+def buy(make_product: MakeProduct, number: int) -> list[Order]:
+    """Paid orders; we found out by asking, and no message came."""
+    found = []
+    for _ in range(number):
+        order = place((make_product(1), 1))
+        at_bank(order, APPROVE)
+        found.append(orders.settle(order.pk))
+    delete_jobs()
+    return found
+
+
+def let_pass(**time: float) -> None:
+    """Let the payments and messages be older by so much."""
+    ago = timedelta(**time)
+    times = ("started_at", "expires_at", "decided_at")
+    Payment.objects.update(**{name: F(name) - ago for name in times})
+    PaymentEvent.objects.update(received_at=F("received_at") - ago)
+
+
+def test_the_first_payment_without_a_message_is_enough_if_there_never_was_one(
+    make_product: MakeProduct,
+) -> None:
+    [order] = buy(make_product, 1)
+    let_pass(minutes=59)
+    look()
+    assert opened() == []
+    let_pass(minutes=2)
+    assert_shown_and_mailed("No message of Demo bank about the last payment has arrived.")
+    assert tell(order) == 200
+    look()
+    assert opened() == []
+
+
+def test_lost_messages_are_no_trouble_while_others_arrive(make_product: MakeProduct) -> None:
+    [known] = buy(make_product, 1)
+    assert tell(known) == 200
+    let_pass(hours=2)
+    buy(make_product, 2)
+    let_pass(hours=2)
+    look()
+    assert opened() == []
+    [third] = buy(make_product, 1)
+    let_pass(hours=2)
+    look()
+    assert opened() == [Kind.NO_MESSAGES]
+    assert "about the last 3 payments has arrived" in ShopAlert.objects.get().text
+    assert tell(third, "event-2") == 200
+    look()
+    assert opened() == []
+
+
+def test_messages_that_do_not_arrive_are_one_alert_and_one_e_mail(
+    make_product: MakeProduct,
+) -> None:
+    for words in ("the last payment has", "the last 2 payments has", "the last 3 payments has"):
+        buy(make_product, 1)
+        let_pass(hours=2)
+        look()
+        assert words in ShopAlert.objects.get().text
+    acknowledge()
+    look()
+    assert ShopAlert.objects.count() == 1
+    assert len(mail.outbox) == 1
+
+
+def test_anybodys_messages_neither_raise_nor_end_that_alert(
+    make_product: MakeProduct, client: Client
+) -> None:
+    def forge() -> None:
+        for number in range(20):
+            message = {"id": str(number), "payment": str(Payment.objects.latest("pk").key)}
+            answer = client.post(
+                reverse("payment-events", args=["demo"]),
+                message,
+                "application/json",
+                headers={demo.SIGNATURE: f"t={int(time.time())},v1=00"},
+            )
+            assert answer.status_code == 400
+
+    buy(make_product, 1)
+    forge()
+    look()
+    assert opened() == []
+    let_pass(hours=2)
+    look()
+    forge()
+    look()
+    assert opened() == [Kind.NO_MESSAGES]
+    assert not PaymentEvent.objects.exists()
+
+
+def test_payments_that_a_restore_made_again_miss_no_messages(make_product: MakeProduct) -> None:
+    buy(make_product, 4)
+    Payment.objects.update(expires_at=F("expires_at") - timedelta(days=1))
+    let_pass(hours=2)
+    look()
+    assert opened() == []
+
+
+def test_the_alert_names_the_address_and_the_secret_to_look_at(
+    make_product: MakeProduct, settings: LazySettings
+) -> None:
+    buy(make_product, 1)
+    let_pass(hours=2)
+    settings.PAYMENT_PROVIDER = "stripe"
+    settings.BASE_URL = "https://shop.example.org"
+    look()
+    assert opened() == []  # they are payments of another provider
+    Payment.objects.update(provider="stripe")
+    look()
+    text = ShopAlert.objects.get().text
+    Payment.objects.update(provider="demo")
+    assert "to https://shop.example.org/payments/stripe/events/, and" in text
+    assert "that STRIPE_WEBHOOK_SECRET is their secret." in text
+
+
+def test_a_wrong_provider_in_the_settings_hides_no_other_trouble(
+    paid: Order, settings: LazySettings
+) -> None:
+    orders.refund(paid.pk)
+    Refund.objects.update(state="FAILED", problem="Account closed.")
+    settings.PAYMENT_PROVIDER = "dmeo"
+    look()
+    assert opened() == [Kind.REFUND_REFUSED]
 
 
 # News of the provider
