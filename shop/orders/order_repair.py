@@ -71,6 +71,10 @@ class Found:
     def amount(self) -> str:
         return format_amount(self.listed.amount, self.listed.currency)
 
+    @property
+    def subject(self) -> str:
+        return f"{self.provider} {self.listed.key}"
+
     def read_copy(self) -> OrderCopy:
         """The order that was paid. Raises UnusableCopy."""
         copy = copies.read_order(self.listed.copy)
@@ -81,8 +85,8 @@ class Found:
 
     def as_finding(self, text: str, subject: str = "") -> Finding:
         listed = self.listed
-        subject = subject or f"{self.provider} {listed.key}"
-        return Finding(subject, listed.reference, self.amount, text, listed.statement.page)
+        page = listed.statement.page
+        return Finding(subject or self.subject, listed.reference, self.amount, text, page)
 
 
 @dataclass
@@ -121,7 +125,8 @@ class OrderRepair:
         is_delivered = before == State.PENDING and self.order.state == State.PAID
         for refund, decision in lost:
             self._repeat(refund, decision, has_returned=is_delivered)
-        self.sentences += news
+        for text in news:
+            self._note(f"Recorded: {text}", "news")
         if new or lost or news:
             self._owe_what_is_over(new, self._decision(before, too_late))
         self._queue_mail(before, lost)

@@ -26,6 +26,7 @@ COUNTS = {
     "made again": ("order made again", "orders made again"),
     "payments recorded": ("payment recorded", "payments recorded"),
     "refunds recorded": ("refund recorded", "refunds recorded"),
+    "news": ("change at the provider recorded", "changes at the provider recorded"),
     "refunds owed": ("new refund", "new refunds"),
     "without units": ("order without units", "orders without units"),
     "open": ("payment still open", "payments still open"),
