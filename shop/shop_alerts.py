@@ -11,7 +11,7 @@ If a trouble comes back within an hour, its alert is opened again and not sent a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,13 +20,13 @@ from decimal import Decimal
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
 from inventory.words import counted
 from shop import payments
-from shop.models import Dispute, Payment, PaymentEvent, Refund, ShopAlert
+from shop.models import Dispute, Order, Payment, PaymentEvent, Refund, ShopAlert
 from shop.money import format_amount
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_ba
 # dispute's alert stays until the dispute is decided, too.
 NEWS = [Kind.START_DECLINED, Kind.PAYMENT_DISPUTED, Kind.PROVIDER_REFUND, Kind.RESTORED]
 SHOWN_NUMBERS = 5
-SHOWN_TO_SHIP = 100
+LONGEST_SUBJECT = 128  # characters
+SUBJECT_WITHOUT_NUMBER = LONGEST_SUBJECT - 10
 FAILED_OFTEN = 5  # attempts, which take some six minutes
 
 
@@ -150,12 +151,11 @@ def raise_alert(trouble: Trouble) -> None:
     log.error("%s: %s", trouble.kind.label, trouble.text)
 
 
-def raise_once(trouble: Trouble) -> bool:
-    """Raise the alert, and return True, unless there was one of the same subject before."""
-    if ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject).exists():
-        return False
-    raise_alert(trouble)
-    return True
+def raise_once(trouble: Trouble) -> None:
+    """Raise the alert, or bring its text up to date, unless a person has acknowledged it once."""
+    seen = ShopAlert.objects.filter(kind=trouble.kind, subject=trouble.subject)
+    if not seen.exclude(acknowledged_at=None).exists():
+        raise_alert(trouble)
 
 
 def _resolve(alert_ids: list[int]) -> None:
@@ -349,22 +349,45 @@ def resolve_unknown_refund(payment: Payment) -> None:
     _resolve(list(opened.values_list("pk", flat=True)))
 
 
-def orders_in_doubt(since: datetime, numbers: Sequence[str]) -> Trouble:
-    """After a restore: paid orders that may have been sent after the backup."""
-    shown = ", ".join(numbers[:SHOWN_TO_SHIP])
-    more = len(numbers) - SHOWN_TO_SHIP
+def name_orders_in_doubt(since: datetime, waiting: QuerySet[Order]) -> list[str]:
+    """After a restore: raise an alert with the paid orders that may have been sent already.
+
+    ``waiting``: the orders that wait to be shipped. Each is named once, so a repetition names those
+    that were made again meanwhile. Orders that were placed since the first alert are new. Return
+    the numbers of the orders named now.
+    """
+    subject = f"parcels since {since.isoformat()}"[:SUBJECT_WITHOUT_NUMBER]
+    earlier = ShopAlert.objects.filter(kind=Kind.RESTORED, subject__startswith=subject)
+    if first := earlier.order_by("pk").first():
+        waiting = waiting.filter(placed_at__lt=first.raised_at)
+    named = " ".join(earlier.values_list("text", flat=True))
+    numbers = waiting.order_by("placed_at").values_list("number", flat=True)
+    unnamed = [number for number in numbers if number not in named]
+    if unnamed:
+        raise_alert(_orders_in_doubt(f"{subject}, {len(earlier) + 1}", unnamed))
+    return unnamed
+
+
+def _orders_in_doubt(subject: str, numbers: list[str]) -> Trouble:
     return Trouble(
         Kind.RESTORED,
-        f"parcels since {since.isoformat()}"[:128],
+        subject,
         "A backup was restored, and no provider knows which parcels were sent after it. Check "
         f"before you send: {counted(len(numbers), 'order waits', 'orders wait')} to be shipped: "
-        f"{shown}{f' and {more} more' if more > 0 else ''}.",
+        f"{', '.join(numbers)}.",
     )
 
 
 def left_for_staff(subject: str, text: str) -> Trouble:
     """After a restore: something that only a person can put right."""
-    return Trouble(Kind.RESTORED, subject[:128], text)
+    return Trouble(Kind.RESTORED, subject[:LONGEST_SUBJECT], text)
+
+
+def resolve_left_for_staff(subjects: Collection[str]) -> None:
+    """These are right now: resolve their alerts of ``left_for_staff``."""
+    cut = [subject[:LONGEST_SUBJECT] for subject in subjects]
+    opened = ShopAlert.objects.open().filter(kind=Kind.RESTORED, subject__in=cut)
+    _resolve(list(opened.values_list("pk", flat=True)))
 
 
 def update_dispute_alerts(dispute: Dispute) -> None:

@@ -98,7 +98,7 @@ def reconcile(since: datetime, slugs: Sequence[str], *, apply: bool) -> Report:
         _bring_in_line(found, since, asked_at, report)
         _compare_ours(found, slugs, since, asked_at, report)
         if apply:
-            _alert_staff(since, asked_at, report)
+            _alert_staff(found, since, asked_at, report)
     return report
 
 
@@ -259,7 +259,8 @@ def _bring_case_in_line(case: Case, since: datetime, asked_at: datetime, report:
 def _left_as_it_is(case: Case, error: Exception) -> str:
     order = Order.objects.filter(token=case.token).first()
     if order is None:
-        text = "The order of this payment can't be made again"
+        number = case.found[0].read_copy().order.number
+        text = f"Order {number} was paid and is unknown here. It can't be made again"
     else:
         text = f"Order {order.number} is left as it is here"
     name = "" if isinstance(error, EXPECTED) else f"{type(error).__name__}: "
@@ -285,7 +286,9 @@ def _compare_ours(
     for payment in paid.exclude(key__in=listed).select_related("order"):
         report.findings.append(
             _unknown_there(
-                payment, f"payment {payment.key}", f"Order {payment.order.number} is paid"
+                payment,
+                _lost_there("payment", payment.key),
+                f"Order {payment.order.number} is paid",
             )
         )
     done = Refund.objects.filter(
@@ -300,7 +303,9 @@ def _compare_ours(
         if not any(_is_same(refund, record) for record in records):
             amount = format_amount(refund.amount, payment.currency)
             words = f"{amount} of order {payment.order.number} are given back"
-            report.findings.append(_unknown_there(payment, f"refund {refund.key}", words))
+            report.findings.append(
+                _unknown_there(payment, _lost_there("refund", refund.key), words)
+            )
 
 
 def _is_same(refund: Refund, record: RefundRecord) -> bool:
@@ -321,11 +326,27 @@ def _unknown_there(payment: Payment, subject: str, words: str) -> Finding:
 # Staff
 
 
-def _alert_staff(since: datetime, asked_at: datetime, report: Report) -> None:
-    """Raise an alert for each finding, and one for the parcels; each only once."""
-    waiting = Order.objects.filter(state=State.PAID, placed_at__lt=asked_at).order_by("placed_at")
-    numbers = list(waiting.values_list("number", flat=True))
-    if numbers and shop_alerts.raise_once(shop_alerts.orders_in_doubt(since, numbers)):
-        report.to_ship = numbers
+def _alert_staff(found: list[Found], since: datetime, asked_at: datetime, report: Report) -> None:
+    """Raise an alert for each finding, and one for the parcels; resolve those that are right now.
+
+    The managers get no e-mail for each order that is made again, as they do for a new one: they
+    would send the goods, and may have sent them already.
+    """
+    waiting = Order.objects.filter(state=State.PAID, placed_at__lt=asked_at)
+    report.to_ship = shop_alerts.name_orders_in_doubt(since, waiting)
     for finding in report.findings:
         shop_alerts.raise_once(shop_alerts.left_for_staff(finding.subject, str(finding)))
+    compared = {subject for each in found for subject in _subjects(each)}
+    shop_alerts.resolve_left_for_staff(compared - {each.subject for each in report.findings})
+
+
+def _subjects(found: Found) -> list[str]:
+    """The subjects of the findings about a payment that hold until they are put right."""
+    records = found.listed.statement.refunds
+    refunds = [_lost_there("refund", record.key) for record in records if record.key]
+    return [found.subject, _lost_there("payment", found.listed.key), *refunds]
+
+
+def _lost_there(what: str, key: object) -> str:
+    """The subject of a record of ours that the provider doesn't have."""
+    return f"our {what} {key}"

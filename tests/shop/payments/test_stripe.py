@@ -294,7 +294,7 @@ def test_a_stripe_that_is_down_is_told_in_few_words(
 
 
 def test_long_words_of_stripe_end_with_a_whole_word() -> None:
-    words = words_of(stripe.InvalidRequestError("No such thing. " * 100, param=None))
+    words = words_of(stripe.APIError("No such thing. " * 100))
     assert words.endswith((" such …", " No …", " thing. …"))
     assert len(words) <= 300
 

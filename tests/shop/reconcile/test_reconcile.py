@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import LazySettings
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
@@ -541,10 +542,12 @@ def test_a_lost_order_that_is_disputed_keeps_its_units(
     before = pay(place((pot, 1)))
     charge_of(before).dispute(before.total)
     lose_everything_since(since)
-    run(since)
+    report = run(since)
     order = again(before)
     assert (order.state, stock_of(pot)) == (State.PAID, 0)
     assert order.kept() == 0
+    assert "Recorded: The buyer's bank has taken back €" in report.steps[0].done
+    assert report.counts["news"] == 1
     charge_of(order).decide(won=True)
     run(since)
     assert again(before).kept() == before.total
@@ -699,9 +702,56 @@ def test_an_order_that_cannot_be_made_again(
     assert alerts.count() == 1
     if copy == "sku":
         assert "GONE" in str(finding)
+        assert before.number in run(since).findings[0].text
         stock.receive(make_product(0, sku="GONE"), 1)
-        run(since)
+        assert run(since).to_ship == [before.number]
         assert again(before).state == State.PAID
+        assert not alerts.open().exists()
+
+
+def test_the_alert_says_what_is_wrong_now(make_product: MakeProduct, since: datetime) -> None:
+    order = pay(place((make_product(2), 1)))
+    charge, sku = charge_of(order), order.lines.get().sku
+    copy, charge.copy = charge.copy, ""
+    lose_everything_since(since)
+    run(since)
+    alert = ShopAlert.objects.get()
+    charge.copy = copy.replace(sku, "GONE")
+    [finding] = run(since).findings
+    alert.refresh_from_db()
+    assert alert.text == str(finding)
+
+
+def test_a_trouble_that_a_person_has_acknowledged_is_no_news(
+    make_product: MakeProduct, since: datetime
+) -> None:
+    charge = charge_of(pay(place((make_product(2), 1))))
+    lose_everything_since(since)
+    charge.copy = ""
+    run(since)
+    ShopAlert.objects.update(acknowledged_at=timezone.now(), resolved_at=timezone.now())
+    assert len(run(since).findings) == 1
+    assert not ShopAlert.objects.open().exists()
+
+
+def test_alerts_of_the_wrong_account_end_with_the_right_one(
+    make_product: MakeProduct, since: datetime
+) -> None:
+    paid, refunded = pay(place((make_product(2), 1))), pay(place((make_product(2), 1), buyer="B"))
+    orders.refund(refunded.pk, amount=Decimal("2.00"))
+    carry_out()
+    charges = dict(MemoryBank.charges)
+    [record] = charge_of(refunded).refunds
+    alerts = ShopAlert.objects.open().filter(text__contains="Is it the right account?")
+    for _ in range(2):  # they come back, and go again
+        charge_of(refunded).refunds.clear()
+        del MemoryBank.charges[paid.payments.get().key]
+        run(since)
+        assert alerts.count() == 2
+        MemoryBank.charges.update(charges)
+        charge_of(refunded).refunds.append(record)
+        run(since)
+        assert alerts.count() == 0
 
 
 def test_ours_that_the_bank_does_not_know(make_product: MakeProduct, since: datetime) -> None:
@@ -940,6 +990,32 @@ def test_orders_that_may_have_been_sent(make_product: MakeProduct, since: dateti
     assert sent.number not in alert.text
     assert run(since).to_ship == []
     assert ShopAlert.objects.count() == 1
+
+
+def test_orders_of_a_later_run_may_have_been_sent_too(
+    make_product: MakeProduct, since: datetime, settings: LazySettings
+) -> None:
+    settings.MANAGERS = [("", "boss@example.org")]
+    pots = make_product(5)
+    first, later = pay(place((pots, 1))), pay(place((pots, 1), buyer="B"))
+    copy, charge_of(later).copy = charge_of(later).copy, ""
+    charge = charge_of(later)
+    lose_everything_since(since)
+    assert run(since).to_ship == [first.number]
+    new = pay(place((pots, 1), buyer="C"))  # the shop is open again
+    charge.copy = copy
+    assert run(since).to_ship == [later.number]
+    texts = ShopAlert.objects.filter(kind="RESTORED", text__contains="Check before")
+    assert [
+        text.split(": ")[-1] for text in texts.order_by("pk").values_list("text", flat=True)
+    ] == [
+        f"{first.number}.",
+        f"{later.number}.",
+    ]
+    assert run(since).to_ship == []
+    assert not texts.filter(text__contains=new.number).exists()
+    # Managers who read of the others as of new orders would send them once more.
+    assert queued("send_order_to_managers") == [{"order_id": new.pk}]
 
 
 def test_the_margin_before_the_backup(make_product: MakeProduct) -> None:
