@@ -75,7 +75,8 @@ def table(results: Results) -> str:
     from tests.shop.payments.contract.situations import ALL, name_of
 
     providers = sorted({provider for _, provider, _ in results.cells})
-    columns = [(provider, way) for provider in providers for way in WAYS.values()]
+    met = {(provider, way) for _, provider, way in results.cells}
+    columns = [(name, way) for name in providers for way in WAYS.values() if (name, way) in met]
     lines = [
         _row("Situation", *(f"{provider}: {way}" for provider, way in columns)),
         _row("---", *("---" for _ in columns)),
