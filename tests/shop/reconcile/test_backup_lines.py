@@ -60,8 +60,7 @@ def test_backup_and_restore(make_product: MakeProduct, tmp_path: Path) -> None:
     pot = make_product(5)
     order = pay(place((pot, 2)))
     media, restored_media = tmp_path / "media", tmp_path / "restored"
-    for directory in (media, restored_media):
-        directory.mkdir()
+    media.mkdir()
     (media / "pot.png").write_bytes(b"a picture")
     url = url_of(connection.settings_dict)
     database = f"{connection.settings_dict['NAME']}_again"
@@ -111,6 +110,44 @@ def test_backup_and_restore(make_product: MakeProduct, tmp_path: Path) -> None:
     finally:
         with connection.cursor() as cursor:
             cursor.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+
+def test_a_shop_without_pictures(tmp_path: Path) -> None:
+    """MEDIA_ROOT isn't there until somebody uploads the first one."""
+    for words, root in (("pg_dump --format=custom", "media"), ("media.tar.gz --dir", "restored")):
+        found = [block for block in blocks(OF_SHOP, "sh") if words in block]
+        lines = [line for line in found[-1].splitlines() if "MEDIA_ROOT" in line]
+        variables = {**os.environ, "MEDIA_ROOT": str(tmp_path / root)}
+        subprocess.run(
+            ["sh", "-e"], input="\n".join(lines), cwd=tmp_path, env=variables, text=True, check=True
+        )
+    assert (tmp_path / "restored").is_dir()
+
+
+def test_a_private_shop_gets_the_restored_database(tmp_path: Path) -> None:
+    """As typed into the second terminal, but with names that no other test uses."""
+    [lines] = blocks(OF_SHOP, "sql")
+    name = f"{connection.settings_dict['NAME']}_private"
+    names = ["shop_restored", "shop_before", "shop"]
+    for number, old in enumerate(names):
+        lines = re.sub(rf"\b{old}\b", f"{name}_{number}", lines)
+    url = url_of({**connection.settings_dict, "NAME": f"{name}_2"})
+    with connection.cursor() as cursor:
+        for number in (0, 2):
+            cursor.execute(f'CREATE DATABASE "{name}_{number}"')
+        try:
+            subprocess.run(
+                ["psql", url, "--set=ON_ERROR_STOP=1"],
+                input=lines,
+                env={**os.environ, "PATH": path_with_programs()},
+                text=True,
+                check=True,
+            )
+            cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"])
+            assert {row[0] for row in cursor} == {f"{name}_1", f"{name}_2"}
+        finally:
+            for number in range(3):
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}_{number}" WITH (FORCE)')
 
 
 def test_the_time_of_the_backup_is_a_time_that_reconcile_reads(tmp_path: Path) -> None:
