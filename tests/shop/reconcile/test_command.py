@@ -14,9 +14,10 @@ from django.utils import timezone
 from inventory import stock
 from shop.management.commands.reconcile import Command, read_time
 from shop.models import Order, ShopAlert
+from shop.orders import settle
 from tests import command_line
 from tests.conftest import MakeProduct
-from tests.shop.orders.steps import place
+from tests.shop.orders.steps import go_to_bank, place
 from tests.shop.reconcile.backup import all_rows
 from tests.shop.reconcile.memory_bank import MemoryBank
 from tests.shop.reconcile.test_reconcile import again, charge_of, lose_everything_since, pay
@@ -113,6 +114,33 @@ def test_waiting_is_no_advice_for_a_wrong_key(
     assert code == 1
     assert words.startswith("Nothing was changed. Stripe doesn't let us in: Invalid API Key")
     assert words.endswith(". Look at the setting STRIPE_SECRET_KEY.")
+
+
+def test_another_account_of_stripe(
+    make_product: MakeProduct, settings: LazySettings, stripe_standin: StripeStandin
+) -> None:
+    settings.PAYMENT_PROVIDER = "stripe"
+    settings.STRIPE_SECRET_KEY = stripe_standin.secret_key
+    settings.STRIPE_API_BASE = stripe_standin.url
+    settings.BASE_URL = "http://testserver"
+    order = place((make_product(1), 1))
+    go_to_bank(order)
+    settings.STRIPE_SECRET_KEY = stripe_standin.live_secret_key
+    lost = pay_at(stripe_standin, place((make_product(1), 1), buyer="B"))
+    lose_everything_since(lost.placed_at)
+    code, words = run("--since", ago(hours=1), "--apply")
+    assert code == 1
+    assert f"Order {order.number}: the provider stripe can't say how this payment stands." in words
+    assert "No such checkout.session: 'cs_test_" in words
+    assert "Is it of another account?" in words
+    assert "1 order made again, 1 payment recorded, 1 left for a person." in words
+    assert again(lost).state == "PAID"
+
+
+def pay_at(standin: StripeStandin, order: Order) -> Order:
+    go_to_bank(order)
+    standin.sessions.pay(order.payments.get().reference)
+    return settle(order.pk)
 
 
 def test_nothing_to_do(make_product: MakeProduct) -> None:
