@@ -27,7 +27,7 @@ from inventory.law import HAS_LAPSED, IS_HELD, IS_SOLD, LAW, UNITS_HELD, UNITS_S
 from inventory.models import Product, Reservation, StockAlert
 from inventory.words import counted
 from shop import shop_alerts
-from shop.models import Order, Refusal, ShopAlert
+from shop.models import Dispute, Order, Payment, Refund, Refusal, ShopAlert
 from shop.notifications.alert_delivery import queue_new_alerts, report_missing_worker
 
 SOON = timedelta(minutes=5)
@@ -36,6 +36,13 @@ LOW_LAST = Case(When(kind=StockAlert.Kind.LOW_STOCK, then=1), default=0)
 SHOWN = 5  # rows of each short list
 IN_BANNER = 3
 MOST_ALERTS = 100
+# For each model whose pages are about one order: the way to that order.
+ORDER_OF: dict[type[Any], str] = {
+    Order: "pk",
+    Payment: "order",
+    Refund: "payment__order",
+    Dispute: "payment__order",
+}
 AGAINST_THE_LAW = (StockAlert.Kind.NEGATIVE_STOCK, StockAlert.Kind.OVERSOLD, StockAlert.Kind.DRIFT)
 
 
@@ -61,20 +68,24 @@ def banner(request: HttpRequest) -> dict[str, Any]:
 
 
 def _shop_banner(request: HttpRequest) -> dict[str, Any] | None:
-    unseen = [alert for alert in open_shop_alerts(request) if alert.acknowledged_at is None]
-    if not unseen:
+    opened = open_shop_alerts(request)
+    number = opened[0].unseen_in_all if opened else 0
+    if not number:
         return None
-    number = len(unseen)
+    unseen = [alert for alert in opened if alert.acknowledged_at is None][:IN_BANNER]
     return {
         "label": "Alerts of orders and jobs",
         "heading": f"{counted(number, 'thing needs', 'things need')} a person",
-        "alerts": [
-            (change_url(alert), alert.get_kind_display().capitalize(), alert.text)
-            for alert in unseen[:IN_BANNER]
-        ],
-        "more": number > IN_BANNER,
+        "alerts": [(change_url(alert), _title(alert), alert.text) for alert in unseen],
+        "more": number - len(unseen),
         "url": _list(ShopAlert, "state=unseen"),
     }
+
+
+def _title(alert: ShopAlert) -> str:
+    """The alert in short. The order comes first: on a phone the end may be cut off."""
+    kind = alert.get_kind_display()
+    return f"{alert.order.number}: {kind}" if alert.order else kind.capitalize()
 
 
 def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
@@ -82,44 +93,88 @@ def _stock_banner(request: HttpRequest) -> dict[str, Any] | None:
     number = opened[0].unseen_in_all if opened else 0
     if not number:
         return None
-    unseen = [alert for alert in opened if alert.acknowledged_at is None]
+    unseen = [alert for alert in opened if alert.acknowledged_at is None][:IN_BANNER]
     return {
         "label": "Stock alerts",
         "heading": counted(number, "stock alert is open", "stock alerts are open"),
         "alerts": [
             (change_url(alert), f"{alert.product.name}: {alert.get_kind_display()}", alert.figures)
-            for alert in unseen[:IN_BANNER]
+            for alert in unseen
         ],
-        "more": number > len(unseen[:IN_BANNER]),
+        "more": number - len(unseen),
         "url": _list(StockAlert, "state=unseen"),
     }
 
 
 def open_alerts(request: HttpRequest) -> list[Any]:
-    """The open alerts of the shop's own products, first those that break the law; once per request.
+    """The open alerts of the shop's own products; once per request.
 
-    A flash sale's exhibits are made to be broken: the sale's page shows their alerts.
+    Those of the page's product come first, then those that break the law. A flash sale's exhibits
+    are made to be broken: the sale's page shows their alerts.
     """
     if not hasattr(request, "open_alerts"):
         opened = StockAlert.objects.open().filter(product__is_exhibit=False)
         request.open_alerts = list(  # type: ignore[attr-defined]
             opened.select_related("product")
             .annotate(unseen_in_all=Window(Count("pk", filter=Q(acknowledged_at=None))))
-            .order_by(LOW_LAST, F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
+            .order_by(
+                *_first("product", _product_of_page(request)),
+                LOW_LAST,
+                F("acknowledged_at").asc(nulls_first=True),
+                "-pk",
+            )[:MOST_ALERTS]
         )
     found: list[Any] = request.open_alerts  # type: ignore[attr-defined]
     return found
 
 
-def open_shop_alerts(request: HttpRequest) -> list[ShopAlert]:
-    """The other open alerts: unacknowledged ones first, then the latest; once per request."""
+def open_shop_alerts(request: HttpRequest) -> list[Any]:
+    """The other open alerts; once per request.
+
+    Unacknowledged ones come first, then those of the page's order, then the latest.
+    """
     if not hasattr(request, "open_shop_alerts"):
         opened = ShopAlert.objects.open().select_related("order")
         request.open_shop_alerts = list(  # type: ignore[attr-defined]
-            opened.order_by(F("acknowledged_at").asc(nulls_first=True), "-pk")[:MOST_ALERTS]
+            opened.annotate(
+                unseen_in_all=Window(Count("pk", filter=Q(acknowledged_at=None)))
+            ).order_by(
+                F("acknowledged_at").asc(nulls_first=True),
+                *_first("order", _order_of_page(request)),
+                "-pk",
+            )[:MOST_ALERTS]
         )
-    found: list[ShopAlert] = request.open_shop_alerts  # type: ignore[attr-defined]
+    found: list[Any] = request.open_shop_alerts  # type: ignore[attr-defined]
     return found
+
+
+def _first(field: str, pk: int | str | None) -> list[Case]:
+    """The order in which the rows come first whose field is ``pk``."""
+    return [Case(When(Q(**{field: pk}), then=0), default=1)] if pk else []
+
+
+def _order_of_page(request: HttpRequest) -> int | None:
+    """The order that the page is about; None if it is about none, or about several."""
+    for model, order in ORDER_OF.items():
+        if pk := _object_of_page(request, model):
+            return model.objects.filter(pk=pk).values_list(order, flat=True).first()
+    return None
+
+
+def _product_of_page(request: HttpRequest) -> str | None:
+    return _object_of_page(request, Product)
+
+
+def _object_of_page(request: HttpRequest, model: type[Any]) -> str | None:
+    """The primary key of the object that the page is about, if it is of that model.
+
+    Only pages of objects that exist show the banner.
+    """
+    page = request.resolver_match
+    name = f"{model._meta.app_label}_{model._meta.model_name}_"
+    if page is None or not (page.url_name or "").startswith(name):
+        return None
+    return page.kwargs.get("object_id")
 
 
 # Unfold's search of the admin's own pages

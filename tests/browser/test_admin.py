@@ -177,6 +177,29 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
     assert lamp.strategy == "naive"
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_alerts_leave_a_phone_room_for_the_page(
+    log_in: LogIn, make_product: MakeProduct, width: int
+) -> None:
+    """On a phone each is one line; a wide page has room for all of its words."""
+    order = place((make_product(9), 1))
+    for number in range(5):
+        trouble = shop_alerts.Trouble(
+            ShopAlert.Kind.START_DECLINED, f"order {number}", "The buyer can't pay. " * 15, order.pk
+        )
+        shop_alerts.raise_alert(trouble)
+    page = log_in(viewport={"width": width, "height": 844})
+    page.goto(f"/admin/shop/order/{order.pk}/change/")
+    banner = page.get_by_role("complementary", name="Alerts of orders and jobs")
+    heights = [box["height"] for each in banner.locator("li").all() if (box := each.bounding_box())]
+    assert [height < 30 for height in heights] == [width == 390] * 3
+    whole = banner.bounding_box()
+    assert whole is not None
+    assert (whole["height"] < 150) == (width == 390)
+    expect(banner.get_by_role("link", name="and 2 more")).to_be_visible()
+    ShopAlert.objects.all().delete()
+
+
 def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
     """Printed pages have neither menu nor alert, and a slip has no buttons."""
     page = log_in()

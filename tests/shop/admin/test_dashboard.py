@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -24,12 +26,12 @@ from inventory.experiments.models import FlashSale
 from inventory.experiments.tasks import run_flash_sale
 from inventory.models import Product, Reservation, StockAlert, StockCheck
 from inventory.reservations import confirm, reserve
-from shop import basket
-from shop.models import Order, Refusal
+from shop import basket, orders, shop_alerts
+from shop.models import Dispute, Order, Refund, Refusal, ShopAlert
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
 from tests.shop.admin.conftest import Staff, fields_of, words
-from tests.shop.orders.steps import place, queued
+from tests.shop.orders.steps import APPROVE, at_bank, place, queued
 
 INDEX = "/admin/"
 
@@ -198,6 +200,30 @@ class TestDashboard:
         assert client.post("/admin/check-stock/").status_code == 302
 
 
+class Banner(NamedTuple):
+    html: str
+    titles: list[str]
+
+
+def banners(response: Any) -> list[Banner]:
+    """The banners of alerts on a page: the one of orders and jobs, then the one of stock."""
+    found = re.findall(r'<aside class="banner".*?</aside>', response.content.decode(), re.DOTALL)
+    return [
+        Banner(html, [str(title) for title in re.findall(r"<li>\s*<a [^>]*>([^<]*)</a>", html)])
+        for html in found
+    ]
+
+
+_subjects = itertools.count(1)
+
+
+def trouble(order: Order | None = None) -> shop_alerts.Trouble:
+    """Trouble of a subject of its own."""
+    subject = f"refund {next(_subjects)}"
+    order_id = order.pk if order else None
+    return shop_alerts.Trouble(ShopAlert.Kind.REFUND_LATE, subject, "Late.", order_id)
+
+
 @pytest.mark.django_db
 class TestAlerts:
     def test_the_banner_is_on_every_page_until_acknowledged(
@@ -220,6 +246,59 @@ class TestAlerts:
         assert url not in again.content.decode()  # nothing to acknowledge any more
         stock.receive(product, 5)
         assert not StockAlert.objects.open().exists()
+
+    def test_the_banner_has_three_lines_and_says_how_many_more_there_are(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        for _ in range(105):
+            shop_alerts.raise_alert(trouble())
+        for number in range(5):
+            make_product(1, name=f"Lamp {number}", low_stock_threshold=2)
+        alerts.check_all()
+        others, stock_alerts = banners(admin.get("/admin/shop/order/"))
+        assert [len(each.titles) for each in (others, stock_alerts)] == [3, 3]
+        assert "<strong>105 things need a person</strong>" in others.html
+        assert "and 102 more</a>" in others.html
+        assert "<strong>5 stock alerts are open</strong>" in stock_alerts.html
+        assert "and 2 more</a>" in stock_alerts.html
+        ShopAlert.objects.exclude(pk__in=ShopAlert.objects.values("pk")[:3]).delete()
+        assert " more</a>" not in banners(admin.get("/admin/shop/order/"))[0].html
+
+    def test_a_page_about_an_order_shows_that_orders_alerts_first(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        product = make_product(9)
+        order, other = place((product, 1)), place((product, 1), buyer="B")
+        for each in (order, other):
+            at_bank(each, APPROVE)
+            orders.settle(each.pk)
+        payment = order.payments.get()
+        refund = payment.refunds.create(key="1", amount=1, reason="GOODWILL")
+        dispute = payment.disputes.create(
+            reference="1", amount=1, state="WON", opened_at=payment.started_at
+        )
+        shop_alerts.raise_alert(trouble(order))
+        for _ in range(105):
+            shop_alerts.raise_alert(trouble(other))
+        pages = [change_url(each) for each in (order, payment, refund, dispute)]
+        for page in (*pages, reverse("admin:shop_order_refund_all", args=[order.pk])):
+            [banner] = banners(admin.get(page))
+            numbers = [title.partition(":")[0] for title in banner.titles]
+            assert numbers == [order.number, other.number, other.number]
+        for page in (change_url(other), "/admin/shop/order/", INDEX):
+            [banner] = banners(admin.get(page))
+            assert order.number not in "".join(banner.titles)
+        Refund.objects.all().delete()
+        Dispute.objects.all().delete()
+
+    def test_a_page_about_a_product_shows_that_products_alerts_first(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        lamps = [make_product(1, name=f"Lamp {n}", low_stock_threshold=2) for n in range(5)]
+        alerts.check_all()
+        for lamp in lamps:
+            [banner] = banners(admin.get(change_url(lamp)))
+            assert banner.titles[0] == f"{lamp.name}: low stock"
 
     @pytest.mark.breaks_law
     def test_exhibits_are_quiet(self, admin: Client, make_product: MakeProduct) -> None:
