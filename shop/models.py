@@ -217,6 +217,14 @@ class Order(models.Model):
         )
         return max(price - _total(goodwill), Decimal(0))
 
+    def worth_to_keep(self) -> Decimal:
+        """The price of what the buyer has or will get, less what was given back for no units."""
+        return max(self.worth() - self.refunded_at_provider(), Decimal(0))
+
+    def back_if_won(self) -> Decimal:
+        """The sum that goes back if open disputes are won, and the buyer gets none of the units."""
+        return sum((payment.back_if_won() for payment in self.payments.all()), Decimal(0))
+
     def missing(self) -> Decimal:
         """The sum by which less is kept than the units are worth: the money went elsewhere."""
         return max(self.worth() - self.kept(), Decimal(0))
@@ -404,9 +412,16 @@ class Payment(models.Model):
 
         It is never below zero, though a dispute may take what was given back already.
         """
+        return self._kept_without(self.disputed())
+
+    def back_if_won(self) -> Decimal:
+        """The sum that we keep once more if the open disputes are decided for us."""
+        lost = _total(self.disputes.filter(state=Dispute.State.LOST))
+        return self._kept_without(lost) - self.kept()
+
+    def _kept_without(self, taken: Decimal) -> Decimal:
         charged = self.amount if self.state == self.State.PAID else Decimal(0)
-        gone = _total(self.refunds.counted()) + self.disputed()
-        return max(charged - gone, Decimal(0))
+        return max(charged - _total(self.refunds.counted()) - taken, Decimal(0))
 
 
 class RefundQuerySet(models.QuerySet["Refund"]):

@@ -102,6 +102,7 @@ def check_all() -> list[Trouble]:
         *_failed_jobs(),
         *([NO_WORKER] if worker_is_missing() else []),
     ]
+    _update_decided_disputes()
     for trouble in troubles:
         raise_alert(trouble)
         before.pop((trouble.kind, trouble.subject), None)
@@ -174,6 +175,15 @@ def update_refund_alerts(refund: Refund) -> None:
         opened = opened.exclude(kind=Kind.REFUND_REFUSED)
         raise_alert(_declined(refund))
     _resolve(list(opened.values_list("pk", flat=True)))
+    if refund.state == Refund.State.UNDONE:
+        amount = format_amount(refund.amount, refund.payment.currency)
+        made_there = ShopAlert.objects.open().filter(
+            kind=Kind.PROVIDER_REFUND, subject=_subject(refund)
+        )
+        made_there.update(
+            text=f"A refund of {amount} for order {refund.payment.order.number} was made at the "
+            f"provider {refund.payment.provider} and failed there. The money is back."
+        )
 
 
 def _subject(refund: Refund) -> str:
@@ -301,9 +311,8 @@ def provider_refund(refund: Refund, *, is_second: bool = False) -> Trouble:
     payment = refund.payment
     amount, number = format_amount(refund.amount, payment.currency), payment.order.number
     text = (
-        f"{amount} for order {number} were given back at the provider {payment.provider}, not by "
-        "this shop. The order keeps its units. If the buyer shall not get them, refund the units "
-        "here: no more money goes back than is left."
+        f"A refund of {amount} for order {number} was made at the provider {payment.provider}, not "
+        f"by this shop. {_refund_to_do(payment.order)}"
     )
     if is_second:
         text = (
@@ -312,6 +321,15 @@ def provider_refund(refund: Refund, *, is_second: bool = False) -> Trouble:
             "return one of the two."
         )
     return Trouble(Kind.PROVIDER_REFUND, _subject(refund), text, payment.order_id)
+
+
+def _refund_to_do(order: Order) -> str:
+    if order.is_closed:
+        return f"The order is {order.state_for_buyer()}, so you need to do nothing."
+    return (
+        "The order keeps its units. If the buyer shall not get them, refund the units here: no "
+        "more money goes back than is left."
+    )
 
 
 def covered_refund(owed: Refund, made: Refund, amount: Decimal) -> Trouble:
@@ -324,8 +342,8 @@ def covered_refund(owed: Refund, made: Refund, amount: Decimal) -> Trouble:
     return Trouble(
         Kind.PROVIDER_REFUND,
         _subject(made),
-        f"{format_amount(amount, payment.currency)} for order {payment.order.number} were given "
-        f"back at the provider {payment.provider}. They count as the refund that it had declined "
+        f"A refund for order {payment.order.number} was made at the provider {payment.provider}. "
+        f"{format_amount(amount, payment.currency)} of it count as the refund that it had declined "
         f"to this shop. {to_do}",
         payment.order_id,
     )
@@ -412,15 +430,54 @@ def dispute_text(dispute: Dispute) -> str:
     }[Dispute.State(dispute.state)]
 
 
-DISPUTE_TO_DO = {
-    Dispute.State.INQUIRY: "No money has moved. Answer at the provider before its date.",
-    Dispute.State.OPEN: "Answer at the provider before its date: after it the money is lost. The "
-    "order keeps its units. If it isn't shipped yet, think before you ship it.",
-    Dispute.State.WON: "The money is ours. If the buyer had sent goods back meanwhile, their price "
-    "goes back to the buyer by itself.",
-    Dispute.State.LOST: "The money is gone. The order keeps its units: if they are still here or "
-    "come back, refund them here, and no more money goes out than is left.",
-}
+def _dispute_to_do(dispute: Dispute, order: Order) -> str:
+    """The sentences for staff that are true of the order as it stands now."""
+    is_closed = order.is_closed or not order.worth()
+    match Dispute.State(dispute.state):
+        case Dispute.State.INQUIRY:
+            return "The bank has taken no money. Answer at the provider before its date."
+        case Dispute.State.OPEN:
+            answer = "Answer at the provider before its date: after it the money is lost."
+            return f"{answer} {_open_to_do(order, is_closed=is_closed)}"
+        case Dispute.State.WON:
+            return _won_to_do(order)
+    if is_closed:
+        return f"The money is gone. {_stands(order)}, so you need to do nothing."
+    return (
+        "The money is gone. The order keeps its units: if they are still here or come back, refund "
+        "them here, and no more money goes out than is left."
+    )
+
+
+def _open_to_do(order: Order, *, is_closed: bool) -> str:
+    if not is_closed:
+        if order.state == Order.State.SHIPPED:
+            return "The order is shipped, and keeps its units."
+        return "The order keeps its units, and isn't shipped yet: think before you ship it."
+    back = order.back_if_won()
+    if not back:
+        return f"{_stands(order)}."
+    amount = format_amount(back, order.currency)
+    return f"{_stands(order)}: if you win, {amount} goes back to the buyer by itself."
+
+
+def _won_to_do(order: Order) -> str:
+    due = Refund.objects.filter(payment__order=order, state=Refund.State.DUE)
+    going = max(order.kept() - order.worth_to_keep(), Decimal(0))
+    going += sum((refund.amount for refund in due), Decimal(0))
+    if going:
+        amount = format_amount(going, order.currency)
+        return f"{_stands(order)}, so {amount} goes back to the buyer by itself."
+    if order.is_closed:
+        return f"{_stands(order)}, and its money is the buyer's."
+    return "The money is ours."
+
+
+def _stands(order: Order) -> str:
+    """How the order stands that needs no units any more, as the start of a sentence."""
+    if order.is_closed:
+        return f"The order is {order.state_for_buyer()}"
+    return "Units were taken off the order"
 
 
 def _disputed(dispute: Dispute) -> Trouble:
@@ -430,7 +487,7 @@ def _disputed(dispute: Dispute) -> Trouble:
         Kind.PAYMENT_DISPUTED,
         # Each step is news of its own, and is sent.
         f"dispute {dispute.pk} {state}",
-        f"Order {order.number}: {dispute_text(dispute)} {DISPUTE_TO_DO[state]}",
+        f"Order {order.number}: {dispute_text(dispute)} {_dispute_to_do(dispute, order)}",
         order.pk,
     )
 
@@ -438,6 +495,17 @@ def _disputed(dispute: Dispute) -> Trouble:
 def _undecided_disputes() -> Iterator[Trouble]:
     undecided = Dispute.objects.undecided().select_related("payment__order")
     return (_disputed(dispute) for dispute in undecided)
+
+
+def _update_decided_disputes() -> None:
+    """Bring the open alerts of decided disputes in line with their orders, which go on."""
+    opened = ShopAlert.objects.open().filter(kind=Kind.PAYMENT_DISPUTED)
+    order_ids = list(opened.values_list("order_id", flat=True))
+    decided = Dispute.objects.filter(payment__order__in=order_ids, decided_at__isnull=False)
+    for dispute in decided.select_related("payment__order"):
+        now = _disputed(dispute)
+        # Somebody may acknowledge it at this moment: only an open one is changed.
+        opened.filter(subject=now.subject).exclude(text=now.text).update(text=now.text)
 
 
 # Background work

@@ -417,6 +417,7 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
                 "They no longer count against a limit per customer, so the buyer can order others "
                 "instead.",
                 f"{order.email} gets an e-mail if money goes back.",
+                *_dispute_consequences(order, "the price of these units"),
             ],
             button="Refund",
             run=run,
@@ -469,6 +470,7 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
                 f"The buyer gives back all units, and gets all the money that you kept, "
                 f"{_money(order, order.kept())}.",
                 f"{order.email} gets an e-mail if money goes back.",
+                *_dispute_consequences(order, "the rest of the price"),
             ],
             button="Refund all",
             run=lambda data: _refund(
@@ -524,8 +526,12 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
             consequences.append(
                 f"The money that you kept, {_money(order, kept)}, goes back to the buyer."
             )
-        else:
+        elif not order.is_open and not order.disputed():
+            consequences.append("There is no money left to give back.")
+        if order.is_open:
             consequences.append("If a payment still arrives, it goes back.")
+        back = order.back_if_won()
+        consequences += _dispute_consequences(order, f"{_money(order, back)} of it" if back else "")
 
         def run(data: dict[str, Any]) -> str:
             was = Order.objects.get(pk=order.pk)
@@ -614,6 +620,16 @@ def _missing_text(order: Order) -> str:
         given = _money(order, order.refunded_at_provider())
         text += f" Refunds of {given} were made at the provider."
     return f"{text} Decide whether the buyer shall get the goods before you send anything."
+
+
+def _dispute_consequences(order: Order, back_if_won: str) -> list[str]:
+    """A sentence if the buyer's bank has money of the order: it may go back later."""
+    if not order.disputed():
+        return []
+    text = f"The buyer’s bank has taken {_money(order, order.disputed())} by a dispute."
+    if back_if_won and order.back_if_won():
+        text += f" If it is decided for you, {back_if_won} goes back to the buyer by itself."
+    return [text]
 
 
 def _state_text(order: Order, missing: Decimal, owed: Decimal) -> str:

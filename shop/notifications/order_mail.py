@@ -14,7 +14,7 @@ from django.core.mail import EmailMultiAlternatives, mail_managers
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from shop.models import Order, Payment, Refund
+from shop.models import Dispute, Order, Payment, Refund
 from shop.notifications import outbox
 from shop.orders import CancelledBy
 
@@ -68,7 +68,7 @@ def send_order_refunded(refund_id: int) -> None:
         f"Refund for your order {order.number}",
         order,
         refund=refund,
-        taken_by_bank=order.disputed() > 0,
+        is_disputed=Dispute.objects.undecided().taken().filter(payment__order=order).exists(),
     )
     Refund.objects.filter(pk=refund_id).update(mailed_state=refund.state)
 
@@ -87,6 +87,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
         may_still_be_charged=order.payments.under_way().exists(),
         was_charged=order.paid() > 0,
         taken_by_bank=order.disputed() > 0,
+        back_if_won=order.back_if_won(),
     )
 
 

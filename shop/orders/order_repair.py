@@ -294,7 +294,7 @@ class OrderRepair:
 
     def _owe_what_is_over(self, new: list[Payment], decision: Decision) -> None:
         """Owe the buyer what we keep beyond the worth of the goods."""
-        over = self.order.kept() - statements.worth_to_keep(self.order)
+        over = self.order.kept() - self.order.worth_to_keep()
         others = [each for each in self.order.payments.all() if each not in new]
         for payment in [*new, *others]:
             share = min(over, payment.kept())

@@ -238,7 +238,7 @@ def _record_other_refund(payment: Payment, record: RefundRecord) -> list[str]:
         return [f"The refund of {amount} that was made at the provider has failed there."]
     if not known.exists():
         _create_made_at_provider(payment, record)
-        return [f"{amount} were given back at the provider."]
+        return [f"A refund of {amount} was made at the provider."]
     if record.status is RefundStatus.DONE:
         for refund in known.filter(state=State.DUE):
             refunds.record_done(refund)
@@ -334,7 +334,7 @@ def _cover(owed: Refund, made: Refund) -> str:
     amount = min(owed.amount, made.amount)
     shop_alerts.raise_alert(shop_alerts.covered_refund(owed, made, amount))
     if amount < owed.amount:
-        Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
+        _lower(owed, amount)
         Refund.objects.filter(pk=made.pk).update(reason=owed.reason, note=owed.note)
     else:
         if made.mailed_state == State.DONE and not owed.mailed_state:  # the buyer knows of it
@@ -351,10 +351,18 @@ def _cover(owed: Refund, made: Refund) -> str:
     return f"{words} of that were owed: the provider had declined to give them back."
 
 
+def _lower(owed: Refund, amount: Decimal) -> None:
+    """So much of the refund isn't owed any more: its alert speaks of the rest."""
+    Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
+    shop_alerts.update_refund_alerts(
+        Refund.objects.select_related("payment__order").get(pk=owed.pk)
+    )
+
+
 def _write_off(owed: Refund, amount: Decimal) -> str:
     """The buyer's bank has given the buyer so much of a declined refund: we don't owe it too."""
     if amount < owed.amount:
-        Refund.objects.filter(pk=owed.pk).update(amount=F("amount") - amount)
+        _lower(owed, amount)
     else:
         refunds.record_undone(owed, "The buyer's bank has taken the money back from us.")
     words = format_amount(amount, owed.payment.currency)
@@ -406,14 +414,9 @@ def _owe_what_is_over(order: Order) -> None:
     While a dispute had the money, units may have come back, or the order may have been cancelled:
     then nothing was left to give back. When the dispute is won, it is.
     """
-    over = order.kept() - worth_to_keep(order)
+    over = order.kept() - order.worth_to_keep()
     if over > 0:
         refunds.owe_in_all(order, over, Decision(_reason(order)))
-
-
-def worth_to_keep(order: Order) -> Decimal:
-    """The price of what the buyer has or will get, less what was given back for no units."""
-    return max(order.worth() - order.refunded_at_provider(), Decimal(0))
 
 
 def _reason(order: Order) -> Refund.Reason:

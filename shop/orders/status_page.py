@@ -159,6 +159,11 @@ class Standing:
         return sum((dispute.amount for dispute in self.disputes), Decimal(0))
 
     @property
+    def back_if_won(self) -> Decimal:
+        """The sum that we give back if the buyer's bank decides for us; the order is closed."""
+        return self.order.back_if_won() if self.order.is_closed else Decimal(0)
+
+    @property
     def is_disputed(self) -> bool:
         """Whether the buyer's bank has still to decide."""
         return any(dispute.state == Dispute.State.OPEN for dispute in self.disputes)

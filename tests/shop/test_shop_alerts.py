@@ -362,7 +362,7 @@ NEWS: dict[str, tuple[Callable[[Order], object], str, str]] = {
     "refund at the provider": (
         lambda order: refund_at_bank(order, Decimal("4.00")),
         "PROVIDER_REFUND",
-        "€4.00 for order {} were given back at the provider demo, not by this shop.",
+        "A refund of €4.00 for order {} was made at the provider demo, not by this shop.",
     ),
     "disputed": (
         dispute_at_bank,

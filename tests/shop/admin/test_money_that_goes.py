@@ -13,8 +13,8 @@ from django.test import Client
 from django.urls import reverse
 
 from inventory.models import Product
-from shop import orders, payments
-from shop.models import DemoBankRefund, Dispute, Order, Payment, Refund
+from shop import orders, payments, shop_alerts
+from shop.models import DemoBankRefund, Dispute, Order, Payment, Refund, ShopAlert
 from shop.orders import refunds
 from shop.payments.base import ProviderUnavailable
 from tests.conftest import MakeProduct
@@ -94,6 +94,44 @@ def test_money_that_the_buyer_has_not_got_is_owed_not_given_back(
     listed = text(admin.get(reverse("admin:shop_order_changelist")))
     assert listed.count("owed to the buyer") == 1
     assert "cancelled, €25.00 owed to the buyer" in listed
+
+
+def test_a_disputed_order_is_cancelled_and_then_won(admin: Client, lamp: Product) -> None:
+    order = paid(lamp, 2)
+    dispute = dispute_at_bank(order)
+    look_into(order)
+    assert "and isn't shipped yet: think before you ship it." in alert_text()
+    will = text(admin.get(page(order, "cancel")))
+    assert "has taken €25.00 by a dispute. If it is decided for you, €25.00 of it goes back" in will
+    assert "If a payment still arrives" not in will
+    orders.cancel(order.pk)
+    assert "The order is cancelled: if you win, €25.00 goes back" in alert_text()
+    assert "keeps its units" not in alert_text()
+    decide_at_bank(dispute, "WON")
+    look_into(order)
+    for _ in range(2):
+        assert "The order is cancelled, so €25.00 goes back to the buyer by itself." in alert_text()
+    refunds.carry_out(Refund.objects.get().pk)
+    assert alert_text().endswith("The order is cancelled, and its money is the buyer's.")
+
+
+def test_a_lost_dispute_of_a_cancelled_order_leaves_nothing_to_do(
+    admin: Client, lamp: Product
+) -> None:
+    order = paid(lamp, 2)
+    decide_at_bank(dispute_at_bank(order), "LOST")
+    look_into(order)
+    assert "The order keeps its units" in alert_text()
+    assert "no money left to give back" not in text(admin.get(page(order, "cancel")))
+    orders.cancel(order.pk)
+    assert alert_text().endswith("The order is cancelled, so you need to do nothing.")
+
+
+def alert_text() -> str:
+    """The text of the open alert of a dispute, after the worker has looked."""
+    shop_alerts.check_all()
+    opened = ShopAlert.objects.open().filter(kind=ShopAlert.Kind.PAYMENT_DISPUTED)
+    return opened.get().text
 
 
 @pytest.mark.parametrize("state", [Order.State.PAID, Order.State.SHIPPED])
@@ -179,7 +217,7 @@ def test_a_payment_is_looked_up(admin: Client, lamp: Product) -> None:
     assert "records what is new" in text(admin.get(look_up))
     assert now(order).kept() == Decimal("105.00")
     answers = [text(admin.post(look_up, {"confirmed": "yes"}, follow=True)) for _ in range(2)]
-    assert "€15.00 were given back at the provider." in answers[0]
+    assert "A refund of €15.00 was made at the provider." in answers[0]
     assert "The provider knows nothing new." in answers[1]
     assert now(order).kept() == Decimal("90.00")
 

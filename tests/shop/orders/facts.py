@@ -494,10 +494,15 @@ def check_money_against_books(page: str, facts: Facts, order: Order) -> None:
         page,
     ):
         said[words] = said.get(words, Decimal(0)) + _decimal(amount)
+    charged = _sum(charges.filter(state="APPROVED"))
     owed = sum((said.get(words, Decimal(0)) for words in OWED), Decimal(0))
     assert said.get("Given back", 0) == by_bank + by_hand
     assert said.get("Taken back by your bank", 0) == _sum(taken)
     assert owed == _sum(refunds.filter(state__in=["DUE", "FAILED"]))
+    gone = by_bank + by_hand + owed + _sum(taken.filter(state="LOST"))
+    back = charged - gone if order.is_closed and taken.filter(state="OPEN").exists() else Decimal(0)
+    promised = re.findall(rf"If it decides for us, we give {MONEY} back to you", page)
+    assert [_decimal(amount) for amount in promised] == ([back] if back > 0 else [])
     for words, is_true in {
         "We owe you": owed > 0,
         "We have given you back": by_bank + by_hand > 0 and not owed,

@@ -35,8 +35,11 @@ from tests.shop.orders.pages import (
 from tests.shop.orders.steps import (
     choose_again,
     close_payment_time,
+    decide_at_bank,
+    dispute_at_bank,
     do_jobs,
     lapse_all,
+    look_into,
     now,
     order_holds,
     refunds_of,
@@ -715,6 +718,31 @@ def test_messages_of_a_provider_are_never_too_many(settings: Any) -> None:
 
 
 # Words about money and goods agree with the books
+
+
+@pytest.mark.parametrize("state", ["OPEN", "LOST"])
+def test_a_disputed_order_that_its_buyer_cancels(
+    ada: Shopper, make_product: MakeProduct, state: str
+) -> None:
+    order, bank = ada.order(make_product(price=Decimal("18.00")))
+    ada.choose(bank)
+    ada.look(order)
+    dispute = dispute_at_bank(order)
+    decide_at_bank(dispute, state)
+    look_into(order)
+    asked = ada.get(f"{page_of(order)}cancellation/")
+    ada.cancel(order)
+    do_jobs("send_order_cancelled")
+    promise = "If it decides for us, we give €23.00 back to you."
+    for words in (asked, ada.look(order), str(mail.outbox[-1].body)):
+        assert "Your bank has taken" in words
+        assert "no money left" not in words
+        assert (promise in words) == (state == "OPEN")
+    if state == "OPEN":
+        decide_at_bank(dispute, "WON")
+        look_into(order)
+        do_jobs("carry_out_refund")
+        assert "We have given you back the money" in ada.look(order)
 
 
 def test_returned_goods_that_were_free_are_not_called_refunded_money(

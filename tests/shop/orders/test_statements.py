@@ -108,7 +108,7 @@ def test_a_refund_at_the_provider_lowers_the_money_kept_and_frees_no_units(
     ten_sold: Order,
 ) -> None:
     refund_at_bank(ten_sold, Decimal("40.00"))
-    assert look_into(ten_sold) == ["€40.00 were given back at the provider."]
+    assert look_into(ten_sold) == ["A refund of €40.00 was made at the provider."]
     assert look_into(ten_sold) == []
     assert refunds_of(ten_sold) == [(Reason.AT_PROVIDER, Decimal("40.00"))]
     assert now(ten_sold).kept() == Decimal("65.00")
@@ -213,7 +213,7 @@ def test_a_declined_refund_that_staff_made_at_the_provider_is_done(ten_sold: Ord
     assert refunds.carry_out(refund.pk).state == State.DONE
     [(kind, text)] = alerts()
     assert kind == "PROVIDER_REFUND"
-    assert "They count as the refund that it had declined" in text
+    assert "count as the refund that it had declined" in text
 
 
 def test_the_one_of_the_same_amount_is_covered(ten_sold: Order) -> None:
@@ -412,7 +412,7 @@ def test_a_refund_given_by_hand_that_the_provider_gave_too_went_twice(ten_sold: 
     made = DemoBankRefund.objects.get()
     made.state = DemoBankRefund.State.DONE
     made.save()
-    assert look_into(ten_sold) == ["€10.00 were given back at the provider."]
+    assert look_into(ten_sold) == ["A refund of €10.00 was made at the provider."]
     assert look_into(ten_sold) == []
     [(kind, text)] = alerts()
     assert kind == "PROVIDER_REFUND"
@@ -610,7 +610,7 @@ def test_in_another_currency(make_product: MakeProduct, settings: Any) -> None:
     settings.SHOP_CURRENCY = "CHF"
     order = buy(make_product)
     refund_at_bank(order, TEN)
-    assert look_into(order) == ["CHF10.00 were given back at the provider."]
+    assert look_into(order) == ["A refund of CHF10.00 was made at the provider."]
     dispute_at_bank(order, Decimal("20.00"))
     assert look_into(order) == ["The buyer's bank has taken back CHF20.00."]
 

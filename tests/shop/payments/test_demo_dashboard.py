@@ -75,7 +75,7 @@ def test_the_bank_gives_a_part_back(merchant: Client, page: str, paid: Order) ->
     assert words(merchant.get(page)) == ["€7.50 were given back."]
     [(kind, outcome)] = heard()
     assert kind == "refund.made"
-    assert "€7.50 were given back at the provider" in outcome
+    assert "A refund of €7.50 was made at the provider" in outcome
     refund = Refund.objects.get()
     assert (refund.reason, refund.amount) == (Refund.Reason.AT_PROVIDER, Decimal("7.50"))
     assert paid.payments.get().kept() == Decimal("17.50")

@@ -78,7 +78,7 @@ def test_the_deliveries_of_a_message_are_counted_and_its_outcome_stays(order: Or
     message = PaymentEvent.objects.get()
     amount = format_amount(order.total, order.currency)
     assert message.deliveries == 4
-    assert message.outcome == f"The payment is paid. {amount} were given back at the provider."
+    assert message.outcome == f"The payment is paid. A refund of {amount} was made at the provider."
 
 
 @pytest.mark.parametrize(
