@@ -18,9 +18,9 @@ from django.test import Client
 from django.urls import reverse
 from django.views.debug import SafeExceptionReporterFilter
 
-from shop import orders, payments
+from shop import orders, payments, shop_alerts
 from shop.middleware import provider_waits
-from shop.models import Order, Payment, PaymentEvent, Refund
+from shop.models import Order, Payment, PaymentEvent, Refund, ShopAlert
 from shop.orders import checkout, statements
 from shop.orders.refunds import carry_out
 from shop.payments import (
@@ -973,6 +973,23 @@ def test_without_a_secret_every_message_could_be_forged(
     forged = stripe.WebhookSignature.generate_signature_header(body.decode(), secret)
     assert post(body, forged) == 400
     assert now(paid_there.order).state == State.PENDING
+
+
+def test_a_wrong_secret_raises_an_alert_until_a_message_is_genuine(
+    paid_there: Payment, stripe_standin: StripeStandin, settings: LazySettings
+) -> None:
+    settings.STRIPE_WEBHOOK_SECRET = "whsec_of_another_endpoint"
+    assert completed(paid_there, stripe_standin) == 400
+    orders.settle(paid_there.order_id)
+    hour = timedelta(hours=1)
+    Payment.objects.update(decided_at=F("decided_at") - hour, started_at=F("started_at") - hour)
+    shop_alerts.check_all()
+    alert = ShopAlert.objects.get()
+    assert "/payments/stripe/events/, and that STRIPE_WEBHOOK_SECRET is their secret" in alert.text
+    settings.STRIPE_WEBHOOK_SECRET = stripe_standin.webhook_secret
+    assert completed(paid_there, stripe_standin) == 200
+    shop_alerts.check_all()
+    assert not ShopAlert.objects.open().exists()
 
 
 def test_while_the_secret_is_changed_both_count(
