@@ -533,7 +533,7 @@ def _listed_payment(session: Answer, statement_of: Callable[[Answer], Statement]
     try:
         statement = statement_of(session)
     except (*NONSENSE, *REFUSED):  # of this payment alone, it seems
-        log.exception("What Stripe says of payment %s makes no sense", metadata["payment"])
+        log.exception("Stripe's answer about payment %s makes no sense", metadata["payment"])
         problem = "Stripe's answer about it makes no sense."
     return ListedPayment(
         key=UUID(metadata["payment"]),
