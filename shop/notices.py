@@ -287,8 +287,8 @@ def _not_accepted_notices(buyer: str, order_id: int) -> list[Notice]:
     if found is None or not found.can_be_paid:
         return []
     words = (
-        "The bank doesn't accept this payment. Nothing was charged, and our staff know of it. You "
-        "can try again in a few minutes."
+        "The bank doesn't accept this payment. Nothing was charged, and our staff know of it. "
+        "Another try helps only after they have mended it."
     )
     return [Notice("error", words)]
 

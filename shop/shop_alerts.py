@@ -290,11 +290,21 @@ def _missing_messages() -> Iterator[Trouble]:
     )
 
 
-def start_declined(payment: Payment, problem: str) -> Trouble:
-    """The provider won't open a payment, however often the buyer tries."""
+def report_start_declined(payment: Payment, problem: str) -> None:
+    """The provider won't open a payment, however often the buyer tries.
+
+    Many buyers may meet the same problem, such as a wrong key: that is one alert.
+    """
+    trouble = _start_declined(payment, problem)
+    same = ShopAlert.objects.open().filter(kind=trouble.kind, subject=trouble.subject)
+    if not same.exists():
+        raise_alert(trouble)
+
+
+def _start_declined(payment: Payment, problem: str) -> Trouble:
     return Trouble(
         Kind.START_DECLINED,
-        f"order {payment.order_id}",
+        f"{payment.provider}: {problem}"[:128],
         f"The provider {payment.provider} doesn't accept the payment of "
         f"{format_amount(payment.amount, payment.currency)} for order {payment.order.number}: "
         f"{as_sentence(problem)} The buyer can't pay until you mend that, and others may not "

@@ -205,7 +205,7 @@ def record_start_declined(payment: Payment, problem: str) -> None:
     """Record that the provider won't open the payment, and alert staff; ``problem`` says why."""
     log.error("Payment %s of order %s was not accepted: %s", payment.pk, payment.order_id, problem)
     _is_first_to_record(payment, Payment.State.DECLINED)
-    shop_alerts.raise_alert(shop_alerts.start_declined(payment, problem))
+    shop_alerts.report_start_declined(payment, problem)
 
 
 def unsettled_orders() -> list[int]:

@@ -69,6 +69,7 @@ OWED_IN_SHORT = {
     Situation.GOODS_GONE: "paid too late, refund not finished",
     Situation.REFUNDED: "refund not finished",
 }
+NOT_ACCEPTED_IN_SHORT = {Situation.DECLINED: "not paid: the bank does not accept the payment"}
 LET_GO_IN_SHORT = {
     Situation.GONE: "not paid, and no longer kept for you",
     Situation.PAYING_TOO_LATE: "no longer kept for you, waiting for the bank's answer",
@@ -107,6 +108,8 @@ class Standing:
     def in_short(self) -> str:
         """The situation in a few words, for a list."""
         words = dict(IN_SHORT)
+        if self.was_not_accepted:
+            words |= NOT_ACCEPTED_IN_SHORT
         if self.was_let_go:
             words |= LET_GO_IN_SHORT
         if self.owes_money:

@@ -38,8 +38,10 @@ from shop.payments.base import (
     DisputeStatus,
     Outcome,
     ProviderUnavailable,
+    Started,
     Statement,
 )
+from shop.payments.demo import DemoBank
 from tests.concurrency import at_once
 from tests.conftest import MakeProduct
 from tests.shop.orders.pages import tell
@@ -479,6 +481,21 @@ def test_a_payment_that_is_not_accepted_all_day_is_one_alert(
         look()
     assert (order.payments.count(), opened()) == (4, [Kind.START_DECLINED])
     assert len([each for each in mail.outbox if each.to == ["boss@example.org"]]) == 1
+
+
+def test_a_wrong_key_is_one_alert_for_all_buyers(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decline(bank: DemoBank, payment: Payment) -> Started:
+        raise payments.StartDeclined("Invalid API key.")
+
+    monkeypatch.setattr(DemoBank, "start", decline)
+    product = make_product(3)
+    first, *_ = [place((product, 1), buyer=name) for name in "ABC"]
+    for order in Order.objects.order_by("pk"):
+        start_in_vain(order)
+    alert = ShopAlert.objects.get()
+    assert (alert.order, first.number in alert.text) == (first, True)
 
 
 def test_acknowledging_other_trouble_does_not_end_it(paid: Order) -> None:

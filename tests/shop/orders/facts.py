@@ -173,6 +173,12 @@ class Facts:
         last = self.order(number).payments.order_by("pk").last()
         return self.waits(number) and last is not None and last.state == "DECLINED"
 
+    def is_not_accepted(self, order: Order) -> bool:
+        """Whether the bank knows nothing of the last payment, and staff were told of it."""
+        last = order.payments.order_by("-pk")[:1].values("key")
+        is_known = DemoBankCharge.objects.filter(key__in=last).exists()
+        return not is_known and ShopAlert.objects.open().filter(kind="START_DECLINED").exists()
+
     def late(self, number: str, *others: str) -> bool:
         order = self.order(number)
         return self.can_be_paid(order) and not self.is_kept(order)
@@ -345,7 +351,7 @@ def rules(facts: Facts) -> list[tuple[str, Rule]]:
         ),
         (
             r"The bank doesn't accept this payment\. Nothing was charged, and our staff know of "
-            r"it\. You can try again in a few minutes\.",
+            r"it\. Another try helps only after they have mended it\.",
             lambda: (
                 not any(facts.charged(order) for order in Order.objects.pending())
                 and ShopAlert.objects.open().filter(kind="START_DECLINED").exists()
@@ -417,7 +423,12 @@ SHORT: dict[str, Callable[[Facts, Order], bool]] = {
     "waiting for the bank's answer": lambda facts, order: (
         facts.is_at_bank(order) and order.is_open and facts.is_kept(order)
     ),
-    "payment declined, you can try again": lambda facts, order: facts.declined(order.number),
+    "payment declined, you can try again": lambda facts, order: (
+        facts.declined(order.number) and not facts.is_not_accepted(order)
+    ),
+    "not paid: the bank does not accept the payment": lambda facts, order: (
+        facts.declined(order.number) and facts.is_not_accepted(order)
+    ),
     "not paid in its time, you can still try": lambda facts, order: facts.late(order.number),
     "not paid in its time": lambda facts, order: order.is_open and not facts.is_kept(order),
     "its time is over, waiting for the bank's answer": lambda facts, order: (

@@ -458,7 +458,9 @@ def check_e_mails(order: Order) -> None:
     """The last e-mail about each refund says how it stands."""
     last: dict[str, str] = {}
     for message in mail.outbox:
-        if message.subject.startswith("Refund"):
+        if "refund" in message.subject.lower():
+            is_unpaid = "still owe" in message.body or "declined to give it back" in message.body
+            assert ("not paid out" in message.subject) == is_unpaid
             [amount] = re.findall(r"€[\d,]+\.\d\d", str(message.body).split("\n\n")[1])
             last[amount] = str(message.body)
     for refund in Refund.objects.all():
