@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -11,8 +10,10 @@ from uuid import UUID
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.formats import localize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
 from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesRadioFilter
 from unfold.decorators import action, display
@@ -192,8 +193,9 @@ class PaymentAdmin(OffersPossibleActions, ReadOnlyAdmin):
         return format_amount(payment.amount, payment.currency)
 
     @display(description="Last looked up at")
-    def looked_up_at(self, payment: Payment) -> datetime | None:
-        return payment.statement_at
+    def looked_up_at(self, payment: Payment) -> str:
+        asked_at = payment.statement_at
+        return localize(localtime(asked_at)) if asked_at else "never"
 
     @display(description="Kept")
     def money_kept(self, payment: Payment) -> str:

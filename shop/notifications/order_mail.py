@@ -28,6 +28,12 @@ KNOWN_BY: dict[Refund.State, set[str]] = {
     Refund.State.FAILED: {Refund.State.FAILED},
     Refund.State.UNDONE: {Refund.State.UNDONE, UNTOLD},
 }
+REFUND_SUBJECTS = {
+    Refund.State.DUE: "Refund for your order {}",
+    Refund.State.DONE: "Refund for your order {}",
+    Refund.State.FAILED: "Your refund for order {} was not paid out",
+    Refund.State.UNDONE: "About the refund for your order {}",
+}
 
 
 # To buyers
@@ -65,7 +71,7 @@ def send_order_refunded(refund_id: int) -> None:
     order = refund.payment.order
     _send(
         "order_refunded",
-        f"Refund for your order {order.number}",
+        REFUND_SUBJECTS[Refund.State(refund.state)].format(order.number),
         order,
         refund=refund,
         is_disputed=Dispute.objects.undecided().taken().filter(payment__order=order).exists(),

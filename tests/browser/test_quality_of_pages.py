@@ -183,7 +183,7 @@ def test_the_demo_bank_after_a_payment(
     choose(page, "Give back")
     expect(page.get_by_role("status")).to_have_text("€2.50 were given back.")
     look("a refund")
-    choose(page, "Let the refund of €2.50 fail")
+    choose(page, "Let it fail: the refund of €2.50")
     look("a refund that failed")
     page.goto(reverse("demo-bank", args=[charge.reference]))
     look("the customer’s page")

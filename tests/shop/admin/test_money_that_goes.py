@@ -67,6 +67,8 @@ def test_the_page_of_an_order_shows_where_its_money_is(admin: Client, lamp: Prod
     assert "Kept €30.00" in seen
     assert "Taken by disputes €60.00" in seen
     assert "Given back €15.00" in seen
+    looked_up = text(admin.get(page(order.payments.get())))
+    assert re.search(r"Last looked up at [\d-]{10} [\d:]{8} Refunds", looked_up)
     [dispute] = Dispute.objects.all()
     assert page(dispute) in admin.get(page(order)).content.decode()
 
@@ -131,7 +133,7 @@ def alert_text() -> str:
     """The text of the open alert of a dispute, after the worker has looked."""
     shop_alerts.check_all()
     opened = ShopAlert.objects.open().filter(kind=ShopAlert.Kind.PAYMENT_DISPUTED)
-    return opened.get().text
+    return str(opened.get().text)
 
 
 @pytest.mark.parametrize("state", [Order.State.PAID, Order.State.SHIPPED])
