@@ -8,6 +8,7 @@ The table is in Markdown: a row for each situation, a column for each provider a
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections import defaultdict
@@ -65,6 +66,7 @@ def main() -> None:
     results = Results()
     only = " and ".join(f"({words})" for words in (options.provider, options.only) if words)
     arguments = [CONTRACT, "-q", "--tb=short", "--show-capture=no", "-n", options.processes]
+    os.environ["CONTRACT_THOROUGH"] = "1"
     code = pytest.main([*arguments, "-k", only], plugins=[results])
     print(table(results))
     sys.exit(code)
