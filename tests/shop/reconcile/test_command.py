@@ -200,6 +200,17 @@ def test_it_is_done_and_then_there_is_nothing_to_do(lost: list[Order]) -> None:
     assert words.endswith("\nNothing to do, 2 payments agree.\n")
 
 
+def test_changes_that_are_only_recorded(make_product: MakeProduct) -> None:
+    charge = charge_of(pay(place((make_product(2), 1))))
+    charge.dispute(charge.amount)
+    words = " ".join(run("--since", ago(hours=1))[1].replace("│", " ").split())
+    assert "This would be done" in words
+    assert "Recorded: The buyer's bank has taken back" in words
+    assert words.endswith(
+        "1 change at the provider recorded. Nothing was changed. To do it, add --apply."
+    )
+
+
 def test_something_is_left_for_a_person(make_product: MakeProduct) -> None:
     since = timezone.now()
     order = pay(place((make_product(2), 1)))
