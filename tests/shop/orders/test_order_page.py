@@ -123,6 +123,7 @@ def test_a_cancelled_order_that_never_reached_the_bank_was_charged_nothing(
     with patch.object(DemoBank, "start", side_effect=ProviderUnavailable("The bank is away.")):
         ada.check_out()
     order = Order.objects.get()
+    assert "If you have paid" not in ada.get(f"{page_of(order)}cancellation/")
     ada.cancel(order)
     do_jobs("send_order_cancelled")
     for words in (ada.look(order), str(mail.outbox[-1].body)):
@@ -134,6 +135,7 @@ def test_a_payment_whose_time_went_by_was_not_declined(
     ada: Shopper, make_product: MakeProduct
 ) -> None:
     order, _ = ada.order(make_product())
+    assert "If you have paid meanwhile" in ada.get(f"{page_of(order)}cancellation/")
     lapse_all(order)
     close_payment_time(order)
     page = ada.look(order)

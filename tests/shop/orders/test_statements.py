@@ -241,6 +241,8 @@ def test_part_of_a_declined_refund_made_at_the_provider_leaves_the_rest_owed(
     look_into(ten_sold)
     refund.refresh_from_db()
     assert (refund.state, refund.amount) == (State.FAILED, Decimal("75.00"))
+    [declined_alert] = [text for kind, text in alerts() if kind == "REFUND_REFUSED"]
+    assert "did not get the refund of €75.00" in declined_alert
     assert now(ten_sold).refunded() == ALL
     assert refunds.carry_out(refund.pk).state == State.DONE
     assert charged_at_bank(ten_sold) == 0

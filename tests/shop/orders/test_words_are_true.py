@@ -488,6 +488,8 @@ def test_a_payment_that_the_bank_does_not_accept(
             tabs.read(page_of(order))
             tabs.read("/orders/")
         assert "does not accept this payment, and you are not the cause" in tabs.ada.look(order)
+        assert "another try helps only after they have mended it" in tabs.ada.look(order)
+        assert f"Try to pay {format_amount(order.total, 'EUR')}" in tabs.ada.look(order)
     assert order.payments.count() == 1
     assert ShopAlert.objects.get().kind == "START_DECLINED"
     wait_after_no(order)
