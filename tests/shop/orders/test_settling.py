@@ -194,7 +194,7 @@ def test_money_that_comes_too_late_goes_back(make_product: MakeProduct) -> None:
     assert refunds_of(order) == [(GOODS_GONE, order.total)]
     assert len(queued("send_order_refunded")) == 1
     assert queued("send_order_paid") == [{"order_id": sold.pk}]
-    with pytest.raises(Exception, match="is refunded"):
+    with pytest.raises(Exception, match="is closed"):
         go_to_bank(order)
     do_jobs("carry_out_refund")
     assert charged_at_bank(order) == 0
