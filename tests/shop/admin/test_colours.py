@@ -39,9 +39,8 @@ def test_there_are_such_columns() -> None:
 
 @pytest.mark.parametrize("colours", [pytest.param(each[2], id=each[0]) for each in columns()])
 def test_each_value_of_a_state_has_its_colour(colours: Colours) -> None:
-    [states] = {type(state) for state in colours}
-    assert issubclass(states, TextChoices)
-    assert set(colours) == set(states)
+    [states] = {type(state) for state in colours if isinstance(state, TextChoices)}
+    assert set(states) <= set(colours)  # a column may tell of more than the state
     assert set(colours.values()) <= set(SHOWN)
 
 

@@ -11,13 +11,14 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Group, User
 from django.contrib.contenttypes.models import ContentType
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
 from inventory import alerts
 from inventory.experiments.models import FlashSale
 from shop import orders
-from shop.models import Refusal, ShopAlert
+from shop.models import Dispute, Refusal, ShopAlert
 from tests.conftest import MakeProduct
 from tests.shop.orders.steps import APPROVE, at_bank, place
 
@@ -31,6 +32,9 @@ def one_of_each(make_product: MakeProduct) -> None:
     at_bank(order, APPROVE)
     orders.settle(order.pk)
     orders.refund(order.pk)
+    Dispute.objects.create(
+        payment=order.payments.get(), reference="d1", amount=1, state="WON", opened_at=Now()
+    )
     Refusal.objects.create(product=lamp, quantity=1)
     ShopAlert.objects.create(kind=ShopAlert.Kind.WORKER_GONE, subject="x", text="None runs.")
     FlashSale.objects.create(
