@@ -68,7 +68,9 @@ def pgbouncer(connect_query: str | None = None) -> Iterator[str]:
 def _configuration(port: int, connect_query: str | None) -> ConfigParser:
     """The README's configuration, with the test's addresses, paths and users."""
     found = re.search(
-        r"```ini\n(.*?)```", (ROOT / "shop" / "README.md").read_text(encoding="utf-8"), re.S
+        r"```ini\n(\[databases\].*?)```",
+        (ROOT / "shop" / "README.md").read_text(encoding="utf-8"),
+        re.S,
     )
     assert found is not None
     configuration = ConfigParser(interpolation=None)

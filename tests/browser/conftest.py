@@ -50,7 +50,8 @@ def new_page(browser: Browser, live_server: Any, settings: Any) -> Iterator[NewP
     errors: list[str] = []
 
     def open_page(**options: Any) -> Page:
-        context = browser.new_context(base_url=live_server.url, **options)
+        # A colour in transition may lack contrast when axe looks.
+        context = browser.new_context(base_url=live_server.url, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)

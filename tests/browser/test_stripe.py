@@ -125,7 +125,7 @@ def test_stripe_is_down_and_a_second_click_pays_once(
     order(page, make_product)
     expect(page.get_by_text("Your order is kept for you")).to_be_visible()
     stripe_standin.faults.remove(fault)
-    press(page, "Go on with the payment")
+    press(page, "Pay €")
 
     expect_stripe(page, stripe_standin)
     press(page, "Pay €")
