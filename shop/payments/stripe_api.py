@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import stripe
 from django.conf import settings
 
-from shop.payments.base import LONGEST_WAIT, ProviderMisconfigured, ProviderUnavailable, time_left
+from shop.payments import base
+from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
 from shop.payments.stripe_settings import secret_key_problem
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,9 @@ def ask_for_all(call: Callable[[stripe.StripeClient], Any]) -> list[Answer]:
 
 
 def _in_time(call: Callable[[stripe.StripeClient], T]) -> T:
-    left = time_left()
-    if left == LONGEST_WAIT:
+    if not base.somebody_waits():
         return call(_client(somebody_waits=False))
+    left = base.time_left()
     if left <= 0:
         raise ProviderUnavailable("No time is left to ask Stripe.")
     answer = _threads.submit(call, _client(somebody_waits=True))
