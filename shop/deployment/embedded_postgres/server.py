@@ -115,16 +115,19 @@ class EmbeddedPostgres:
     def _start(self) -> None:
         if not self.data.exists():
             self._init()
-        self._ensure_keeper()
+        ours = self._ensure_keeper()
         deadline = time.monotonic() + SECONDS_TO_START
-        while (problem := self._try_to_connect()) is not None:
-            if not self._has_keeper() or time.monotonic() > deadline:
+        while (problem := self._try_to_connect()) is not None or not self._has_keeper():
+            has_keeper = self._has_keeper()
+            if (problem is not None and ours and not has_keeper) or time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
                     f"The private PostgreSQL in {self.home} did not start: {problem}\n"
                     f"The end of its log, {self.log}:\n{self._end_of_log()}\n"
                     f"If its files are damaged, delete {self.home} (all data in it is lost). "
                     f"{HOW_ELSE}"
                 )
+            if not has_keeper:  # the one that we found was dying: see keep()
+                ours = self._ensure_keeper()
             time.sleep(0.05)
 
     def _init(self) -> None:
@@ -161,10 +164,10 @@ class EmbeddedPostgres:
             )
         unfinished.rename(self.data)
 
-    def _ensure_keeper(self) -> None:
-        """Start a keeper unless there is one. It can't be stopping: we share ``in-use``."""
+    def _ensure_keeper(self) -> bool:
+        """Start a keeper unless there is one; return whether there was none."""
         if self._has_keeper():
-            return
+            return False
         self._let_in(self._server_user())
         with os.fdopen(self._open("log", os.O_APPEND), "ab") as log:
             # -P: the modules beside this file don't stand in for Python's own.
@@ -177,6 +180,7 @@ class EmbeddedPostgres:
                 start_new_session=True,  # Ctrl-C is for the commands, not for the server
                 check=False,  # if it failed, there is no keeper
             )
+        return True
 
     def _has_keeper(self) -> bool:
         try:
@@ -216,8 +220,8 @@ class EmbeddedPostgres:
         "keeper" is taken, in the keeper at its end. So it is nobody's child, and the process
         that waits for this one knows that there is a keeper.
         """
-        # Opened before "in-use", and so closed before it, also if the keeper is killed. A process
-        # that gets "in-use" then never finds a dying keeper still in place.
+        # The kernel closes the files of a process that ends in whatever order. So a process that
+        # gets "in-use" may find a dying keeper still in place, for a moment.
         try:
             keeper = self._lock("keeper", fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,29 @@ def test_a_program_that_a_user_runs_does_not_keep_it_running(used_home: Path) ->
 
 
 # Accidents
+
+
+def test_a_dying_keeper_is_not_taken_for_one_that_stays(used_home: Path) -> None:
+    """Its lock "in-use" may end before its lock "keeper": a newcomer comes in between."""
+    ServerUser(used_home).ready().leave()
+    wait_until_stopped(used_home)
+    with (used_home / "keeper").open() as dying:
+        fcntl.flock(dying, fcntl.LOCK_EX)
+        user = ServerUser(used_home)
+        wait_until(lambda: is_locked(used_home / "starting"), "it starts the server")
+        time.sleep(0.5)  # it has found the keeper, and asks the server that isn't there
+    assert user.ready().execute("SELECT 'in spite of it'") == "in spite of it"
+    user.leave()
+    wait_until_stopped(used_home)
+
+
+def is_locked(file: Path) -> bool:
+    with file.open() as taken:
+        try:
+            fcntl.flock(taken, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 @pytest.mark.parametrize("victim", ["user", "keeper", "postmaster"])
