@@ -55,20 +55,33 @@ TAKE_ALL = f"""
 
 
 class Waiting:
-    """A buyer's request, and the thread that waits for its answer."""
+    """A buyer's request that waits for its answer: ``granted`` or ``error``."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.thread = threading.current_thread()
         self.granted: tuple[Decimal, datetime] | None = None
         """The unit price, and the time of the hold."""
         self.error: Exception | None = None
-        self._called = threading.Lock()
-        self._called.acquire()
 
     @property
     def is_answered(self) -> bool:
         return self.granted is not None or self.error is not None
+
+    def answer(self) -> Reservation:
+        if self.granted is None:
+            raise self.error or TooMuchContention("The answer was lost. Please try again.")
+        price, at = self.granted
+        return written_hold(self.request, price, at)
+
+
+class WaitingThread(Waiting):
+    """A request, and the thread that waits for its answer."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.thread = threading.current_thread()
+        self._called = threading.Lock()
+        self._called.acquire()
 
     def call(self) -> None:
         """Wake the thread: it has its answer, or its turn to lead."""
@@ -78,29 +91,23 @@ class Waiting:
         """Wait for ``call``, at most this long; return whether it came."""
         return self._called.acquire(timeout=seconds)
 
-    def answer(self) -> Reservation:
-        if self.granted is None:
-            raise self.error or TooMuchContention("The answer was lost. Please try again.")
-        price, at = self.granted
-        return written_hold(self.request, price, at)
-
 
 class Queue:
     """The buyers of this process who wait for the same product, and their leader."""
 
     def __init__(self, leader: threading.Thread) -> None:
         self.leader = leader
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: deque[WaitingThread] = deque()
         self.seems_sold_out = False
         """Whether no buyer of the last batch was served. A guess: each refusal looks first."""
 
-    def take_batch(self) -> list[Waiting]:
+    def take_batch(self) -> list[WaitingThread]:
         """Take out the next batch, in order of arrival.
 
         Of two requests with one key the second stays, so that it finds the first one's hold.
         """
-        batch: list[Waiting] = []
-        stay: list[Waiting] = []
+        batch: list[WaitingThread] = []
+        stay: list[WaitingThread] = []
         keys: set[str] = set()
         while self.waiting and len(batch) < MOST_AT_ONCE:
             waiting = self.waiting.popleft()
@@ -133,12 +140,12 @@ class Combined(SingleStatement):
         if connection().in_atomic_block:
             # This caller's transaction can't serve others, and theirs can't serve this caller.
             return super()._attempt(request, pay)
-        waiting = Waiting(request)
+        waiting = WaitingThread(request)
         if self._join(waiting):
             self._lead(request.product_id)
         return waiting.answer()
 
-    def _join(self, waiting: Waiting) -> bool:
+    def _join(self, waiting: WaitingThread) -> bool:
         """Wait in the queue for an answer, or for our turn to lead. Returns True to lead."""
         product_id = waiting.request.product_id
         with self._lock:
@@ -167,9 +174,7 @@ class Combined(SingleStatement):
             batch = queue.take_batch()
         try:
             serve(batch, look_first=queue.seems_sold_out)
-            queue.seems_sold_out = all(
-                isinstance(waiting.error, InsufficientStock) for waiting in batch
-            )
+            queue.seems_sold_out = none_served(batch)
         except Exception as error:
             for waiting in batch:
                 if not waiting.is_answered:
@@ -192,7 +197,12 @@ class Combined(SingleStatement):
 def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
     """Answer everybody: by one statement if all fit, otherwise in order until stock runs out.
 
+    All of them want the same product, and no two have the same key. Call it outside a transaction.
+    It serves threads that wait here, and buyers that wait in an event loop (``shop.fast_lane``).
     ``look_first``: probably nobody fits, so look before trying.
+
+    Raises what the database raises; then requests without an answer may have been served or not,
+    and the same request, sent again with its key, finds out.
     """
     together = refuse_or_choose(batch) if look_first else batch
     while together:
@@ -201,6 +211,11 @@ def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
         if not pending:
             return
         together = refuse_or_choose(pending)
+
+
+def none_served(batch: Sequence[Waiting]) -> bool:
+    """Whether there were too few units for everybody: then the next batch looks first."""
+    return all(isinstance(waiting.error, InsufficientStock) for waiting in batch)
 
 
 def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:

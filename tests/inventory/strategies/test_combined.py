@@ -27,7 +27,7 @@ from inventory.locking import lock_product
 from inventory.models import Product, Reservation
 from inventory.reservations import release, reserve
 from inventory.strategies import combined
-from inventory.strategies.combined import Combined, Queue, Waiting, serve
+from inventory.strategies.combined import Combined, Queue, Waiting, WaitingThread, serve
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 
@@ -262,7 +262,7 @@ def test_who_was_refused_before_it_failed_for_the_others_stays_refused(
     make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = make_product(3)
-    batch = [ask(product, 4), ask(product, 1)]
+    batch = [WaitingThread(ask(product, units).request) for units in (4, 1)]
     strategy, send = Combined(), combined._send
     strategy._queues[product.pk] = queue = Queue(threading.current_thread())
     queue.waiting.extend(batch)
