@@ -5,8 +5,8 @@ Nothing here writes or locks. Time is always the database's, as in ``holds``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from django.db.models import F, Sum
@@ -126,9 +126,22 @@ class HoldsOfBuyer:
     has_key: bool
     """Whether a reservation of the buyer has the idempotency key that was asked for."""
 
+    def with_hold(self, quantity: int, unit_price: Decimal) -> HoldsOfBuyer:
+        """The same with one hold more."""
+        return replace(
+            self,
+            quantities=[*self.quantities, quantity],
+            value=self.value + quantity * unit_price,
+        )
+
 
 def holds_of_buyer(buyer: str, idempotency_key: str | None = None) -> HoldsOfBuyer:
-    """Read the buyer's holds (as ``ReservationQuerySet.alive``), and look for the key.
+    """Read the buyer's holds (as ``ReservationQuerySet.alive``), and look for the key."""
+    return holds_of_buyers({buyer: idempotency_key})[buyer]
+
+
+def holds_of_buyers(keys: Mapping[str, str | None]) -> dict[str, HoldsOfBuyer]:
+    """Read the holds of several buyers, and look for each one's idempotency key (None: no key).
 
     In SQL, since each request to reserve calls it twice: Django took ten times as long to write
     the statement as PostgreSQL to answer it (measured).
@@ -136,20 +149,21 @@ def holds_of_buyer(buyer: str, idempotency_key: str | None = None) -> HoldsOfBuy
     with connection().cursor() as cursor:
         cursor.execute(
             """
-            SELECT quantity, unit_price, is_alive, coalesce(idempotency_key = %(key)s, false)
-            FROM inventory_reservation, LATERAL (SELECT
-                CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
-                AS is_alive
-            ) AS hold
-            WHERE buyer = %(buyer)s
-                AND (idempotency_key = %(key)s OR status IN ('HELD', 'SOLD') AND is_alive)
+            SELECT buyer, quantity, unit_price, NULL
+            FROM inventory_reservation
+            WHERE buyer = ANY(%(buyers)s::text[]) AND status IN ('HELD', 'SOLD')
+                AND CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
+            UNION ALL
+            SELECT buyer, 0, 0, idempotency_key
+            FROM inventory_reservation WHERE idempotency_key = ANY(%(keys)s::text[])
             """,
-            {"buyer": buyer, "key": idempotency_key},
+            {"buyers": list(keys), "keys": [key for key in keys.values() if key is not None]},
         )
         rows = cursor.fetchall()
-    alive = [(quantity, unit_price) for quantity, unit_price, is_alive, _ in rows if is_alive]
-    return HoldsOfBuyer(
-        quantities=[quantity for quantity, _ in alive],
-        value=sum((quantity * unit_price for quantity, unit_price in alive), Decimal(0)),
-        has_key=any(has_key for *_, has_key in rows),
-    )
+    found = {buyer: HoldsOfBuyer([], Decimal(0), has_key=False) for buyer in keys}
+    for buyer, quantity, unit_price, key in rows:
+        if key is None:
+            found[buyer] = found[buyer].with_hold(quantity, unit_price)
+        elif keys.get(buyer) == key:
+            found[buyer] = replace(found[buyer], has_key=True)
+    return found

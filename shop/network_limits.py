@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,14 +38,19 @@ CLAIM_LASTS = timedelta(minutes=2)  # longer than any request: an older claim wa
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds: most claims last for milliseconds
 
 # Two statements in one round trip, and in one transaction: the second takes its snapshot after the
-# first has got the lock. Lapsed holds count, too, since a checkout could still prolong them. The
-# buyer reads the number of the live ones only.
+# first has got the locks. Lapsed holds count, too, since a checkout could still prolong them. The
+# buyer reads the number of the live ones only. Of requests from one network, the earlier ones of
+# the same batch count as granted.
 CLAIM = """
-    SELECT pg_advisory_xact_lock(%(lock)s);
+    SELECT pg_advisory_xact_lock(id) FROM unnest(%(locks)s::bigint[]) AS id;
     WITH clock AS MATERIALIZED (
         SELECT clock_timestamp() AS now
+    ), asked AS MATERIALIZED (
+        SELECT *, sum(quantity) OVER (PARTITION BY network ORDER BY place) AS together
+        FROM unnest(%(ids)s::uuid[], %(networks)s::text[], %(quantities)s::int[])
+            WITH ORDINALITY AS asked (id, network, quantity, place)
     ), counted AS MATERIALIZED (
-        SELECT
+        SELECT address.network,
             coalesce(sum(hold.quantity) FILTER (
                 WHERE hold.status = 'HELD' AND hold.expires_at > clock.now
             ), 0)::int AS alive,
@@ -57,17 +63,21 @@ CLAIM = """
             ), 0)::int AS claimed
         FROM clock, shop_holdaddress AS address
         LEFT JOIN inventory_reservation AS hold ON hold.id = address.reservation_id
-        WHERE address.network = %(network)s
+        WHERE address.network = ANY(%(networks)s::text[])
+        GROUP BY address.network
     ), claim AS (
         INSERT INTO shop_holdaddress (reservation_id, network, quantity, claimed_at)
-        SELECT %(id)s, %(network)s, %(quantity)s, clock.now
-        FROM counted, clock
-        WHERE alive + lapsed + claimed + %(quantity)s <= %(most)s
+        SELECT id, network, quantity, clock.now
+        FROM clock, asked LEFT JOIN counted USING (network)
+        WHERE coalesce(alive + lapsed + claimed, 0) + together <= %(most)s
         RETURNING reservation_id
     )
-    SELECT alive, lapsed, claimed, EXISTS (SELECT FROM claim) FROM counted;
+    SELECT coalesce(alive, 0), coalesce(lapsed, 0), coalesce(claimed, 0),
+        claim.reservation_id IS NOT NULL
+    FROM asked LEFT JOIN counted USING (network) LEFT JOIN claim ON claim.reservation_id = asked.id
+    ORDER BY place;
 """
-DROP = "DELETE FROM shop_holdaddress WHERE reservation_id = %(id)s;"
+DROP = "DELETE FROM shop_holdaddress WHERE reservation_id = ANY(%(ids)s::uuid[]);"
 # A claim doesn't wait for the disk, which takes longer than all the rest. PostgreSQL writes its
 # log in order: a crash that loses the claim also loses its reservation, which is committed later.
 WITHOUT_DISK_WAIT = "SET LOCAL synchronous_commit = off"
@@ -129,11 +139,7 @@ def reserve(
     finally:
         # No hold was made, or it is an earlier request's hold, which has a claim of its own.
         if hold is None or hold.pk != reservation_id:
-            with (
-                suppress(Error),
-                connection.cursor() as cursor,
-            ):  # if this fails, the claim ends by itself
-                cursor.execute(_without_disk_wait(DROP), {"id": reservation_id})
+            drop_claims([reservation_id])
     return hold
 
 
@@ -155,20 +161,41 @@ def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) ->
 
 
 def _try_to_claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> Claim:
+    [claim] = try_to_claim([(reservation_id, network, quantity)], most)
+    return claim
+
+
+def try_to_claim(wanted: Sequence[tuple[uuid.UUID, str, int]], most: int) -> list[Claim]:
+    """Claim units for each (new reservation's id, network, units), as far as ``most`` allows.
+
+    ``most`` is the number of units that a network may hold. Returns the outcomes in this order.
+    """
+    networks = {network for _, network, _ in wanted}
     with connection.cursor() as cursor:
         cursor.execute(
             _without_disk_wait(CLAIM),
             {
-                "lock": pglock.advisory(f"holds of address {network}").int_lock_id,
-                "id": reservation_id,
-                "network": network,
-                "quantity": quantity,
+                "locks": sorted(map(_lock_id, networks)),
+                "ids": [reservation_id for reservation_id, _, _ in wanted],
+                "networks": [network for _, network, _ in wanted],
+                "quantities": [quantity for _, _, quantity in wanted],
                 "most": most,
                 "lasts": CLAIM_LASTS.total_seconds(),
             },
         )
         cursor.nextset()
-        return Claim(*cursor.fetchone())
+        return [Claim(*row) for row in cursor.fetchall()]
+
+
+def drop_claims(reservation_ids: Sequence[uuid.UUID]) -> None:
+    """Drop claims whose reservations weren't made. If this fails, the claims end by themselves."""
+    with suppress(Error), connection.cursor() as cursor:
+        cursor.execute(_without_disk_wait(DROP), {"ids": list(reservation_ids)})
+
+
+def _lock_id(network: str) -> int:
+    lock: int = pglock.advisory(f"holds of address {network}").int_lock_id
+    return lock
 
 
 def _without_disk_wait(statements: str) -> str:
