@@ -53,10 +53,14 @@ def lock_reservations(reservation_ids: Iterable[UUID]) -> list[Reservation]:
         .order_by("product_id", "pk")
     )
     found = list(locked)
-    if len(found) < len(ids):
-        missing = ids - {reservation.pk for reservation in found}
-        raise Reservation.DoesNotExist(f"There is no reservation {min(map(str, missing))}.")
+    if missing := ids - {reservation.pk for reservation in found}:
+        raise missing_error(missing)
     return found
+
+
+def missing_error(ids: Iterable[UUID]) -> Reservation.DoesNotExist:
+    """The error that names one of these, of which there are no reservations."""
+    return Reservation.DoesNotExist(f"There is no reservation {min(map(str, ids))}.")
 
 
 def lock_product(product_id: int) -> Product:

@@ -15,7 +15,7 @@ from operator import or_
 from uuid import UUID, uuid4
 
 from django.db.models import Exists, F, ForeignObjectRel, OuterRef, Q
-from django.db.models.functions import Greatest, Least, Now
+from django.db.models.functions import Least, Now
 
 from inventory import conf, strategies
 from inventory.database import atomic
@@ -30,12 +30,20 @@ from inventory.exceptions import (
     ReservationChanged,
     ReservationEnded,
 )
-from inventory.holds import Request, check_quantity, give_back, take_back_lapsed
+from inventory.holds import (
+    Request,
+    check_quantity,
+    confirm_all,
+    give_back,
+    prolong_all,
+    take_back_lapsed,
+)
 from inventory.locking import (
     lock_product,
     lock_product_to_take,
     lock_products,
     lock_reservations,
+    missing_error,
     queue_buyer,
     queue_buyers,
 )
@@ -183,17 +191,13 @@ def prolong(
     Reservation.DoesNotExist.
     """
     ids = set(reservation_ids)
-    with atomic():
-        for hold in lock_reservations(ids):
-            if hold.status != HELD:
-                raise _ended_error(hold)
-        Reservation.objects.held().filter(pk__in=ids).update(
-            expires_at=Greatest(F("expires_at"), Least(Now() + hold_for, F("created_at") + at_most))
-        )
-        prolonged = Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk")
-        if prolonged.lapsed().exists():
-            raise ReservationEnded(HELD, "This reservation can't be held any longer.")
-        return list(prolonged)
+    prolonged = prolong_all(ids, hold_for=hold_for, at_most=at_most)
+    if len(prolonged) < len(ids):
+        for reservation in _find_all(ids):
+            if reservation.status != HELD:
+                raise _ended_error(reservation)
+        raise ReservationEnded(HELD, "This reservation can't be held any longer.")
+    return prolonged
 
 
 def confirm(reservation_id: UUID) -> Reservation:
@@ -208,6 +212,27 @@ def confirm(reservation_id: UUID) -> Reservation:
     if reservation.status != SOLD:
         raise _ended_error(reservation)
     return reservation
+
+
+def confirm_together(reservation_ids: Iterable[UUID]) -> list[Reservation]:
+    """Make all of these sales, or none; return them by product. Doing it again changes nothing.
+
+    A lapsed hold can still be confirmed, unless it was taken back.
+
+    Raises ReservationEnded if one of them was released or taken back, Reservation.DoesNotExist.
+    Then nothing was changed. A caller's transaction has locked the others, and so it must not lock
+    products any more.
+    """
+    ids = set(reservation_ids)
+    confirmed = confirm_all(ids)
+    if len(confirmed) == len(ids):
+        return confirmed
+    with atomic():
+        for reservation in lock_reservations(ids):
+            if reservation.status not in (HELD, SOLD):
+                raise _ended_error(reservation)
+        _confirm_held(ids)
+        return _find_all(ids)
 
 
 def confirm_or_retake(
@@ -225,7 +250,7 @@ def confirm_or_retake(
     """
     ids = set(reservation_ids)
     with suppress(ReservationEnded), atomic():
-        return _confirm_all(ids)
+        return confirm_together(ids)
     with atomic():
         products = _lock_products_to_retake(ids)
         # First the holds that are left: our own lapsed ones must not be taken back for the others.
@@ -234,7 +259,7 @@ def confirm_or_retake(
         for reservation in gone:
             units = (returned or {}).get(reservation.pk, 0)
             _retake(reservation, products[reservation.product_id], returned=units)
-        return _confirm_all(ids)
+        return _find_all(ids)
 
 
 def record_lapsed(lost: Collection[Reservation]) -> None:
@@ -284,16 +309,16 @@ def _let_lapse(earlier: Reservation, lost: Reservation) -> None:
     )
 
 
-def _confirm_all(ids: set[UUID]) -> list[Reservation]:
-    for reservation in lock_reservations(ids):
-        if reservation.status not in (HELD, SOLD):
-            raise _ended_error(reservation)
-    _confirm_held(ids)
-    return list(Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk"))
-
-
 def _confirm_held(ids: set[UUID]) -> None:
     Reservation.objects.held().filter(pk__in=ids).update(status=SOLD, decided_at=Now())
+
+
+def _find_all(ids: set[UUID]) -> list[Reservation]:
+    """These reservations, by product. Raises Reservation.DoesNotExist if one of them is missing."""
+    found = list(Reservation.objects.filter(pk__in=ids).order_by("product_id", "pk"))
+    if missing := ids - {reservation.pk for reservation in found}:
+        raise missing_error(missing)
+    return found
 
 
 def _lock_products_to_retake(ids: set[UUID]) -> dict[int, Product]:
@@ -355,7 +380,7 @@ def release(reservation_id: UUID) -> Reservation:
     with _product_locked(reservation_id) as reservation:
         if _held(reservation_id).update(status=RELEASED, decided_at=Now()):
             give_back(reservation.product_id, reservation.quantity)
-    reservation.refresh_from_db()
+        reservation.refresh_from_db()  # here: after it, somebody may have taken the units again
     if reservation.status == SOLD:
         raise _ended_error(reservation)
     return reservation
@@ -405,7 +430,7 @@ def shrink(reservation_id: UUID, units: int, *, seen: int | None = None) -> Rese
             shrunk = _held(reservation_id).update(quantity=F("quantity") - units)
         if shrunk:
             give_back(reservation.product_id, units)
-    reservation.refresh_from_db()
+        reservation.refresh_from_db()
     if not shrunk:  # it was confirmed meanwhile
         raise _ended_error(reservation)
     return reservation
@@ -431,7 +456,7 @@ def return_units(reservation_id: UUID, units: int, *, seen: int | None = None) -
             raise InvalidQuantity(f"{units} can't be returned: {reservation.kept} are still sold.")
         Reservation.objects.sold().filter(pk=reservation_id).update(returned=F("returned") + units)
         give_back(reservation.product_id, units)
-    reservation.refresh_from_db()
+        reservation.refresh_from_db()
     return reservation
 
 
@@ -473,7 +498,7 @@ def return_written_off(reservation_id: UUID, units: int) -> Reservation:
                 f"{units} can't be put on sale: {reservation.written_off} are written off."
             )
         give_back(reservation.product_id, units)
-    reservation.refresh_from_db()
+        reservation.refresh_from_db()
     return reservation
 
 

@@ -15,6 +15,7 @@ import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -22,7 +23,17 @@ from inventory import monitor, reservations, stock, strategies
 from inventory.exceptions import InventoryError
 from inventory.models import Product, Reservation
 from inventory.races import RaceFound, Run, explore
-from inventory.reservations import confirm, expire_lapsed, release, reserve, return_units, shrink
+from inventory.reservations import (
+    confirm,
+    confirm_or_retake,
+    confirm_together,
+    expire_lapsed,
+    prolong,
+    release,
+    reserve,
+    return_units,
+    shrink,
+)
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 from tests.kept_rows import keep_rows, put_rows_back
@@ -35,6 +46,7 @@ TABLES = [  # whose rows are put back
     "inventory_reservation",
     "inventory_product",
 ]
+HOUR = timedelta(hours=1)
 THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 
 
@@ -51,6 +63,9 @@ Action = Callable[[Shelf, str], object]
 ACTIONS: dict[str, Action] = {
     "reserve": lambda shelf, buyer: reserve(shelf.product, 2, buyer=buyer),
     "confirm": lambda shelf, _: confirm(shelf.hold.pk),
+    "confirm together": lambda shelf, _: confirm_together([shelf.hold.pk, shelf.sale.pk]),
+    "retake": lambda shelf, _: confirm_or_retake([shelf.hold.pk]),
+    "prolong": lambda shelf, _: prolong([shelf.hold.pk], hold_for=HOUR, at_most=HOUR),
     "release": lambda shelf, _: release(shelf.hold.pk),
     "shrink": lambda shelf, _: shrink(shelf.hold.pk, 1, seen=2),
     "expire": lambda shelf, _: expire_lapsed(shelf.product.pk),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from pytest_django import DjangoAssertNumQueries
 
 from inventory import strategies
 from inventory.exceptions import (
@@ -25,10 +26,12 @@ from inventory.models import Product, Reservation
 from inventory.reservations import (
     confirm,
     confirm_or_retake,
+    confirm_together,
     expire_lapsed,
     prolong,
     release,
     reserve,
+    shrink,
 )
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
@@ -206,6 +209,97 @@ def test_a_product_that_is_switched_off_is_not_taken_again(make_product: MakePro
     with pytest.raises(NotForSale):
         confirm_or_retake([held.pk, gone.pk])
     assert [hold.status for hold in confirm_or_retake([held.pk])] == ["SOLD"]
+
+
+CHANGES: dict[str, Callable[[Iterable[uuid.UUID]], list[Reservation]]] = {
+    "prolong": partial(prolong, hold_for=HOUR, at_most=2 * HOUR),
+    "confirm together": confirm_together,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_all_or_none_by_what_the_holds_are_after_waiting(
+    make_product: MakeProduct, change: str
+) -> None:
+    """Somebody lets one of the holds go, and has not committed it when the change begins."""
+    product = make_product(4)
+    stays, goes = reserve(product, 1, buyer="A"), reserve(product, 1, buyer="A")
+
+    def let_go() -> None:
+        with transaction.atomic():
+            release(goes.pk)
+            wait_until_somebody_waits_for_a_lock()
+
+    _, changed = at_once([let_go, partial(change_later, change, [stays.pk, goes.pk])])
+    assert isinstance(changed, ReservationEnded)
+    assert statuses([stays, goes]) == ["HELD", "RELEASED"]
+    stays.refresh_from_db()
+    assert stays.expires_at - stays.created_at < HOUR
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_units_are_those_after_waiting(make_product: MakeProduct, change: str) -> None:
+    product = make_product(4)
+    hold = reserve(product, 3, buyer="A")
+
+    def shrink_slowly() -> None:
+        with transaction.atomic():
+            shrink(hold.pk, 2)
+            wait_until_somebody_waits_for_a_lock()
+
+    _, [changed] = at_once([shrink_slowly, partial(change_later, change, [hold.pk])])
+    assert changed.quantity == 1
+    assert stock_of(product) == 3
+
+
+def change_later(change: str, ids: list[uuid.UUID]) -> list[Reservation]:
+    """Change these holds as soon as somebody has locked one of them."""
+    while True:
+        with transaction.atomic():
+            free = Reservation.objects.select_for_update(skip_locked=True).filter(pk__in=ids)
+            if len(free) < len(ids):
+                break
+    return CHANGES[change](ids)
+
+
+def test_holds_that_are_changed_together_are_locked_in_one_order(
+    make_product: MakeProduct,
+) -> None:
+    x, y = make_product(), make_product()
+    holds = [reserve(product, 1, buyer="A") for product in (x, y, x, y, x, y)]
+    ids = [hold.pk for hold in holds]
+    calls = [partial(CHANGES["prolong"], order) for order in (ids, ids[::-1]) for _ in range(4)]
+    for _ in range(10):
+        results = at_once(calls)
+        assert [len(result) for result in results] == [6] * 8
+        assert [hold.product_id for hold in results[0]] == [x.pk] * 3 + [y.pk] * 3
+
+
+def test_confirming_together_again_changes_nothing(make_product: MakeProduct) -> None:
+    product = make_product(3)
+    holds = [reserve(product, 1, buyer="A") for _ in range(2)]
+    first = confirm_together([holds[0].pk])
+    assert [hold.status for hold in confirm_together(hold.pk for hold in holds)] == ["SOLD"] * 2
+    again = {hold.pk: hold.decided_at for hold in confirm_together(hold.pk for hold in holds)}
+    assert again[first[0].pk] == first[0].decided_at
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_reservation_that_is_missing_is_named(make_product: MakeProduct, change: str) -> None:
+    hold, missing = reserve(make_product(), 1, buyer="A"), uuid.uuid4()
+    with pytest.raises(Reservation.DoesNotExist, match=str(missing)):
+        CHANGES[change]([hold.pk, missing])
+    assert statuses([hold]) == ["HELD"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_statement_for_any_number_of_holds(
+    make_product: MakeProduct, change: str, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    product = make_product(20)
+    ids = [reserve(product, 1, buyer="A").pk for _ in range(10)]
+    with transaction.atomic(), django_assert_num_queries(1):
+        CHANGES[change](ids)
 
 
 @pytest.mark.parametrize("slug", SAFE)
