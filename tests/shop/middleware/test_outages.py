@@ -10,7 +10,15 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import LazySettings
-from django.db import DatabaseError, OperationalError, ProgrammingError, connection
+from django.contrib.auth import get_user_model
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import (
+    DatabaseError,
+    OperationalError,
+    ProgrammingError,
+    close_old_connections,
+    connection,
+)
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
@@ -20,6 +28,7 @@ from shop.middleware import outages
 from shop.models import Order
 from tests.command_line import database_url, psql
 from tests.conftest import MakeProduct
+from tests.round_trips import counted_round_trips
 from tests.shop.orders.pages import Shopper, text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,7 +38,8 @@ Execute = Callable[..., Any]
 
 def kill_backend() -> None:
     connection.ensure_connection()
-    psql(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid})")
+    # Return when it has ended: within five seconds.
+    psql(f"SELECT pg_terminate_backend({connection.connection.info.backend_pid}, 5000)")
 
 
 @contextmanager
@@ -119,6 +129,96 @@ def test_an_order_that_was_lost_on_its_way_is_placed_once(
         Shopper().order(make_product(5))
     assert sent
     assert Order.objects.count() == 1
+
+
+# The server has closed a connection that lay idle
+
+
+@pytest.fixture
+def lose_idle_connection() -> Callable[[], None]:
+    """A function that kills our backend, and lets the next request begin as web servers do."""
+
+    def lose() -> None:
+        kill_backend()
+        close_old_connections()  # a signal calls it, but not in Django's test client
+
+    return lose
+
+
+@pytest.fixture
+def admin() -> Client:
+    admin = Client(raise_request_exception=False)
+    admin.force_login(get_user_model().objects.create_superuser("staff"))
+    return admin
+
+
+@pytest.fixture(params=["it has told so", "it died silently"])
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "it died silently":
+        monkeypatch.setattr(outages, "_has_something_to_read", lambda file: False)
+
+
+@pytest.mark.usefixtures("server")
+def test_an_idle_connection_that_the_server_closed_keeps_no_page_from_its_reader(
+    client: Client, admin: Client, make_product: MakeProduct, lose_idle_connection: Any
+) -> None:
+    page = f"/products/{make_product().slug}/"
+    for path in ("/", page, f"{page}stock/", "/basket/", "/orders/", "/help/stock/", "/healthz"):
+        lose_idle_connection()
+        assert client.get(path).status_code == 200, path
+    for path in ("/admin/", "/admin/inventory/product/", "/admin/shop/order/"):
+        lose_idle_connection()
+        assert admin.get(path).status_code == 200, path
+
+
+@pytest.mark.usefixtures("server")
+def test_an_idle_connection_that_the_server_closed_stops_no_form(
+    client: Client, make_product: MakeProduct, lose_idle_connection: Any
+) -> None:
+    product = make_product(5)
+    lose_idle_connection()
+    assert reserve(client, product).status_code == 302
+    [hold] = Reservation.objects.all()
+    address = f"/basket/holds/{hold.pk}/"
+    lose_idle_connection()
+    line = {"quantity": 2, "seen": 1, "key": uuid.uuid4(), "hold": hold.pk}
+    assert client.post(address, line).status_code == 302
+    assert holds() == 2
+    lose_idle_connection()
+    assert client.post(address, {"remove": ""}).status_code == 302
+    assert holds() == 0
+    lose_idle_connection()
+    login = {"username": "nobody", "password": "wrong"}
+    assert client.post("/admin/login/", login).status_code == 200
+
+
+def test_an_upload_arrives_in_spite_of_an_idle_connection_that_the_server_closed(
+    admin: Client, lose_idle_connection: Any
+) -> None:
+    """It can't be read twice, so the closed connection must be found before it is used."""
+    file = SimpleUploadedFile("products.csv", b"sku,name,price\nL,Lamp,5.00\n")
+    lose_idle_connection()
+    form = {"import_file": file, "format": "0", "resource": ""}
+    answer = admin.post("/admin/inventory/product/import/", form)
+    assert answer.status_code == 200
+    assert "Lamp" in text_of(answer)
+
+
+def test_no_round_trip_asks_whether_an_idle_connection_works(
+    client: Client, make_product: MakeProduct
+) -> None:
+    product = make_product()
+    client.get(f"/products/{product.slug}/")
+    close_old_connections()
+    with CaptureQueriesContext(connection) as statements, counted_round_trips() as round_trips:
+        client.get(f"/products/{product.slug}/")
+    assert round_trips.number == len(statements) > 0
+
+
+def test_a_job_still_asks_whether_its_idle_connection_works(lose_idle_connection: Any) -> None:
+    """No middleware does a job once more."""
+    lose_idle_connection()
+    assert Product.objects.count() == 0
 
 
 # Requests that can't be handled twice, or not now
