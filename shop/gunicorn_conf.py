@@ -1,9 +1,12 @@
-"""Settings of gunicorn: ``gunicorn -c python:shop.gunicorn_conf shop.wsgi``.
+"""Settings of gunicorn: ``gunicorn -c python:shop.gunicorn_conf shop.asgi``.
+
+``shop.wsgi`` in its place starts the same shop without the fast lane.
 
 Each thread keeps a connection to the database: workers × threads of them, per machine.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from django.conf import settings
@@ -15,8 +18,12 @@ env = Environment(Path(__file__).resolve().parent.parent / ".env")
 
 bind = env.str("BIND", default="127.0.0.1:8000")
 workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
-worker_class = "shop.deployment.web_worker.PatientWorker"
-threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
+worker_connections = 10_000  # of a worker, if its limit on open files allows so many
+if any(argument.split(":")[0] == "shop.wsgi" for argument in sys.argv):
+    worker_class = "shop.deployment.web_worker.PatientWorker"
+    threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
+else:
+    worker_class = "shop.deployment.asgi_worker.PatientAsgiWorker"  # shop.asgi has the threads
 
 timeout = 30  # seconds without a sign of life; after them a worker is replaced
 graceful_timeout = 20  # seconds for the requests under way when the shop is stopped

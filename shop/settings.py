@@ -123,6 +123,7 @@ LOCK_TIMEOUT = env.duration("LOCK_TIMEOUT", "seconds", 1, 600, default=5)
 STATEMENT_TIMEOUT = env.duration("STATEMENT_TIMEOUT", "seconds", 1, 3600, default=20)
 IDLE_TRANSACTION_TIMEOUT = env.duration("IDLE_TRANSACTION_TIMEOUT", "seconds", 1, 3600, default=20)
 WEB_THREADS = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)  # gunicorn's, of a process
+FAST_LANE = env.bool("FAST_LANE", default=True)  # shop/fast_lane/
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

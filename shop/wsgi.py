@@ -1,4 +1,4 @@
-"""The WSGI application that gunicorn serves."""
+"""The WSGI application: all of the shop. ``shop.asgi`` has a fast lane before it."""
 
 import os
 

@@ -27,6 +27,7 @@ SECONDS_TO_BE_STABLE = 15  # a program that ends sooner isn't started again
 SECONDS_TO_END = 30  # after this time they are killed
 
 GUNICORN_CONF = "shop.gunicorn_conf"
+APP = "shop.asgi"
 
 Command = Sequence[str]
 
@@ -35,10 +36,10 @@ class NotServed(Exception):
     """The shop could not be started; the message says why."""
 
 
-def web_server(bind: str, gunicorn_conf: str = GUNICORN_CONF) -> Command:
+def web_server(bind: str, gunicorn_conf: str = GUNICORN_CONF, app: str = APP) -> Command:
     """The command line of the shop's web server, listening at ``bind`` (host:port)."""
     module = [sys.executable, "-m", "gunicorn"]
-    return [*module, "-c", f"python:{gunicorn_conf}", "--bind", bind, "shop.wsgi"]
+    return [*module, "-c", f"python:{gunicorn_conf}", "--bind", bind, app]
 
 
 def worker() -> Command:
@@ -126,13 +127,17 @@ class ServedShop:
         variables: Mapping[str, str] | None = None,
         *,
         gunicorn_conf: str = GUNICORN_CONF,
+        app: str = APP,
         log: IO[bytes] | None = None,
     ) -> None:
         """``variables`` (``.env.example`` lists them) override our own environment.
 
+        ``app`` is what gunicorn serves: ``shop.asgi``, or ``shop.wsgi``.
+
         The programs write their log into ``log`` (None: our standard error).
         """
         self.gunicorn_conf = gunicorn_conf
+        self.app = app
         self._log = log
         self.host, self.port = "127.0.0.1", free_port()
         self.bind = f"{self.host}:{self.port}"
@@ -150,7 +155,7 @@ class ServedShop:
 
     def start_web(self) -> subprocess.Popen[bytes]:
         """Start gunicorn, and wait until it answers. Raises NotServed."""
-        web = self._start(web_server(self.bind, self.gunicorn_conf))
+        web = self._start(web_server(self.bind, self.gunicorn_conf, self.app))
         deadline = time.monotonic() + SECONDS_TO_START
         while not is_served(self.url):
             if web.poll() is not None:

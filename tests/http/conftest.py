@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from shop.load_tests.serving import ServedShop, end
+from shop.load_tests.serving import APP, ServedShop, end
 from tests.shop.orders.steps import delete_jobs
 
 
@@ -30,13 +30,16 @@ def no_job_is_left_of_other_tests(transactional_db: None) -> None:
     delete_jobs()
 
 
-def serve(**variables: str) -> Iterator[Served]:
+APPS = ["shop.asgi", "shop.wsgi"]
+
+
+def serve(app: str = APP, **variables: str) -> Iterator[Served]:
     """gunicorn alone, while a fixture of a module lasts.
 
     It takes longer to start than most tests take to run. It keeps nothing from one test to the
     next: its state is in the database, which is emptied.
     """
-    shop = Served({"WEB_CONCURRENCY": "2", **variables})
+    shop = Served({"WEB_CONCURRENCY": "2", **variables}, app=app)
     try:
         shop.start()
         yield shop

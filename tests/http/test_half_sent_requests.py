@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import socket
 import threading
 import urllib.request
@@ -13,7 +14,7 @@ import pytest
 
 from shop.deployment.web_worker import Rest
 from tests.conftest import MakeProduct
-from tests.http.conftest import Served, serve
+from tests.http.conftest import APPS, Served, serve
 from tests.http.shopper import Shopper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -27,9 +28,9 @@ HEADS = {
 }
 
 
-@pytest.fixture(scope="module")
-def web(django_db_setup: None) -> Iterator[Served]:
-    yield from serve(WEB_THREADS="8")
+@pytest.fixture(scope="module", params=APPS)
+def web(django_db_setup: None, request: pytest.FixtureRequest) -> Iterator[Served]:
+    yield from serve(request.param, WEB_THREADS="8")
 
 
 def drip(connections: list[socket.socket], over: threading.Event) -> None:
@@ -39,20 +40,23 @@ def drip(connections: list[socket.socket], over: threading.Event) -> None:
                 each.send(b"a")
 
 
-@pytest.mark.parametrize("sent", HEADS)
-def test_half_sent_requests_stop_nobody_and_are_closed(web: Served, sent: str) -> None:
+def test_half_sent_requests_stop_nobody_and_are_closed(web: Served) -> None:
     over = threading.Event()
     with contextlib.ExitStack() as stack:
         address = (web.host, web.port)
-        slow = [stack.enter_context(socket.create_connection(address)) for _ in range(MANY)]
-        for each in slow:
-            each.sendall(HEADS[sent])
-        dripping = threading.Thread(target=drip, args=(slow if sent != "nothing" else [], over))
+        slow = {
+            sent: [stack.enter_context(socket.create_connection(address)) for _ in range(MANY)]
+            for sent in HEADS
+        }
+        for sent, connections in slow.items():
+            for each in connections:
+                each.sendall(HEADS[sent])
+        dripping = threading.Thread(target=drip, args=(slow["head"] + slow["body"], over))
         dripping.start()
         try:
             for _ in range(10):
                 urllib.request.urlopen(f"{web.url}/healthz", timeout=MOST_SECONDS).close()
-            for each in slow:
+            for each in itertools.chain(*slow.values()):
                 each.settimeout(MOST_SECONDS)
                 with contextlib.suppress(ConnectionResetError):
                     assert each.recv(1) == b""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.conftest import Served, serve
+from tests.http.conftest import APPS, Served, serve
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -26,9 +26,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kept")
 
 
-@pytest.fixture(scope="module")
-def shop(django_db_setup: None, kept: Path) -> Iterator[Served]:
-    yield from serve(WEB_CONCURRENCY="1", TMPDIR=str(kept))
+@pytest.fixture(scope="module", params=APPS)
+def shop(django_db_setup: None, kept: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    yield from serve(request.param, WEB_CONCURRENCY="1", TMPDIR=str(kept))
 
 
 def connect(shop: Served, address: str, *head: str) -> socket.socket:

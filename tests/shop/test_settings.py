@@ -64,6 +64,7 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
     [
         ["-c", "import shop.settings, shop.gunicorn_conf"],
         ["-c", "import shop.wsgi"],
+        ["-c", "import shop.asgi"],
         ["-c", TYPE_CHECKER],
         ["manage.py", "--help"],
         ["manage.py", "flash_sale", "--help"],

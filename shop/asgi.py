@@ -1,0 +1,75 @@
+"""The ASGI application that gunicorn serves: the fast lane first, then Django in threads.
+
+``shop.wsgi`` is the same shop without the lane.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from shop.wsgi import application as django  # sets Django up for all below
+
+# isort: split
+from shop import fast_lane
+from shop.deployment.wsgi_threads import Receive, Scope, Send, ThreadedWSGI
+
+threaded_django = ThreadedWSGI(django, settings.WEB_THREADS)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await answer_request(scope, receive, send)
+    elif scope["type"] == "lifespan":
+        await live(receive, send)
+
+
+async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
+    """Ask the fast lane, then Django. The server has collected a small body (asgi_worker.py).
+
+    Django alone answers a large body, or one of unknown length, since it rejects most of them
+    before they have come.
+    """
+    if not has_small_body(scope):
+        await threaded_django(scope, receive, send)
+        return
+    body = await read_body(receive)
+    if body is None:
+        return
+    answer = await fast_lane.answer(scope, body) if settings.FAST_LANE else None
+    if answer is None:
+        await threaded_django(scope, body, send)
+        return
+    start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def has_small_body(scope: Scope) -> bool:
+    """Whether the body's announced size is that of a form, or nothing."""
+    for name, value in scope["headers"]:
+        if name == b"transfer-encoding":
+            return False
+        if name == b"content-length":
+            return value.isdigit() and len(value) < 10 and int(value) <= settings.MOST_FORM_BYTES
+    return True
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body; None if the sender has left."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body
+
+
+async def live(receive: Receive, send: Send) -> None:
+    """Take part in the server's start and stop: it stops once Django's threads are done."""
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await threaded_django.close()
+    await send({"type": "lifespan.shutdown.complete"})
