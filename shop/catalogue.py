@@ -10,10 +10,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import F, OuterRef, Q, Subquery, Sum
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
-from inventory.models import Product, ProductQuerySet, Reservation
+from inventory.models import Product, ProductQuerySet, Reservation, ReservationQuerySet
+from shop.compiled_queries import compiled
+from shop.holds import open_holds
+from shop.models import Order
 
 FEW = 3  # with so many units or fewer we say "last"
 
@@ -92,6 +95,34 @@ def availability_of(product: Product) -> Availability:
 def availability_now(product: Product, buyer: str = "") -> Availability:
     """Ask the database for the availability of a product to a visitor."""
     return availability_of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())
+
+
+def find_product(slug: str, buyer: str) -> Any:
+    """The shop's product with this slug, and all that its page shows to the buyer; None if none.
+
+    It comes from one statement, so its numbers belong together: the availability
+    (``availability_of``), ``in_basket`` and ``units_in_basket`` (the units of it and of all
+    products in the buyer's basket), and ``is_in_open_order``, of the buyer.
+    """
+    return _with_buyer(slug=slug, buyer=buyer).first()
+
+
+@compiled
+def _with_buyer(slug: str, buyer: str) -> ProductQuerySet:
+    in_basket = open_holds(buyer).filter(product=OuterRef("pk"))
+    open_orders = Order.objects.pending().of_buyer(buyer)
+    product = Product.objects.catalogue().filter(slug=slug).order_by()
+    return with_availability(product, buyer).annotate(
+        in_basket=_sum_of(in_basket, by="product"),
+        units_in_basket=_sum_of(open_holds(buyer), by="buyer"),
+        is_in_open_order=Exists(open_orders.filter(lines__reservation__product=OuterRef("pk"))),
+    )
+
+
+def _sum_of(holds: ReservationQuerySet, *, by: str) -> Coalesce:
+    """Their units in a query; ``by`` is a column in which all of them have the same value."""
+    units = holds.order_by().values(by).annotate(units=Sum("quantity")).values("units")
+    return Coalesce(Subquery(units), 0)
 
 
 def search(

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from inventory.models import Product, Reservation
 from shop import basket as baskets
-from shop import notices
+from shop import catalogue, notices
 from shop.forms import ChangeHoldForm, ReserveForm, uuids
 from shop.middleware.buyer import ShopRequest
 from shop.middleware.outages import repeatable
@@ -37,7 +37,7 @@ def holds(request: ShopRequest) -> HttpResponse:
     product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():
-        return show_product(request, product, form, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return show_refused(request, slug, form, HTTPStatus.UNPROCESSABLE_ENTITY)
     wanted = form.cleaned_data["quantity"]
     try:
         with slot_for(product):
@@ -50,11 +50,21 @@ def holds(request: ShopRequest) -> HttpResponse:
             )
     except baskets.BasketError as refused:
         form.add_error("quantity", str(refused))
-        return show_product(request, product, form, HTTPStatus.CONFLICT)
+        return show_refused(request, slug, form, HTTPStatus.CONFLICT)
     notices.note_reserved(
         request, hold.pk, wanted=wanted, seen_price=form.cleaned_data["seen_price"], more=False
     )
     return redirect("basket")
+
+
+def show_refused(
+    request: ShopRequest, slug: str, form: ReserveForm, status: HTTPStatus
+) -> HttpResponse:
+    """Show the product as it is now: others may have taken units meanwhile."""
+    product = catalogue.find_product(slug, request.buyer)
+    if product is None:
+        raise Http404
+    return show_product(request, product, form, status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -12,9 +12,8 @@ from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_safe
 
 from inventory import strategies
-from inventory.models import Product
-from shop import basket
-from shop.catalogue import search, with_availability
+from shop import catalogue
+from shop.catalogue import search
 from shop.forms import ReserveForm, SearchForm
 from shop.middleware import buyer
 from shop.middleware.buyer import ShopRequest
@@ -59,36 +58,36 @@ def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
     return show_product(request, product)
 
 
-def find_product(request: ShopRequest, slug: str) -> Product:
-    """The product, if this visitor may see it; else a 404.
+def find_product(request: ShopRequest, slug: str) -> Any:
+    """The product as ``catalogue.find_product`` reads it, if this visitor may see it; else a 404.
 
     Only staff, and buyers with units in their basket, see a product that is switched off.
     """
-    found = with_availability(Product.objects.catalogue(), request.buyer)
-    product = found.filter(slug=slug).first()
-    if product is None:
-        raise Http404
-    if product.is_active or request.user.is_staff or basket.units_in_basket(request.buyer, product):
+    product = catalogue.find_product(slug, request.buyer)
+    if product and (product.is_active or request.user.is_staff or product.in_basket):
         return product
     raise Http404
 
 
 def show_product(
     request: ShopRequest,
-    product: Product,
+    product: Any,
     form: ReserveForm | None = None,
     status: HTTPStatus = HTTPStatus.OK,
 ) -> HttpResponse:
-    """Show the product's page; with the form as it was sent, if that had an error."""
-    if form:  # others have taken units meanwhile
-        found = with_availability(Product.objects.filter(pk=product.pk), request.buyer)
-        product = found.get()
+    """Show the product's page; with the form as it was sent, if that had an error.
+
+    The product comes from ``catalogue.find_product``.
+    """
     strategy = strategies.find(product.strategy_slug)
     context = {
         "product": product,
         "form": form or ReserveForm(initial={"quantity": 1}),
-        "held_by_you": basket.units_in_basket(request.buyer, product),
-        "unfinished": status_page.unfinished_standings(request.buyer, product),
+        "held_by_you": product.in_basket,
+        "units_in_basket": product.units_in_basket,
+        "unfinished": status_page.unfinished_standings(request.buyer, product)
+        if product.is_in_open_order
+        else [],
         "unsafe_strategy": strategy if strategy and not strategy.is_safe else None,
     }
     return render(request, "shop/product_detail.html", context, status=status)
@@ -107,5 +106,5 @@ def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
         if not request.htmx:
             raise
         return render(request, "shop/partials/product_stock.html")
-    context = {"product": product, "held_by_you": basket.units_in_basket(request.buyer, product)}
+    context = {"product": product, "held_by_you": product.in_basket}
     return render(request, "shop/partials/product_stock.html", context)
