@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from operator import or_
@@ -50,6 +51,7 @@ from inventory.locking import (
 from inventory.models import Product, Reservation, ReservationQuerySet
 from inventory.snapshots import check_buyer_limit, refusal
 from inventory.strategies.base import Pay, Strategy, no_payment, refusals_of_the_database
+from inventory.strategies.combined import Combined, Waiting, serve
 from inventory.strategies.single_statement import SingleStatement, take_if_available
 
 # A buyer waits for at most one such batch. 200 holds take some milliseconds. With 1,000, the
@@ -112,6 +114,51 @@ def reserve(
         return _take_with_lapsed(request)
     except (InsufficientStock, NotForSale, BuyerLimitExceeded, DuplicateKey) as refused:
         return _earlier_or_raise(refused, request)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Units that one of many buyers of a product wants; the words are those of ``reserve``."""
+
+    quantity: int
+    buyer: str
+    idempotency_key: str
+    reservation_id: UUID
+
+
+def can_reserve_for_many(product: Product) -> bool:
+    """Whether the product's buyers can be served together."""
+    return product.strategy_slug == Combined.slug and product.max_per_buyer is None
+
+
+def reserve_for_many(product: Product, wanted: Sequence[Wanted]) -> list[Exception | None]:
+    """Hold units of ``product`` for many buyers by one statement, as the strategy ``combined``.
+
+    Returns for each, in their order, None if the reservation was made, with the id that was asked
+    for, or the error that ``reserve`` would raise. It takes no lapsed holds back: an
+    InsufficientStock whose ``available`` is enough is a case for ``reserve``. All the idempotency
+    keys must differ. Call it outside a transaction, only if ``can_reserve_for_many``.
+
+    Raises an error of the database. Then nobody knows which reservations were made; ``reserve``
+    with the same key finds out.
+    """
+    waiting = [
+        Waiting(
+            Request(
+                product_id=product.pk,
+                sku=product.sku,
+                quantity=each.quantity,
+                buyer=each.buyer,
+                hold_for=conf.hold_for(),
+                strategy=Combined.slug,
+                idempotency_key=each.idempotency_key,
+                reservation_id=each.reservation_id,
+            )
+        )
+        for each in wanted
+    ]
+    serve(waiting)
+    return [each.error for each in waiting]
 
 
 def reserve_together(lines: Sequence[tuple[Product, int]], *, buyer: str) -> list[Reservation]:

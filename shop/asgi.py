@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from django.conf import settings
 
 from shop.wsgi import application as django  # sets Django up for all below
 
 # isort: split
-from shop import fast_lane
 from shop.deployment.wsgi_threads import Receive, Scope, Send, ThreadedWSGI
+from shop.fast_lane import FastLane
 
+lane = FastLane() if settings.FAST_LANE else None
 threaded_django = ThreadedWSGI(django, settings.WEB_THREADS)
 
 
@@ -35,7 +38,7 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
     body = await read_body(receive)
     if body is None:
         return
-    answer = await fast_lane.answer(scope, body) if settings.FAST_LANE else None
+    answer = await lane.answer(scope, body) if lane else None
     if answer is None:
         await threaded_django(scope, body, send)
         return
@@ -72,4 +75,6 @@ async def live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await threaded_django.close()
+    if lane:
+        await asyncio.to_thread(lane.close)
     await send({"type": "lifespan.shutdown.complete"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,7 +30,7 @@ from inventory.exceptions import (
     UnknownStrategy,
 )
 from inventory.models import Product, Reservation
-from inventory.snapshots import holds_of_buyer
+from inventory.snapshots import HoldsOfBuyer, holds_of_buyer
 from inventory.words import counted
 from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
@@ -223,29 +223,33 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
 
     Raises BasketError; then nothing was changed.
     """
-    # The buyer is part of the key: nobody can take another's by guessing or by accident.
-    idempotency_key = f"basket {buyer} {key}"
-    before = holds_of_buyer(buyer, idempotency_key)
+    once = idempotency_key(buyer, key)
+    before = holds_of_buyer(buyer, once)
     if before.has_key:
-        earlier = Reservation.objects.get(idempotency_key=idempotency_key)
+        earlier = Reservation.objects.get(idempotency_key=once)
         if earlier.product_id == product.pk:
             return earlier
-    _check_limits(before.quantities, [quantity])
-    _check_value(before.value + quantity * product.price)
+    check_limits(before, quantity, product.price)
     with translate_errors(product, buyer), refusals.record_refusal(product):
         hold = network_limits.reserve(
-            product, quantity, address=address, buyer=buyer, idempotency_key=idempotency_key
+            product, quantity, address=address, buyer=buyer, idempotency_key=once
         )
     try:
-        after = holds_of_buyer(buyer)
-        _check_limits(after.quantities)
-        _check_value(after.value)
+        check_limits(holds_of_buyer(buyer))
     except (
         BasketError
     ):  # two requests of this buyer at once, and each checked before the other took its units
         reservations.release(hold.pk)
         raise
     return hold
+
+
+def idempotency_key(buyer: str, key: UUID) -> str:
+    """The idempotency key of a form's key.
+
+    The buyer is part of it: nobody can take another's by guessing or by accident.
+    """
+    return f"basket {buyer} {key}"
 
 
 def reserve_again(buyer: str, lapsed: LapsedUnits, *, key: UUID, address: str) -> Reservation:
@@ -261,28 +265,27 @@ def reserve_again(buyer: str, lapsed: LapsedUnits, *, key: UUID, address: str) -
     return reserve(lapsed.product, lapsed.quantity, buyer=buyer, key=key, address=address)
 
 
-def _check_limits(opened: Sequence[int], wanted: Sequence[int] = ()) -> None:
-    """Raise BasketError if a buyer can't have all these at a time; both are units by hold."""
-    most, units = settings.MOST_UNITS_PER_BUYER, sum(opened)
-    if units + sum(wanted) > most:
+def check_limits(holds: HoldsOfBuyer, more: int = 0, price: Decimal = Decimal(0)) -> None:
+    """Raise BasketError if a buyer can't have these holds and ``more`` units at a time.
+
+    ``price`` is the price of a unit more, in the shop's currency.
+    """
+    most, units = settings.MOST_UNITS_PER_BUYER, sum(holds.quantities)
+    if units + more > most:
         if units:
             raise BasketError(
                 f"A basket can hold {counted(most, 'unit')} at a time, and yours has {units}."
             )
         raise BasketError(f"A basket can hold {counted(most, 'unit')} at a time.")
     most = settings.MOST_HOLDS_PER_BUYER
-    if len(opened) + len(wanted) > most:
+    if len(holds.quantities) + (1 if more else 0) > most:
         raise BasketError(
             f"Your basket is full: it can hold {counted(most, 'reservation')} at a time. "
             "Check out, or remove one."
         )
-
-
-def _check_value(goods: Decimal) -> None:
-    """Raise BasketError if an order can't be of so much money (in the shop's currency)."""
-    if goods + settings.SHIPPING_COST > money.MOST_TOTAL:
-        most = money.format_amount(money.MOST_TOTAL, settings.SHOP_CURRENCY)
-        raise BasketError(f"A basket can come to {most} at most, shipping included.")
+    if holds.value + more * price + settings.SHIPPING_COST > money.MOST_TOTAL:
+        limit = money.format_amount(money.MOST_TOTAL, settings.SHOP_CURRENCY)
+        raise BasketError(f"A basket can come to {limit} at most, shipping included.")
 
 
 def change(
@@ -373,7 +376,7 @@ def _plain_text(error: InventoryError, product: Product, buyer: str) -> str:
     name = product.name
     match error:
         case InsufficientStock():
-            return _too_few_text(product, error.requested, buyer)
+            return too_few_text(product, error.requested, buyer)
         case NotForSale():
             return f"{name} is not for sale at the moment."
         case BuyerLimitExceeded(already=0):
@@ -395,7 +398,7 @@ def _plain_text(error: InventoryError, product: Product, buyer: str) -> str:
     return str(error)
 
 
-def _too_few_text(product: Product, wanted: int, buyer: str) -> str:
+def too_few_text(product: Product, wanted: int, buyer: str = "") -> str:
     """The reason why there are too few units, by the numbers that the page shows, too."""
     now, name = catalogue.availability_now(product, buyer), product.name
     if now.available >= wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -21,8 +21,15 @@ def record_refusal(product: Product) -> Iterator[None]:
     try:
         yield
     except InsufficientStock as refused:
-        Refusal.objects.create(product=product, quantity=refused.requested)
+        record(product, [refused.requested])
         raise
+
+
+def record(product: Product, quantities: Iterable[int]) -> None:
+    """Put refusals on record, each of so many units."""
+    Refusal.objects.bulk_create(
+        Refusal(product=product, quantity=quantity) for quantity in quantities
+    )
 
 
 def delete_old_refusals() -> None:

@@ -174,7 +174,9 @@ class Combined(SingleStatement):
             batch = queue.take_batch()
         try:
             serve(batch, look_first=queue.seems_sold_out)
-            queue.seems_sold_out = none_served(batch)
+            queue.seems_sold_out = all(
+                isinstance(waiting.error, InsufficientStock) for waiting in batch
+            )
         except Exception as error:
             for waiting in batch:
                 if not waiting.is_answered:
@@ -198,7 +200,7 @@ def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
     """Answer everybody: by one statement if all fit, otherwise in order until stock runs out.
 
     All of them want the same product, and no two have the same key. Call it outside a transaction.
-    It serves threads that wait here, and buyers that wait in an event loop (``shop.fast_lane``).
+    It serves threads that wait here, and others (``reservations.reserve_for_many``).
     ``look_first``: probably nobody fits, so look before trying.
 
     Raises what the database raises; then requests without an answer may have been served or not,
@@ -211,11 +213,6 @@ def serve(batch: Sequence[Waiting], *, look_first: bool = False) -> None:
         if not pending:
             return
         together = refuse_or_choose(pending)
-
-
-def none_served(batch: Sequence[Waiting]) -> bool:
-    """Whether there were too few units for everybody: then the next batch looks first."""
-    return all(isinstance(waiting.error, InsufficientStock) for waiting in batch)
 
 
 def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:

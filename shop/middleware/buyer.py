@@ -53,6 +53,11 @@ def read_old_key(request: HttpRequest) -> str:
     return key if KEY.fullmatch(key) else ""
 
 
+def signed_key(key: str) -> str:
+    """The value of the cookie for this key."""
+    return signing.get_cookie_signer(salt=cookie_name() + SALT).sign(key)
+
+
 def ensure_key(request: ShopRequest) -> str:
     """Return the buyer's key; make one if there is none.
 

@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 UNKNOWN_ADDRESS = "0.0.0.0"
+SECONDS = "shop.seconds_to_wait"  # in the ASGI scope of a request that was counted
 
 View = Callable[..., HttpResponseBase]
 
@@ -47,20 +48,37 @@ class RateLimitMiddleware:
     ) -> HttpResponse | None:
         if getattr(view, "not_limited", False):
             return None
-        posting = request.method not in ("GET", "HEAD", "OPTIONS")
-        if posting:
-            return _limit(request, "posts", settings.POSTS_PER_ADDRESS)
-        return _limit(request, "pages", settings.PAGES_PER_ADDRESS)
+        seconds = seconds_to_wait(request)
+        return _too_many(request, seconds) if seconds else None
 
 
-def _limit(request: HttpRequest, group: str, allowed: str | None) -> HttpResponse | None:
-    """Count the request, and return the 429 page if it is one too many."""
+def seconds_to_wait(request: HttpRequest) -> int:
+    """Count the request, once; return after how many seconds to come back, 0 if it isn't too many.
+
+    The fast lane may have counted it already, before Django.
+    """
+    scope = request.META.get("asgi.scope", {})
+    if SECONDS not in scope:
+        scope[SECONDS] = _count(request)
+    seconds: int = scope[SECONDS]
+    return seconds
+
+
+def _count(request: HttpRequest) -> int:
     from django_ratelimit.core import get_usage  # reads settings when imported
 
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        group, allowed = "pages", settings.PAGES_PER_ADDRESS
+    else:
+        group, allowed = "posts", settings.POSTS_PER_ADDRESS
     usage = get_usage(request, group=group, key="ip", rate=allowed, increment=True)
     if usage is None or not usage["should_limit"]:
-        return None
-    seconds = max(1, usage["time_left"])
+        return 0
+    seconds: int = usage["time_left"]
+    return max(1, seconds)
+
+
+def _too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     response = render(
         request, "429.html", {"seconds": seconds}, status=HTTPStatus.TOO_MANY_REQUESTS
     )

@@ -65,16 +65,17 @@ class RequestChecksMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return _reject_head(request) or self.get_response(request)
+        return reject_head(request) or self.get_response(request)
 
     def process_view(
         self, request: HttpRequest, view: View, args: object, kwargs: object
     ) -> HttpResponse | None:
         """Check the body, which is still unread; the user is known here."""
-        return _reject_size(request) or _reject_body(request, view)
+        return reject_size(request) or reject_body(request, view)
 
 
-def _reject_head(request: HttpRequest) -> HttpResponse | None:
+def reject_head(request: HttpRequest) -> HttpResponse | None:
+    """Reject an address, cookies or a charset that no browser sends."""
     if not is_utf8(request.META.get(KEPT, request.META.get("CONTENT_TYPE", ""))):
         return _answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     try:
@@ -84,7 +85,7 @@ def _reject_head(request: HttpRequest) -> HttpResponse | None:
     return _reject_nul(texts)
 
 
-def _reject_size(request: HttpRequest) -> HttpResponse | None:
+def reject_size(request: HttpRequest) -> HttpResponse | None:
     """Reject a body whose announced size is more than this user may send, or isn't announced.
 
     Django reads no more than the announced size, and nothing of a body without one.
@@ -110,7 +111,7 @@ def _most_bytes(request: HttpRequest) -> int:
     return large if may_upload else small
 
 
-def _reject_body(request: HttpRequest, view: View) -> HttpResponse | None:
+def reject_body(request: HttpRequest, view: View) -> HttpResponse | None:
     """Reject a form that can't be read. The body of a machine's message is left to its view."""
     if request.method != "POST" or getattr(view, "csrf_exempt", False):
         return None

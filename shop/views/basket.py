@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -37,7 +37,7 @@ def holds(request: ShopRequest) -> HttpResponse:
     product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():
-        return show_refused(request, slug, form, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return show_refused(request, slug, form)
     wanted = form.cleaned_data["quantity"]
     try:
         with slot_for(product):
@@ -49,18 +49,37 @@ def holds(request: ShopRequest) -> HttpResponse:
                 address=client_address(request),
             )
     except baskets.BasketError as refused:
-        form.add_error("quantity", str(refused))
-        return show_refused(request, slug, form, HTTPStatus.CONFLICT)
+        return show_refused(request, slug, form, str(refused))
     notices.note_reserved(
         request, hold.pk, wanted=wanted, seen_price=form.cleaned_data["seen_price"], more=False
     )
     return redirect("basket")
 
 
+def refused(request: ShopRequest, slug: str, quantity: int, text: str = "") -> HttpResponse:
+    """The page on which ``holds`` refuses so many units, for the fast lane.
+
+    ``text`` is the reason; without it, there are too few units.
+    """
+    form = ReserveForm({"quantity": quantity, "key": uuid4()})
+    form.is_valid()
+    if not text:
+        product = get_object_or_404(Product.objects.catalogue(), slug=slug)
+        text = baskets.too_few_text(product, quantity)
+    return show_refused(request, slug, form, text)
+
+
 def show_refused(
-    request: ShopRequest, slug: str, form: ReserveForm, status: HTTPStatus
+    request: ShopRequest, slug: str, form: ReserveForm, text: str = ""
 ) -> HttpResponse:
-    """Show the product as it is now: others may have taken units meanwhile."""
+    """Show the product as it is now: others may have taken units meanwhile.
+
+    ``text`` is the reason if it isn't a mistake in the form.
+    """
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    if text:
+        form.add_error("quantity", text)
+        status = HTTPStatus.CONFLICT
     product = catalogue.find_product(slug, request.buyer)
     if product is None:
         raise Http404

@@ -280,7 +280,7 @@ def test_an_error_of_middleware_gets_a_503_too(
         connection.cursor().execute("SELECT 1")
 
     client.raise_request_exception = False
-    monkeypatch.setattr("shop.middleware.rate_limits._limit", fail)
+    monkeypatch.setattr("shop.middleware.rate_limits.seconds_to_wait", fail)
     monkeypatch.setattr(outages, "SECONDS_TO_WAIT", 0)
     answer = client.get("/")
     connection.close()
@@ -292,7 +292,7 @@ def test_other_errors_stay_as_they_are(client: Client, monkeypatch: pytest.Monke
         connection.cursor().execute("SELECT no_such_column")
 
     client.raise_request_exception = False
-    monkeypatch.setattr("shop.middleware.rate_limits._limit", fail)
+    monkeypatch.setattr("shop.middleware.rate_limits.seconds_to_wait", fail)
     assert client.get("/").status_code == 500
     client.raise_request_exception = True
     with pytest.raises(ProgrammingError):

@@ -1,0 +1,116 @@
+"""Those who wait in an event loop are served together, in threads, since Django's database waits.
+
+While a batch is being served, the next one gathers. There is no timer: one who comes alone is
+served alone. All that touches ``Batches`` runs in the loop's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+from django.db import close_old_connections, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+log = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 128  # in a batch; more would gain little, and the first would wait for the last
+
+
+class Waiting(Protocol):
+    """Somebody who waits. Two of the same buyer are never in one batch."""
+
+    @property
+    def buyer(self) -> str: ...
+
+
+K = TypeVar("K", bound=Hashable)
+W = TypeVar("W", bound=Waiting)
+T = TypeVar("T")
+
+
+class Threads:
+    """Threads with connections to the database of their own."""
+
+    def __init__(self, most: int) -> None:
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="fast lane")
+        self._connections: set[BaseDatabaseWrapper] = set()
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Run ``work`` in a thread, and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, self._with_good_connection, work, *args
+        )
+
+    def _with_good_connection(self, work: Callable[..., T], *args: object) -> T:
+        close_old_connections()  # after an error, or too old
+        try:
+            return work(*args)
+        finally:
+            close_old_connections()
+            self._connections.update(connections.all(initialized_only=True))
+
+    def close(self) -> None:
+        """Wait for the threads' work, and close their connections."""
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.inc_thread_sharing()  # its own thread is gone
+            connection.close()
+
+
+class Batches(Generic[K, W]):
+    """Those who wait, in one list for each ``key`` (such as a product), served by ``serve``.
+
+    ``serve(key, batch)`` writes what came of it into each of the batch. If it fails, it has
+    written nothing into the rest.
+    """
+
+    def __init__(self, serve: Callable[[K, Sequence[W]], object], threads: Threads) -> None:
+        self._serve = serve
+        self._threads = threads
+        self._lists: dict[K, list[tuple[W, asyncio.Future[None]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
+
+    async def join(self, key: K, waiting: W) -> None:
+        """Wait until a batch has been served, with this one in it."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if key in self._lists:
+            self._lists[key].append((waiting, done))
+        else:
+            self._lists[key] = [(waiting, done)]
+            task = asyncio.create_task(self._serve_all(key))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        await done
+
+    async def _serve_all(self, key: K) -> None:
+        """Serve batch after batch until nobody waits."""
+        await asyncio.sleep(0)  # requests that came in the same moment are in the first one
+        while batch := self._take_batch(key):
+            try:
+                await self._threads.run(self._serve, key, [waiting for waiting, _ in batch])
+            except Exception as error:
+                log.warning("The fast lane leaves %d requests to Django: %s", len(batch), error)
+            finally:
+                for _, done in batch:
+                    if not done.done():  # its client may have gone meanwhile
+                        done.set_result(None)
+        del self._lists[key]
+
+    def _take_batch(self, key: K) -> list[tuple[W, Any]]:
+        """Take out the next batch, in order of arrival."""
+        batch: dict[str, tuple[W, Any]] = {}
+        stay = []
+        for place, (waiting, done) in enumerate(self._lists[key]):
+            if len(batch) == MOST_AT_ONCE:
+                stay += self._lists[key][place:]
+                break
+            if waiting.buyer in batch:
+                stay.append((waiting, done))
+            else:
+                batch[waiting.buyer] = waiting, done
+        self._lists[key] = stay
+        return list(batch.values())
