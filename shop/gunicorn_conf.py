@@ -12,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 from gunicorn.arbiter import Arbiter
 
+from shop.deployment.access_log import FORMAT
 from shop.deployment.environment import Environment, whole_number
 
 env = Environment(Path(__file__).resolve().parent.parent / ".env")
@@ -30,8 +31,11 @@ graceful_timeout = 20  # seconds for the requests under way when the shop is sto
 keepalive = 5  # seconds; a proxy in front can keep connections for longer
 control_socket_disable = True  # it is one per user: two shops on a machine would share it
 
+forwarder_headers = ""  # no header of a request changes its path
+
 accesslog = "-"
-access_log_format = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
+access_log_format = FORMAT
+logger_class = "shop.deployment.access_log.AccessLog"
 
 
 def on_starting(server: Arbiter) -> None:
