@@ -8,7 +8,7 @@ take the answer.
 from __future__ import annotations
 
 import asyncio
-import resource
+import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,15 +17,13 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.util import split_request_uri
 from gunicorn.workers import gasgi
 
-from shop.deployment.web_worker import MOST_BODY, SECONDS_TO_SEND
+from shop.deployment.web_worker import CONTINUE, MOST_BODY, SECONDS_TO_SEND, most_connections
 
 SECONDS_TO_READ = 60.0  # for a client to take the next part of an answer
 SECONDS_TO_HEAR_OUT = 2.0  # for a sender to read an answer that came before all was sent
 SECONDS_TO_USE = 2.0  # for a request that is on its way when the worker is stopped
-MOST_FILES = 65_536  # that a worker asks for
-FILES_OF_OUR_OWN = 256  # files and connections to the database
+SECONDS_OF_A_TURN = 0.001  # of a thread that computes, while the event loop waits
 TOO_MANY = "The shop has too many visitors at this moment. Please try again in a few seconds.\n"
-
 
 NEVER = float("inf")
 
@@ -40,8 +38,8 @@ class PatientAsgiWorker(gasgi.ASGIWorker):  # type: ignore[misc]  # it has no ty
         self.has_started = False
 
     def init_process(self) -> None:
-        most_files = allow_many_files()
-        self.worker_connections = min(self.worker_connections, most_files - FILES_OF_OUR_OWN)
+        self.worker_connections = min(self.worker_connections, most_connections())
+        sys.setswitchinterval(SECONDS_OF_A_TURN)
         gasgi.ASGIProtocol = PatientProtocol  # there is no other way to hand it to the worker
         super().init_process()
 
@@ -109,7 +107,8 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.deadline = NEVER
+        if not self._closed:
+            self.deadline = NEVER
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
@@ -168,7 +167,7 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
             return True
         if receiver.expect_continue and not receiver._complete:
             receiver.expect_continue = False
-            self._safe_write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._safe_write(CONTINUE)
         if not receiver._complete and not self._closed:
             self.body_waiter = self.worker.loop.create_future()
             await self.body_waiter
@@ -192,13 +191,3 @@ def split_target(request: Any) -> None:
     request.raw_path = (parts.path or "").encode("latin-1")
     request.path = unquote_to_bytes(request.raw_path).decode(errors="replace")
     request.query = parts.query or ""
-
-
-def allow_many_files() -> int:
-    """Raise the limit on open files and connections as far as we may; return it."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(most, MOST_FILES)
-    if now == resource.RLIM_INFINITY or now >= wanted:
-        return wanted
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-    return wanted

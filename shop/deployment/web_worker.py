@@ -8,7 +8,9 @@ connections that take too long.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import resource
 import time
 from functools import partial
 from selectors import EVENT_READ
@@ -22,9 +24,12 @@ SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff upl
 MOST_HEAD = 64 * 1024  # bytes; gunicorn refuses larger ones
 MOST_BODY = 64 * 1024  # bytes that are collected; a thread reads a larger body itself
 AT_ONCE = 64 * 1024  # bytes
+MOST_FILES = 65_536  # that a worker asks for, connections among them
+FILES_OF_OUR_OWN = 256  # such as connections to the database
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
-EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
@@ -33,6 +38,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.collecting: dict[TConn, Collected] = {}
+
+    def init_process(self) -> None:
+        self.worker_connections = min(self.cfg.worker_connections, most_connections())
+        super().init_process()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Collect a request from a connection that is new, or was kept alive."""
@@ -93,12 +102,24 @@ class Collected:
     def __init__(self, data: bytes) -> None:
         self.begun = time.monotonic()
         self.data = bytearray(data)
+        self.was_asked_for = False
 
     def receive(self, client: Any) -> bool:
         """Take bytes that came; False if the sender has left. Raises BlockingIOError, OSError."""
+        self.ask_for_body(client)
         received = client.recv(AT_ONCE)
         self.data += received
+        self.ask_for_body(client)
         return bool(received)
+
+    def ask_for_body(self, client: Any) -> None:
+        """Ask a sender for the body who waits for that, once. gunicorn asks once more later."""
+        end = self.data.find(b"\r\n\r\n")
+        head = self.data[: end + 4]
+        waits = b" HTTP/1.1\r\n" in head and EXPECT.search(head)
+        if end >= 0 and waits and not self.was_asked_for and not self.is_enough():
+            self.was_asked_for = True
+            client.send(CONTINUE)
 
     def is_enough(self) -> bool:
         """Whether a thread need not wait, or may read the rest by itself."""
@@ -107,7 +128,7 @@ class Collected:
             return len(self.data) > MOST_HEAD or b"\n\n" in self.data  # gunicorn refuses these
         head = self.data[: end + 4]
         length = LENGTH.search(head)
-        if length is None or EXPECT.search(head):  # such a sender waits to be asked for the body
+        if length is None:
             return True
         body = int(length[1])
         return body > MOST_BODY or len(self.data) >= len(head) + body
@@ -132,3 +153,17 @@ class Rest(SocketUnreader):  # type: ignore[misc]
         if not piece:
             raise ConnectionResetError("The sender has left in the middle of the request.")
         return piece
+
+
+def most_connections() -> int:
+    """How many connections this process can take.
+
+    It raises the process's limit on open files first, as far as it may.
+    """
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if most == resource.RLIM_INFINITY else min(most, MOST_FILES)
+    if now < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has another limit, too
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+            now = wanted
+    return now - FILES_OF_OUR_OWN

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 
 from a2wsgi.wsgi import Body, build_environ
 
-SECONDS_TO_SEND = 60.0  # for a body that a thread reads, such as a picture that staff upload
+SECONDS_TO_SEND_REST = 60.0  # for a body that a thread reads, such as a picture that staff upload
 PIECE = 1024**2  # bytes of a large response that are fetched at a time
 
 Scope = dict[str, Any]
@@ -70,7 +70,7 @@ def make_environ(scope: Scope, body: bytes | Receive) -> Environ:
 
 def with_deadline(receive: Receive) -> Receive:
     """Receive a whole body, or raise OSError: a sender has some time, and must not leave."""
-    deadline = asyncio.get_running_loop().time() + SECONDS_TO_SEND
+    deadline = asyncio.get_running_loop().time() + SECONDS_TO_SEND_REST
 
     async def receive_in_time() -> Message:
         async with asyncio.timeout_at(deadline):
@@ -91,10 +91,13 @@ def fetch(application: Application, environ: Environ) -> Iterator[tuple[list[Mes
     chunks: list[bytes] = []
 
     def start(status: str, headers: list[tuple[str, str]], error: object = None) -> Any:
-        pairs = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
+        encoded = [
+            (name.lower().encode("latin-1"), value.strip(" \t").encode("latin-1"))
+            for name, value in headers
         ]
-        messages[:] = [{"type": "http.response.start", "status": int(status[:3]), "headers": pairs}]
+        messages[:] = [
+            {"type": "http.response.start", "status": int(status[:3]), "headers": encoded}
+        ]
         return chunks.append
 
     def piece(is_last: bool) -> tuple[list[Message], bool]:

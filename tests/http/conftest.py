@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from typing import IO
 
 import psutil
 import pytest
 
-from shop.load_tests.serving import APP, ServedShop, end
+from shop.load_tests.serving import APP, GUNICORN_CONF, ServedShop, end
 from tests.shop.orders.steps import delete_jobs
 
 
@@ -31,20 +33,30 @@ def no_job_is_left_of_other_tests(transactional_db: None) -> None:
 
 
 APPS = ["shop.asgi", "shop.wsgi"]
+OTHER_DEADLINES = "tests.http.gunicorn_conf"
 
 
-def serve(app: str = APP, **variables: str) -> Iterator[Served]:
+def serve(
+    app: str = APP,
+    conf: str = GUNICORN_CONF,
+    log: IO[bytes] | None = None,
+    /,
+    **variables: str,
+) -> Iterator[Served]:
     """gunicorn alone, while a fixture of a module lasts.
 
     It takes longer to start than most tests take to run. It keeps nothing from one test to the
     next: its state is in the database, which is emptied.
     """
-    shop = Served({"WEB_CONCURRENCY": "2", **variables}, app=app)
+    shop = Served({"WEB_CONCURRENCY": "2", **variables}, gunicorn_conf=conf, app=app, log=log)
     try:
         shop.start()
         yield shop
     finally:
         shop.stop()
+
+
+serving = contextlib.contextmanager(serve)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from shop.deployment.web_worker import Rest
 from tests.conftest import MakeProduct
-from tests.http.conftest import APPS, Served, serve
+from tests.http.conftest import APPS, OTHER_DEADLINES, Served, serve
 from tests.http.shopper import Shopper
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -25,12 +25,16 @@ HEADS = {
     "head": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ",
     "body": b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\na=",
     "nothing": b"",
+    "a body that was asked for": (
+        b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 900\r\n\r\n"
+    ),
 }
 
 
 @pytest.fixture(scope="module", params=APPS)
 def web(django_db_setup: None, request: pytest.FixtureRequest) -> Iterator[Served]:
-    yield from serve(request.param, WEB_THREADS="8")
+    yield from serve(request.param, OTHER_DEADLINES, SECONDS_TO_SEND="3", WEB_THREADS="8")
 
 
 def drip(connections: list[socket.socket], over: threading.Event) -> None:
@@ -51,15 +55,16 @@ def test_half_sent_requests_stop_nobody_and_are_closed(web: Served) -> None:
         for sent, connections in slow.items():
             for each in connections:
                 each.sendall(HEADS[sent])
-        dripping = threading.Thread(target=drip, args=(slow["head"] + slow["body"], over))
+        talkative = [each for sent in slow if sent != "nothing" for each in slow[sent]]
+        dripping = threading.Thread(target=drip, args=(talkative, over))
         dripping.start()
         try:
             for _ in range(10):
                 urllib.request.urlopen(f"{web.url}/healthz", timeout=MOST_SECONDS).close()
             for each in itertools.chain(*slow.values()):
                 each.settimeout(MOST_SECONDS)
-                with contextlib.suppress(ConnectionResetError):
-                    assert each.recv(1) == b""
+                with contextlib.suppress(ConnectionResetError), each.makefile("rb") as received:
+                    assert received.read() in (b"", b"HTTP/1.1 100 Continue\r\n\r\n")
         finally:
             over.set()
             dripping.join()
@@ -77,6 +82,17 @@ def test_requests_may_come_in_pieces_and_one_after_the_other(web: Served) -> Non
         received = b""
         while received.count(b"ok\n") < 2:
             received += sender.recv(65536)
+
+
+def test_a_sender_is_asked_for_a_body(web: Served) -> None:
+    head = b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+    with socket.create_connection((web.host, web.port), MOST_SECONDS) as sender:
+        sender.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert sender.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sender.sendall(b"a=b")
+        answer = http.client.HTTPResponse(sender)
+        answer.begin()  # it skips a second 100
+        assert answer.status == 403
 
 
 def test_a_body_that_is_too_large_is_rejected_before_it_has_come(web: Served) -> None:
