@@ -30,7 +30,7 @@ MOST_KEPT = 1000  # pages; then those that are too old are dropped
 View = Callable[..., HttpResponse]
 Header = tuple[bytes, bytes]
 
-# What a page may depend on, whoever asks.
+# A page may depend on these, whoever asks.
 OF_EVERYBODY = (
     *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
     *("SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_X_FORWARDED_PROTO", "wsgi.url_scheme"),

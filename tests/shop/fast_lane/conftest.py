@@ -70,7 +70,7 @@ class Browser:
 
 
 def scope(method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
-    """What a server tells of a request."""
+    """A request as a server describes it."""
     all_headers = {"host": "localhost", **headers}
     return {
         "type": "http",
