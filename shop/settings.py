@@ -180,7 +180,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "timed"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
-MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"  # no session rows
+MESSAGE_STORAGE = "shop.notice_storage.NoticeStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # our own machines ask by HTTP
 
 # The inventory app

@@ -5,22 +5,27 @@ All of it runs in the event loop's own thread, but for what ``Threads`` runs.
 
 from __future__ import annotations
 
+import logging
 import re
 from http import HTTPStatus
+from uuid import UUID
 
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from shop import notices
 from shop.deployment.wsgi_threads import Scope
 from shop.fast_lane import sure
 from shop.fast_lane.batches import Batches, Threads
 from shop.fast_lane.pages import Answer, Pages
-from shop.fast_lane.reserving import Form, Outcome, read_form, reserved_cookie, serve
+from shop.fast_lane.reserving import Form, Outcome, note_reserved, read_form, serve
 from shop.fast_lane.visitors import Visitor, look_up
 from shop.middleware import rate_limits
 from shop.middleware.buyer import ShopRequest
 from shop.views import basket
+
+log = logging.getLogger(__name__)
 
 THREADS_TO_RESERVE = 4  # one for each product in a rush: a locked row keeps a thread waiting
 THREADS_TO_LOOK = 3  # for pages and visitors
@@ -46,10 +51,13 @@ class FastLane:
         """
         if not self._is_on or not sure.is_plain(scope):
             return None
-        if scope["path"] == self._holds:
-            return await self._reserve(scope, body)
-        if scope["method"] == "GET" and self._shows_product.fullmatch(scope["path"]):
-            return await self._show(scope)
+        try:
+            if scope["path"] == self._holds:
+                return await self._reserve(scope, body)
+            if scope["method"] == "GET" and self._shows_product.fullmatch(scope["path"]):
+                return await self._show(scope)
+        except Exception:
+            log.exception("The fast lane leaves %s to Django.", scope["path"])
         return None
 
     def close(self) -> None:
@@ -66,9 +74,7 @@ class FastLane:
         match form.outcome:
             case Outcome.RESERVED:
                 page = await self._pages.get(request, HTTPStatus.FOUND, _to_basket)
-                return (
-                    page.fill(request, cookies=[reserved_cookie(request, form)]) if page else None
-                )
+                return page.fill(request, notices=note_reserved(request, form)) if page else None
             case Outcome.REFUSED:
                 page = await self._pages.get(
                     request, HTTPStatus.CONFLICT, basket.refused, form.slug, form.quantity
@@ -100,6 +106,8 @@ class FastLane:
 
 
 def _to_basket(request: ShopRequest) -> HttpResponse:
+    """The response to a buyer for whom units were reserved; its notice is of no hold."""
+    notices.note_reserved(request, UUID(int=0), wanted=1, seen_price=None, more=False)
     return redirect("basket")
 
 

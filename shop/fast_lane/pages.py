@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from http import HTTPStatus
 from io import BytesIO
@@ -21,6 +21,7 @@ from django.middleware.csrf import get_token
 from shop.fast_lane.batches import Threads
 from shop.middleware import rate_limits
 from shop.middleware.buyer import ShopRequest, cookie_name, ensure_key, signed_key
+from shop.notice_storage import NoticeStorage
 
 log = logging.getLogger(__name__)
 
@@ -64,26 +65,27 @@ class Page:
     pieces: list[bytes]
     """The body: every second piece is the token of a form, or the key of one."""
 
-    def fill(
-        self, request: ShopRequest, *, key: UUID | None = None, cookies: Iterable[str] = ()
-    ) -> Answer:
-        """The response to this visitor. ``key`` is the form's; ``cookies`` are more to be set."""
+    def fill(self, request: ShopRequest, *, key: UUID | None = None, notices: str = "") -> Answer:
+        """The response to this visitor. ``key`` is the form's, ``notices`` a cookie's value."""
         pieces = self.pieces.copy()
         for place in range(1, len(pieces), 2):
             is_key = len(pieces[place]) == LENGTH_OF_KEY
             pieces[place] = str(key or uuid4()).encode() if is_key else get_token(request).encode()
-        cookies = [*cookies, *self._own_cookies(request)]
-        headers = [*self.headers, *((b"Set-Cookie", each.encode()) for each in cookies)]
+        headers = self.headers.copy()
+        for name, (before, after) in self.cookies.items():
+            if value := _own_cookie(name, request, notices):
+                headers.append((b"Set-Cookie", (before + value + after).encode()))
         return Answer(self.status, headers, b"".join(pieces))
 
-    def _own_cookies(self, request: ShopRequest) -> Iterator[str]:
-        """The cookies of a visitor who came without."""
-        for name, (before, after) in self.cookies.items():
-            if name == cookie_name():
-                if not request.buyer:
-                    yield before + signed_key(ensure_key(request)) + after
-            elif request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):
-                yield before + request.META["CSRF_COOKIE"] + after
+
+def _own_cookie(name: str, request: ShopRequest, notices: str) -> str:
+    """The value of this cookie for the visitor; empty if it isn't to be set."""
+    if name == NoticeStorage.cookie_name:
+        return notices
+    if name == cookie_name():
+        return "" if request.buyer else signed_key(ensure_key(request))
+    is_new: bool = request.META.get("CSRF_COOKIE_NEEDS_UPDATE", False)
+    return request.META["CSRF_COOKIE"] if is_new else ""
 
 
 class Pages:

@@ -14,8 +14,6 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.contrib.messages.storage import default_storage
-from django.http import HttpResponse
 
 from inventory import reservations
 from inventory.exceptions import InsufficientStock
@@ -27,6 +25,7 @@ from shop.fast_lane.visitors import buyers_with_something
 from shop.forms import PRICE
 from shop.middleware.buyer import ShopRequest
 from shop.middleware.rate_limits import client_address
+from shop.notice_storage import NoticeStorage
 
 SLUG = re.compile(r"[-a-zA-Z0-9_]{1,100}")
 QUANTITY = re.compile(r"[1-9][0-9]{0,3}")
@@ -78,16 +77,14 @@ def read_form(request: ShopRequest) -> Form | None:
     )
 
 
-def reserved_cookie(request: ShopRequest, form: Form) -> str:
-    """The cookie that tells the next page of the hold."""
+def note_reserved(request: ShopRequest, form: Form) -> str:
+    """The value of the cookie that lets the next page tell of the hold."""
     assert form.hold_id is not None
-    storage = request._messages = default_storage(request)  # type: ignore[attr-defined]
+    storage = request._messages = NoticeStorage(request)  # type: ignore[attr-defined]
     notices.note_reserved(
         request, form.hold_id, wanted=form.quantity, seen_price=form.seen_price, more=False
     )
-    storage.update(response := HttpResponse())
-    [cookie] = response.cookies.values()
-    return cookie.OutputString()
+    return storage.value_to_send()
 
 
 def serve(slug: str, forms: Sequence[Form]) -> None:

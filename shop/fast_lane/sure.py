@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+import re
+from typing import Any, cast
 
 from django.conf import settings
-from django.contrib.messages.storage.cookie import CookieStorage
 from django.core.exceptions import DisallowedHost
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
@@ -13,12 +13,13 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
 
 from shop.deployment.wsgi_threads import Scope, make_environ
-from shop.middleware import request_checks
 from shop.middleware.buyer import ShopRequest, cookie_name, read_key
+from shop.middleware.request_checks import NUL
+from shop.notice_storage import NoticeStorage
 from shop.views import basket
 
 FORM = "application/x-www-form-urlencoded"
-MOST_BYTES = 4096  # of a form; an ordinary one has 250
+PLAIN_FORM = re.compile(rb"[-A-Za-z0-9._=&]{1,1000}")
 
 # The middleware whose work the lane knows. With any other, Django must see each request.
 KNOWN = (
@@ -72,35 +73,31 @@ class Reader:
 
     def page_request(self, scope: Scope) -> ShopRequest | None:
         """Read a visitor's request for a page."""
-        request = self._read(scope, b"")
+        request = self._read(scope, b"", content_type="")
         if request is None or (cookie_name() in request.COOKIES and not request.buyer):
             return None  # a cookie that was signed in another way, or by somebody else
         return request
 
     def form_request(self, scope: Scope, body: bytes) -> ShopRequest | None:
         """Read the form of a visitor who has a buyer's cookie."""
-        if scope["method"] != "POST" or len(body) > MOST_BYTES:
+        fields = read_fields(body)
+        if scope["method"] != "POST" or fields is None:
             return None
-        request = self._read(scope, body)
-        if (
-            request is None
-            or not request.buyer
-            or request.META.get("CONTENT_TYPE") != FORM
-            or request_checks.reject_size(request)
-            or request_checks.reject_body(request, basket.holds)
-            or self._csrf.process_view(request, basket.holds, (), {})
-        ):
+        request = self._read(scope, body, content_type=FORM)
+        if request is None or not request.buyer:
+            return None
+        request.POST = cast(Any, fields)  # it is only asked for single fields
+        if self._csrf.process_view(request, basket.holds, (), {}):
             return None
         return request
 
-    def _read(self, scope: Scope, body: bytes) -> ShopRequest | None:
+    def _read(self, scope: Scope, body: bytes, content_type: str) -> ShopRequest | None:
         request = cast(ShopRequest, WSGIRequest(make_environ(scope, body)))
         if (
-            self._security.process_request(request)
-            or request_checks.reject_head(request)
+            request.META.get("CONTENT_TYPE", "") != content_type
+            or self._security.process_request(request)
             or not _has_good_host(request)
-            or settings.SESSION_COOKIE_NAME in request.COOKIES  # staff
-            or CookieStorage.cookie_name in request.COOKIES  # notices for the next page
+            or not _has_plain_cookies(request)
         ):
             return None
         self._csrf.process_request(request)
@@ -110,8 +107,29 @@ class Reader:
         return request
 
 
+def read_fields(body: bytes) -> dict[str, str] | None:
+    """The fields of a form, as Django reads them; None if one is encoded, or there twice."""
+    if not PLAIN_FORM.fullmatch(body):
+        return None
+    pairs = [pair.split("=") for pair in body.decode().split("&")]
+    if any(len(pair) != 2 for pair in pairs):
+        return None
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else None
+
+
 def _never(request: HttpRequest) -> HttpResponse:
     raise NotImplementedError
+
+
+def _has_plain_cookies(request: HttpRequest) -> bool:
+    """Whether this is neither staff nor a visitor with notices, and no cookie has a NUL."""
+    cookies = request.COOKIES
+    return (
+        settings.SESSION_COOKIE_NAME not in cookies
+        and NoticeStorage.cookie_name not in cookies
+        and not any(NUL in value for value in cookies.values())
+    )
 
 
 def _has_good_host(request: HttpRequest) -> bool:
