@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from django.db.backends.utils import CursorWrapper
 from django.db.models import F, Sum
 
-from inventory.database import connection
+from inventory.database import Question, ask, connection
 from inventory.exceptions import (
     BuyerLimitExceeded,
     DuplicateKey,
@@ -141,29 +142,39 @@ def holds_of_buyer(buyer: str, idempotency_key: str | None = None) -> HoldsOfBuy
 
 
 def holds_of_buyers(keys: Mapping[str, str | None]) -> dict[str, HoldsOfBuyer]:
-    """Read the holds of several buyers, and look for each one's idempotency key (None: no key).
+    """Read the holds of several buyers, and look for each one's idempotency key (None: no key)."""
+    return ask(question_of_holds(keys))
 
-    In SQL, since each request to reserve calls it twice: Django took ten times as long to write
+
+HOLDS_OF_BUYERS = """
+    SELECT buyer, quantity, unit_price, NULL
+    FROM inventory_reservation
+    WHERE buyer = ANY(%(buyers)s::text[]) AND status IN ('HELD', 'SOLD')
+        AND CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
+    UNION ALL
+    SELECT buyer, 0, 0, idempotency_key
+    FROM inventory_reservation WHERE idempotency_key = ANY(%(keys)s::text[])
+"""
+
+
+def question_of_holds(keys: Mapping[str, str | None]) -> Question[dict[str, HoldsOfBuyer]]:
+    """The statement of ``holds_of_buyers``, to be sent together with others.
+
+    In SQL, since each request to reserve asks it twice: Django took ten times as long to write
     the statement as PostgreSQL to answer it (measured).
     """
-    with connection().cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT buyer, quantity, unit_price, NULL
-            FROM inventory_reservation
-            WHERE buyer = ANY(%(buyers)s::text[]) AND status IN ('HELD', 'SOLD')
-                AND CASE WHEN status = 'HELD' THEN expires_at > statement_timestamp() ELSE false END
-            UNION ALL
-            SELECT buyer, 0, 0, idempotency_key
-            FROM inventory_reservation WHERE idempotency_key = ANY(%(keys)s::text[])
-            """,
-            {"buyers": list(keys), "keys": [key for key in keys.values() if key is not None]},
-        )
-        rows = cursor.fetchall()
-    found = {buyer: HoldsOfBuyer([], Decimal(0), has_key=False) for buyer in keys}
-    for buyer, quantity, unit_price, key in rows:
-        if key is None:
-            found[buyer] = found[buyer].with_hold(quantity, unit_price)
-        elif keys.get(buyer) == key:
-            found[buyer] = replace(found[buyer], has_key=True)
-    return found
+
+    def read(cursor: CursorWrapper) -> dict[str, HoldsOfBuyer]:
+        found = {buyer: HoldsOfBuyer([], Decimal(0), has_key=False) for buyer in keys}
+        for buyer, quantity, unit_price, key in cursor.fetchall():
+            if key is None:
+                found[buyer] = found[buyer].with_hold(quantity, unit_price)
+            elif keys.get(buyer) == key:
+                found[buyer] = replace(found[buyer], has_key=True)
+        return found
+
+    return Question(
+        HOLDS_OF_BUYERS,
+        {"buyers": list(keys), "keys": [key for key in keys.values() if key is not None]},
+        read,
+    )

@@ -30,7 +30,7 @@ from inventory.exceptions import (
     UnknownStrategy,
 )
 from inventory.models import Product, Reservation
-from inventory.snapshots import HoldsOfBuyer, holds_of_buyer
+from inventory.snapshots import HoldsOfBuyer, holds_of_buyer, question_of_holds
 from inventory.words import counted
 from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
@@ -38,6 +38,7 @@ from shop.exceptions import HoldInOrder, LimitPerAddress
 from shop.grouped_lines import group_by
 from shop.hold_states import HoldState, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
+from shop.waiting_rooms import slot_for
 
 log = logging.getLogger(__name__)
 
@@ -224,16 +225,40 @@ def reserve(product: Product, quantity: int, *, buyer: str, key: UUID, address: 
     Raises BasketError; then nothing was changed.
     """
     once = idempotency_key(buyer, key)
-    before = holds_of_buyer(buyer, once)
+    with network_limits.begin(address, quantity, question_of_holds({buyer: once})) as begun:
+        attempt, [holds] = begun
+        return _reserve(attempt, product, buyer, once, holds[buyer])
+
+
+def reserve_by_slug(
+    slug: str, quantity: int, *, buyer: str, key: UUID, address: str
+) -> Reservation:
+    """The same for the shop's product with this slug, which costs no round trip more.
+
+    Raises Product.DoesNotExist, BasketError, ProductBusy; then nothing was changed.
+    """
+    once = idempotency_key(buyer, key)
+    with network_limits.begin(
+        address, quantity, catalogue.question_of_product(slug), question_of_holds({buyer: once})
+    ) as (attempt, [found, holds]):
+        if not found:
+            raise Product.DoesNotExist(f"There is no product “{slug}”.")
+        [product] = found
+        with slot_for(product):
+            return _reserve(attempt, product, buyer, once, holds[buyer])
+
+
+def _reserve(
+    attempt: network_limits.Attempt, product: Product, buyer: str, once: str, before: HoldsOfBuyer
+) -> Reservation:
+    """Reserve the units of the attempt. ``before`` are the buyer's holds when it began."""
     if before.has_key:
         earlier = Reservation.objects.get(idempotency_key=once)
         if earlier.product_id == product.pk:
             return earlier
-    check_limits(before, quantity, product.price)
+    check_limits(before, attempt.quantity, product.price)
     with translate_errors(product, buyer), refusals.record_refusal(product):
-        hold = network_limits.reserve(
-            product, quantity, address=address, buyer=buyer, idempotency_key=once
-        )
+        hold = attempt.reserve(product, buyer=buyer, idempotency_key=once)
     try:
         check_limits(holds_of_buyer(buyer))
     except (

@@ -13,6 +13,7 @@ from typing import Any
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Now
 
+from inventory.database import Question
 from inventory.models import Product, ProductQuerySet, Reservation, ReservationQuerySet
 from shop.compiled_queries import compiled
 from shop.holds import open_holds
@@ -117,6 +118,16 @@ def _with_buyer(slug: str, buyer: str) -> ProductQuerySet:
         units_in_basket=_sum_of(open_holds(buyer), by="buyer"),
         is_in_open_order=Exists(open_orders.filter(lines__reservation__product=OuterRef("pk"))),
     )
+
+
+def question_of_product(slug: str) -> Question[list[Product]]:
+    """The statement that reads the shop's product with this slug: a list of one, or of none."""
+    return _in_catalogue(slug=slug).question()
+
+
+@compiled
+def _in_catalogue(slug: str) -> ProductQuerySet:
+    return Product.objects.catalogue().filter(slug=slug).order_by()
 
 
 def _sum_of(holds: ReservationQuerySet, *, by: str) -> Coalesce:

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
-from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet
+
+from inventory.database import Question, alias, ask
 
 Row = TypeVar("Row", bound=Model)
 
@@ -31,14 +33,10 @@ class Text(str):
 
 @dataclass(frozen=True)
 class Statement:
-    """SQL, and its parameters in order."""
+    """SQL with named parameters, and the values of those that never change."""
 
     sql: str
-    parameters: tuple[Any, ...]
-
-    def with_texts(self, texts: dict[str, str]) -> list[Any]:
-        """The parameters, with these texts in place of those that stand for them."""
-        return [texts[each] if isinstance(each, Text) else each for each in self.parameters]
+    values: dict[str, Any]
 
 
 class CompiledQuery(Generic[Row]):
@@ -68,17 +66,29 @@ class CompiledQuery(Generic[Row]):
     @cached_property
     def rows(self) -> Statement:
         """The statement that reads all rows."""
-        rows = _written(self._queryset)
-        lost = self._names - {each for each in rows.parameters if isinstance(each, Text)}
+        sql, parameters = self._queryset.query.sql_with_params()
+        lost = self._names - {each for each in parameters if isinstance(each, Text)}
         if lost:  # a lookup has made another text of it, as ``icontains`` does
             raise TypeError(f"The query's SQL has no parameter for {sorted(lost)} as they are.")
-        return rows
+        return self._named(sql, parameters)
 
     @cached_property
     def count(self) -> Statement:
         """The statement that counts the rows."""
-        found = _written(self._queryset.order_by().values("pk"))
-        return Statement(f"SELECT count(*) FROM ({found.sql}) AS found", found.parameters)
+        sql, parameters = self._queryset.order_by().values("pk").query.sql_with_params()
+        return self._named(f"SELECT count(*) FROM ({sql}) AS found", parameters)
+
+    def _named(self, sql: str, parameters: tuple[Any, ...]) -> Statement:
+        """The statement with named parameters: a text's own name, or a number."""
+        names = [
+            str(each) if isinstance(each, Text) else f"{self._build.__name__}_{number}"
+            for number, each in enumerate(parameters)
+        ]
+        values = zip(names, parameters, strict=True)
+        return Statement(
+            sql.replace("%%", "%%%%") % tuple(f"%({name})s" for name in names),
+            {name: value for name, value in values if not isinstance(value, Text)},
+        )
 
     @cached_property
     def _columns(self) -> tuple[list[str], list[str]]:
@@ -87,17 +97,16 @@ class CompiledQuery(Generic[Row]):
         fields = [field.attname for field in self._queryset.model._meta.concrete_fields]
         return fields, list(query.annotation_select)
 
-    def read(self, row: tuple[Any, ...]) -> Row:
-        """The instance that a row of the answer describes."""
+    def read_all(self, cursor: CursorWrapper) -> list[Row]:
+        """Read the rows of the answer."""
+        return [self._instance(row) for row in cursor.fetchall()]
+
+    def _instance(self, row: tuple[Any, ...]) -> Row:
         fields, annotations = self._columns
-        instance = self._queryset.model.from_db(connection.alias, fields, row[: len(fields)])
+        instance = self._queryset.model.from_db(alias(), fields, row[: len(fields)])
         for name, value in zip(annotations, row[len(fields) :], strict=True):
             setattr(instance, name, value)
         return instance
-
-
-def _written(queryset: QuerySet[Any]) -> Statement:
-    return Statement(*queryset.query.sql_with_params())
 
 
 def compiled(build: Callable[..., QuerySet[Row]]) -> CompiledQuery[Row]:
@@ -122,22 +131,28 @@ class Results(Generic[Row]):
     def __getitem__(self, part: slice) -> list[Row]:
         """The rows from ``part.start`` to before ``part.stop``."""
         first = part.start or 0
-        return self._fetch(" LIMIT %s OFFSET %s", [part.stop - first, first])
+        return self._fetch(
+            " LIMIT %(limit)s OFFSET %(offset)s", limit=part.stop - first, offset=first
+        )
 
     def first(self) -> Row | None:
         return next(iter(self[0:1]), None)
 
     def count(self) -> int:
-        [[number]] = _ask(self.query.count.sql, self.query.count.with_texts(self.texts))
-        return int(number)
+        statement = self.query.count
+        return ask(Question(statement.sql, statement.values | self.texts, _read_number))
 
-    def _fetch(self, end: str = "", parameters: list[Any] | None = None) -> list[Row]:
-        values = self.query.rows.with_texts(self.texts) + (parameters or [])
-        return [self.query.read(row) for row in _ask(self.query.rows.sql + end, values)]
+    def _fetch(self, end: str = "", **values: int) -> list[Row]:
+        return ask(self.question(end, **values))
+
+    def question(self, end: str = "", **values: int) -> Question[list[Row]]:
+        """The statement that reads the rows, to be sent together with others."""
+        statement = self.query.rows
+        return Question(
+            statement.sql + end, statement.values | self.texts | values, self.query.read_all
+        )
 
 
-def _ask(sql: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
+def _read_number(cursor: CursorWrapper) -> int:
+    [number] = cursor.fetchone()
+    return int(number)

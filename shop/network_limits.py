@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Network, ip_address
+from typing import Any
 
 import pglock
 from django.conf import settings
 from django.db import Error, connection
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 
 from inventory import reservations
+from inventory.database import Question, ask, ask_together
 from inventory.models import Product, Reservation
 from inventory.words import counted
 from shop.exceptions import LimitPerAddress
@@ -115,38 +118,88 @@ def reserve(
 
     Raises LimitPerAddress, or an error of that function; then nothing was changed.
     """
-    most: int | None = settings.MOST_UNITS_PER_ADDRESS
-    if most is None:
-        return reservations.reserve(product, quantity, buyer=buyer, idempotency_key=idempotency_key)
-    reservation_id = uuid.uuid4()
+    with begin(address, quantity) as (attempt, _):
+        return attempt.reserve(product, buyer=buyer, idempotency_key=idempotency_key)
+
+
+@contextmanager
+def begin(
+    address: str, quantity: int, *questions: Question[Any]
+) -> Iterator[tuple[Attempt, list[Any]]]:
+    """Begin to reserve: claim the units, and ask other questions first in the same round trip.
+
+    Yields the attempt, for its ``reserve``, and the answers to the questions. A claim that came to
+    nothing is dropped at the end of the block.
+    """
+    attempt = Attempt(quantity, network_of(address), settings.MOST_UNITS_PER_ADDRESS)
+    answers = attempt.claim_and_ask(*questions)
     try:
-        _claim(reservation_id, network_of(address), quantity, most)
-    except LimitPerAddress:
-        # A double click: its first request may have used the limit up.
-        earlier = product.reservations.filter(idempotency_key=idempotency_key, buyer=buyer).first()
-        if earlier is None:
-            raise
-        return earlier
-    hold = None
-    try:
+        yield attempt, answers
+    finally:
+        if attempt.claim_is_left:
+            drop_claims([attempt.reservation_id])
+
+
+class Attempt:
+    """An attempt to reserve units within the limit of a network; see ``begin``."""
+
+    def __init__(self, quantity: int, network: str, most: int | None) -> None:
+        self.reservation_id = uuid.uuid4()
+        self.quantity = quantity
+        self.network = network
+        self.most = most
+        self.claim: Claim | None = None
+        """The outcome of the last claim; None without a limit."""
+        self.has_reserved = False
+        """Whether the claim has become a reservation."""
+
+    @property
+    def claim_is_left(self) -> bool:
+        """Whether no hold was made of the claim: an earlier request's hold has its own."""
+        return self.claim is not None and self.claim.is_granted and not self.has_reserved
+
+    def claim_and_ask(self, *questions: Question[Any]) -> list[Any]:
+        """Claim the units for the first time, after the questions; return their answers."""
+        if self.most is None:
+            return ask_together(*questions) if questions else []
+        # Nobody has checked the number yet: it may be larger than PostgreSQL's integers.
+        wanted = (self.reservation_id, self.network, min(self.quantity, self.most + 1))
+        *answers, [self.claim] = ask_together(*questions, _question_of_claims([wanted], self.most))
+        return answers
+
+    def reserve(self, product: Product, *, buyer: str, idempotency_key: str) -> Reservation:
+        """Reserve the units. Raises LimitPerAddress if others have claimed too many."""
+        if self.claim and self.most is not None:
+            try:
+                self.claim = _claim(
+                    self.reservation_id, self.network, self.quantity, self.most, self.claim
+                )
+            except LimitPerAddress:
+                # A double click: its first request may have used the limit up.
+                earlier = product.reservations.filter(
+                    idempotency_key=idempotency_key, buyer=buyer
+                ).first()
+                if earlier is None:
+                    raise
+                return earlier
         hold = reservations.reserve(
             product,
-            quantity,
+            self.quantity,
             buyer=buyer,
             idempotency_key=idempotency_key,
-            reservation_id=reservation_id,
+            reservation_id=self.reservation_id,
         )
-    finally:
-        # No hold was made, or it is an earlier request's hold, which has a claim of its own.
-        if hold is None or hold.pk != reservation_id:
-            drop_claims([reservation_id])
-    return hold
+        self.has_reserved = hold.pk == self.reservation_id
+        return hold
 
 
-def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> None:
-    """Claim these units for the network. Raises LimitPerAddress."""
+def _claim(
+    reservation_id: uuid.UUID, network: str, quantity: int, most: int, claim: Claim | None = None
+) -> Claim:
+    """Claim these units for the network. ``claim`` was tried before. Raises LimitPerAddress."""
     pauses = iter(PAUSES)
-    while not (claim := _try_to_claim(reservation_id, network, quantity, most)).is_granted:
+    claim = claim or _try_to_claim(reservation_id, network, quantity, most)
+    while not claim.is_granted:
         if claim.alive + quantity > most:
             raise LimitPerAddress(_limit_text(claim.alive, most))
         if claim.lapsed:
@@ -158,6 +211,8 @@ def _claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) ->
                 "Others are reserving from your internet connection right now. Please try once "
                 "more."
             )
+        claim = _try_to_claim(reservation_id, network, quantity, most)
+    return claim
 
 
 def _try_to_claim(reservation_id: uuid.UUID, network: str, quantity: int, most: int) -> Claim:
@@ -170,21 +225,31 @@ def try_to_claim(wanted: Sequence[tuple[uuid.UUID, str, int]], most: int) -> lis
 
     ``most`` is the number of units that a network may hold. Returns the outcomes in this order.
     """
+    return ask(_question_of_claims(wanted, most))
+
+
+def _question_of_claims(
+    wanted: Sequence[tuple[uuid.UUID, str, int]], most: int
+) -> Question[list[Claim]]:
+    """The statement of ``try_to_claim``, to be sent together with others, as the last of them."""
     networks = {network for _, network, _ in wanted}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _without_disk_wait(CLAIM),
-            {
-                "locks": sorted(map(_lock_id, networks)),
-                "ids": [reservation_id for reservation_id, _, _ in wanted],
-                "networks": [network for _, network, _ in wanted],
-                "quantities": [quantity for _, _, quantity in wanted],
-                "most": most,
-                "lasts": CLAIM_LASTS.total_seconds(),
-            },
-        )
+
+    def read(cursor: CursorWrapper) -> list[Claim]:
         cursor.nextset()
         return [Claim(*row) for row in cursor.fetchall()]
+
+    return Question(
+        _without_disk_wait(CLAIM),
+        {
+            "locks": sorted(map(_lock_id, networks)),
+            "ids": [reservation_id for reservation_id, _, _ in wanted],
+            "networks": [network for _, network, _ in wanted],
+            "quantities": [quantity for _, _, quantity in wanted],
+            "most": most,
+            "lasts": CLAIM_LASTS.total_seconds(),
+        },
+        read,
+    )
 
 
 def drop_claims(reservation_ids: Sequence[uuid.UUID]) -> None:

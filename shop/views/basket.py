@@ -34,20 +34,20 @@ def holds(request: ShopRequest) -> HttpResponse:
     if request.method != "POST":
         return redirect("basket")
     slug = request.POST.get("product", "")
-    product = get_object_or_404(Product.objects.catalogue(), slug=slug)
     form = ReserveForm(request.POST)
     if not form.is_valid():
         return show_refused(request, slug, form)
     wanted = form.cleaned_data["quantity"]
     try:
-        with slot_for(product):
-            hold = baskets.reserve(
-                product,
-                wanted,
-                buyer=request.buyer,
-                key=form.cleaned_data["key"],
-                address=client_address(request),
-            )
+        hold = baskets.reserve_by_slug(
+            slug,
+            wanted,
+            buyer=request.buyer,
+            key=form.cleaned_data["key"],
+            address=client_address(request),
+        )
+    except Product.DoesNotExist:
+        raise Http404 from None
     except baskets.BasketError as refused:
         return show_refused(request, slug, form, str(refused))
     notices.note_reserved(

@@ -21,8 +21,9 @@ from inventory import reservations, strategies
 from inventory.exceptions import ReservationEnded
 from inventory.models import Product, Reservation
 from inventory.races import RaceFound, Run, explore
-from shop import basket, network_limits, tasks
+from shop import basket, money, network_limits, tasks
 from shop.models import HoldAddress
+from shop.waiting_rooms import ProductBusy
 from tests.concurrency import at_once, lapse, of_kind, wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.shop.conftest import Reserve
@@ -241,6 +242,36 @@ def test_the_same_form_again_gets_the_hold_that_the_first_one_made_meanwhile(
     first = network_limits.reserve(product, 10, address=HOME, **form)
     assert network_limits.reserve(product, 10, address=HOME, **form) == first
     assert held(product) == 10
+
+
+@commits
+def test_a_form_that_reserves_nothing_leaves_no_claim_behind(
+    make_product: MakeProduct,
+    client: Client,
+    reserve: Reserve,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> None:
+    """Its units are claimed in the round trip that reads the product and the buyer's holds."""
+    product, key = make_product(100), uuid.uuid4()
+    assert reserve(product, 2, key=key).status_code == 302
+    kept = HoldAddress.objects.get().pk
+    assert reserve(product, 2, key=key).status_code == 302  # sent twice
+    assert reserve(make_product(100), 2, key=key).status_code == 409  # for something else
+    assert reserve(Product(slug="nothing")).status_code == 404
+    settings.MOST_HOLDS_PER_BUYER = 1
+    assert "basket is full" in error(reserve(product))
+    settings.MOST_HOLDS_PER_BUYER = 20
+    monkeypatch.setattr(money, "MOST_TOTAL", 50)
+    assert "can come to" in error(reserve(product, 1))
+
+    def refuse(*args: object) -> None:
+        raise ProductBusy(product.name)
+
+    monkeypatch.undo()
+    monkeypatch.setattr("shop.basket.slot_for", refuse)
+    assert reserve(product).status_code == 503
+    assert [each.pk for each in HoldAddress.objects.all()] == [kept]
 
 
 # At once
