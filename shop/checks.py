@@ -13,6 +13,7 @@ from django.db import connections
 
 from shop import payments
 from shop.deployment import database_timeouts
+from shop.fast_lane import sure
 from shop.links import THIS_MACHINE
 from shop.middleware import rate_limits
 from shop.payments import stripe_settings
@@ -238,4 +239,20 @@ def locks_are_waited_for_briefly(
         Warning(database_timeouts.MISSING, hint=database_timeouts.HOW_TO_SET, id="shop.W011")
         for alias in databases or ()
         if database_timeouts.pooler_lacks_them(connections[alias])
+    ]
+
+
+@register
+def fast_lane_knows_all_middleware(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of middleware that the fast lane doesn't know: it is off then."""
+    if not settings.FAST_LANE or sure.knows_all_middleware():
+        return []
+    strange = sorted(set(settings.MIDDLEWARE) ^ set(sure.KNOWN)) or ["another order"]
+    return [
+        Warning(
+            "The fast lane is off, since MIDDLEWARE isn't the one that it knows: "
+            f"{', '.join(strange)}.",
+            hint="Teach it (shop/fast_lane/sure.py), or set FAST_LANE=off.",
+            id="shop.W012",
+        )
     ]

@@ -2,7 +2,8 @@
 
 ``shop.wsgi`` in its place starts the same shop without the fast lane.
 
-Each thread keeps a connection to the database: workers × threads of them, per machine.
+Each thread keeps a connection to the database, and the fast lane of a worker up to seven: workers ×
+(threads + 7) of them, per machine.
 """
 
 import os

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import Client
 
-from shop import payments
+from shop import checks, payments
 from shop.deployment.secret_key import of_checkout
 from shop.models import Payment
 from shop.payments import Outcome, Provider, Started
@@ -258,3 +258,14 @@ def test_a_wrong_former_provider_stops_no_page(
     settings.FORMER_PAYMENT_PROVIDERS = [path]
     assert client.get("/nowhere/").status_code == 404
     assert payments.known_slugs() == ["demo"]
+
+
+def test_the_check_says_that_strange_middleware_switches_the_fast_lane_off(
+    settings: LazySettings,
+) -> None:
+    assert checks.fast_lane_knows_all_middleware() == []
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "guitars.middleware.Closed"]
+    [warning] = checks.fast_lane_knows_all_middleware()
+    assert "guitars.middleware.Closed" in warning.msg
+    settings.FAST_LANE = False
+    assert checks.fast_lane_knows_all_middleware() == []
