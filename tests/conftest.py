@@ -26,8 +26,16 @@ _numbers = itertools.count(1)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: many tests wait for programs, and not for a processor."""
-    return (os.cpu_count() or 1) + 1
+    """Two workers more than processors: many tests wait for programs, and not for a processor."""
+    return (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest tests begin first: else one of them would go on when all others are over.
+
+    The first worker has them at the beginning of its share, of which the others take the rest.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("longest") is None)  # stable
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,7 @@ def test_the_wheel_has_all_of_inventory_and_nothing_of_the_shop(wheel: Path) -> 
     assert "django_limited_stock-1.0.dist-info/licenses/LICENSE" in packed
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize(("python", "django"), TRIED)
@@ -173,6 +174,7 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     assert "1 passed" in shop("-m", "pytest", RACES)
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.django_db
 def test_copied(tmp_path: Path, database: str) -> None:

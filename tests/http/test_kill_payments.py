@@ -14,6 +14,7 @@ from tests.tools.kill_payments import drill
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
+@pytest.mark.longest
 def test_charges_are_paid_orders_and_refunds_are_owed_whoever_was_killed() -> None:
     figures = drill(orders=24, kills=4, seed=12)
     assert (figures.kills.total(), figures.charges, figures.refunds) == (4, 24, 8)

@@ -112,6 +112,7 @@ def test_it_ends_at_a_signal_after_a_loss(worker: subprocess.Popen[str]) -> None
     assert worker.returncode == 0, errors
 
 
+@pytest.mark.longest
 def test_it_goes_on_after_the_server_has_crashed() -> None:
     """On a server of the test's own: a backend that is killed takes all others with it."""
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:

@@ -12,6 +12,7 @@ from tests.tools import fuzz
 SEED = 1
 
 
+@pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_odd_requests(settings: Any, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def start(checkout: Path, *arguments: str, **variables: str) -> subprocess.Popen
     )
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
 def test_a_fresh_checkout_needs_no_migrate(
     checkout: Path, server: EmbeddedPostgres, command: list[str]

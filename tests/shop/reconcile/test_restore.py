@@ -266,6 +266,7 @@ def test_all_comes_back(
     drill(seed, BankInMemory(), make_product, back_up)
 
 
+@pytest.mark.longest
 @pytest.mark.parametrize("seed", range(2))
 def test_all_comes_back_from_stripe(
     make_product: MakeProduct,
@@ -277,6 +278,7 @@ def test_all_comes_back_from_stripe(
     drill(seed, BankOfStripe(stripe_standin, settings), make_product, back_up)
 
 
+@pytest.mark.longest
 def test_the_program_is_killed_again_and_again(
     make_product: MakeProduct,
     back_up: Callable[[], Backup],
