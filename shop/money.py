@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 from babel.numbers import format_currency
 
@@ -12,4 +13,10 @@ MOST_TOTAL = Decimal("9999999999.99")  # the most that an order's total and a pa
 
 def format_amount(amount: Decimal, currency: str) -> str:
     """The amount as people write it: €1,249.00."""
-    return format_currency(amount, currency, locale="en")
+    return _format(str(amount), currency)
+
+
+@lru_cache(maxsize=10_000)  # babel takes long, and most amounts are on many pages
+def _format(amount: str, currency: str) -> str:
+    # By its text, since zero and minus zero are equal.
+    return format_currency(Decimal(amount), currency, locale="en")
