@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum
@@ -15,7 +16,7 @@ from django.db.models.functions import Coalesce, Now
 
 from inventory.database import Question
 from inventory.models import Product, ProductQuerySet, Reservation, ReservationQuerySet
-from shop.compiled_queries import compiled
+from shop.compiled_queries import CompiledQuery, compiled
 from shop.holds import open_holds
 from shop.models import Order
 
@@ -138,16 +139,32 @@ def _sum_of(holds: ReservationQuerySet, *, by: str) -> Coalesce:
 
 def search(
     words: Collection[str], order: Sequence[str], *, only_in_stock: bool = False, buyer: str = ""
-) -> ProductQuerySet:
-    """The products for sale that have every word in name, description or SKU.
+) -> Any:
+    """The products for sale that have every word in name, description or SKU; for a Paginator.
 
     ``order`` names the fields to sort by.
     """
-    products = with_availability(Product.objects.for_sale(), buyer)
+    if not words:
+        return _all_for_sale(tuple(order), only_in_stock)(buyer=buyer)
+    products = _for_sale(order, only_in_stock, buyer)
     for word in words:
         products = products.filter(
             Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
         )
+    return products
+
+
+@cache  # of each order and filter that the search form has
+def _all_for_sale(order: tuple[str, ...], only_in_stock: bool) -> CompiledQuery[Product]:
+    @compiled
+    def all_for_sale(buyer: str) -> ProductQuerySet:
+        return _for_sale(order, only_in_stock, buyer)
+
+    return all_for_sale
+
+
+def _for_sale(order: Sequence[str], only_in_stock: bool, buyer: str) -> ProductQuerySet:
+    products = with_availability(Product.objects.for_sale(), buyer)
     if only_in_stock:
         products = in_stock(products)
     return products.order_by(*order)

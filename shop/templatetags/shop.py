@@ -66,11 +66,11 @@ def picture(product: Product) -> str:
     """The address of the product's picture: an upload, the demo's drawing, or a parcel."""
     if product.picture:
         return product.picture.url
-    drawn = f"shop/catalogue/{product.slug}.svg"
-    return static(drawn if _exists(drawn) else "shop/unpictured.svg")
+    return _drawing(product.slug)
 
 
 @cache
-def _exists(path: str) -> bool:
-    """Whether the static file exists. Static files don't change while the shop runs."""
-    return finders.find(path) is not None
+def _drawing(slug: str) -> str:
+    """The address of a picture from our static files, which don't change while the shop runs."""
+    drawn = f"shop/catalogue/{slug}.svg"
+    return static(drawn if finders.find(drawn) else "shop/unpictured.svg")

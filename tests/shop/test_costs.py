@@ -6,6 +6,7 @@ import uuid
 from typing import Any
 
 import pytest
+from django.db.models.sql.compiler import SQLCompiler
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
@@ -87,3 +88,35 @@ def test_a_refusal_for_want_of_units_takes_seven_round_trips(
     with counted_round_trips() as round_trips:
         assert reserve(sold_out).status_code == 409
     assert round_trips.number == 7
+
+
+def test_the_list_takes_three_statements(
+    client: Client,
+    make_product: MakeProduct,
+    reserve: Reserve,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    """The number of products, those of the page, and the units in the basket."""
+    for _ in range(30):
+        product = make_product()
+    reserve(product, 2)
+    client.get("/basket/")
+    for query in ("", "?page=2", "?in_stock=on&sort=-price&page=3", "?q=product"):
+        with django_assert_num_queries(3):
+            answer = client.get(f"/{query}")
+        assert b'id="basket-count">2<' in answer.content
+
+
+@pytest.mark.parametrize("address", ["/", "/?in_stock=on", "/products/{slug}/"])
+def test_no_sql_is_written_for_a_page_of_the_catalogue(
+    client: Client, product: Product, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """To write it takes Django longer than all the rest of the page."""
+
+    def write(*args: object, **kwargs: object) -> None:
+        raise AssertionError("SQL is written anew.")
+
+    page = address.format(slug=product.slug)
+    client.get(page)
+    monkeypatch.setattr(SQLCompiler, "as_sql", write)
+    assert client.get(page).status_code == 200
