@@ -40,6 +40,7 @@ class PatientAsgiWorker(gasgi.ASGIWorker):  # type: ignore[misc]  # it has no ty
     def init_process(self) -> None:
         self.worker_connections = min(self.worker_connections, most_connections())
         sys.setswitchinterval(SECONDS_OF_A_TURN)
+        ASGIProtocol._check_h1c_protocol_available()  # by this class; ours would not be asked
         gasgi.ASGIProtocol = PatientProtocol  # there is no other way to hand it to the worker
         super().init_process()
 
