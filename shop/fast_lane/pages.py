@@ -103,7 +103,8 @@ class Pages:
 
         None if Django makes one of another status.
         """
-        name = (request.path, request.get_host(), request.is_secure(), view, arguments)
+        host = request.META.get("HTTP_HOST")
+        name = (request.path, host, request.is_secure(), view, arguments)
         now = time.monotonic()
         begun, page = self._kept.get(name, (0.0, None))
         if page is None or now - begun > SECONDS_KEPT:

@@ -7,6 +7,7 @@ browsers reject a cookie that was set by a neighbouring subdomain.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -37,7 +38,10 @@ def cookie_name() -> str:
 
 def read_key(request: HttpRequest) -> str:
     """Read the buyer's key from the request's cookie; empty if it has none that we signed."""
-    key = request.get_signed_cookie(cookie_name(), default="", salt=SALT) or ""
+    try:
+        key = _signer().unsign(request.COOKIES.get(cookie_name(), ""))
+    except signing.BadSignature:
+        return ""
     return key if KEY.fullmatch(key) else ""
 
 
@@ -54,8 +58,18 @@ def read_old_key(request: HttpRequest) -> str:
 
 
 def signed_key(key: str) -> str:
-    """The value of the cookie for this key."""
-    return signing.get_cookie_signer(salt=cookie_name() + SALT).sign(key)
+    """The value of the cookie for this key, as ``set_signed_cookie`` writes it."""
+    return _signer().sign(key)
+
+
+def _signer() -> signing.TimestampSigner:
+    """Django's signer of the cookie. Making one takes longer than signing."""
+    return _signer_of(cookie_name(), str(settings.SECRET_KEY), *settings.SECRET_KEY_FALLBACKS)
+
+
+@functools.cache
+def _signer_of(name: str, *keys: str) -> signing.TimestampSigner:
+    return signing.get_cookie_signer(salt=name + SALT)
 
 
 def ensure_key(request: ShopRequest) -> str:
@@ -82,10 +96,9 @@ def middleware(
         response = get_response(request)
         patch_vary_headers(response, ["Cookie"])
         if request.buyer != known:
-            response.set_signed_cookie(
+            response.set_cookie(
                 cookie_name(),
-                request.buyer,
-                salt=SALT,
+                signed_key(request.buyer),
                 max_age=KEPT_FOR,
                 secure=settings.HTTPS,
                 httponly=True,

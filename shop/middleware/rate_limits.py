@@ -92,7 +92,7 @@ def client_address(request: HttpRequest) -> str:
     Behind PROXIES proxies of our own, it is the entry of X-Forwarded-For that the outermost proxy
     wrote: so many entries from the right. The client may have made up all entries left of it.
     """
-    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     candidates = [request.META.get("REMOTE_ADDR", "")]
     if 0 < settings.PROXIES <= len(forwarded):
         candidates.insert(0, forwarded[-settings.PROXIES].strip())
