@@ -41,6 +41,7 @@ class FastLane:
         self._pages = Pages(self._to_look)
         self._reader = sure.Reader()
         self._is_on = sure.knows_all_middleware()
+        self._counters_are_shared = rate_limits.counters_are_shared()
         self._holds = reverse("basket-holds")
         self._shows_product = re.compile(f"{_pattern('product')}|{_pattern('product-stock')}")
 
@@ -100,7 +101,7 @@ class FastLane:
 
     async def _is_one_too_many(self, request: ShopRequest) -> bool:
         """Count the request for the limits of its address. Django won't count it again."""
-        if rate_limits.counters_are_shared():  # asking for them takes its time
+        if self._counters_are_shared:  # asking for them takes its time
             return bool(await self._to_look.run(rate_limits.seconds_to_wait, request))
         return bool(rate_limits.seconds_to_wait(request))
 
