@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 from inventory import monitor
 from inventory.database import atomic
 from inventory.locking import lock_products
-from inventory.models import Reservation, StockAlert, StockCheck, StockMovement
+from inventory.models import Product, StockAlert, StockCheck, StockMovement
 from inventory.monitor import StockState
 from inventory.reservations import expire_lapsed
 
@@ -58,8 +58,8 @@ def _take_back_lapsed(product_ids: list[int]) -> bool:
 
     Lapsed holds are as good as stock: no alert is due as long as they fill the gap.
     """
-    lapsed = Reservation.objects.lapsed().filter(product__in=product_ids).order_by("product_id")
-    with_lapsed = list(lapsed.values_list("product_id", flat=True).distinct())
+    products = Product.objects.with_lapsed_holds().filter(pk__in=product_ids).order_by("pk")
+    with_lapsed = list(products.values_list("pk", flat=True))
     for product_id in with_lapsed:
         expire_lapsed(product_id)
     return bool(with_lapsed)

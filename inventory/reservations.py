@@ -6,7 +6,7 @@ units. Locks are taken in the order of ``inventory.locking``.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +35,7 @@ from inventory.holds import (
     Request,
     check_quantity,
     confirm_all,
+    free_lapsed,
     give_back,
     prolong_all,
     take_back_lapsed,
@@ -187,8 +188,8 @@ def _strategy(strategy: Strategy | str) -> Strategy:
 
 def _has_lapsed(request: Request) -> bool:
     """Whether a lapsed hold of the buyer counts against ``max_per_buyer``."""
-    lapsed = Reservation.objects.lapsed().of_buyer(request.buyer)
-    return lapsed.filter(product_id=request.product_id).exists()
+    lapsed = Reservation.objects.lapsed().of_buyer(request.buyer, request.product_id)
+    return lapsed.exists()
 
 
 def _take_with_lapsed(request: Request) -> Reservation:
@@ -205,8 +206,7 @@ def _take_with_lapsed(request: Request) -> Reservation:
             # A lapsed hold can still be confirmed, so it counts until it is taken back.
             stock += take_back_lapsed(request.product_id, buyer=request.buyer)[1]
             check_buyer_limit(request)
-        while stock < request.quantity and (freed := take_back_lapsed(request.product_id)[1]):
-            stock += freed
+        stock += free_lapsed(request.product_id, request.quantity - stock)
         reservation = take_if_available(request)
         if reservation is not None:
             return reservation
@@ -407,7 +407,7 @@ def _take_again(reservation: Reservation, product: Product, units: int) -> None:
         take_back_lapsed(product.pk, buyer=reservation.buyer)
     check_buyer_limit(request)
     while not _take_units(request):
-        if not take_back_lapsed(product.pk)[1]:
+        if not free_lapsed(product.pk, 1):
             raise refusal(request)
 
 
@@ -565,8 +565,8 @@ def expire_lapsed(product_id: int | None = None, *, batch: int = SWEEP_AT_ONCE) 
     transactions of at most ``batch`` holds, so that buyers hardly wait for it.
     """
     if product_id is None:
-        lapsed = Reservation.objects.lapsed().order_by("product_id")
-        product_ids = list(lapsed.values_list("product_id", flat=True).distinct())
+        with_lapsed = Product.objects.with_lapsed_holds().order_by("pk")
+        product_ids = list(with_lapsed.values_list("pk", flat=True))
     else:
         product_ids = [product_id]
     all_holds = all_units = 0
@@ -587,10 +587,12 @@ def expire(reservation_ids: Iterable[UUID]) -> int:
     Call it before a buyer's holds are counted: a lapsed one can still be confirmed, so it counts
     until it is taken back. Each product gets a short transaction; call it outside of one.
     """
-    ids = set(reservation_ids)
-    lapsed = Reservation.objects.lapsed().filter(pk__in=ids).order_by("product_id")
+    of_product: dict[int, list[UUID]] = defaultdict(list)
+    lapsed = Reservation.objects.lapsed().filter(pk__in=set(reservation_ids)).order_by("product_id")
+    for product_id, pk in lapsed.values_list("product_id", "pk"):
+        of_product[product_id].append(pk)
     taken_back = 0
-    for product_id in list(lapsed.values_list("product_id", flat=True).distinct()):
+    for product_id, ids in of_product.items():
         with atomic():
             lock_product(product_id)
             taken_back += take_back_lapsed(product_id, only=ids)[0]

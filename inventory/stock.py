@@ -15,7 +15,7 @@ from inventory.holds import (
     check_idempotency_key,
     check_quantity,
     check_text,
-    take_back_lapsed,
+    free_lapsed,
 )
 from inventory.locking import lock_product, lock_product_to_take
 from inventory.models import LONGEST_NOTE, Product, StockMovement
@@ -86,8 +86,7 @@ def remove(
         before = lock_product_to_take(product.pk).stock
         if earlier := _earlier_movement(product, -units, idempotency_key):
             return earlier
-        while before < units and (freed := take_back_lapsed(product.pk)[1]):
-            before += freed
+        before += free_lapsed(product.pk, units - before)
         removed = Product.objects.filter(
             pk=product.pk, stock__gte=units, units_received__gte=units
         ).update(

@@ -11,21 +11,22 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 
 from inventory import reservations
 from inventory.exceptions import InvalidQuantity, ReservationChanged
 from inventory.locking import lock_product, lock_products, lock_reservations
-from inventory.models import Reservation, ReservationQuerySet
+from inventory.models import Product, Reservation, ReservationQuerySet
 from shop.exceptions import HoldInOrder
 from shop.hold_states import in_order_text
 from shop.models import OrderLine
 
 
-def open_holds(buyer: str) -> ReservationQuerySet:
-    """The buyer's basket: holds that are alive and in no order, the oldest first."""
+def open_holds(buyer: str, product: Product | int | F | None = None) -> ReservationQuerySet:
+    """The buyer's basket, or a product's part of it: holds alive, in no order, the oldest first."""
     return (
         Reservation.objects.alive()
-        .of_buyer(buyer)
+        .of_buyer(buyer, product)
         .filter(order_line=None)
         .select_related("product")
         .order_by("created_at", "pk")

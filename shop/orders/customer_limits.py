@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import Q
-
 from inventory.locking import queue_buyer
 from inventory.models import Product, Reservation
 from inventory.reservations import expire
@@ -58,10 +56,11 @@ def check_customer(
     for product in products:
         if product.max_per_buyer is None:
             continue
-        of_customer = Reservation.objects.filter(
-            Q(buyer=buyer) | Q(order_line__order__email_key=email_key), product=product
-        )
-        units = of_customer.units() + (more or {}).get(product.pk, 0)
+        # Two queries, as above.
+        of_key = Reservation.objects.of_buyer(buyer, product)
+        of_address = Reservation.objects.filter(order_line__order__email_key=email_key)
+        units = of_key.units() + of_address.exclude(buyer=buyer).only_of(product).units()
+        units += (more or {}).get(product.pk, 0)
         if units > product.max_per_buyer:
             raise LimitPerCustomer(
                 f"At most {product.max_per_buyer} of {product.name} per customer, in all orders "

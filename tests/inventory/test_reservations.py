@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from inventory import monitor, reservations, stock
+from inventory import holds, monitor, reservations, stock
 from inventory.exceptions import (
     BuyerLimitExceeded,
     IdempotencyKeyReused,
@@ -165,6 +165,68 @@ def test_a_limit_counts_what_is_held_and_sold_but_not_what_came_back(
     release(held.pk)
     return_units(sold.pk, 2)
     assert reserve(product, 3, buyer="A").quantity == 3
+
+
+# From lapsed holds
+
+
+def test_a_buyer_takes_back_a_few_lapsed_holds_more_than_needed_and_not_all(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(70)
+    for number in range(70):
+        lapse(reserve(product, 1, buyer=f"gone {number}"))
+    reserve(product, 2, buyer="A")
+    assert stock_of(product) == holds.TAKE_BACK_AT_LEAST - 2
+    assert Reservation.objects.lapsed().count() == 70 - holds.TAKE_BACK_AT_LEAST
+    reserve(product, 68, buyer="A")
+    assert (stock_of(product), Reservation.objects.lapsed().count()) == (0, 0)
+
+
+@pytest.mark.parametrize("at_most", [1, 3])
+def test_as_many_are_taken_back_as_are_needed_in_several_steps(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch, at_most: int
+) -> None:
+    monkeypatch.setattr(holds, "TAKE_BACK_AT_MOST", at_most)
+    product = make_product(10)
+    for number in range(5):
+        lapse(reserve(product, 2, buyer=f"gone {number}"))
+    assert reserve(product, 7, buyer="A").quantity == 7
+    with pytest.raises(InsufficientStock) as refused:
+        reserve(product, 4, buyer="B")
+    assert refused.value.available == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_is_refused_since_the_oldest_lapsed_holds_were_just_paid_for(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buyer waits for them, finds none of them lapsed any more, and takes the next ones."""
+    monkeypatch.setattr(holds, "TAKE_BACK_AT_LEAST", 2)
+    product = make_product(4)
+    held = [lapse(reserve(product, 1, buyer=f"gone {number}")) for number in range(4)]
+    with transaction.atomic():
+        for hold in held[:2]:
+            confirm(hold.pk)
+        buyer = threading.Thread(target=at_once, args=[[lambda: reserve(product, 2, buyer="A")]])
+        buyer.start()
+        wait_until_somebody_waits_for_a_lock()
+    buyer.join()
+    assert Reservation.objects.get(buyer="A").quantity == 2
+
+
+def test_the_buyers_own_lapsed_holds_are_found_among_the_products_and_other_products(
+    make_product: MakeProduct,
+) -> None:
+    product, other = make_product(10, max_per_buyer=2), make_product(10)
+    lapsed = [
+        lapse(reserve(product, 2, buyer="A")),
+        lapse(reserve(product, 2, buyer="B")),
+        lapse(reserve(other, 2, buyer="A")),
+    ]
+    assert reserve(product, 2, buyer="A").quantity == 2
+    status = dict(Reservation.objects.values_list("pk", "status"))
+    assert [status[hold.pk] for hold in lapsed] == ["EXPIRED", "HELD", "HELD"]
 
 
 # Once only
