@@ -23,6 +23,8 @@ class InsufficientStock(InventoryError):
     """Fewer units are available than were asked for.
 
     ``available`` is the number of units at the instant of the refusal, lapsed holds included.
+    A strategy also raises it if there are enough with the lapsed holds. Then the caller takes
+    them back, and there may be more than ``available``.
     """
 
     def __init__(self, sku: str, requested: int, available: int) -> None:

@@ -22,6 +22,23 @@ UNITS_SOLD = "quantity - returned"
 IS_COUNTED = "status IN ('HELD', 'SOLD')"
 HAS_LAPSED = f"{IS_HELD} AND expires_at <= statement_timestamp()"
 """A lapsed hold: its time is over, and its units are as good as available."""
+FOUND_HAS_LAPSED = f"CASE WHEN {IS_HELD} THEN expires_at <= statement_timestamp() ELSE false END"
+"""The same, for rows that another condition finds: by their ids, or by their buyer.
+
+No index of holds serves it. Right after many holds were made, the planner's statistics know of
+none, and it would read all lapsed holds to find these few.
+"""
+
+UNITS_IN_HOLDS = f"""
+    SELECT least(counted.units, greatest(asked.at_most, 0))
+    FROM (SELECT {{arguments}}) AS asked (product_id, at_most{{more_names}}), LATERAL (
+        SELECT coalesce(sum(units), 0) AS units FROM (
+            SELECT {UNITS_HELD} AS units FROM inventory_reservation AS hold
+            WHERE hold.product_id = asked.product_id AND {{condition}}
+            ORDER BY hold.expires_at DESC LIMIT greatest(asked.at_most, 0)
+        ) AS some_holds
+    ) AS counted
+"""
 
 FIGURES = f"""
     SELECT product.*, product.units_received AS received, product.stock AS available,
@@ -55,6 +72,21 @@ def figures_in_sql(condition: str = "IS NOT NULL") -> str:
     table once.
     """
     return FIGURES.format(condition=condition)
+
+
+def units_in_holds_in_sql(arguments: str, condition: str, *names: str) -> str:
+    """The subquery that counts the units in a product's holds, but never more than ``at_most``.
+
+    ``arguments`` are the product's primary key, ``at_most`` (as a bigint), and values for further
+    ``names``; ``condition`` may use them as ``asked.name``. Without ``IS_HELD`` in the condition
+    no index serves it.
+
+    A hold has at least one unit, so the subquery reads at most as many holds, whatever the product
+    has. It reads those first that lapse last: the oldest ones are taken back first, and until
+    PostgreSQL cleans up, a reader who began with them would pass all that were taken back.
+    """
+    more_names = "".join(f", {name}" for name in names)
+    return UNITS_IN_HOLDS.format(arguments=arguments, more_names=more_names, condition=condition)
 
 
 class Figures:

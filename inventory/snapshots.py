@@ -20,7 +20,7 @@ from inventory.exceptions import (
     NotForSale,
 )
 from inventory.holds import Request
-from inventory.law import HAS_LAPSED, UNITS_HELD
+from inventory.law import HAS_LAPSED, units_in_holds_in_sql
 from inventory.models import Product, Reservation
 
 Refusal = NotForSale | InsufficientStock | DuplicateKey
@@ -34,7 +34,8 @@ def refusal(request: Request) -> Refusal:
     It is DuplicateKey if the first request with this key has a reservation, since that may be
     the one in the second's way.
     """
-    return refusal_on(available_now(request.product_id, [request.idempotency_key]), request)
+    now = available_now(request.product_id, request.quantity, [request.idempotency_key])
+    return refusal_on(now, request)
 
 
 def refusal_on(now: Available, request: Request) -> Refusal:
@@ -65,37 +66,43 @@ class Available:
     is_active: bool
     stock: int
     lapsed: int
-    """Units in lapsed holds, which are as good as stock."""
+    """Units in lapsed holds, which are as good as stock; counted only as far as they are needed."""
     keys: Collection[str]
     """Idempotency keys of the requests that belong to a reservation already."""
 
     @property
     def units(self) -> int:
-        """Units that any buyer may take now."""
+        """Units that any buyer may take now: all of them, or at least as many as were needed."""
         return self.stock + self.lapsed
 
     def is_enough_for(self, request: Request) -> bool:
         return self.is_active and request.quantity <= self.units
 
 
-def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available:
+LAPSED_UNITS = units_in_holds_in_sql("product.id, %(needed)s::bigint - stock", HAS_LAPSED)
+
+
+def available_now(product_id: int, needed: int, keys: Iterable[str | None] = ()) -> Available:
     """Read the product, its lapsed holds, and which of these idempotency keys are in use.
 
-    One statement reads all, so it is one snapshot. Raises Product.DoesNotExist.
+    ``needed`` is the largest number of units that anybody asks for. Lapsed units beyond it aren't
+    counted: a sale may leave a million lapsed holds behind, and each refusal comes here. One
+    statement reads all, so it is one snapshot. Raises Product.DoesNotExist.
     """
     with connection().cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT is_active, stock, (
-                SELECT coalesce(sum({UNITS_HELD}), 0)::int FROM inventory_reservation
-                WHERE product_id = product.id AND {HAS_LAPSED}
-            ), ARRAY(
+            SELECT is_active, stock, ({LAPSED_UNITS}), ARRAY(
                 SELECT idempotency_key FROM inventory_reservation
-                WHERE idempotency_key = ANY(%s::text[])
+                WHERE idempotency_key = ANY(%(keys)s::text[])
             )
-            FROM inventory_product AS product WHERE id = %s
+            FROM inventory_product AS product WHERE id = %(product_id)s
             """,
-            [[key for key in keys if key is not None], product_id],
+            {
+                "needed": needed,
+                "keys": _keys_to_find(keys),
+                "product_id": product_id,
+            },
         )
         row = cursor.fetchone()
     if row is None:
@@ -106,9 +113,8 @@ def available_now(product_id: int, keys: Iterable[str | None] = ()) -> Available
 def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
     """Units of a product that these buyers have, as ``ReservationQuerySet.units`` counts them."""
     rows = (
-        Reservation.objects.filter(
-            product_id=product_id, buyer__in=buyers, status__in=["HELD", "SOLD"]
-        )
+        Reservation.objects.filter(buyer__in=buyers, status__in=["HELD", "SOLD"])
+        .only_of(product_id)
         .order_by()
         .values_list("buyer")
         .annotate(units=Sum(F("quantity") - F("returned") - F("written_off")))
@@ -175,6 +181,14 @@ def question_of_holds(keys: Mapping[str, str | None]) -> Question[dict[str, Hold
 
     return Question(
         HOLDS_OF_BUYERS,
-        {"buyers": list(keys), "keys": [key for key in keys.values() if key is not None]},
+        {"buyers": list(keys), "keys": _keys_to_find(keys.values())},
         read,
     )
+
+
+def _keys_to_find(keys: Iterable[str | None]) -> list[str]:
+    """The keys, without None, for a comparison with ANY; never an empty list.
+
+    For an empty one PostgreSQL chooses any partial index, and reads all of it to find nothing.
+    """
+    return [key for key in keys if key is not None] or [""]

@@ -184,7 +184,8 @@ def find_lapsed(buyer: str, hold_ids: Collection[UUID]) -> list[LapsedUnits]:
 def lapsed_with_stock(buyer: str, lapsed: Iterable[LapsedUnits]) -> list[LapsedWithStock]:
     """The lapsed units, each with the product's availability to the buyer now."""
     return [
-        LapsedWithStock(each, catalogue.availability_now(each.product, buyer)) for each in lapsed
+        LapsedWithStock(each, catalogue.availability_now(each.product, buyer, wanted=each.quantity))
+        for each in lapsed
     ]
 
 
@@ -360,7 +361,7 @@ def change(
 
 def _line_of(hold: Reservation) -> dict[UUID, int]:
     """The hold's line as it is now: the units of each hold in it."""
-    same = open_holds(hold.buyer).filter(product=hold.product_id, unit_price=hold.unit_price)
+    same = open_holds(hold.buyer, hold.product_id).filter(unit_price=hold.unit_price)
     return dict(same.values_list("pk", "quantity"))
 
 
@@ -388,7 +389,7 @@ def remove(hold: Reservation, *, shown: Collection[UUID] = ()) -> set[UUID]:
     """
     line = _line_of(hold)
     meant = {hold.pk, *(shown or (line if hold.pk in line else ()))}
-    of_product = Reservation.objects.of_buyer(hold.buyer).filter(product=hold.product_id)
+    of_product = Reservation.objects.of_buyer(hold.buyer, hold.product_id)
     release_holds(hold.buyer, of_product.filter(pk__in=meant).values_list("pk", flat=True))
     return meant
 
@@ -432,7 +433,7 @@ def _plain_text(error: InventoryError, product: Product, buyer: str) -> str:
 
 def too_few_text(product: Product, wanted: int, buyer: str = "") -> str:
     """The reason why there are too few units, by the numbers that the page shows, too."""
-    now, name = catalogue.availability_now(product, buyer), product.name
+    now, name = catalogue.availability_now(product, buyer, wanted=wanted), product.name
     if now.available >= wanted:
         return f"Somebody has just let some of {name} go. Please try once more."
     if now.available == 1:

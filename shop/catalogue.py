@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django.db.models import Exists, F, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce, Now
+from django.db.models import BigIntegerField, Exists, F, Func, OuterRef, Q, Subquery, Sum, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Coalesce, Least
+from django.db.models.lookups import GreaterThan
 
 from inventory.database import Question
+from inventory.law import HAS_LAPSED, IS_HELD, units_in_holds_in_sql
 from inventory.models import Product, ProductQuerySet, Reservation, ReservationQuerySet
 from shop.compiled_queries import CompiledQuery, compiled
 from shop.holds import open_holds
 from shop.models import Order
 
 FEW = 3  # with so many units or fewer we say "last"
+# So many lapsed units are counted, beside the stock. Of more, a page says "at least".
+LAPSED_COUNTED = 100
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,10 @@ class Availability:
 
     available: int
     """Anybody may take them now."""
-    may_come_back: int
-    """Others hold them; if these holds end, anybody may take them."""
+    may_be_more: bool
+    """Whether more than ``available`` may be there: not all lapsed holds were counted."""
+    may_come_back: bool
+    """Whether there will be units to take if all holds of others end."""
     held_by_you: int
     """In the visitor's own basket, and in orders that wait for their payment."""
 
@@ -47,7 +54,7 @@ class Availability:
 
     def __str__(self) -> str:
         return {
-            "plenty": f"{self.available} left",
+            "plenty": f"{'At least ' if self.may_be_more else ''}{self.available} left",
             "few": f"Last {self.available}" if self.available > 1 else "Last one",
             "held": "All in baskets, try again in a few minutes",
             "yours": "You hold all that are left",
@@ -55,48 +62,77 @@ class Availability:
         }[self.state]
 
 
-def with_availability(products: ProductQuerySet, buyer: str = "") -> ProductQuerySet:
-    """Add ``available``, ``held`` and ``held_by_you`` (units) to the products.
+def with_availability(
+    products: ProductQuerySet, buyer: str = "", *, wanted: int = 0
+) -> ProductQuerySet:
+    """Add what ``availability_of`` needs to the products, for this buyer.
 
-    ``available`` is the database's own number, which is below zero after an oversell. ``held``
-    counts the units in all holds that are alive.
+    Lapsed units are counted as far as somebody who wants ``wanted`` units must know, and at least
+    up to LAPSED_COUNTED. So it costs the same however many holds a product has.
+
+    ``available`` is the database's own number, which is below zero after an oversell: the first
+    units that come back only make up for that.
     """
-    products = products.annotate(
-        available=F("stock") + Coalesce(_units(expires_at__lte=Now()), 0),
-        held=Coalesce(_units(expires_at__gt=Now()), 0),
+    lapsed_counted = max(LAPSED_COUNTED, wanted)
+    yours = Reservation.objects.alive().of_buyer(buyer, OuterRef("pk"))
+    return products.annotate(
+        available=F("stock") + _lapsed_units(lapsed_counted - Least(F("stock"), 0)),
+        may_come_back=GreaterThan(F("stock") + _units_without_yours(1 - F("stock"), buyer), 0),
+        held_by_you=_sum_of(yours) if buyer else Value(0),
     )
-    if not buyer:  # nobody holds anything without a key
-        return products
-    return products.annotate(held_by_you=Coalesce(_units(expires_at__gt=Now(), buyer=buyer), 0))
 
 
 def in_stock(products: ProductQuerySet) -> ProductQuerySet:
-    """Keep the products with a unit to take now; they come from ``with_availability``."""
-    return products.filter(Q(("available__gt", 0)))
+    """Keep the products with a unit to take now. It counts no more lapsed holds than it must."""
+    return products.filter(GreaterThan(F("stock") + _lapsed_units(1 - F("stock")), 0))
 
 
-def _units(**which: Any) -> Subquery:
-    """The units in the product's holds of this kind, by the index on a product's holds."""
-    holds = Reservation.objects.held().filter(Q(**which), product=OuterRef("pk")).order_by()
-    return Subquery(holds.values("product").annotate(units=Sum("quantity")).values("units"))
+def _lapsed_units(at_most: Combinable) -> UnitsInHolds:
+    return UnitsInHolds(F("pk"), _bigint(at_most), template=LAPSED)
+
+
+def _units_without_yours(at_most: Combinable, buyer: str) -> UnitsInHolds:
+    return UnitsInHolds(F("pk"), _bigint(at_most), Value(buyer), template=HELD_WITHOUT_YOURS)
+
+
+def _bigint(number: Combinable) -> Cast:
+    return Cast(number, BigIntegerField())
+
+
+class UnitsInHolds(Func):
+    """The units in a product's holds, counted up to a bound (``law.units_in_holds_in_sql``)."""
+
+    output_field = BigIntegerField()
+
+
+LAPSED = f"({units_in_holds_in_sql('%(expressions)s', HAS_LAPSED)})"
+HELD_WITHOUT_YOURS = f"""({
+    units_in_holds_in_sql(
+        "%(expressions)s",
+        f"{IS_HELD} AND (buyer <> asked.buyer OR expires_at <= statement_timestamp())",
+        "buyer",
+    )
+})"""
 
 
 def availability_of(product: Product) -> Availability:
     """The availability of a product that came through ``with_availability``."""
     numbers: Any = product
-    held_by_you: int = getattr(product, "held_by_you", 0)
-    held_by_others = numbers.held - held_by_you
     return Availability(
         available=max(0, numbers.available),
-        # Where ``available`` is below zero, the first units that come back only make up for that.
-        may_come_back=max(0, min(held_by_others, numbers.available + held_by_others)),
-        held_by_you=held_by_you,
+        may_be_more=numbers.available - max(0, numbers.stock) >= LAPSED_COUNTED,
+        may_come_back=numbers.may_come_back,
+        held_by_you=numbers.held_by_you,
     )
 
 
-def availability_now(product: Product, buyer: str = "") -> Availability:
-    """Ask the database for the availability of a product to a visitor."""
-    return availability_of(with_availability(Product.objects.filter(pk=product.pk), buyer).get())
+def availability_now(product: Product, buyer: str = "", *, wanted: int = 0) -> Availability:
+    """Ask the database for the availability of a product to a visitor.
+
+    The number is exact if it is less than the ``wanted`` units.
+    """
+    found = with_availability(Product.objects.filter(pk=product.pk), buyer, wanted=wanted)
+    return availability_of(found.get())
 
 
 def find_product(slug: str, buyer: str) -> Any:
@@ -111,12 +147,12 @@ def find_product(slug: str, buyer: str) -> Any:
 
 @compiled
 def _with_buyer(slug: str, buyer: str) -> ProductQuerySet:
-    in_basket = open_holds(buyer).filter(product=OuterRef("pk"))
+    in_basket = open_holds(buyer, OuterRef("pk"))
     open_orders = Order.objects.pending().of_buyer(buyer)
     product = Product.objects.catalogue().filter(slug=slug).order_by()
     return with_availability(product, buyer).annotate(
-        in_basket=_sum_of(in_basket, by="product"),
-        units_in_basket=_sum_of(open_holds(buyer), by="buyer"),
+        in_basket=_sum_of(in_basket),
+        units_in_basket=_sum_of(open_holds(buyer)),
         is_in_open_order=Exists(open_orders.filter(lines__reservation__product=OuterRef("pk"))),
     )
 
@@ -131,9 +167,9 @@ def _in_catalogue(slug: str) -> ProductQuerySet:
     return Product.objects.catalogue().filter(slug=slug).order_by()
 
 
-def _sum_of(holds: ReservationQuerySet, *, by: str) -> Coalesce:
-    """Their units in a query; ``by`` is a column in which all of them have the same value."""
-    units = holds.order_by().values(by).annotate(units=Sum("quantity")).values("units")
+def _sum_of(holds: ReservationQuerySet) -> Coalesce:
+    """The units of these holds of one buyer, in a query."""
+    units = holds.order_by().values("buyer").annotate(units=Sum("quantity")).values("units")
     return Coalesce(Subquery(units), 0)
 
 

@@ -362,7 +362,7 @@ class StockMovementResource(OneRowPerSku):
     def _preview_move(self, movement: StockMovement) -> None:
         """Work out the movement's effect without locks, so that buyers don't wait."""
         product, units = movement.product, movement.units
-        now = available_now(product.pk)
+        now = available_now(product.pk, needed=-units)
         if -units > now.units:
             raise InsufficientStock(product.sku, -units, now.units)
         if max(product.units_received, now.stock) + units > MOST_UNITS:

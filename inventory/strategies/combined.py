@@ -222,7 +222,11 @@ def refuse_or_choose(pending: Sequence[Waiting]) -> list[Waiting]:
     connection of its own (``reservations.reserve``).
     """
     requests = [waiting.request for waiting in pending]
-    now = available_now(requests[0].product_id, [request.idempotency_key for request in requests])
+    now = available_now(
+        requests[0].product_id,
+        max(request.quantity for request in requests),
+        [request.idempotency_key for request in requests],
+    )
     chosen: list[Waiting] = []
     left = now.stock
     for waiting in pending:

@@ -130,7 +130,7 @@ def _refused_at_once(product: Product, forms: Sequence[Form]) -> set[Form]:
     """The forms that ask for more than there is, if the product seems to be sold out."""
     if not forms or product.stock >= min(form.quantity for form in forms):
         return set()
-    now = available_now(product.pk)
+    now = available_now(product.pk, max(form.quantity for form in forms))
     return {form for form in forms if now.is_active and form.quantity > now.units}
 
 

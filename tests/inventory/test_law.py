@@ -96,7 +96,7 @@ class TestInSql:
         lapse(reservation(product, "HELD", 5))
         state = monitor.state_of(product.pk)
         assert (state.held, state.sold) == (1 + 5, 2 + 7)
-        now = available_now(product.pk)
+        now = available_now(product.pk, needed=200)
         assert (now.stock, now.lapsed, now.units) == (100, 5, 105)
 
 

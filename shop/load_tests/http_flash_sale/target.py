@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from shop import shop_kind
 
 SECONDS = 10  # for an answer
-AVAILABLE = re.compile(r'data-available="(-?\d+)"')
+AVAILABLE = re.compile(r'data-available="(-?\d+)"(\s+data-may-be-more)?')
 
 
 class WrongTarget(Exception):
@@ -47,6 +47,12 @@ def units_shown(host: str, product: str) -> int:
     if status != HTTPStatus.OK or shown is None:
         raise WrongTarget(
             f"product: its page at {host} doesn't show what is available (status {status})."
+        )
+    if shown[2]:
+        raise WrongTarget(
+            f"product: its page at {host} says “at least {shown[1]} left”, which is too vague to "
+            "compare with what is sold. The shop's worker takes lapsed holds back; then the page "
+            "shows the exact number."
         )
     return int(shown[1])
 

@@ -24,10 +24,12 @@ from inventory import monitor
 from inventory.experiments.flash_sale.buyers import Ending
 from inventory.experiments.models import FlashSale
 from inventory.races.scratch import PREFIX
+from inventory.reservations import reserve
 from shop.forms import CheckoutForm
 from shop.load_tests.http_flash_sale import buyers
 from shop.models import Order
 from tests import command_line
+from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -169,6 +171,15 @@ def test_a_host_that_is_no_shop_is_named(demo: str) -> None:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         host = f"http://127.0.0.1:{taken.getsockname()[1]}"
         assert "can't be reached: " in usage_error(host, "nothing")
+
+
+def test_a_page_that_does_not_count_all_lapsed_units_can_not_be_compared_with_sales(
+    demo: str, make_product: MakeProduct
+) -> None:
+    product = make_product(250)
+    for number in range(20):
+        lapse(reserve(product, 10, buyer=f"gone {number}"))
+    assert "says “at least 150 left”, which is too vague" in usage_error(demo, product.slug)
 
 
 @pytest.mark.parametrize(
