@@ -38,12 +38,17 @@ from shop.models import HoldAddress
 
 PREFIX = 64  # bits of an IPv6 address: the least that a customer is given
 CLAIM_LASTS = timedelta(minutes=2)  # longer than any request: an older claim was left by a crash
+DELETE_AT_ONCE = 100  # addresses that a claim deletes at most; it adds one or a few
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds: most claims last for milliseconds
 
 # Two statements in one round trip, and in one transaction: the second takes its snapshot after the
 # first has got the locks. Lapsed holds count, too, since a checkout could still prolong them. The
 # buyer reads the number of the live ones only. Of requests from one network, the earlier ones of
 # the same batch count as granted.
+# Addresses of ended holds, and of claims that came to nothing, never count again. Each claim
+# deletes those that it comes upon, so that they don't get more and more where no worker deletes
+# them. A worker may just be doing so: SKIP LOCKED, since two who delete the same rows could wait
+# for each other in a circle.
 CLAIM = """
     SELECT pg_advisory_xact_lock(id) FROM unnest(%(locks)s::bigint[]) AS id;
     WITH clock AS MATERIALIZED (
@@ -52,22 +57,36 @@ CLAIM = """
         SELECT *, sum(quantity) OVER (PARTITION BY network ORDER BY place) AS together
         FROM unnest(%(ids)s::uuid[], %(networks)s::text[], %(quantities)s::int[])
             WITH ORDINALITY AS asked (id, network, quantity, place)
-    ), counted AS MATERIALIZED (
-        SELECT address.network,
-            coalesce(sum(hold.quantity) FILTER (
-                WHERE hold.status = 'HELD' AND hold.expires_at > clock.now
-            ), 0)::int AS alive,
-            coalesce(sum(hold.quantity) FILTER (
-                WHERE hold.status = 'HELD' AND hold.expires_at <= clock.now
-            ), 0)::int AS lapsed,
-            coalesce(sum(address.quantity) FILTER (
-                WHERE hold.id IS NULL
-                    AND address.claimed_at > clock.now - make_interval(secs => %(lasts)s)
-            ), 0)::int AS claimed
-        FROM clock, shop_holdaddress AS address
-        LEFT JOIN inventory_reservation AS hold ON hold.id = address.reservation_id
+    ), held AS MATERIALIZED (
+        SELECT address.reservation_id, address.network, address.claimed_at, hold.status,
+            hold.expires_at, coalesce(hold.quantity, address.quantity) AS units
+        FROM shop_holdaddress AS address
+        LEFT JOIN LATERAL (
+            SELECT * FROM inventory_reservation WHERE id = address.reservation_id
+            LIMIT 1  -- so that PostgreSQL reads these few by their ids, and never all reservations
+        ) AS hold ON true
         WHERE address.network = ANY(%(networks)s::text[])
-        GROUP BY address.network
+    ), counted AS MATERIALIZED (
+        SELECT network,
+            coalesce(sum(units) FILTER (
+                WHERE status = 'HELD' AND expires_at > clock.now
+            ), 0)::int AS alive,
+            coalesce(sum(units) FILTER (
+                WHERE status = 'HELD' AND expires_at <= clock.now
+            ), 0)::int AS lapsed,
+            coalesce(sum(units) FILTER (
+                WHERE status IS NULL AND claimed_at > clock.now - make_interval(secs => %(lasts)s)
+            ), 0)::int AS claimed
+        FROM clock, held GROUP BY network
+    ), ended AS (
+        DELETE FROM shop_holdaddress WHERE reservation_id = ANY(ARRAY(
+            SELECT reservation_id FROM shop_holdaddress WHERE reservation_id = ANY(ARRAY(
+                SELECT reservation_id FROM held, clock
+                WHERE status <> 'HELD'
+                    OR status IS NULL AND claimed_at < clock.now - make_interval(secs => %(lasts)s)
+                LIMIT %(ended)s
+            )) FOR UPDATE SKIP LOCKED
+        ))
     ), claim AS (
         INSERT INTO shop_holdaddress (reservation_id, network, quantity, claimed_at)
         SELECT id, network, quantity, clock.now
@@ -176,10 +195,8 @@ class Attempt:
                 )
             except LimitPerAddress:
                 # A double click: its first request may have used the limit up.
-                earlier = product.reservations.filter(
-                    idempotency_key=idempotency_key, buyer=buyer
-                ).first()
-                if earlier is None:
+                earlier = Reservation.objects.filter(idempotency_key=idempotency_key).first()
+                if earlier is None or (earlier.product_id, earlier.buyer) != (product.pk, buyer):
                     raise
                 return earlier
         hold = reservations.reserve(
@@ -247,6 +264,7 @@ def _question_of_claims(
             "quantities": [quantity for _, _, quantity in wanted],
             "most": most,
             "lasts": CLAIM_LASTS.total_seconds(),
+            "ended": DELETE_AT_ONCE,
         },
         read,
     )
@@ -282,11 +300,9 @@ def _limit_text(alive: int, most: int) -> str:
 
 
 def _take_back_lapsed(network: str) -> None:
-    """Take back the lapsed holds of each product of which the network has one."""
-    of_network = HoldAddress.objects.filter(network=network).values("reservation_id")
-    lapsed = Reservation.objects.lapsed().filter(pk__in=of_network).order_by("product_id")
-    for product_id in lapsed.values_list("product_id", flat=True).distinct():
-        reservations.expire_lapsed(product_id)
+    """Take back the network's lapsed holds; they are no more than it may hold."""
+    of_network = HoldAddress.objects.filter(network=network)
+    reservations.expire(of_network.values_list("reservation_id", flat=True))
 
 
 def delete_ended_addresses() -> int:

@@ -489,6 +489,67 @@ def test_addresses_are_kept_only_as_long_as_they_count(make_product: MakeProduct
     assert set(HoldAddress.objects.values_list("pk", flat=True)) == {kept.pk, waiting}
 
 
+@pytest.mark.parametrize("way", ["released", "taken back", "sold"])
+def test_without_a_worker_each_claim_deletes_the_addresses_that_count_no_more(
+    make_product: MakeProduct, way: str
+) -> None:
+    product = make_product(1000)
+    kept = take(product, 3, address=OFFICE)
+    for _ in range(8):
+        hold = take(product, 1)
+        if way == "sold":
+            reservations.confirm(hold.pk)
+        elif way == "released":
+            reservations.release(hold.pk)
+        else:
+            reservations.expire([lapse(hold).pk])
+        assert HoldAddress.objects.filter(network=HOME).count() == 1
+    HoldAddress.objects.filter(network=HOME).delete()
+    HoldAddress.objects.create(reservation_id=uuid.uuid4(), network=HOME, quantity=9)
+    HoldAddress.objects.update(claimed_at=Now() - network_limits.CLAIM_LASTS * 2)  # a crash
+    last = take(product, 4)
+    # Another address's row, as old as it is, stays: its hold is alive.
+    assert set(HoldAddress.objects.values_list("pk", flat=True)) == {kept.pk, last.pk}
+
+
+def test_a_claim_deletes_only_some_addresses_and_waits_for_nobody(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_limits, "DELETE_AT_ONCE", 2)
+    product = make_product(1000)
+    for hold in [take(product, 1) for _ in range(6)]:
+        reservations.release(hold.pk)
+    left = []
+    for _ in range(4):
+        take(product, 1)
+        left.append(HoldAddress.objects.count())
+    assert left == [6 - 2 + 1, 4 - 2 + 2, 2 - 2 + 3, 4]
+
+
+@commits
+def test_a_claim_does_not_wait_for_somebody_who_deletes_the_same_addresses(
+    make_product: MakeProduct,
+) -> None:
+    product = make_product(1000)
+    reservations.release(take(product, 1).pk)
+    with transaction.atomic():
+        HoldAddress.objects.all().delete()
+        assert isinstance(in_a_thread(partial(take, product, 1)).result(timeout=20), Reservation)
+
+
+def test_only_the_lapsed_holds_of_the_address_are_taken_back_for_its_limit(
+    make_product: MakeProduct,
+) -> None:
+    """Not all of the product: a million of others may be there."""
+    product = make_product(1000)
+    others = lapse(take(product, 5, address=OFFICE))
+    own = [lapse(take(product, 5)) for _ in range(2)]
+    take(product, 8)
+    status = dict(Reservation.objects.values_list("pk", "status"))
+    assert {status[hold.pk] for hold in own} == {"EXPIRED"}
+    assert status[others.pk] == "HELD"
+
+
 def test_reservations_that_ended_long_ago_are_deleted_all_the_same(
     make_product: MakeProduct,
 ) -> None:
