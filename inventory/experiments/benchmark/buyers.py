@@ -18,12 +18,11 @@ from itertools import chain, count
 
 from inventory.database import connection
 from inventory.exceptions import InsufficientStock
-from inventory.experiments.benchmark.rows import Row
+from inventory.experiments.benchmark.rows import MOST_CONNECTIONS, Row
 from inventory.experiments.latencies import percentile_ms
 from inventory.experiments.load import Job, Processes
 from inventory.models import Product
 
-MOST_CONNECTIONS = 64  # of all buyers together; where there are more, they share a pool
 SECONDS_FOR_A_CONNECTION = 600  # to wait for one of the pool; the wait counts as latency
 
 
@@ -38,6 +37,12 @@ class Measurement:
     failed: int
     """Buyers who got no answer, or a wrong one."""
     first_error: str = ""
+    server_ms: float | None = None
+    """Processor time of the web server for each buyer served. None: there is no web server."""
+    generator_share: float | None = None
+    """The part of the machine's processors that the buyers themselves used. None: not known."""
+    beside_per_second: float | None = None
+    """Buyers served by a rush at the same time. None: there was no rush."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,14 @@ def measure(
     ``row`` makes the row. Each process calls it, so it must be picklable.
     """
     number = len(processes)
+    threads = row().most_threads(load.buyers, processes=number)
     jobs = [
         BuyerJob(
             row=row,
             product_ids=[product.pk for product in products],
             is_sold_out=is_sold_out,
             process_index=process_index,
-            threads=load.buyers // number + (process_index < load.buyers % number),
+            threads=threads // number + (process_index < threads % number),
             connections=max(1, MOST_CONNECTIONS // number),
             seconds=load.seconds,
             warm_up=load.warm_up,

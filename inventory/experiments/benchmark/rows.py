@@ -17,6 +17,7 @@ from inventory.reservations import reserve
 from inventory.strategies import Pay, Request, Strategy, record_hold
 
 HOLD_FOR = timedelta(hours=1)  # no hold lapses during a benchmark
+MOST_CONNECTIONS = 64  # of all buyers together; where there are more, they share a pool
 INSERT_ONLY = "insert only"
 READ_ONLY = "read only"
 
@@ -27,6 +28,8 @@ class Row(ABC):
     name: str
     guards: bool = True
     """Whether the row guards the stock at all."""
+    is_ceiling: bool = False
+    """Whether other rows are compared with it."""
 
     def connect(self, products: Sequence[Product]) -> None:
         """Prepare a thread before the start."""
@@ -34,6 +37,13 @@ class Row(ABC):
 
     def disconnect(self) -> None:  # noqa: B027  (connections to the database are closed anyway)
         """Undo ``connect`` after a thread's end."""
+
+    def most_threads(self, buyers: int, *, processes: int) -> int:
+        """The number of threads for so many buyers.
+
+        A ceiling has a connection for each: threads that wait for one only slow the others down.
+        """
+        return min(buyers, max(processes, MOST_CONNECTIONS)) if self.is_ceiling else buyers
 
     @abstractmethod
     def act(self, product: Product, buyer: str) -> None:
@@ -73,6 +83,7 @@ class InsertOnly(Strategy):
 
 class Insert(Purchase):
     guards = False
+    is_ceiling = True
 
     def __init__(self) -> None:
         super().__init__(InsertOnly())
@@ -81,6 +92,7 @@ class Insert(Purchase):
 
 class Read(Row):
     name = READ_ONLY
+    is_ceiling = True
 
     def act(self, product: Product, buyer: str) -> None:
         Product.objects.get(pk=product.pk)

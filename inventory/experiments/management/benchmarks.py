@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import TimeRemainingColumn
 
 from inventory.exceptions import UnknownStrategy
-from inventory.experiments.benchmark import picture, report, rows
+from inventory.experiments.benchmark import machine, picture, report, rows
 from inventory.experiments.benchmark.run import (
     BenchmarkError,
+    Course,
     Parameters,
     Progress,
     Result,
@@ -40,18 +41,23 @@ class BenchmarkCommand(FoldingCommand):
     """A command that measures rows in rounds, with ``default`` as its default parameters."""
 
     default: Parameters
+    buyers_options: Sequence[str] = ("--buyers",)
+    machine = ""
+    """The conditions of this run, once they are known."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
+            "--only",
             "--row",
+            dest="row",
             action="append",
             default=[],
             metavar="NAME",
-            help="measure only this strategy and the ceilings; can be repeated. Strategies: "
-            + ", ".join(rows.candidates()),
+            help=self.help_on_rows(),
         )
         parser.add_argument(
-            "--buyers",
+            *self.buyers_options,
+            dest="buyers",
             action="append",
             type=int,
             help="buyers at once, in all processes together; can be repeated "
@@ -81,6 +87,13 @@ class BenchmarkCommand(FoldingCommand):
         )
         add_output_options(parser)
 
+    def help_on_rows(self) -> str:
+        """The help of the option that chooses rows."""
+        return (
+            "measure only this strategy and the ceilings; can be repeated. Strategies: "
+            + ", ".join(rows.candidates())
+        )
+
     def handle(self, **options: Any) -> None:
         parameters = self.valid_parameters(**options)
         check_writable("json", options["json"])
@@ -99,6 +112,7 @@ class BenchmarkCommand(FoldingCommand):
                 self.prepared(parameters, **options) as parameters,
                 progress(console, parameters) as show_turn,
             ):
+                self.machine = machine.conditions()
                 results = empty_results(parameters)
                 run(parameters, results, progress=show_turn)
         except BenchmarkError as error:
@@ -116,9 +130,10 @@ class BenchmarkCommand(FoldingCommand):
     ) -> None:
         """Print and write the results so far."""
         measured = [result for result in results if result.rounds]
-        report.show(parameters, measured, console)
+        report.show(parameters, measured, console, self.machine)
         if options["json"]:
-            write_json(options["json"], report.as_json(parameters, measured), self.stdout)
+            found = report.as_json(parameters, measured, self.machine)
+            write_json(options["json"], found, self.stdout)
         if options["picture"]:
             Path(options["picture"]).write_text(picture.draw(measured))
 
@@ -139,8 +154,12 @@ class BenchmarkCommand(FoldingCommand):
             rounds=options["rounds"],
             seconds=options["seconds"],
             warm_up=options["warm_up"],
-            course=self.default.course,
+            course=self.course(**options),
         )
+
+    def course(self, **options: Any) -> Course:
+        """The rows that the options offer. Raises InvalidParameters."""
+        return self.default.course
 
     @contextmanager
     def prepared(self, parameters: Parameters, **options: Any) -> Iterator[Parameters]:
