@@ -16,6 +16,7 @@ import pytest
 
 from inventory.experiments.models import FlashSale, FlashSaleResult
 from inventory.models import Product, Reservation
+from shop.load_tests.http_benchmark import wrk
 from tests import command_line
 from tests.conftest import MakeProduct
 
@@ -178,6 +179,23 @@ def test_a_flash_sale_over_http_shows_the_strategies_that_were_finished() -> Non
     assert re.search(r"^mutex +2 +1 +0 ", output, re.MULTILINE)
     assert "exact" in output
     assert "what was made for it is removed." in errors
+
+
+@pytest.mark.skipif(not wrk.is_installed(), reason="wrk isn't installed")
+def test_a_benchmark_over_http_shows_the_rows_that_were_measured(tmp_path: Path) -> None:
+    file = tmp_path / "rates.json"
+    output, _ = break_off(
+        *("http_benchmark", "--only", "stock fragment, gthread", "--connections", "2"),
+        *("--seconds", "1", "--warm-up", "0", "--rounds", "500", "--json", str(file)),
+        when=says("round 3"),
+    )
+    results = json.loads(file.read_text())
+    assert results["broken_off"] is True
+    [row] = results["results"]
+    assert len(row["rounds"]) >= 2
+    assert row["failed"] == 0
+    assert f"Broken off: {len(row['rounds'])} of 500 turns done." in output
+    assert [line for line in output.splitlines() if line.startswith("stock fragment, gthread ")]
 
 
 def says(beginning: str) -> Callable[[subprocess.Popen[str]], bool]:

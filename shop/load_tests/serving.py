@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
@@ -129,15 +130,19 @@ class ServedShop:
         gunicorn_conf: str = GUNICORN_CONF,
         app: str = APP,
         log: IO[bytes] | None = None,
+        command: Callable[[str], Command] | None = None,
+        root: Path = ROOT,
     ) -> None:
         """``variables`` (``.env.example`` lists them) override our own environment.
 
-        ``app`` is what gunicorn serves: ``shop.asgi``, or ``shop.wsgi``.
+        ``app`` is what gunicorn serves: ``shop.asgi``, or ``shop.wsgi``. ``command`` makes another
+        command line of the web server, which listens at the bind that it gets. ``root`` is the
+        checkout that the programs run in.
 
         The programs write their log into ``log`` (None: our standard error).
         """
-        self.gunicorn_conf = gunicorn_conf
-        self.app = app
+        self._web_server = command or partial(web_server, gunicorn_conf=gunicorn_conf, app=app)
+        self._root = root
         self._log = log
         self.host, self.port = "127.0.0.1", free_port()
         self.bind = f"{self.host}:{self.port}"
@@ -155,7 +160,7 @@ class ServedShop:
 
     def start_web(self) -> subprocess.Popen[bytes]:
         """Start gunicorn, and wait until it answers. Raises NotServed."""
-        web = self._start(web_server(self.bind, self.gunicorn_conf, self.app))
+        web = self._start(self._web_server(self.bind))
         deadline = time.monotonic() + SECONDS_TO_START
         while not is_served(self.url):
             if web.poll() is not None:
@@ -174,7 +179,7 @@ class ServedShop:
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=self._root,
             env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=self._log,

@@ -1,140 +1,135 @@
-"""The rows of the benchmark over HTTP: reserving by each strategy, and two pages that only read.
-
-Each buyer has been to the product's page already, and has its signed cookie and the token of its
-form. These pages are fetched before the start. Many buyers then take turns on each connection, so
-that their baskets stay as small as those of people.
-"""
+"""The rows of the benchmark over HTTP: an act of the buyers, and the way in which it is served."""
 
 from __future__ import annotations
 
-import re
-import threading
-from collections import deque
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urlencode
-from uuid import uuid4
 
-from django.urls import reverse
+from inventory.experiments.benchmark import rows as strategy_rows
+from inventory.experiments.benchmark.rows import INSERT_ONLY, InsertOnly
+from inventory.experiments.benchmark.run import Comparison
+from inventory.experiments.parameters import InvalidParameters
 
-from inventory.exceptions import InsufficientStock
-from inventory.experiments.benchmark.rows import INSERT_ONLY, InsertOnly, Row
-from inventory.experiments.benchmark.run import Course
-from inventory.experiments.benchmark.shapes import Shape, exhibits
-from inventory.models import Product
-from shop.load_tests.http_benchmark.client import Answer, Client
+# Ways of serving
+LANE, DJANGO, GTHREAD, BESIDE = "lane", "Django", "gthread", "beside"
 
-STOCK_FRAGMENT, PRODUCT_PAGE = "stock fragment", "product page"
-BROWSERS = 60  # of each client, in turn
-TOKEN = re.compile(rb'name="csrfmiddlewaretoken" value="([^"]+)"')
+# Acts
+RESERVE, SOLD_OUT = "reserve", "sold out"
+PRODUCT_PAGE, STOCK_FRAGMENT = "product page", "stock fragment"
+PURCHASE = "purchase"
+ORDER_LIST, ORDER_LIST_IN_RUSH = "order list", "order list in a rush"
+OF_EACH_WAY = (RESERVE, SOLD_OUT, PRODUCT_PAGE, STOCK_FRAGMENT)
+OF_FEW_BUYERS = (PURCHASE, ORDER_LIST, ORDER_LIST_IN_RUSH)
+NEED_WRK = OF_FEW_BUYERS
 
-
-class Browsers:
-    """A client's connection, and the cookies and tokens of many buyers who share it."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self._buyers: deque[tuple[bytes, str]] = deque()
-
-    def visit(self, path: str) -> None:
-        """Let each buyer fetch a product's page, once for all rows."""
-        while len(self._buyers) < BROWSERS:
-            page = self.client.get(path)
-            token = TOKEN.search(page.body)
-            if token is None:
-                raise ConnectionError(f"{path} has no form to reserve (status {page.status}).")
-            self._buyers.append((page.cookies, token[1].decode()))
-
-    def next_buyer(self) -> tuple[bytes, str]:
-        """The cookies and the form token of the buyer whose turn it is."""
-        self._buyers.rotate(-1)
-        return self._buyers[0]
+MOST_BUYERS_OF_STRATEGIES = 256  # with more, the slow ones would answer nobody while measured
 
 
-# The idle ones of this process: they are kept from one row to the next.
-_idle: deque[Browsers] = deque()
+@dataclass(frozen=True)
+class Row:
+    """An act, and the way in which it is served."""
+
+    act: str
+    way: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.act}, {self.way}"
+
+    @property
+    def strategy(self) -> str:
+        """The product's strategy; empty for the shop's own."""
+        if self.act == INSERT_ONLY:
+            return InsertOnly.slug
+        return self.act if self.act in strategy_rows.candidates() else ""
+
+    @property
+    def posts(self) -> bool:
+        """Whether it sends the form that reserves."""
+        return self.act in (RESERVE, SOLD_OUT, INSERT_ONLY) or bool(self.strategy)
+
+    @property
+    def guards(self) -> bool:
+        return self.posts and self.act != INSERT_ONLY
+
+    @property
+    def status(self) -> HTTPStatus:
+        """The status that each answer must have."""
+        if self.act == SOLD_OUT:
+            return HTTPStatus.CONFLICT
+        return HTTPStatus.FOUND if self.posts else HTTPStatus.OK
+
+    def has_turn(self, buyers: int, fewest: int) -> bool:
+        """Whether it is measured with so many buyers, where ``fewest`` is the least number."""
+        if self.act in OF_FEW_BUYERS:
+            return buyers == fewest
+        if self.strategy:
+            return buyers <= max(fewest, MOST_BUYERS_OF_STRATEGIES)
+        return True
 
 
-class HttpRow(Row):
-    """A request that buyers send to the shop at ``host:port``."""
-
-    def __init__(self, name: str, host: str, port: int) -> None:
-        self.name = name
-        self.guards = name not in (INSERT_ONLY, STOCK_FRAGMENT, PRODUCT_PAGE)
-        self._where = host, port
-        self._threads = threading.local()
-
-    def connect(self, products: Sequence[Product]) -> None:
-        try:
-            browsers = _idle.popleft()
-        except IndexError:
-            browsers = Browsers(Client(*self._where))
-        browsers.visit(reverse("product", args=[products[0].slug]))
-        browsers.client.close()  # else the server would close it while we wait for the others
-        self._threads.browsers = browsers
-
-    def disconnect(self) -> None:
-        self._threads.browsers.client.close()
-        _idle.append(self._threads.browsers)
-
-    def act(self, product: Product, buyer: str) -> None:
-        browsers: Browsers = self._threads.browsers
-        if self.name == STOCK_FRAGMENT:
-            _check(browsers.client.get(reverse("product-stock", args=[product.slug])), 200)
-        elif self.name == PRODUCT_PAGE:
-            _check(browsers.client.get(reverse("product", args=[product.slug])), 200)
-        else:
-            _reserve(browsers, product)
+def all_rows(ways: Sequence[str], *, with_wrk: bool) -> list[Row]:
+    """The rows of these ways, in the order of their turns. Rows that are compared come together."""
+    found = [Row(act, way) for act in (*OF_EACH_WAY, PURCHASE) for way in ways]
+    if LANE in ways:
+        found += [Row(ORDER_LIST, LANE), Row(ORDER_LIST_IN_RUSH, LANE)]
+    if DJANGO in ways:
+        found += [Row(act, DJANGO) for act in (INSERT_ONLY, *strategies_of_form())]
+    return [row for row in found if with_wrk or row.act not in NEED_WRK]
 
 
-def _reserve(browsers: Browsers, product: Product) -> None:
-    """Send the form of the product's page. Raises InsufficientStock."""
-    cookies, token = browsers.next_buyer()
-    form = {
-        "csrfmiddlewaretoken": token,
-        "product": product.slug,
-        "quantity": 1,
-        "key": uuid4(),
-    }
-    answer = browsers.client.post(reverse("basket-holds"), cookies, urlencode(form).encode())
-    if answer.status == HTTPStatus.CONFLICT:
-        raise InsufficientStock(product.sku, 1, 0)
-    _check(answer, HTTPStatus.FOUND)
+def strategies_of_form() -> list[str]:
+    """All safe strategies but the shop's own, which serves the other rows."""
+    return [slug for slug in strategy_rows.candidates() if slug != "combined"]
 
 
-def _check(answer: Answer, status: int) -> None:
-    if answer.status != status:
-        raise ConnectionError(f"The shop answered {answer.status} instead of {status}.")
+def chosen_rows(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """The names of the rows that these acts, ways and rows name; of all rows without names.
+
+    An act and a way narrow each other down. Raises InvalidParameters for a name of none.
+    """
+    acts, ways = {row.act for row in rows}, {row.way for row in rows}
+    known = [*dict.fromkeys(row.act for row in rows), *dict.fromkeys(row.way for row in rows)]
+    whole = {row.name for row in rows}
+    for name in names:
+        if name not in known and name not in whole:
+            raise InvalidParameters(f"only: there is no “{name}”; there are {', '.join(known)}.")
+    wanted_acts, wanted_ways = acts.intersection(names), ways.intersection(names)
+    if wanted_acts or wanted_ways or not names:
+        narrowed = {
+            row.name
+            for row in rows
+            if row.act in (wanted_acts or acts) and row.way in (wanted_ways or ways)
+        }
+    else:
+        narrowed = set()
+    return [row.name for row in rows if row.name in narrowed or row.name in names]
 
 
-class MakeRow:
-    """Make rows for the shop at ``host:port``. An instance can be pickled."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.where = host, port
-
-    def __call__(self, name: str) -> HttpRow:
-        return HttpRow(name, *self.where)
+def find_row(name: str) -> Row:
+    """The row of this name, as ``chosen_rows`` gives it."""
+    act, way = name.rsplit(", ", 1)
+    return Row(act, way)
 
 
-def course(host: str = "", port: int = 0, how_served: str = "") -> Course:
-    """The rows to measure on the shop at ``host:port``."""
-    return Course(
-        MakeRow(host, port),
-        _products,
-        ceilings=(INSERT_ONLY, STOCK_FRAGMENT),
-        more_rows=(PRODUCT_PAGE,),
-        notes=(
-            "Strategies, and insert only, which guards nothing, post the form to reserve.",
-            "Stock fragment, which reads the product's row, and product page only read.",
-            f"Closed loop: each buyer comes again as soon as served. {how_served}",
-        ),
-    )
+def comparisons(buyers: Sequence[int], ways: Sequence[str]) -> Iterator[Comparison]:
+    """The comparisons of the report: those whose rows are measured are shown."""
+    for number in buyers:
+        for act in (*OF_EACH_WAY, PURCHASE):
+            for way in ways:
+                if way != LANE:
+                    yield _compared(Row(act, LANE), Row(act, way), number)
+        for act in (INSERT_ONLY, *strategies_of_form()):
+            yield _compared(Row(RESERVE, LANE), Row(act, DJANGO), number)
+        yield _compared(Row(SOLD_OUT, LANE), Row(RESERVE, LANE), number)
+        yield _compared(Row(ORDER_LIST_IN_RUSH, LANE), Row(ORDER_LIST, LANE), number)
+    for fewer, more in zip(sorted(buyers), sorted(buyers)[1:], strict=False):
+        row = Row(RESERVE, LANE).name
+        words = f"{row}: {more:,} buyers : {fewer:,}"
+        yield Comparison(words, row, more, row, fewer)
 
 
-def _products(shape: Shape, row: str, name: str) -> AbstractContextManager[list[Product]]:
-    """Products of the row's strategy, which the shop looks up in the product."""
-    slugs = {STOCK_FRAGMENT: "", PRODUCT_PAGE: "", INSERT_ONLY: InsertOnly.slug}
-    strategy = slugs.get(row, row)
-    return exhibits(shape, name, is_exhibit=False, strategy=strategy)
+def _compared(ours: Row, theirs: Row, buyers: int) -> Comparison:
+    words = f"{ours.name} : {theirs.name}, {buyers:,} buyers"
+    return Comparison(words, ours.name, buyers, theirs.name, buyers)

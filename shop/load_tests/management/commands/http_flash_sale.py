@@ -6,7 +6,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from contextlib import closing
-from typing import IO, Any
+from typing import Any
 
 from django.core.management.base import CommandError
 from rich.console import Console
@@ -28,10 +28,10 @@ from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writabl
 from shop.load_tests.http_flash_sale import buyers, outside, report, sale
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 from shop.load_tests.http_flash_sale.target import WrongTarget
+from shop.load_tests.server_log import MOST_LINES, last_traceback, lines_of
 
 OF_OUR_OWN_SHOP = ("strategy", "stock", "workers", "threads")
 OF_A_HOST = ("product", "i_own_this_shop")
-MOST_LINES = 30  # of the web server's log
 
 
 class Command(FoldingCommand):
@@ -117,11 +117,11 @@ class Command(FoldingCommand):
                     results.extend(finished)
             except FlashSaleError:
                 report.show(parameters, results, console)
-                self.repeat_log(log_lines(log)[-MOST_LINES:])
+                self.repeat_log(lines_of(log)[-MOST_LINES:])
                 raise
             report.show(parameters, results, console)
             if any(result.failed for result in results):
-                self.repeat_log(last_traceback(log_lines(log)))
+                self.repeat_log(last_traceback(lines_of(log)))
         if options["json"]:
             write_json(options["json"], report.as_json(parameters, results), self.stdout)
         if interruption.exit_code:
@@ -175,17 +175,6 @@ class Command(FoldingCommand):
 
 def chosen_crowd(options: dict[str, Any]) -> Crowd:
     return Crowd(options["buyers"], options["think"])
-
-
-def log_lines(log: IO[bytes]) -> list[str]:
-    log.seek(0)
-    return log.read().decode(errors="replace").splitlines()
-
-
-def last_traceback(lines: list[str]) -> list[str]:
-    """The last traceback in the log, and all after it; empty if there is none."""
-    starts = [number for number, line in enumerate(lines) if line.startswith("Traceback")]
-    return lines[starts[-1] :][:MOST_LINES] if starts else []
 
 
 def reject_options(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
