@@ -250,6 +250,9 @@ REQUESTS = {
     "take out": "POST removal",
     "reserve": "POST reservation",
 }
+# The order's page settles its payment, as an event does. By default it meets the requests that
+# change this order; the event meets all.
+CHANGE_THE_ORDER = {"POST payment", "POST cancellation", "POST event", "GET order"}
 MEETS_RESTOCK = ["restock", "refund", "refund off sale", "cancel paid", "ship"]
 ACTIONS = {**FUNCTIONS, **ENDPOINTS, **RESTOCKS}
 
@@ -316,6 +319,8 @@ def test_units_put_back_on_sale_at_once(make_product: MakeProduct, other: str) -
 
 @pytest.mark.parametrize(("one", "other"), pairs(ENDPOINTS))
 def test_two_requests_at_once(make_product: MakeProduct, one: str, other: str) -> None:
+    if not THOROUGH and "GET order" in (one, other) and not {one, other} <= CHANGE_THE_ORDER:
+        pytest.skip("set RACES_THOROUGH=1; an event does the same, and meets it")
     look_at(make_product, one, other, max_preemptions=2 if THOROUGH else 1)
 
 
