@@ -12,6 +12,9 @@ from gunicorn.glogging import Logger
 
 FORMAT = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 
+HAS_LEFT = "shop.has_left"
+"""In the environ: whether the client left before its answer. The asgi worker sets it."""
+
 
 class AccessLog(Logger):  # type: ignore[misc]  # it has no types
     """Writes lines of ``FORMAT`` itself, and leaves those of other formats to gunicorn."""
@@ -20,13 +23,14 @@ class AccessLog(Logger):  # type: ignore[misc]  # it has no types
         if self.cfg.access_log_format != FORMAT:
             super().access(resp, req, environ, request_time)
             return
+        is_answered = resp.headers or not environ.get(HAS_LEFT)
         self.access_log.info(
             '%s "%s %s %s" %s %s bytes %s ms',
             environ.get("REMOTE_ADDR", "-"),
             environ["REQUEST_METHOD"],
             environ["RAW_URI"].replace('"', r"\""),
             environ["SERVER_PROTOCOL"],
-            str(resp.status)[:3],
+            str(resp.status)[:3] if is_answered else "499",
             resp.sent,
             request_time.seconds * 1000 + request_time.microseconds // 1000,
         )

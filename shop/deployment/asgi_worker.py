@@ -17,6 +17,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.util import split_request_uri
 from gunicorn.workers import gasgi
 
+from shop.deployment.access_log import HAS_LEFT
 from shop.deployment.web_worker import CONTINUE, MOST_BODY, SECONDS_TO_SEND, most_connections
 
 SECONDS_TO_READ = 60.0  # for a client to take the next part of an answer
@@ -143,6 +144,10 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
     def _is_websocket_upgrade(self, request: Any) -> bool:
         """The shop has no WebSockets: it answers by an ordinary page."""
         return False
+
+    def _build_environ(self, *args: Any) -> dict[str, Any]:
+        """Describe a request for the access log. gunicorn calls it at the request's end."""
+        return {**super()._build_environ(*args), HAS_LEFT: self._closed}
 
     def _close_transport(self) -> None:
         """Let the client read the last answer, even if it is still sending its request."""

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import resource
+import signal
 import socket
+import struct
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from inventory.models import Reservation
+from shop.load_tests.serving import GUNICORN_CONF
+from tests.command_line import database_url
 from tests.conftest import MakeProduct
 from tests.http.conftest import APPS, OTHER_DEADLINES, Served, serve, serving
 from tests.http.shopper import Shopper
@@ -30,10 +39,21 @@ HALVES = [
 ]
 
 
-def connect(shop: Served, sent: bytes = b"") -> socket.socket:
-    connection = socket.create_connection((shop.host, shop.port), timeout=SECONDS)
-    connection.sendall(sent)
-    return connection
+Connect = Callable[..., socket.socket]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """A function that opens a connection, and sends the beginning of a request."""
+    with contextlib.ExitStack() as opened:
+
+        def open_one(shop: Served, sent: bytes = b"") -> socket.socket:
+            connection = socket.create_connection((shop.host, shop.port), timeout=SECONDS)
+            opened.enter_context(connection)
+            connection.sendall(sent)
+            return connection
+
+        yield open_one
 
 
 def get(path: str) -> bytes:
@@ -61,19 +81,18 @@ def many_files() -> Iterator[None]:
 
 @pytest.mark.parametrize("app", APPS)
 def test_thousands_of_connections_stop_nobody(
-    app: str, many_files: None, make_product: MakeProduct
+    app: str, many_files: None, make_product: MakeProduct, connect: Connect
 ) -> None:
     product = make_product(1)
-    with contextlib.ExitStack() as stack:
-        shop = stack.enter_context(serving(app, OTHER_DEADLINES, SECONDS_TO_SEND="600"))
+    with serving(app, OTHER_DEADLINES, SECONDS_TO_SEND="600") as shop:
         for number in range(MANY):
-            stack.enter_context(connect(shop, HALVES[number % len(HALVES)]))
+            connect(shop, HALVES[number % len(HALVES)])
         for _ in range(10):
             assert status_of(shop) == 200
         assert "Thank you" in Shopper(shop.url, 1).buy(product.slug).html
 
 
-def test_more_connections_than_allowed_are_told_so(django_db_setup: None) -> None:
+def test_more_connections_than_allowed_are_told_so(django_db_setup: None, connect: Connect) -> None:
     variables = {"WEB_CONCURRENCY": "1", "GUNICORN_CMD_ARGS": "--worker-connections 20"}
     with serving(**variables) as shop:
         silent = [connect(shop) for _ in range(20)]
@@ -94,6 +113,27 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+class Log:
+    """What a served shop has written about itself."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.open = file.open("wb")
+
+    def problems(self) -> list[str]:
+        return re.findall(r"(?m)^.*(?:WARNING|ERROR|CRITICAL|Traceback|Error).*$", self.text())
+
+    def text(self) -> str:
+        return self.file.read_text(errors="replace")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    kept = Log(tmp_path / "log")
+    yield kept
+    kept.open.close()
+
+
 @pytest.fixture(scope="module")
 def two_threads(django_db_setup: None, media: Path) -> Iterator[Served]:
     """One process with two threads, and little time for those who don't read."""
@@ -109,7 +149,7 @@ def two_threads(django_db_setup: None, media: Path) -> Iterator[Served]:
 
 
 def test_clients_that_do_not_read_stop_nobody_and_are_closed(
-    two_threads: Served, media: Path
+    two_threads: Served, media: Path, connect: Connect
 ) -> None:
     slow = [connect(two_threads, get("/media/large.bin")) for _ in range(10)]
     try:
@@ -137,3 +177,144 @@ def established(shop: Served) -> int:
 def test_a_large_file_comes_whole(two_threads: Served, media: Path) -> None:
     with urllib.request.urlopen(f"{two_threads.url}/media/large.bin", timeout=SECONDS) as answer:
         assert answer.read() == (media / "large.bin").read_bytes()
+
+
+# Clients who leave
+
+
+def leave(connection: socket.socket, by_reset: bool) -> None:
+    if by_reset:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_nothing_is_logged_of_clients_who_leave(
+    app: str, log: Log, media: Path, make_product: MakeProduct, connect: Connect
+) -> None:
+    slug = make_product(5).slug
+    begun = [
+        *HALVES,
+        get("/"),
+        get(f"/products/{slug}/"),
+        get("/media/large.bin"),
+        b"POST /basket/holds/ HTTP/1.1\r\nHost: localhost\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\na",
+    ]
+    if app == "shop.asgi":  # gunicorn's threads log each HEAD
+        begun.append(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with serving(app, GUNICORN_CONF, log.open, WEB_CONCURRENCY="1", MEDIA_ROOT=str(media)) as shop:
+        for by_reset in (False, True):
+            for sent in begun:
+                leave(connect(shop, sent), by_reset)
+                with connect(shop, sent) as connection:
+                    connection.settimeout(0.3)
+                    with contextlib.suppress(TimeoutError):
+                        connection.recv(100)
+                    leave(connection, by_reset)
+        wait_until(lambda: established(shop) == 0, "the connections are closed")
+        assert status_of(shop) == 200
+    assert not [line for line in log.problems() if "Length Required" not in line]
+
+
+def test_a_request_is_not_handled_whose_client_has_left_before_its_turn(
+    log: Log, tmp_path: Path, connect: Connect
+) -> None:
+    """Else those who gave up, and ask again, would make the queue longer and longer."""
+    requests = tmp_path / "requests"
+    variables = {
+        **LONG,
+        "WEB_CONCURRENCY": "1",
+        "WEB_THREADS": "1",
+        "GUNICORN_CMD_ARGS": f"--access-logfile={requests}",
+    }
+    with serving("shop.asgi", GUNICORN_CONF, log.open, **variables) as shop:
+        with table_locked():
+            waiting = connect(shop, get("/orders/waiting/"))
+            time.sleep(1)
+            for _ in range(5):
+                connect(shop, get("/orders/left/")).close()
+            seen = '"GET /orders/left/ HTTP/1.1" 499'
+            wait_until(lambda: requests.read_text().count(seen) == 5, "all are seen to have left")
+        assert http_status(waiting) == 404
+        assert status_of(shop) == 200
+    assert "Not Found: /orders/left/" not in log.text()
+    assert "Not Found: /orders/waiting/" in log.text()
+
+
+# A pool of threads that is full
+
+STAFF = b"GET /admin/ HTTP/1.1\r\nHost: localhost\r\nCookie: sessionid=abc\r\n\r\n"
+
+
+@contextlib.contextmanager
+def table_locked(name: str = "shop_order") -> Iterator[None]:
+    """While nobody can read a table: each request for a page that needs it keeps a thread."""
+    with psycopg.connect(database_url().replace("postgres:", "postgresql:")) as somebody:
+        somebody.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+        yield
+        somebody.rollback()
+
+
+def test_a_full_pool_of_threads_does_not_stop_the_lane(
+    make_product: MakeProduct, connect: Connect
+) -> None:
+    product = make_product(5)
+    with serving("shop.asgi", **LONG, WEB_CONCURRENCY="1", WEB_THREADS="2") as shop:
+        shopper = Shopper(shop.url, 1)
+        form = shopper.get(f"/products/{product.slug}/").form("/basket/holds/")
+        with ThreadPoolExecutor(1) as buyers:
+            with table_locked("django_session"):
+                waiting = [connect(shop, STAFF) for _ in range(10)]
+                time.sleep(1)
+                assert Shopper(shop.url, 2).get(f"/products/{product.slug}/").status == 200
+                bought = buyers.submit(shopper.send, form, quantity="2")
+                wait_until(Reservation.objects.exists, "the lane has reserved")
+            assert bought.result().status == 200  # the basket, which is Django's
+        for each in waiting:  # they have waited, and are answered
+            assert http_status(each) == 302
+            each.close()
+
+
+def http_status(connection: socket.socket) -> int:
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
+    app: str, log: Log, connect: Connect
+) -> None:
+    variables = {**LONG, "SECONDS_TO_SEND": "600"}
+    with serving(app, OTHER_DEADLINES, log.open, **variables) as shop:
+        for _ in range(4):
+            connect(shop)
+        assert http_status(connect(shop, get("/healthz"))) == 200  # and it is kept open
+        with table_locked():
+            waiting = connect(shop, get("/orders/abc/"))
+            gone = connect(shop, get("/orders/abc/"))
+            time.sleep(1)
+            gone.close()
+            shop.web.send_signal(signal.SIGTERM)
+            time.sleep(1)
+        assert http_status(waiting) == 404
+        assert shop.web.wait(SECONDS) == 0
+    assert [line for line in log.problems() if "Not Found" not in line] == []
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_killed_worker_is_replaced(app: str, connect: Connect) -> None:
+    with serving(app, **LONG) as shop, table_locked():
+        waiting = [connect(shop, get("/orders/abc/")) for _ in range(4)]
+        time.sleep(1)
+        for worker in shop.web_workers():
+            worker.kill()
+        for each in waiting:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(100) == b""
+        assert status_of(shop) == 200
