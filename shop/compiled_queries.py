@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from django.db.backends.utils import CursorWrapper
 from django.db.models import Model, QuerySet
 
-from inventory.database import Question, alias, ask
+from inventory.database import Question, alias, ask, connection
 
 Row = TypeVar("Row", bound=Model)
 
@@ -42,12 +42,14 @@ class Statement:
 class CompiledQuery(Generic[Row]):
     """A queryset whose SQL is written at its first use; see ``compiled``.
 
-    Its rows have the model's own fields and annotations, all of the types that psycopg reads.
+    Its rows have the model's own fields, and the annotations.
     """
 
     def __init__(self, build: Callable[..., QuerySet[Row]]) -> None:
         self._build = build
         self._names = set(inspect.signature(build).parameters)
+        self._converters: dict[int, Any] = {}
+        """What Django makes of the values that psycopg reads: functions by column."""
 
     def __call__(self, **texts: str) -> Results[Row]:
         """The query with these texts. It is sent only when it is looked at."""
@@ -66,7 +68,9 @@ class CompiledQuery(Generic[Row]):
     @cached_property
     def rows(self) -> Statement:
         """The statement that reads all rows."""
-        sql, parameters = self._queryset.query.sql_with_params()
+        compiler = self._queryset.query.get_compiler(alias())
+        sql, parameters = compiler.as_sql()
+        self._converters = compiler.get_converters(column for column, *_ in compiler.select or ())
         lost = self._names - {each for each in parameters if isinstance(each, Text)}
         if lost:  # a lookup has made another text of it, as ``icontains`` does
             raise TypeError(f"The query's SQL has no parameter for {sorted(lost)} as they are.")
@@ -99,9 +103,12 @@ class CompiledQuery(Generic[Row]):
 
     def read_all(self, cursor: CursorWrapper) -> list[Row]:
         """Read the rows of the answer."""
-        return [self._instance(row) for row in cursor.fetchall()]
+        return [self._instance(list(row)) for row in cursor.fetchall()]
 
-    def _instance(self, row: tuple[Any, ...]) -> Row:
+    def _instance(self, row: list[Any]) -> Row:
+        for column, (converters, expression) in self._converters.items():
+            for convert in converters:
+                row[column] = convert(row[column], expression, connection())
         fields, annotations = self._columns
         instance = self._queryset.model.from_db(alias(), fields, row[: len(fields)])
         for name, value in zip(annotations, row[len(fields) :], strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.paginator import Paginator
 from django.db.models import F, QuerySet, Value
+from django.db.models.functions import JSONObject
 from django.db.models.sql.compiler import SQLCompiler
 from pytest_django import DjangoAssertNumQueries
 
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.django_db
 
 def by_name(name: str) -> QuerySet[Any]:
     products = Product.objects.filter(name=name, stock__gt=1).order_by("-sku")
-    return products.annotate(double=F("stock") * 2, asked=Value(name))
+    # Django, not psycopg, makes values of JSON.
+    return products.annotate(double=F("stock") * 2, asked=Value(name), json=JSONObject(of="sku"))
 
 
 def test_it_finds_what_its_queryset_finds(make_product: MakeProduct) -> None:
@@ -28,7 +30,11 @@ def test_it_finds_what_its_queryset_finds(make_product: MakeProduct) -> None:
         make_product(units, name="Lamp")
     make_product(9, name="Clock")
     found = compiled(by_name)(name="Lamp")
-    fields = [field.attname for field in Product._meta.concrete_fields] + ["double", "asked"]
+    fields = [field.attname for field in Product._meta.concrete_fields] + [
+        "double",
+        "asked",
+        "json",
+    ]
     for row, expected in zip(found, by_name("Lamp"), strict=True):
         assert [getattr(row, each) for each in fields] == [
             getattr(expected, each) for each in fields
@@ -38,7 +44,7 @@ def test_it_finds_what_its_queryset_finds(make_product: MakeProduct) -> None:
     assert [row.stock for row in found[0:2]] == [4, 3]
     first = found.first()
     assert first is not None
-    assert first.double == 8
+    assert (first.double, first.json) == (8, {"of": first.sku})
     assert compiled(by_name)(name="Vase").first() is None
 
 
