@@ -46,19 +46,21 @@ def read_key(request: HttpRequest) -> str:
 
 
 def read_old_key(request: HttpRequest) -> str:
-    """Read the key from a cookie that was signed before this shop used Django's signed cookies.
+    """Read the key from a cookie that this shop signed in an earlier way.
 
-    Browsers send such cookies for up to ``KEPT_FOR``. Each is replaced when it comes.
+    First it used a signer of its own, then ``set_signed_cookie``, whose signatures depend on
+    Django's version. Browsers send such cookies for up to ``KEPT_FOR``. Each is replaced when it
+    comes.
     """
     try:
         key = signing.Signer(salt=SALT).unsign(request.COOKIES.get(cookie_name(), ""))
     except signing.BadSignature:
-        return ""
+        key = request.get_signed_cookie(cookie_name(), default="", salt=SALT) or ""
     return key if KEY.fullmatch(key) else ""
 
 
 def signed_key(key: str) -> str:
-    """The value of the cookie for this key, as ``set_signed_cookie`` writes it."""
+    """The value of the cookie for this key."""
     return _signer().sign(key)
 
 

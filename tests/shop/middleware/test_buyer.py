@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core import signing
+from django.http import HttpResponse
 from django.test import Client, override_settings
 
 from inventory import reservations
@@ -85,6 +86,19 @@ def test_a_cookie_signed_the_old_way_still_opens_its_basket_and_is_renewed(
         assert b"Lamp" in again.content
         assert "buyer" not in again.cookies
         assert buyer_of(client.post("/orders/none/payment/")) == OLD_KEY
+
+
+def test_a_cookie_signed_by_django_still_opens_its_basket_and_is_renewed(
+    client: Client, make_product: MakeProduct
+) -> None:
+    by_django = HttpResponse()
+    by_django.set_signed_cookie("buyer", OLD_KEY, salt="shop.buyer")
+    reservations.reserve(make_product(name="Lamp"), 1, buyer=OLD_KEY)
+    client.cookies["buyer"] = by_django.cookies["buyer"].value
+    assert b"Lamp" in client.get("/basket/").content
+    again = client.get("/basket/")
+    assert b"Lamp" in again.content
+    assert "buyer" not in again.cookies
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import uuid
 from html import unescape
 from typing import Any
 
-from django.core import signing
 from django.test import Client
 from django.urls import reverse
 
@@ -91,7 +90,7 @@ class Shopper:
 
 def signed_cookie(key: str) -> str:
     """The value of the cookie of the buyer with this key."""
-    return signing.get_cookie_signer(salt=buyer.cookie_name() + buyer.SALT).sign(key)
+    return buyer.signed_key(key)
 
 
 def page_of(order: Order) -> str:
