@@ -2,6 +2,8 @@
 
 An auditor reads everything and changes nothing. But an order's token lets its holder cancel the
 order, and the demo bank's reference lets its holder pay or decline: these are the buyer's alone.
+
+With SECRETS_THOROUGH=1 secrets far away from a list are looked up in each way.
 """
 
 from __future__ import annotations
