@@ -49,7 +49,7 @@ class CompiledQuery(Generic[Row]):
         self._build = build
         self._names = set(inspect.signature(build).parameters)
         self._converters: dict[int, Any] = {}
-        """What Django makes of the values that psycopg reads: functions by column."""
+        """By column, the functions by which Django converts the values that psycopg reads."""
 
     def __call__(self, **texts: str) -> Results[Row]:
         """The query with these texts. It is sent only when it is looked at."""
