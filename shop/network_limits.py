@@ -99,7 +99,12 @@ CLAIM = """
     FROM asked LEFT JOIN counted USING (network) LEFT JOIN claim ON claim.reservation_id = asked.id
     ORDER BY place;
 """
-DROP = "DELETE FROM shop_holdaddress WHERE reservation_id = ANY(%(ids)s::uuid[]);"
+DROP = """
+    DELETE FROM shop_holdaddress AS address
+    WHERE reservation_id = ANY(%(ids)s::uuid[]) AND NOT EXISTS (
+        SELECT FROM inventory_reservation WHERE id = address.reservation_id
+    );
+"""
 # A claim doesn't wait for the disk, which takes longer than all the rest. PostgreSQL writes its
 # log in order: a crash that loses the claim also loses its reservation, which is committed later.
 WITHOUT_DISK_WAIT = "SET LOCAL synchronous_commit = off"
@@ -271,7 +276,10 @@ def _question_of_claims(
 
 
 def drop_claims(reservation_ids: Sequence[uuid.UUID]) -> None:
-    """Drop claims whose reservations weren't made. If this fails, the claims end by themselves."""
+    """Drop those claims whose reservations weren't made, and none will be.
+
+    If this fails, the claims end by themselves.
+    """
     with suppress(Error), connection.cursor() as cursor:
         cursor.execute(_without_disk_wait(DROP), {"ids": list(reservation_ids)})
 
