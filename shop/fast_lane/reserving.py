@@ -14,6 +14,7 @@ from decimal import Decimal
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.db import Error
 
 from inventory import reservations
 from inventory.exceptions import InsufficientStock
@@ -21,6 +22,7 @@ from inventory.models import Product
 from inventory.reservations import Wanted
 from inventory.snapshots import HoldsOfBuyer, available_now, holds_of_buyers
 from shop import basket, network_limits, notices, refusals
+from shop.database_errors import is_outage
 from shop.fast_lane.visitors import buyers_with_something
 from shop.forms import PRICE
 from shop.middleware.buyer import ShopRequest
@@ -139,7 +141,7 @@ def _take(product: Product, wanted: dict[Form, Wanted]) -> set[Form]:
     claimed = _claim(wanted)
     if not claimed:
         return set()
-    errors = reservations.reserve_for_many(product, [wanted[form] for form in claimed])
+    errors = _reserve(product, [wanted[form] for form in claimed])
     outcomes = dict(zip(claimed, errors, strict=True))
     if failed := [wanted[form].reservation_id for form, error in outcomes.items() if error]:
         network_limits.drop_claims(failed)
@@ -162,6 +164,16 @@ def _claim(wanted: dict[Form, Wanted]) -> list[Form]:
         most,
     )
     return [form for form, claim in zip(wanted, claims, strict=True) if claim.is_granted]
+
+
+def _reserve(product: Product, wanted: Sequence[Wanted]) -> list[Exception | None]:
+    """Reserve for all of them. If PostgreSQL says no, their claims are in nobody's way."""
+    try:
+        return reservations.reserve_for_many(product, wanted)
+    except Error as error:
+        if not is_outage(error):  # else a reservation may still be committed
+            network_limits.drop_claims([each.reservation_id for each in wanted])
+        raise
 
 
 def _look_again(reserved: dict[Form, UUID]) -> None:
