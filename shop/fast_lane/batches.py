@@ -15,9 +15,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from shop.database_errors import is_timeout
+from shop.middleware.outages import spare_health_check
+
 log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 128  # in a batch; more would gain little, and the first would wait for the last
+SECONDS_FOR_THREAD = 1.0  # until one of the threads must be free
+SECONDS_OF_REST = 5.0  # for the lane, after a batch has waited for a lock in vain
 
 
 class Waiting(Protocol):
@@ -32,21 +37,37 @@ W = TypeVar("W", bound=Waiting)
 T = TypeVar("T")
 
 
+class AllBusy(Exception):
+    """No thread has become free in time: each of them waits for the database."""
+
+    def __init__(self) -> None:
+        super().__init__("all threads are busy")
+
+
 class Threads:
     """Threads with connections to the database of their own."""
 
     def __init__(self, most: int) -> None:
         self._pool = ThreadPoolExecutor(most, thread_name_prefix="fast lane")
+        self._free = asyncio.Semaphore(most)
         self._connections: set[BaseDatabaseWrapper] = set()
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
-        """Run ``work`` in a thread, and return its result."""
-        return await asyncio.get_running_loop().run_in_executor(
+        """Run ``work`` in a thread, and return its result. Raises AllBusy."""
+        try:
+            async with asyncio.timeout(SECONDS_FOR_THREAD):
+                await self._free.acquire()
+        except TimeoutError:
+            raise AllBusy from None
+        running = asyncio.get_running_loop().run_in_executor(
             self._pool, self._with_good_connection, work, *args
         )
+        running.add_done_callback(lambda _: self._free.release())
+        return await asyncio.shield(running)  # its thread is busy even if we don't wait any more
 
     def _with_good_connection(self, work: Callable[..., T], *args: object) -> T:
         close_old_connections()  # after an error, or too old
+        spare_health_check()
         try:
             return work(*args)
         finally:
@@ -65,18 +86,23 @@ class Batches(Generic[K, W]):
     """Those who wait, in one list for each ``key`` (such as a product), served by ``serve``.
 
     ``serve(key, batch)`` writes what came of it into each of the batch. If it fails, it has
-    written nothing into the rest.
+    written nothing into the rest. If it waited for a lock in vain, nobody else waits for it: the
+    lane leaves the key to Django for a while.
     """
 
     def __init__(self, serve: Callable[[K, Sequence[W]], object], threads: Threads) -> None:
         self._serve = serve
         self._threads = threads
         self._lists: dict[K, list[tuple[W, asyncio.Future[None]]]] = {}
+        self._resting: dict[K, float] = {}  # until when, by the event loop's clock
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
 
     async def join(self, key: K, waiting: W) -> None:
         """Wait until a batch has been served, with this one in it."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._resting and self._resting.get(key, 0) > loop.time():
+            return
+        done: asyncio.Future[None] = loop.create_future()
         if key in self._lists:
             self._lists[key].append((waiting, done))
         else:
@@ -93,6 +119,8 @@ class Batches(Generic[K, W]):
             try:
                 await self._threads.run(self._serve, key, [waiting for waiting, _ in batch])
             except Exception as error:
+                if isinstance(error, AllBusy) or is_timeout(error):
+                    batch += self._give_up(key, error)
                 log.warning("The fast lane leaves %d requests to Django: %s", len(batch), error)
             finally:
                 for _, done in batch:
@@ -101,16 +129,27 @@ class Batches(Generic[K, W]):
         del self._lists[key]
 
     def _take_batch(self, key: K) -> list[tuple[W, Any]]:
-        """Take out the next batch, in order of arrival."""
+        """Take out the next batch, in order of arrival, without those who have left."""
         batch: dict[str, tuple[W, Any]] = {}
         stay = []
         for place, (waiting, done) in enumerate(self._lists[key]):
             if len(batch) == MOST_AT_ONCE:
                 stay += self._lists[key][place:]
                 break
+            if done.done():
+                continue
             if waiting.buyer in batch:
                 stay.append((waiting, done))
             else:
                 batch[waiting.buyer] = waiting, done
         self._lists[key] = stay
         return list(batch.values())
+
+    def _give_up(self, key: K, error: Exception) -> list[tuple[W, Any]]:
+        """Take out all who wait: there is no thread for them, or they would wait in vain, too."""
+        now = asyncio.get_running_loop().time()
+        self._resting = {each: end for each, end in self._resting.items() if end > now}
+        if is_timeout(error):
+            self._resting[key] = now + SECONDS_OF_REST
+        given_up, self._lists[key] = self._lists[key], []
+        return given_up
