@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
+from django.http import HttpResponseBase
 from django.middleware.csrf import _get_new_csrf_string
+from django.test import Client
 from django.utils.crypto import get_random_string
 
 from inventory.models import Product
@@ -18,6 +20,7 @@ from shop.middleware.buyer import signed_key
 
 Request = tuple[dict[str, Any], bytes]
 Ask = Callable[..., list[Answer | None]]
+LaneRunner = tuple[FastLane, asyncio.Runner]
 
 
 @pytest.fixture
@@ -36,6 +39,30 @@ def ask() -> Ask:
             lane.close()
 
     return ask_all
+
+
+@pytest.fixture
+def lane_runner() -> Iterator[LaneRunner]:
+    """A lane, and the runner of its event loop."""
+    lane = FastLane()
+    try:
+        with asyncio.Runner() as runner:
+            yield lane, runner
+    finally:
+        lane.close()
+
+
+def ask_django(request: Request) -> HttpResponseBase:
+    """Django's own answer to the request; it has its cookies and body, and no other header."""
+    sent, body = request
+    headers = {name.decode(): value.decode() for name, value in sent["headers"]}
+    return Client().generic(
+        sent["method"],
+        sent["path"],
+        body,
+        content_type=headers.get("content-type", ""),
+        headers={"cookie": headers["cookie"]},
+    )
 
 
 class Browser:
