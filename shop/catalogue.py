@@ -131,8 +131,18 @@ def availability_now(product: Product, buyer: str = "", *, wanted: int = 0) -> A
 
     The number is exact if it is less than the ``wanted`` units.
     """
-    found = with_availability(Product.objects.filter(pk=product.pk), buyer, wanted=wanted)
-    return availability_of(found.get())
+    found = None
+    if wanted <= LAPSED_COUNTED:
+        found = _with_availability(slug=product.slug, buyer=buyer).first()
+    if found is None:  # many are wanted, or the slug was changed just now
+        products = Product.objects.filter(pk=product.pk)
+        found = with_availability(products, buyer, wanted=wanted).get()
+    return availability_of(found)
+
+
+@compiled
+def _with_availability(slug: str, buyer: str) -> ProductQuerySet:
+    return with_availability(Product.objects.filter(slug=slug).order_by(), buyer)
 
 
 def find_product(slug: str, buyer: str) -> Any:
