@@ -114,7 +114,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Log:
-    """What a served shop has written about itself."""
+    """The lines that a served shop has written about itself."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
