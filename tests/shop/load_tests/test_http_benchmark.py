@@ -12,11 +12,13 @@ from typing import Any
 import psutil
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import RequestFactory
 
 from inventory.models import Product
-from shop.load_tests.http_benchmark import course, rows, servers, wrk
+from shop.load_tests.http_benchmark import course, rows, servers, visitors, wrk
 from shop.load_tests.http_benchmark.books import Figures
 from shop.load_tests.http_benchmark.rows import Row
+from shop.middleware import buyer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -130,6 +132,13 @@ def test_an_answer_of_the_wrong_status_is_a_loud_failure(monkeypatch: pytest.Mon
         call_command("http_benchmark", *SHORT, *arguments, stdout=out)
     assert end.value.code == 1
     assert "failed: The shop answered 200 instead of 404" in " ".join(out.getvalue().split())
+
+
+def test_its_visitors_are_buyers_whom_the_shop_knows() -> None:
+    """Else Django gives each of them a new cookie, and the fast lane has nothing to do."""
+    key = "k" * 32
+    request = RequestFactory().get("/", headers={"cookie": visitors.own_cookies(key)})
+    assert buyer.read_key(request) == key
 
 
 @pytest.mark.parametrize(
