@@ -21,15 +21,22 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urljoin
 
-from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.crypto import salted_hmac
 
 from shop import jobs
-from shop.models import DemoBankCharge, DemoBankDispute, DemoBankRefund, Payment, Refund
+from shop.models import (
+    DemoBankCharge,
+    DemoBankDispute,
+    DemoBankRefund,
+    Payment,
+    Refund,
+    new_token,
+)
 from shop.money import format_amount
 from shop.payments.base import (
     BadEvent,
@@ -62,6 +69,39 @@ OUTCOMES = {
     State.DECLINED: Outcome.DECLINED,
 }
 
+# Each purchase needs these. Each is one statement: another process may do the same at this moment.
+OPEN_CHARGE = """
+    INSERT INTO shop_demobankcharge
+        (key, reference, amount, currency, description, return_url, expires_at, state, copy)
+    VALUES (
+        %(key)s, %(reference)s, %(amount)s, %(currency)s, %(description)s, %(return_url)s,
+        %(expires_at)s, 'OPEN', %(copy)s
+    )
+    ON CONFLICT (key) DO UPDATE SET key = excluded.key
+    RETURNING reference
+"""
+DECIDE = """
+    UPDATE shop_demobankcharge
+    SET state = %(state)s, approve_at = statement_timestamp() + %(late)s::interval,
+        changed_at = statement_timestamp()
+    WHERE reference = %(reference)s AND state = 'OPEN' AND approve_at IS NULL
+        AND expires_at > statement_timestamp()
+    RETURNING *
+"""
+# A charge changes by the bank's clock: late money arrives, and open charges expire.
+IS_DUE = "state = 'OPEN' AND coalesce(approve_at, expires_at) <= statement_timestamp()"
+FIND_CHARGE = f"""
+    SELECT *, {IS_DUE} AS is_due FROM shop_demobankcharge
+    WHERE key = %(key)s OR reference = %(reference)s
+"""
+FIND_DUE = f"SELECT * FROM shop_demobankcharge WHERE {IS_DUE}"
+CHANGE_DUE = f"""
+    UPDATE shop_demobankcharge
+    SET state = CASE WHEN approve_at IS NULL THEN 'DECLINED' ELSE 'APPROVED' END,
+        changed_at = statement_timestamp()
+    WHERE key = %(key)s AND {IS_DUE}
+"""
+
 
 class Choice(enum.StrEnum):
     """The customer's choices on the bank's page."""
@@ -74,18 +114,26 @@ class Choice(enum.StrEnum):
     """Approve, but the money takes a minute: the customer is back sooner."""
 
 
+# Each with the time after which the money arrives, if that is not now.
+STATES_CHOSEN: dict[Choice, tuple[State, timedelta | None]] = {
+    Choice.APPROVE: (State.APPROVED, None),
+    Choice.DECLINE: (State.DECLINED, None),
+    Choice.LOSE_ANSWER: (State.APPROVED, None),
+    Choice.APPROVE_LATE: (State.OPEN, LATE),
+}
+
+
 class DemoBank(Provider):
     slug = "demo"
     label = "Demo bank"
 
     def start(self, payment: Payment) -> Started:
-        charge = DemoBankCharge.objects.filter(key=payment.key).first() or _open_charge(payment)
-        page = reverse("demo-bank", args=[charge.reference])
-        return Started(charge.reference, urljoin(charge.return_url, page))
+        reference = _open_charge(payment)
+        page = reverse("demo-bank", args=[reference])
+        return Started(reference, urljoin(payment.return_url, page))
 
     def status(self, payment: Payment) -> Outcome:
-        _bring_up_to_date(payment.key)
-        charge = DemoBankCharge.objects.filter(key=payment.key).first()
+        charge = _current_charge(key=payment.key)
         if charge is None:
             # It has not reached us. If it still does after its time, it can't be approved any more.
             is_over = Payment.objects.filter(pk=payment.pk, expires_at__lte=Now()).exists()
@@ -116,8 +164,8 @@ class DemoBank(Provider):
         return Statement(self.status(payment))
 
     def list_since(self, moment: datetime) -> Iterator[ListedPayment]:
-        for key in DemoBankCharge.objects.filter(_is_due()).values_list("key", flat=True):
-            _bring_up_to_date(key)
+        for charge in DemoBankCharge.objects.raw(FIND_DUE):
+            _bring_up_to_date(charge.key)
         changed = DemoBankCharge.objects.filter(changed_at__gte=moment)
         for pk in changed.order_by("started_at", "pk").values_list("pk", flat=True):
             yield _listed(pk)
@@ -136,23 +184,28 @@ class DemoBank(Provider):
             raise BadEvent("The message has no id, or names no payment.") from error
 
 
-def _open_charge(payment: Payment) -> DemoBankCharge:
-    """Return a charge that waits for the customer. Raises StartDeclined."""
-    if payment.amount < LEAST_CHARGE:
+def _open_charge(payment: Payment) -> str:
+    """Open the payment's charge, once, and return its reference. Raises StartDeclined."""
+    accepted = DemoBankCharge.objects.filter(key=payment.key)
+    if payment.amount < LEAST_CHARGE and not accepted.exists():
         least = format_amount(LEAST_CHARGE, payment.currency)
         raise StartDeclined(f"The demo bank charges no less than {least}.")
-    charge, _ = DemoBankCharge.objects.get_or_create(  # another process may open it now
-        key=payment.key,
-        defaults={
-            "amount": payment.amount,
-            "currency": payment.currency,
-            "description": f"Order {payment.order.number}",
-            "return_url": payment.return_url,
-            "expires_at": payment.expires_at,
-            "copy": payment.copy,
-        },
-    )
-    return charge
+    with connection.cursor() as cursor:
+        cursor.execute(
+            OPEN_CHARGE,
+            {
+                "key": payment.key,
+                "reference": new_token(),
+                "amount": payment.amount,
+                "currency": payment.currency,
+                "description": f"Order {payment.order.number}",
+                "return_url": payment.return_url,
+                "expires_at": payment.expires_at,
+                "copy": payment.copy,
+            },
+        )
+        [reference] = cursor.fetchone()
+    return str(reference)
 
 
 def locked_charges(**fields: Any) -> QuerySet[DemoBankCharge]:
@@ -242,10 +295,22 @@ def _statement(charge: DemoBankCharge) -> Statement:
 
 def find_charge(reference: str) -> DemoBankCharge:
     """Return the charge as it stands by the bank's clock. Raises DemoBankCharge.DoesNotExist."""
-    charge = DemoBankCharge.objects.get(reference=reference)
-    _bring_up_to_date(charge.key)
-    charge.refresh_from_db()
+    charge = _current_charge(reference=reference)
+    if charge is None:
+        raise DemoBankCharge.DoesNotExist(f"There is no charge {reference}.")
     return charge
+
+
+def _current_charge(
+    *, key: uuid.UUID | None = None, reference: str | None = None
+) -> DemoBankCharge | None:
+    """Find the charge with this key or reference, as it stands by the bank's clock."""
+    sought = {"key": key, "reference": reference}
+    charge: Any = next(iter(DemoBankCharge.objects.raw(FIND_CHARGE, sought)), None)
+    if charge is not None and charge.is_due:
+        _bring_up_to_date(charge.key)
+        charge.refresh_from_db()
+    return charge  # type: ignore[no-any-return]
 
 
 def choose(reference: str, choice: Choice) -> DemoBankCharge:
@@ -254,21 +319,18 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
     Raises DemoBankCharge.DoesNotExist.
     """
     with transaction.atomic():
-        charge = DemoBankCharge.objects.get(reference=reference)
-        waiting = DemoBankCharge.objects.filter(
-            pk=charge.pk, state=State.OPEN, approve_at=None, expires_at__gt=Now()
-        )
-        if choice is Choice.DECLINE:
-            chosen = waiting.update(state=State.DECLINED, changed_at=Now())
-        elif choice is Choice.APPROVE_LATE:
-            chosen = waiting.update(approve_at=Now() + LATE, changed_at=Now())
-        else:
-            chosen = waiting.update(state=State.APPROVED, changed_at=Now())
-        if chosen and choice is not Choice.LOSE_ANSWER:
+        charge = _decide(reference, choice)
+        if charge is not None and choice is not Choice.LOSE_ANSWER:
             wait = LATE if choice is Choice.APPROVE_LATE else None
             jobs.queue("send_demo_bank_event", wait=wait, charge_id=charge.pk)
-    charge.refresh_from_db()
-    return charge
+    return charge or find_charge(reference)
+
+
+def _decide(reference: str, choice: Choice) -> DemoBankCharge | None:
+    """Record the choice, and return the charge; None if it waits for none."""
+    state, late = STATES_CHOSEN[choice]
+    choice_made = {"reference": reference, "state": state, "late": late}
+    return next(iter(DemoBankCharge.objects.raw(DECIDE, choice_made)), None)
 
 
 def dispute(reference: str) -> bool:
@@ -363,14 +425,7 @@ def _digest(at: int, body: bytes) -> str:
     return salted_hmac("demo bank", f"{at}.{content_hash}", algorithm="sha256").hexdigest()
 
 
-def _is_due() -> Q:
-    """Whether a charge changes by the bank's clock: late money arrives, open charges expire."""
-    is_over = Q(approve_at=None, expires_at__lte=Now())
-    return Q(state=State.OPEN) & (Q(approve_at__lte=Now()) | is_over)
-
-
 def _bring_up_to_date(key: uuid.UUID) -> None:
     """Apply the change that is due by the bank's clock, if any."""
-    due = DemoBankCharge.objects.filter(_is_due(), key=key)
-    due.filter(approve_at=None).update(state=State.DECLINED, changed_at=Now())
-    due.exclude(approve_at=None).update(state=State.APPROVED, changed_at=Now())
+    with connection.cursor() as cursor:
+        cursor.execute(CHANGE_DUE, {"key": key})

@@ -56,10 +56,10 @@ def customer_page(request: HttpRequest, reference: str) -> HttpResponse:
 
 
 def _choose(request: HttpRequest, reference: str) -> HttpResponse:
-    charge = demo.find_charge(reference)
     try:
         choice = demo.Choice(request.POST.get("choice", ""))
     except ValueError:
+        charge = demo.find_charge(reference)
         problem = "Choose one of these four."
         return _show_customer(request, charge, problem=problem, status=HTTPStatus.BAD_REQUEST)
     charge = demo.choose(reference, choice)
@@ -75,7 +75,8 @@ def _show_customer(
     status: HTTPStatus = HTTPStatus.OK,
     **more: object,
 ) -> HttpResponse:
-    context = {**_context(charge), **more}
+    has_ended_well = charge.state == DemoBankCharge.State.APPROVED
+    context = {**(_context(charge) if has_ended_well else {"charge": charge}), **more}
     return render(request, "shop/demo_bank.html", context, status=status)
 
 
