@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
 
@@ -25,8 +27,20 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
 
     Raises KeyError if there is no such task.
     """
+    _put_in_queue([_job(task, arguments, wait)])
+
+
+def queue_together(arguments_of: Mapping[str, dict[str, Any]]) -> None:
+    """Queue a job of each of these tasks, with its arguments, in one statement.
+
+    See ``queue``.
+    """
+    _put_in_queue([_job(task, arguments) for task, arguments in arguments_of.items()])
+
+
+def _job(task: str, arguments: dict[str, Any], wait: timedelta | None = None) -> Job:
     known = app.tasks[task if "." in task else f"shop.tasks.{task}"]
-    configure_task(
+    return configure_task(
         name=known.name,
         job_manager=JobManager(DjangoConnector()),
         schedule_in=None if wait is None else {"seconds": int(wait.total_seconds())},
@@ -34,7 +48,11 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
         lock=known.lock,
         queueing_lock=known.queueing_lock,
         priority=known.priority,
-    ).defer(**arguments)
+    ).make_new_job(**arguments)
+
+
+def _put_in_queue(jobs: list[Job]) -> None:
+    JobManager(DjangoConnector()).batch_defer_jobs(jobs)
 
 
 def retry_failed(task_name: str) -> int:
