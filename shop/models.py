@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 from django.utils.crypto import get_random_string
+from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
@@ -165,6 +166,11 @@ class Order(models.Model):
     @property
     def can_be_cancelled(self) -> bool:
         return self.state in (self.State.PENDING, self.State.PAID)
+
+    @cached_property
+    def hold_ids(self) -> list[uuid.UUID]:
+        """The reservations of its lines, which never change. ``lock_order`` reads them along."""
+        return list(self.lines.values_list("reservation_id", flat=True))
 
     @property
     def goods(self) -> Decimal:

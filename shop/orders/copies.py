@@ -11,7 +11,7 @@ made of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -63,8 +63,11 @@ class Decision:
 # Writing
 
 
-def write_order(order: Order, return_url: str) -> str:
-    """The copy of an order whose payment is about to be started (``Payment.copy``)."""
+def write_order(order: Order, lines: Iterable[OrderLine], return_url: str) -> str:
+    """The copy of an order, with all its lines, whose payment is about to be started.
+
+    See ``Payment.copy``.
+    """
     return _write(
         {
             **{name: getattr(order, name) for name in ORDER_TEXTS},
@@ -72,7 +75,7 @@ def write_order(order: Order, return_url: str) -> str:
             "placed_at": order.placed_at.isoformat(),
             "typed": {name: _typed_text(order, name) for name in Order.CHECKOUT_FIELDS},
             "return_url": return_url,
-            "lines": [_line_fields(line) for line in order.lines.all()],
+            "lines": [_line_fields(line) for line in lines],
         }
     )
 
