@@ -8,12 +8,15 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import cached_property
+from typing import Any
 
-from django.db.models import F, Min
+from django.db.models import Exists, F, Min, OuterRef
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
-from shop.models import Dispute, Order, Payment, Refund
+from shop.compiled_queries import compiled
+from shop.models import Dispute, Order, OrderQuerySet, Payment, PaymentQuerySet, Refund
 from shop.orders import checkout, lifecycle
 from shop.payments import ProviderUnavailable
 
@@ -84,7 +87,7 @@ class Standing:
     order: Order
     situation: Situation
     seconds_left: int
-    """Until the first of its holds lapses, by the database's clock, rounded up; 0 if lapsed."""
+    """Until the first hold of an open order lapses, by the database's clock, rounded up, or 0."""
     payments: list[Payment]
     refunds: list[Refund]
     disputes: list[Dispute]
@@ -166,6 +169,11 @@ class Standing:
         """The sum that we give back if the buyer's bank decides for us; the order is closed."""
         return self.order.back_if_won() if self.order.is_closed else Decimal(0)
 
+    @cached_property
+    def missing(self) -> Decimal:
+        """``Order.missing``. Only refunds and disputes take money from an order that is paid."""
+        return self.order.missing() if self.refunds or self.disputes else Decimal(0)
+
     @property
     def is_disputed(self) -> bool:
         """Whether the buyer's bank has still to decide."""
@@ -196,19 +204,40 @@ def look_up(token: str) -> Standing:
 
     A provider that can't be reached raises nothing here. Raises Order.DoesNotExist.
     """
-    order = Order.objects.get(token=token)
+    order = _order_at(token=token).first()
+    if order is None:
+        raise Order.DoesNotExist(f"There is no order {token}.")
+    payments = list(_payments_at(token=token))
+    if not any(payment.state == Payment.State.STARTED for payment in payments):
+        return _standing(order, payments)
     silent = False
-    if order.payments.unanswered().exists():
-        try:
-            order = lifecycle.settle(order.pk)
-        except ProviderUnavailable as error:
-            log.warning("Order %s could not be settled: %s", order.number, error)
-            silent = True
+    try:
+        order = lifecycle.settle(order.pk)
+    except ProviderUnavailable as error:
+        log.warning("Order %s could not be settled: %s", order.number, error)
+        silent = True
     return recorded_standing(order, provider_is_silent=silent)
+
+
+@compiled
+def _order_at(token: str) -> OrderQuerySet:
+    return Order.objects.filter(token=token).order_by()
+
+
+@compiled
+def _payments_at(token: str) -> PaymentQuerySet:
+    """The order's payments, each with ``has_refunds`` and ``has_disputes`` (see ``Standing``)."""
+    refunds = Refund.objects.filter(payment=OuterRef("pk"))
+    disputes = Dispute.objects.taken().filter(payment=OuterRef("pk"))
+    return Payment.objects.filter(order__token=token).annotate(
+        has_refunds=Exists(refunds), has_disputes=Exists(disputes)
+    )
 
 
 def unfinished_standings(buyer: str, product: Product | None = None) -> list[Standing]:
     """The standings of the buyer's orders that may still get paid; of this product, or of all."""
+    if _pending_of(buyer=buyer).first() is None:
+        return []
     waiting = checkout.unfinished_orders(buyer)
     if product is not None:
         waiting = waiting.filter(lines__reservation__product=product).distinct()
@@ -216,20 +245,35 @@ def unfinished_standings(buyer: str, product: Product | None = None) -> list[Sta
     return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
 
 
+@compiled
+def _pending_of(buyer: str) -> OrderQuerySet:
+    return Order.objects.pending().of_buyer(buyer).order_by()
+
+
 def recorded_standing(order: Order, *, provider_is_silent: bool = False) -> Standing:
     """The standing by the shop's own records, without asking the provider."""
-    payments = list(order.payments.all())
-    refunds = list(Refund.objects.filter(payment__order=order).select_related("payment"))
-    disputes = Dispute.objects.taken().filter(payment__order=order).select_related("payment")
+    payments = list(_payments_at(token=order.token))
+    return _standing(order, payments, provider_is_silent=provider_is_silent)
+
+
+def _standing(order: Order, payments: list[Any], *, provider_is_silent: bool = False) -> Standing:
+    """The standing of the order with these payments, of ``_payments_at``."""
+    refunds: list[Refund] = []
+    if any(payment.has_refunds for payment in payments):
+        refunds += Refund.objects.filter(payment__order=order).select_related("payment")
+    disputes: list[Dispute] = []
+    if any(payment.has_disputes for payment in payments):
+        taken = Dispute.objects.taken().filter(payment__order=order)
+        disputes += taken.select_related("payment")
     has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
-    seconds_left = 0 if has_lost_a_hold else _seconds_left(order)
+    seconds_left = _seconds_left(order) if order.is_open and not has_lost_a_hold else 0
     return Standing(
         order=order,
         situation=_situation(order, payments, refunds, seconds_left, has_lost_a_hold),
         seconds_left=seconds_left,
         payments=payments,
         refunds=refunds,
-        disputes=list(disputes),
+        disputes=disputes,
         provider_is_silent=provider_is_silent,
         was_let_go=has_lost_a_hold and lifecycle.was_let_go(order),
     )
