@@ -110,6 +110,18 @@ def available_now(product_id: int, needed: int, keys: Iterable[str | None] = ())
     return Available(*row)
 
 
+def products_by_id(ids: Collection[int]) -> dict[int, Product]:
+    """Read these products, by primary key.
+
+    In SQL, since each page of a basket calls it: Django took longer to write the statement than
+    PostgreSQL to answer it (measured).
+    """
+    if not ids:
+        return {}
+    found = Product.objects.raw("SELECT * FROM inventory_product WHERE id = ANY(%s)", [list(ids)])
+    return {product.pk: product for product in found}
+
+
 def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
     """Units of a product that these buyers have, as ``ReservationQuerySet.units`` counts them."""
     rows = (

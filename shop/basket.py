@@ -10,12 +10,13 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Now
 
 from inventory import reservations
@@ -30,7 +31,12 @@ from inventory.exceptions import (
     UnknownStrategy,
 )
 from inventory.models import Product, Reservation, ReservationQuerySet
-from inventory.snapshots import HoldsOfBuyer, holds_of_buyer, question_of_holds
+from inventory.snapshots import (
+    HoldsOfBuyer,
+    holds_of_buyer,
+    products_by_id,
+    question_of_holds,
+)
 from inventory.words import counted
 from shop import catalogue, money, network_limits, refusals
 from shop.catalogue import Availability
@@ -40,6 +46,8 @@ from shop.grouped_lines import group_by
 from shop.hold_states import HoldState, look_up
 from shop.holds import open_holds, release_holds, shrink_holds
 from shop.waiting_rooms import slot_for
+
+NO_TIME = timedelta(0)
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +135,10 @@ class Basket:
         return [hold for line in self.lines for hold in line.holds]
 
     @property
+    def units(self) -> int:
+        return sum(line.quantity for line in self.lines)
+
+    @property
     def seconds_left(self) -> int:
         """Until the first of the holds lapses; 0 if the basket is empty."""
         return min((line.seconds_left for line in self.lines), default=0)
@@ -147,9 +159,33 @@ class Basket:
 
 def basket_of(buyer: str, *, seen: Iterable[UUID] = ()) -> Basket:
     """The buyer's basket. ``seen`` are holds that the page showed, lapsed ones among them."""
-    holds = open_holds(buyer).annotate(time_left=F("expires_at") - Now())
-    lines = [_line(group) for group in group_by(holds, _product_and_price)]
-    return Basket(lines, _lapsed(buyer, seen))
+    found: list[Any] = list(_holds_with_time(buyer=buyer))
+    products = products_by_id({hold.product_id for hold in found})
+    for hold in found:
+        hold.product = products[hold.product_id]
+    alive = [hold for hold in found if hold.time_left > NO_TIME]
+    lines = [_line(group) for group in group_by(alive, _product_and_price)]
+    maybe_lapsed = {*seen, *(hold.pk for hold in found)} - {hold.pk for hold in alive}
+    return Basket(lines, find_lapsed(buyer, maybe_lapsed) if maybe_lapsed else [])
+
+
+@compiled
+def _holds_with_time(buyer: str) -> ReservationQuerySet:
+    """The buyer's holds that are in no order, lapsed ones too, each with its ``time_left``.
+
+    Only the index on buyers serves it, as in ``ReservationQuerySet.alive``.
+    """
+    time_left = Case(When(status=Reservation.Status.HELD, then=F("expires_at") - Now()))
+    return (
+        Reservation.objects.of_buyer(buyer)
+        .annotate(time_left=time_left)
+        .filter(
+            time_left__isnull=False,
+            status__in=[Reservation.Status.HELD, Reservation.Status.SOLD],
+            order_line=None,
+        )
+        .order_by("created_at", "pk")
+    )
 
 
 def _product_and_price(hold: Reservation) -> tuple[int, Decimal]:
@@ -164,12 +200,6 @@ def _line(holds: list[Any]) -> Line:
         seconds_left=math.ceil(first.total_seconds()),
         units_ending=sum(hold.quantity for hold in by_end if hold.time_left == first),
     )
-
-
-def _lapsed(buyer: str, seen: Iterable[UUID]) -> list[LapsedUnits]:
-    """The lapsed holds among ``seen``, and the buyer's lapsed holds that are not taken back yet."""
-    lapsed = Reservation.objects.lapsed().of_buyer(buyer).values_list("pk", flat=True)
-    return find_lapsed(buyer, {*seen, *lapsed})
 
 
 def find_lapsed(buyer: str, hold_ids: Collection[UUID]) -> list[LapsedUnits]:

@@ -158,6 +158,7 @@ def show_basket(
     part = bool(request.htmx)
     context = {
         "basket": basket,
+        "units_in_basket": basket.units,
         "rows": rows,
         "lapsed": baskets.lapsed_with_stock(request.buyer, basket.lapsed),
         "is_part": part,
