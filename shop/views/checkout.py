@@ -54,6 +54,8 @@ def checkout(request: ShopRequest) -> HttpResponse:
         )
     except ShopError as refused:
         return _show(request, form, HTTPStatus.CONFLICT, problem=str(refused))
+    if order is form.instance:
+        return go_to_bank(request, order)
     return _go_on(request, form, order)
 
 
@@ -70,7 +72,7 @@ def _place_order(buyer: str, form: CheckoutForm) -> Order:
 
 
 def _go_on(request: ShopRequest, form: CheckoutForm, order: Order) -> HttpResponse:
-    """Lead to the bank; or to the order, if the form was sent before with something else in it."""
+    """Lead from a form that was sent before to the bank; or to the order, if anything differs."""
     try:
         is_corrected = rules.correct_contact(order.pk, form.instance)
     except NotInThisState:
@@ -145,6 +147,7 @@ def _basket_now(request: ShopRequest, seen: Iterable[UUID]) -> dict[str, object]
     lapsed = baskets.lapsed_with_stock(request.buyer, basket.lapsed)
     return {
         "basket": basket,
+        "units_in_basket": basket.units,
         "lapsed": lapsed,
         "can_reserve_again": any(each.can_be_had for each in lapsed),
         "bank": payments.current_provider().label,
