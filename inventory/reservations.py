@@ -588,7 +588,8 @@ def expire(reservation_ids: Iterable[UUID]) -> int:
     until it is taken back. Each product gets a short transaction; call it outside of one.
     """
     of_product: dict[int, list[UUID]] = defaultdict(list)
-    lapsed = Reservation.objects.lapsed().filter(pk__in=set(reservation_ids)).order_by("product_id")
+    holds = Reservation.objects.held().filter(pk__in=set(reservation_ids))
+    lapsed = holds.filter(expires_at__lte=Now()).order_by("product_id")
     for product_id, pk in lapsed.values_list("product_id", "pk"):
         of_product[product_id].append(pk)
     taken_back = 0

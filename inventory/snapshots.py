@@ -125,7 +125,8 @@ def products_by_id(ids: Collection[int]) -> dict[int, Product]:
 def units_of_buyers(product_id: int, buyers: Collection[str]) -> dict[str, int]:
     """Units of a product that these buyers have, as ``ReservationQuerySet.units`` counts them."""
     rows = (
-        Reservation.objects.filter(buyer__in=buyers, status__in=["HELD", "SOLD"])
+        Reservation.objects.counted()
+        .filter(buyer__in=buyers)
         .only_of(product_id)
         .order_by()
         .values_list("buyer")

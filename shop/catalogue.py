@@ -163,7 +163,7 @@ def _with_buyer(slug: str, buyer: str) -> ProductQuerySet:
     return with_availability(product, buyer).annotate(
         in_basket=_sum_of(in_basket),
         units_in_basket=_sum_of(open_holds(buyer)),
-        is_in_open_order=Exists(open_orders.filter(lines__reservation__product=OuterRef("pk"))),
+        is_in_open_order=Exists(open_orders.with_product(OuterRef("pk"))),
     )
 
 

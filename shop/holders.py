@@ -119,6 +119,6 @@ def _cancel_orders(product: Product, networks: Collection[str]) -> int:
 def _held_from(product: Product, networks: Collection[str] | None) -> QuerySet[Any]:
     """The product's holds from these networks (None: from all), each with its ``network``."""
     address = HoldAddress.objects.filter(pk=OuterRef("pk")).values("network")
-    held = Reservation.objects.held().filter(product=product)
+    held = Reservation.objects.all_held().filter(product=product)
     with_network = held.annotate(network=Coalesce(Subquery(address), Value(UNKNOWN)))
     return with_network if networks is None else with_network.filter(network__in=networks)

@@ -42,6 +42,14 @@ class OrderQuerySet(models.QuerySet["Order"]):
     def of_buyer(self, buyer: str) -> OrderQuerySet:
         return self.filter(buyer=buyer)
 
+    def with_product(self, product_id: int | F) -> OrderQuerySet:
+        """Orders with a line of this product, among the few that another condition finds.
+
+        No index on products serves it, as with ``ReservationQuerySet.only_of``.
+        """
+        with_lines = self.alias(product_number=F("lines__reservation__product_id") + 0)
+        return with_lines.filter(product_number=product_id)
+
 
 class Order(models.Model):
     """The units that a buyer ordered at the prices of the holds, and the state of the order."""

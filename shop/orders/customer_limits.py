@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models.functions import Now
+
 from inventory.locking import queue_buyer
 from inventory.models import Product, Reservation
 from inventory.reservations import expire
@@ -36,11 +38,14 @@ def take_back_lapsed(
     they are about to be ordered. Each product has a transaction of its own: call this outside of
     one.
     """
-    lapsed = Reservation.objects.lapsed().filter(product__in=product_ids).exclude(pk__in=set(but))
     # Two queries, each by an index of its own: joined by OR they would use none.
-    of_key = lapsed.filter(buyer=buyer)
-    of_address = lapsed.filter(order_line__order__email_key=email_key)
-    ids = {pk for holds in (of_key, of_address) for pk in holds.values_list("pk", flat=True)}
+    of_key = Reservation.objects.lapsed().of_buyer(buyer)
+    of_address = Reservation.objects.held().filter(
+        expires_at__lte=Now(), order_line__order__email_key=email_key
+    )
+    products = set(product_ids)
+    found = [*of_key.values_list("pk", "product_id"), *of_address.values_list("pk", "product_id")]
+    ids = {pk for pk, product_id in found if product_id in products} - set(but)
     return expire(ids) if ids else 0
 
 
@@ -57,7 +62,7 @@ def check_customer(
         if product.max_per_buyer is None:
             continue
         # Two queries, as above.
-        of_key = Reservation.objects.of_buyer(buyer, product)
+        of_key = Reservation.objects.counted().of_buyer(buyer, product)
         of_address = Reservation.objects.filter(order_line__order__email_key=email_key)
         units = of_key.units() + of_address.exclude(buyer=buyer).only_of(product).units()
         units += (more or {}).get(product.pk, 0)

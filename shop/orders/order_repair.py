@@ -344,7 +344,9 @@ class OrderRepair:
             lacking[line.reservation.product_id] += units
         at_bank = Payment.objects.unanswered().values("order")
         for product in Product.objects.filter(pk__in=lacking).order_by("pk"):
-            holds = Reservation.objects.held().filter(product=product, created_at__lt=self.since)
+            holds = Reservation.objects.all_held().filter(
+                product=product, created_at__lt=self.since
+            )
             others = holds.exclude(order_line__order__in=at_bank)
             units = lacking[product.pk] - product.stock
             stale = []

@@ -240,7 +240,7 @@ def unfinished_standings(buyer: str, product: Product | None = None) -> list[Sta
         return []
     waiting = checkout.unfinished_orders(buyer)
     if product is not None:
-        waiting = waiting.filter(lines__reservation__product=product).distinct()
+        waiting = waiting.with_product(product.pk).distinct()
     stands = [recorded_standing(order) for order in waiting]
     return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
 

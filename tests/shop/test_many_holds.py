@@ -55,6 +55,8 @@ def add_holds(product: Product, number: int, *, seconds: int, status: str = "HEL
             "status": status,
         }
         cursor.execute(ADD_HOLDS, values)
+    if status == "EXPIRED":  # they hold nothing
+        return
     Product.objects.filter(pk=product.pk).update(units_received=F("units_received") + number)
     product.movements.create(units=number, reason="DELIVERY", stock_before=0, stock_after=number)
 
@@ -64,15 +66,23 @@ def analyze() -> None:
         cursor.execute("ANALYZE inventory_reservation, inventory_product, shop_holdaddress")
 
 
-@pytest.fixture(params=[*((kind, "stale statistics") for kind in KINDS), ("half", "fresh ones")])
+@pytest.fixture(
+    params=[
+        ("alive", "stale", "SOLD"),
+        ("lapsed", "stale", "SOLD"),
+        ("half", "stale", "EXPIRED"),
+        ("half", "fresh", "SOLD"),
+    ],
+    ids=" ".join,
+)
 def two_products(request: pytest.FixtureRequest, make_product: MakeProduct) -> list[Product]:
     """A product with ten holds, and one with very many.
 
     With stale statistics, the planner knows a table in which nobody holds anything: so it is when
     a rush begins.
     """
-    kind, statistics = request.param
-    add_holds(make_product(0), 3000, seconds=LAPSED, status="SOLD")
+    kind, statistics, before = request.param
+    add_holds(make_product(0), 3000, seconds=LAPSED, status=before)
     analyze()
     both = [make_product(500), make_product(500)]
     for product, number in zip(both, [FEW, MANY], strict=True):
@@ -80,7 +90,7 @@ def two_products(request: pytest.FixtureRequest, make_product: MakeProduct) -> l
             add_holds(product, number // len(KINDS[kind]), seconds=seconds)
     for _ in range(3):
         add_holds(make_product(5), FEW, seconds=ALIVE)
-    if statistics == "fresh ones":
+    if statistics == "fresh":
         analyze()
     return both
 
@@ -118,6 +128,18 @@ def page(stock: int, path: str) -> Scenario:
     def prepare(product: Product) -> Act:
         client = buyer_with(product)
         change(product, stock=stock)
+        return lambda: client.get(path.format(product.slug))
+
+    return prepare
+
+
+def with_unpaid_order(path: str) -> Scenario:
+    """The buyer has an order that waits for its payment, and a hold in the basket."""
+
+    def prepare(product: Product) -> Act:
+        client = buyer_with(product)
+        order_holds([latest(product)], buyer=latest(product).buyer)
+        assert post(client, product) == 302
         return lambda: client.get(path.format(product.slug))
 
     return prepare
@@ -176,6 +198,18 @@ def order(product: Product) -> Act:
     return lambda: order_holds(holds, buyer="Ada")
 
 
+def order_over_the_limit(product: Product) -> Act:
+    """Another hold of the buyer has lapsed, and another order of the address."""
+    change(product, max_per_buyer=9)
+    by_email = reservations.reserve(product, 2, buyer="Ada's other browser")
+    order_holds([by_email], buyer=by_email.buyer, email="ada@example.org")
+    own, wanted = (reservations.reserve(product, 2, buyer="Ada") for _ in range(2))
+    for hold in (by_email, own):
+        lapse(hold)
+    change(product, max_per_buyer=2)
+    return lambda: order_holds([wanted], buyer="Ada", email="ada@example.org")
+
+
 def in_batches(strategy_quantity: int) -> Scenario:
     """The batches of ``combined``: inside a test's transaction it serves buyers one by one."""
 
@@ -207,6 +241,10 @@ SCENARIOS: dict[str, Scenario] = {
     "page, first visit": new_visitor,
     "page, basket": page(500, "/products/{}/"),
     "page, no stock": page(0, "/products/{}/"),
+    "page, unpaid order": with_unpaid_order("/products/{}/"),
+    "basket, unpaid order": with_unpaid_order("/basket/"),
+    "checkout, unpaid order": with_unpaid_order("/checkout/"),
+    "orders": with_unpaid_order("/orders/"),
     "fragment": page(0, "/products/{}/stock/"),
     "list": page(0, "/"),
     "list, in stock": page(0, "/?in_stock=on"),
@@ -219,6 +257,7 @@ SCENARIOS: dict[str, Scenario] = {
     "over the limit": over_the_limit,
     "own hold lapsed": own_hold_lapsed,
     "order": order,
+    "order over the limit": order_over_the_limit,
     "batch": in_batches(1),
     "batch of large requests": in_batches(7),
     "preview of a removal": preview_of_a_removal,
