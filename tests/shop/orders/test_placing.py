@@ -124,9 +124,11 @@ def test_another_buyers_hold_and_a_missing_one_look_alike(
     make_product: MakeProduct,
 ) -> None:
     foreign = reserve(make_product(), 1, buyer="B")
+    ordered = reserve(make_product(), 1, buyer="B")
+    order_holds([ordered], buyer="B")
     absent = Reservation(buyer="A")
     messages = set()
-    for hold in (foreign, absent):
+    for hold in (foreign, ordered, absent):
         with pytest.raises(BasketChanged) as refused:
             order_holds([hold])
         messages.add(str(refused.value))
