@@ -103,6 +103,8 @@ def fetch(application: Application, environ: Environ) -> Iterator[tuple[list[Mes
     def piece(is_last: bool) -> tuple[list[Message], bool]:
         body = b"".join(chunks)
         chunks.clear()
+        if is_last and messages and body:
+            add_length(messages[0]["headers"], len(body))
         start_and_body = [
             *messages,
             {"type": "http.response.body", "body": body, "more_body": not is_last},
@@ -119,3 +121,9 @@ def fetch(application: Application, environ: Environ) -> Iterator[tuple[list[Mes
     finally:
         getattr(response, "close", lambda: None)()
     yield piece(is_last=True)
+
+
+def add_length(headers: list[tuple[bytes, bytes]], length: int) -> None:
+    """Say how long a body is, if nobody did: clients of HTTP/1.0 couldn't see its end."""
+    if not any(name == b"content-length" for name, _ in headers):
+        headers.append((b"content-length", str(length).encode()))

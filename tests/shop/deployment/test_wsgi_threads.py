@@ -1,0 +1,48 @@
+"""A WSGI application's response, as messages of ASGI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shop.deployment.wsgi_threads import PIECE, fetch
+
+
+def messages_of(
+    chunks: list[bytes], headers: list[tuple[str, str]], method: str = "GET"
+) -> list[dict[str, Any]]:
+    def application(environ: dict[str, Any], start: Any) -> list[bytes]:
+        start("200 OK", headers)
+        return chunks
+
+    return [
+        message
+        for messages, _ in fetch(application, {"REQUEST_METHOD": method})
+        for message in messages
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "expected"),
+    [
+        ("GET", [], [(b"content-length", b"3")]),
+        ("GET", [("Content-Length", " 3 ")], [(b"content-length", b"3")]),
+        ("HEAD", [], []),  # the length of what GET would answer isn't known
+        ("HEAD", [("Content-Length", "3")], [(b"content-length", b"3")]),
+    ],
+)
+def test_a_client_learns_the_length_of_the_body(
+    method: str, sent: list[tuple[str, str]], expected: list[tuple[bytes, bytes]]
+) -> None:
+    start, body = messages_of([b"ab", b"c"], sent, method)
+    assert start == {"type": "http.response.start", "status": 200, "headers": expected}
+    assert body["body"] == (b"abc" if method == "GET" else b"")
+    assert not body["more_body"]
+
+
+def test_a_large_body_comes_in_pieces() -> None:
+    start, *bodies = messages_of([b"x" * PIECE, b"y"], [])
+    assert start["headers"] == []
+    assert [len(each["body"]) for each in bodies] == [PIECE, 1]
+    assert [each["more_body"] for each in bodies] == [True, False]
