@@ -138,7 +138,7 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
         if not self._flow_control.write_paused:
             self.deadline = NEVER
         is_kept: bool = await super()._serve_http_request(request, sockname, peername)
-        self.is_idle = True
+        self.is_idle = bool(self._body_receiver._complete)
         return is_kept
 
     def _is_websocket_upgrade(self, request: Any) -> bool:

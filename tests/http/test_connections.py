@@ -304,6 +304,7 @@ def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
             time.sleep(1)
         assert http_status(waiting) == 404
         assert shop.web.wait(SECONDS) == 0
+    assert log.text().count("Worker exiting") == 2  # by themselves: they were not killed
     assert [line for line in log.problems() if "Not Found" not in line] == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_the_answer_comes_before_the_body(shop: Served, kept: Path) -> None:
         assert status == (404 if "such" in address else 413), address
         assert status == 404 or "up to 64.0" in page
     assert sorted(kept.iterdir()) == before
+
+
+def test_a_sender_may_go_on_while_it_reads_the_answer(shop: Served) -> None:
+    """Else it might lose the answer: a connection that is reset forgets what has come."""
+    with connect(shop, "/basket/holds/", f"Content-Length: {5 * MB}") as connection:
+        assert answer(connection)[0] == 413
+        for _ in range(2):
+            connection.sendall(PART)
+            time.sleep(0.2)
+        assert connection.recv(1) == b""
 
 
 def test_nothing_is_written_to_disk_of_a_body_that_is_sent_all_the_same(
