@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.messages.storage.base import BaseStorage
 from django.contrib.messages.storage.cookie import CookieStorage, MessagePartGatherSerializer
+from django.http import HttpRequest
+
+from shop.cookie_signers import cookie_signer
 
 
 class NoticeStorage(CookieStorage):
-    signer: Any
+    def __init__(self, request: HttpRequest) -> None:
+        BaseStorage.__init__(self, request)
+        self.signer = cookie_signer(self.key_salt)
 
     def value_to_send(self) -> str:
         """The cookie's value with the notices of this request alone."""
@@ -22,5 +28,5 @@ class NoticeStorage(CookieStorage):
     def _encode_parts(self, messages: Any, encode_empty: bool = False) -> str | None:
         if not messages and not encode_empty:
             return None
-        signed: str = self.signer.sign_object(messages, serializer=MessagePartGatherSerializer)
-        return signed
+        serializer: Any = MessagePartGatherSerializer
+        return self.signer.sign_object(messages, serializer=serializer)

@@ -111,6 +111,8 @@ class Pages:
             self._drop_old(now)
             page = asyncio.ensure_future(self._make(request, status, view, arguments))
             self._kept[name] = now, page
+        if page.done():
+            return page.result()
         return await asyncio.shield(page)  # a client that leaves stops it for nobody else
 
     async def own(self, request: ShopRequest, view: View, *arguments: Any) -> Answer:

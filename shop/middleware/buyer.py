@@ -7,7 +7,6 @@ browsers reject a cookie that was set by a neighbouring subdomain.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable
 
@@ -17,6 +16,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.cache import patch_vary_headers
 from django.utils.crypto import get_random_string
 from django_htmx.middleware import HtmxDetails
+
+from shop.cookie_signers import cookie_signer
 
 SALT = "shop.buyer"  # part of each signature: changing it would take away all baskets
 KEY = re.compile(r"[A-Za-z0-9_-]{32}")
@@ -65,13 +66,7 @@ def signed_key(key: str) -> str:
 
 
 def _signer() -> signing.TimestampSigner:
-    """Django's signer of the cookie. Making one takes longer than signing."""
-    return _signer_of(cookie_name(), str(settings.SECRET_KEY), *settings.SECRET_KEY_FALLBACKS)
-
-
-@functools.cache
-def _signer_of(name: str, *keys: str) -> signing.TimestampSigner:
-    return signing.get_cookie_signer(salt=name + SALT)
+    return cookie_signer(cookie_name() + SALT)
 
 
 def ensure_key(request: ShopRequest) -> str:
