@@ -19,10 +19,13 @@ from inventory.experiments.flash_sale.report import (
 )
 from inventory.experiments.models import FlashSaleResult
 from inventory.words import counted
+from shop.load_tests import serving
 from shop.load_tests.http_flash_sale.outside import HOW_IT_WAS_CHECKED, Visit
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 
 LATENCY = "Latency is that of the request that reserves, as the buyer waits for it."
+BY_LANE = "Served by {app}: the fast lane reserves by combined, and Django by all other strategies."
+BY_DJANGO = "Served by {app}: Django reserves, since the fast lane is off."
 
 
 def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Console) -> None:
@@ -38,7 +41,8 @@ def show(parameters: Parameters, results: Sequence[FlashSaleResult], console: Co
         f"{_thinking(parameters.crowd)}"
     )
     rows = [Row(result.strategy, [result], verdict_of([result])) for result in results]
-    show_table(table(rows, title, console.width), (OVERSOLD_AND_DRIFT, LATENCY), console)
+    notes = OVERSOLD_AND_DRIFT, LATENCY, _served_by(parameters)
+    show_table(table(rows, title, console.width), notes, console)
 
 
 def show_visit(visit: Visit, console: Console) -> None:
@@ -62,6 +66,8 @@ def as_json(parameters: Parameters, results: Sequence[FlashSaleResult]) -> dict[
         **_crowd_as_json(parameters.crowd),
         "workers": parameters.workers,
         "threads": parameters.threads,
+        "app": serving.APP,
+        "fast_lane": parameters.has_lane,
         "broken_off": len(results) < len(parameters.chosen_strategies()),
         "results": [result_as_json(result) for result in results],
     }
@@ -79,6 +85,10 @@ def visit_as_json(visit: Visit) -> dict[str, Any]:
         "checked": HOW_IT_WAS_CHECKED,
         "results": [{"product": visit.product, "shown_before": visit.shown_before, **result}],
     }
+
+
+def _served_by(parameters: Parameters) -> str:
+    return (BY_LANE if parameters.has_lane else BY_DJANGO).format(app=serving.APP)
 
 
 def _buyers(crowd: Crowd) -> str:

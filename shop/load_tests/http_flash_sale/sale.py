@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from django.conf import settings
+
 from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.sale import free_connections, make_exhibit, record_result
 from inventory.experiments.models import FlashSale, FlashSaleResult
@@ -16,6 +18,7 @@ from inventory.races.errors import Misuse
 from inventory.races.scratch import scratch_database
 from inventory.strategies import Strategy
 from inventory.words import counted
+from shop.fast_lane.lane import THREADS_TO_LOOK, THREADS_TO_RESERVE
 from shop.load_tests.http_flash_sale import buyers
 from shop.load_tests.serving import NotServed, ServedShop
 
@@ -54,13 +57,25 @@ class Parameters:
     workers: int = 2
     """Processes of gunicorn."""
     threads: int = 8
-    """In each of them, each with a connection to the database."""
+    """In each of them, each with a connection to the database. The fast lane has more."""
 
     def __post_init__(self) -> None:
         chosen_strategies(self.strategies)
         check_within("stock", self.stock, 1, MOST_UNITS)
         check_within("workers", self.workers, 1, MOST_WORKERS)
         check_within("threads", self.threads, 1, MOST_THREADS)
+
+    @property
+    def has_lane(self) -> bool:
+        """Whether the fast lane answers before Django (FAST_LANE)."""
+        on: bool = settings.FAST_LANE
+        return on
+
+    @property
+    def connections(self) -> int:
+        """The most connections to the database that the shop may need."""
+        of_lane = THREADS_TO_RESERVE + THREADS_TO_LOOK if self.has_lane else 0
+        return self.workers * (self.threads + of_lane)
 
     def chosen_strategies(self) -> list[Strategy]:
         """The strategies in the order of their turns, each once."""
@@ -88,10 +103,11 @@ def run(
 
 
 def _check_connections(parameters: Parameters) -> None:
-    needed = parameters.workers * parameters.threads + CONNECTION_OF_OURS
+    needed = parameters.connections + CONNECTION_OF_OURS
     if needed > (free := free_connections()):
         raise InvalidParameters(
-            f"{counted(parameters.workers, 'worker')} × {counted(parameters.threads, 'thread')} "
+            f"{counted(parameters.workers, 'worker')} × {counted(parameters.threads, 'thread')}"
+            f"{' and the fast lane' if parameters.has_lane else ''} "
             f"need {needed} connections, and the server has {free} to give. Ask for fewer, or "
             "raise its max_connections."
         )

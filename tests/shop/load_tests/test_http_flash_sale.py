@@ -58,6 +58,8 @@ def test_a_safe_strategy_is_exact_and_naive_oversells(tmp_path: Path) -> None:
     assert process.returncode == 0, errors
     report = json.loads(file.read_text())
     assert report.items() >= {"stock": 10, "buyers": 40, "workers": 2, "threads": 8}.items()
+    assert (report["app"], report["fast_lane"]) == ("shop.asgi", True)
+    assert "Served by shop.asgi: the fast lane reserves by combined" in " ".join(output.split())
     safe, naive = report["results"]
     assert safe["strategy"] == "combined"
     assert (safe["sold"], safe["refused"], safe["failed"]) == (10, 30, 0)
