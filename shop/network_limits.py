@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,6 +98,10 @@ CLAIM = """
         claim.reservation_id IS NOT NULL
     FROM asked LEFT JOIN counted USING (network) LEFT JOIN claim ON claim.reservation_id = asked.id
     ORDER BY place;
+"""
+AT_MOST = """
+    SELECT network, sum(quantity)::int FROM shop_holdaddress
+    WHERE network = ANY(%(networks)s::text[]) GROUP BY network
 """
 DROP = """
     DELETE FROM shop_holdaddress AS address
@@ -282,6 +286,16 @@ def drop_claims(reservation_ids: Sequence[uuid.UUID]) -> None:
     """
     with suppress(Error), connection.cursor() as cursor:
         cursor.execute(_without_disk_wait(DROP), {"ids": list(reservation_ids)})
+
+
+def units_at_most(networks: Collection[str]) -> dict[str, int]:
+    """The units of each network, or more: those of ended holds count until a claim deletes them.
+
+    It locks nothing, and waits for nobody. A network without units is left out.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(AT_MOST, {"networks": list(networks)})
+        return dict(cursor.fetchall())
 
 
 def _lock_id(network: str) -> int:

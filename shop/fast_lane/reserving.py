@@ -55,7 +55,7 @@ class Form:
     key: UUID
     seen_price: Decimal | None
     buyer: str
-    address: str
+    network: str
     outcome: Outcome = Outcome.UNKNOWN
     hold_id: UUID | None = None
     why: str = ""
@@ -75,7 +75,7 @@ def read_form(request: ShopRequest) -> Form | None:
         key=UUID(key),
         seen_price=Decimal(price) if PRICE.fullmatch(price) else None,
         buyer=request.buyer,
-        address=client_address(request),
+        network=network_limits.network_of(client_address(request)),
     )
 
 
@@ -133,7 +133,16 @@ def _refused_at_once(product: Product, forms: Sequence[Form]) -> set[Form]:
     if not forms or product.stock >= min(form.quantity for form in forms):
         return set()
     now = available_now(product.pk, max(form.quantity for form in forms))
-    return {form for form in forms if now.is_active and form.quantity > now.units}
+    return _with_room({form for form in forms if now.is_active and form.quantity > now.units})
+
+
+def _with_room(forms: set[Form]) -> set[Form]:
+    """The forms whose address may surely hold so many units more: Django looks at that first."""
+    most: int | None = settings.MOST_UNITS_PER_ADDRESS
+    if most is None or not forms:
+        return forms
+    units = network_limits.units_at_most({form.network for form in forms})
+    return {form for form in forms if units.get(form.network, 0) + form.quantity <= most}
 
 
 def _take(product: Product, wanted: dict[Form, Wanted]) -> set[Form]:
@@ -157,10 +166,7 @@ def _claim(wanted: dict[Form, Wanted]) -> list[Form]:
     if most is None:
         return list(wanted)
     claims = network_limits.try_to_claim(
-        [
-            (each.reservation_id, network_limits.network_of(form.address), form.quantity)
-            for form, each in wanted.items()
-        ],
+        [(each.reservation_id, form.network, form.quantity) for form, each in wanted.items()],
         most,
     )
     return [form for form, claim in zip(wanted, claims, strict=True) if claim.is_granted]
