@@ -56,7 +56,7 @@ class FastLane:
             if scope["path"] == self._holds:
                 return await self._reserve(scope, body)
             if scope["method"] == "GET" and self._shows_product.fullmatch(scope["path"]):
-                return await self._show(scope)
+                return await self._show(scope, body)
         except Exception:
             log.exception("The fast lane leaves %s to Django.", scope["path"])
         return None
@@ -87,8 +87,8 @@ class FastLane:
                 )
         return None
 
-    async def _show(self, scope: Scope) -> Answer | None:
-        request = self._reader.page_request(scope)
+    async def _show(self, scope: Scope, body: bytes) -> Answer | None:
+        request = self._reader.page_request(scope, body)
         if request is None or await self._is_one_too_many(request):
             return None
         if request.buyer:

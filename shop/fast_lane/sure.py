@@ -71,9 +71,9 @@ class Reader:
     def __init__(self) -> None:
         self._security, self._csrf = SecurityMiddleware(_never), QuietCsrf(_never)
 
-    def page_request(self, scope: Scope) -> ShopRequest | None:
+    def page_request(self, scope: Scope, body: bytes) -> ShopRequest | None:
         """Read a visitor's request for a page."""
-        request = self._read(scope, b"", content_type="")
+        request = self._read(scope, body, content_type="")
         if request is None or (cookie_name() in request.COOKIES and not request.buyer):
             return None  # a cookie that was signed in another way, or by somebody else
         return request
@@ -95,8 +95,9 @@ class Reader:
         request = cast(ShopRequest, WSGIRequest(make_environ(scope, body)))
         if (
             request.META.get("CONTENT_TYPE", "") != content_type
-            or self._security.process_request(request)
+            or request.META.get("CONTENT_LENGTH", "0") != str(len(body))
             or not _has_good_host(request)
+            or self._security.process_request(request)
             or not _has_plain_cookies(request)
         ):
             return None
