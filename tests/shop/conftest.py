@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from django.test import Client
 
 from inventory.models import Product
 from shop.payments import silence
+from tests.shop.lane_client import LaneClients
 
 Reserve = Callable[..., Any]
 
@@ -26,6 +27,20 @@ def no_rate_limits(settings: Any) -> None:
 def no_provider_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that was silent in one test is asked again at once in the next."""
     monkeypatch.setattr(silence, "_silent_until", {})
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """``django``: requests go to Django alone. ``lane``: they go to the fast lane first."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "lane":
+            LaneClients(patch)
+        yield request.param
+
+
+# For tests of the product's page, its stock, and the form to reserve. It comes with the mark
+# usefixtures("way").
+both_ways = pytest.mark.parametrize("way", ["django", "lane"], indirect=True)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,12 +20,13 @@ from django.utils.html import escape
 from inventory import reservations
 from inventory.exceptions import InsufficientStock
 from inventory.models import Product, Reservation
+from inventory.reservations import Wanted
 from tests.concurrency import at_once, lapse
 from tests.conftest import MakeProduct
-from tests.shop.conftest import Reserve
+from tests.shop.conftest import Reserve, both_ways
 from tests.shop.orders.pages import html_of, text_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("way"), both_ways]
 
 
 def stock(product: Product) -> int:
@@ -177,7 +179,11 @@ def test_units_that_come_back_while_one_is_refused_are_not_called_sold_out(
     def refuse_and_release(product: Product, quantity: int, **kwargs: object) -> None:
         raise InsufficientStock(product.sku, quantity, 0)  # meanwhile there are three
 
+    def refuse_all_and_release(product: Product, wanted: Sequence[Wanted]) -> list[Exception]:
+        return [InsufficientStock(product.sku, each.quantity, 0) for each in wanted]
+
     monkeypatch.setattr("inventory.reservations.reserve", refuse_and_release)
+    monkeypatch.setattr("inventory.reservations.reserve_for_many", refuse_all_and_release)
     words = "Somebody has just let some of Lamp go. Please try once more."
     assert error(reserve(product, 2)) == words
     assert error(reserve(product, 4)) == "There are only 3 of Lamp left."

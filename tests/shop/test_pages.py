@@ -17,7 +17,7 @@ from shop.demo import catalogue
 from shop.forms import SearchForm
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
-from tests.shop.conftest import Reserve
+from tests.shop.conftest import Reserve, both_ways
 from tests.shop.orders.pages import html_of
 
 pytestmark = pytest.mark.django_db
@@ -205,6 +205,8 @@ def test_a_buyers_own_units_are_not_worth_waiting_for(
     assert stock_of(Client(), product) == "All in baskets, try again in a few minutes"
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_the_page_says_what_you_hold_and_the_limit(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
@@ -214,6 +216,8 @@ def test_the_page_says_what_you_hold_and_the_limit(
     assert b"You hold 2 of these" in client.get(f"/products/{product.slug}/").content
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_a_product_switched_off_is_shown_to_staff_and_to_its_holders(
     client: Client, make_product: MakeProduct, reserve: Reserve
 ) -> None:
@@ -231,6 +235,8 @@ def test_a_product_switched_off_is_shown_to_staff_and_to_its_holders(
     assert staff.get(address).status_code == 200
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_an_open_page_learns_that_a_product_is_not_for_sale_any_more(
     client: Client, make_product: MakeProduct
 ) -> None:
@@ -246,11 +252,15 @@ def test_an_open_page_learns_that_a_product_is_not_for_sale_any_more(
     assert (nothing.status_code, nothing.content) == (heard.status_code, heard.content)
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_exhibits_of_flash_sales_have_no_page(client: Client, make_product: MakeProduct) -> None:
     product = make_product(is_exhibit=True)
     assert client.get(f"/products/{product.slug}/").status_code == 404
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_only_staff_see_that_the_strategy_is_unsafe(
     client: Client, make_product: MakeProduct
 ) -> None:
@@ -260,6 +270,8 @@ def test_only_staff_see_that_the_strategy_is_unsafe(
     assert b"which oversells" in client.get(address).content
 
 
+@pytest.mark.usefixtures("way")
+@both_ways
 def test_texts_of_staff_are_text_not_html(client: Client, make_product: MakeProduct) -> None:
     evil = "<img src=x onerror=alert(1)>"
     product = make_product(name=evil, description=evil)

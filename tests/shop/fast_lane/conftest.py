@@ -16,7 +16,8 @@ from django.utils.crypto import get_random_string
 
 from inventory.models import Product
 from shop.fast_lane import Answer, FastLane
-from shop.middleware.buyer import signed_key
+from shop.middleware.buyer import cookie_name, signed_key
+from tests.shop.fast_lane.served import MakeShop, shops
 
 Request = tuple[dict[str, Any], bytes]
 Ask = Callable[..., list[Answer | None]]
@@ -65,6 +66,13 @@ def ask_django(request: Request) -> HttpResponseBase:
     )
 
 
+@pytest.fixture
+def make_shop() -> Iterator[MakeShop]:
+    """A function that makes ``shop.asgi`` with the settings as they are, with the lane or not."""
+    with shops() as make:
+        yield make
+
+
 class Browser:
     """A visitor's cookies."""
 
@@ -73,7 +81,7 @@ class Browser:
         self.token = _get_new_csrf_string()
 
     def cookies(self) -> str:
-        return f"csrftoken={self.token}; buyer={signed_key(self.buyer)}"
+        return f"csrftoken={self.token}; {cookie_name()}={signed_key(self.buyer)}"
 
     def page(self, path: str) -> Request:
         return scope("GET", path, {"cookie": self.cookies()}), b""
