@@ -5,6 +5,9 @@ take their time.
 
 Behind a pooler of transactions a session's settings don't last, and would reach other programs.
 There the pooler sets them, by its ``connect_query`` (see shop/README.md).
+
+They also switch PostgreSQL's compiler of queries off. It compiles, for a tenth of a second, what
+seems to take long. In a shop with very many holds that is each page's query, which reads few rows.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ SECONDS_TO_CONNECT = "5"
 # was named when we connected: then this sets nothing.
 SET_TIMEOUTS = """
     SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
-        set_config('idle_in_transaction_session_timeout', %s, false)
+        set_config('idle_in_transaction_session_timeout', %s, false),
+        set_config('jit', 'off', false)
     WHERE pg_backend_pid() = %s
 """
 MISSING = (

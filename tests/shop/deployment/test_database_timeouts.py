@@ -1,33 +1,26 @@
-"""Web requests wait for a limited time, also for a server that takes calls and never answers."""
+"""The settings of the connections that web processes open."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
+from datetime import timedelta
+from typing import Any
 
-from tests.shop.programs import ROOT, SECONDS
+import pytest
+from django.db import connection
 
-CONNECT = """
-import shop.wsgi
-from django.db import OperationalError, connection
-try:
-    connection.ensure_connection()
-except OperationalError:
-    print("gave up")
-"""
+from shop.deployment import database_timeouts
+
+pytestmark = pytest.mark.django_db
 
 
-def test_a_server_that_never_answers_is_given_up() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"postgres://shop@127.0.0.1:{silent.getsockname()[1]}/shop"
-        done = subprocess.run(
-            [sys.executable, "-c", CONNECT],
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": url},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
+def test_a_web_connection_waits_only_so_long_and_compiles_nothing(settings: Any) -> None:
+    settings.LOCK_TIMEOUT = timedelta(seconds=4)
+    settings.STATEMENT_TIMEOUT = timedelta(seconds=19)
+    settings.IDLE_TRANSACTION_TIMEOUT = timedelta(seconds=18)
+    database_timeouts._set_timeouts(connection)
+    names = "lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "jit"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting(name) FROM unnest(%s::text[]) AS name", [list(names)]
         )
-    assert done.stdout == "gave up\n", done.stderr
+        assert [value for (value,) in cursor.fetchall()] == ["4s", "19s", "18s", "off"]
