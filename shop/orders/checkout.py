@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pglock
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
@@ -52,6 +52,9 @@ LINES_TO_PAY = """
         SELECT FROM shop_payment AS payment WHERE payment.order_id = line.order_id
     ) AS has_payments
     FROM shop_orderline AS line WHERE order_id = %(order)s ORDER BY id
+"""
+NOTE_REFERENCE = """
+    UPDATE shop_payment SET reference = %(reference)s WHERE id = %(payment)s AND reference = ''
 """
 
 
@@ -295,7 +298,8 @@ def start_payment(order_id: int, *, return_url: str) -> str:
         lifecycle.record_start_declined(payment, str(error))
         raise
     if payment.reference != started.reference:
-        Payment.objects.filter(pk=payment.pk, reference="").update(reference=started.reference)
+        with connection.cursor() as cursor:
+            cursor.execute(NOTE_REFERENCE, {"payment": payment.pk, "reference": started.reference})
     return started.url
 
 
