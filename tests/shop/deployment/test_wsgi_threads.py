@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shop.deployment.wsgi_threads import PIECE, fetch
+from shop.deployment.wsgi_threads import PIECE, fetch, make_environ
 
 
 def messages_of(
@@ -46,3 +46,21 @@ def test_a_large_body_comes_in_pieces() -> None:
     assert start["headers"] == []
     assert [len(each["body"]) for each in bodies] == [PIECE, 1]
     assert [each["more_body"] for each in bodies] == [True, False]
+
+
+def test_a_path_keeps_its_bytes() -> None:
+    """ASGI's decoded path has lost those that are not UTF-8."""
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/\ufffd/",
+        "raw_path": b"/%ff/",
+        "query_string": b"a=%ff",
+        "headers": [(b"content-length", b"3"), (b"x-a", b"1"), (b"x-a", b"2")],
+    }
+    environ = make_environ(scope, b"abc")
+    assert environ["PATH_INFO"] == "/\xff/"
+    assert environ["QUERY_STRING"] == "a=%ff"
+    assert environ["HTTP_X_A"] == "1,2"
+    assert environ["wsgi.input"].read() == b"abc"
