@@ -49,12 +49,14 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
 
 def has_small_body(scope: Scope) -> bool:
     """Whether the body's announced size is that of a form, or nothing."""
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding":
-            return False
-        if name == b"content-length":
-            return value.isdigit() and len(value) < 10 and int(value) <= settings.MOST_FORM_BYTES
-    return True
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    size = headers.get(b"content-length", b"0")
+    return (
+        b"transfer-encoding" not in headers
+        and size.isdigit()
+        and len(size) < 10
+        and int(size) <= settings.MOST_FORM_BYTES
+    )
 
 
 async def read_body(receive: Receive) -> bytes | None:
