@@ -497,3 +497,81 @@ def test_generated_requests_get_the_same_answers(make_shop: MakeShop, settings: 
     print(f"The lane answered {share:.0%}: {dict(kinds)}")
     assert share > 0.2
     assert {"GET 200", "POST 302", "POST 409"} <= kinds.keys()
+
+
+# Each odd part alone, in a request that the lane would answer without it
+
+
+def good_form(**fields: str) -> Request:
+    sent = {
+        "csrfmiddlewaretoken": _mask_cipher_secret(SECRET),
+        "product": "lamp",
+        "seen_price": str(PRICE),
+        "quantity": "1",
+        "key": KEY,
+        **fields,
+    }
+    return with_body(Request("POST", "/basket/holds/", [], good_jar()), urlencode(sent).encode())
+
+
+def good_page() -> Request:
+    return Request("GET", TARGETS[0], GOOD_HEADERS, good_jar())
+
+
+def good_jar() -> dict[str, str]:
+    return {"csrftoken": SECRET, buyer.cookie_name(): signed_key(BUYER)}
+
+
+def with_body(request: Request, body: bytes) -> Request:
+    size = ("content-length", str(len(body)))
+    return replace(request, headers=[*GOOD_HEADERS, ("content-type", FORM), size], body=body)
+
+
+def with_header(request: Request, name: str, value: str) -> Request:
+    kept = [each for each in request.headers if each[0] != name]
+    return replace(request, headers=[*kept, (name, value)])
+
+
+def odd_cases() -> dict[str, tuple[str, str, Request]]:
+    """A product, a buyer's state, and a request, by the odd part."""
+    form, page = good_form(), good_page()
+    requests: dict[str, Request] = {}
+    for name, value in ODD_HEADERS:
+        requests[f"form, {name}: {value}"] = with_header(form, name, value)
+        requests[f"page, {name}: {value}"] = with_header(page, name, value)
+    for number, change in enumerate(ODD_BODIES):
+        requests[f"body {number}"] = with_body(form, change(form.body))
+    requests |= {f"key {key}": good_form(key=key) for key in KEYS}
+    requests |= {f"quantity {each}": good_form(quantity=each) for each in QUANTITIES}
+    requests |= {f"at {each}": replace(page, target=each) for each in ODD_TARGETS}
+    requests["PUT"] = replace(form, method="PUT")
+    requests["no buyer"] = replace(form, cookies={"csrftoken": SECRET})
+    requests["NUL"] = replace(form, cookies={**good_jar(), "other": '"\\000"'})
+    requests["broken secret"] = replace(page, cookies={**good_jar(), "csrftoken": "x"})
+    requests["wrong token"] = good_form(csrfmiddlewaretoken="x" * 64)
+    cases = {name: ("plenty", "nothing", request) for name, request in requests.items()}
+    for of_buyer in BUYERS:
+        for product in ("plenty", "sold out"):
+            cases[f"form, {product}, {of_buyer}"] = (product, of_buyer, form)
+        cases[f"page, {of_buyer}"] = ("plenty", of_buyer, page)
+        cases[f"used key, {of_buyer}"] = ("plenty", of_buyer, good_form(key=USED_KEY))
+    for product in PRODUCTS:
+        cases[f"form, {product}"] = (product, "nothing", form)
+        cases[f"page, {product}"] = (product, "nothing", page)
+    return cases
+
+
+@pytest.mark.slow
+@pytest.mark.breaks_law
+@pytest.mark.django_db(transaction=True)
+def test_each_odd_part_alone_gets_the_same_answers(make_shop: MakeShop, settings: Any) -> None:
+    settings.MOST_UNITS_PER_ADDRESS = LIMIT_OF_ADDRESS
+    django, lane = make_shop(lane=False), make_shop(lane=True)
+    different = {}
+    for name, (product, of_buyer, request) in odd_cases().items():
+        ours = live(lane, (product, of_buyer), request, "none")
+        theirs = live(django, (product, of_buyer), request, "none")
+        if ours != theirs:
+            different[name] = difference(ours, theirs)
+    assert different == {}
+    assert lane.answered > len(odd_cases()) / 4
