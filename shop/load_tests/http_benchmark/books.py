@@ -49,6 +49,19 @@ class Books:
         """Delete all that refers to products and holds, for a scratch database: no shop's own."""
         self._execute("TRUNCATE shop_order, shop_refusal, procrastinate_jobs CASCADE")
 
+    def release_holds(self, slug: str) -> None:
+        """Release the product's holds, so that its buyers have nothing in the next turn."""
+        self._execute(
+            "WITH released AS (UPDATE inventory_reservation AS hold"
+            " SET status = 'RELEASED', decided_at = now() FROM inventory_product AS product"
+            " WHERE hold.status = 'HELD' AND product.id = product_id AND product.slug = %s"
+            " RETURNING product_id, hold.quantity)"
+            " UPDATE inventory_product SET stock = stock + units, version = version + 1"
+            " FROM (SELECT product_id, sum(quantity) AS units FROM released GROUP BY 1) AS back"
+            " WHERE id = product_id",
+            slug,
+        )
+
     def delete_holds(self, slug: str) -> None:
         """Delete the product's holds, so that its buyers' baskets are empty in the next round."""
         self._execute(

@@ -108,8 +108,19 @@ class Turns:
         *,
         is_sold_out: bool,
     ) -> Measurement:
-        """Measure one row, after a warm-up and a pause in which the server finishes."""
+        """Measure one row; afterwards its buyers have nothing, for the rows to come."""
         row, product = find_row(row_name), products[0]
+        server = self.servers[row.way]
+        try:
+            return self._measure_row(buyers, row, product, load)
+        finally:
+            if row.act != rows.SOLD_OUT:  # of which an earlier buyer holds the last unit
+                server.wait_until_calm()
+                server.books.release_holds(product.slug)
+                server.books.tidy()
+
+    def _measure_row(self, buyers: Buyers, row: Row, product: Product, load: Load) -> Measurement:
+        """Measure it after a warm-up and a pause in which the server finishes."""
         server = self.servers[row.way]
         if load.warm_up:
             few = min(load.buyers, BUYERS_TO_WARM_UP)
