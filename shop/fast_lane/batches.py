@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 128  # in a batch; more would gain little, and the first would wait for the last
 SECONDS_FOR_THREAD = 1.0  # until one of the threads must be free
+SECONDS_WITHOUT_PROGRESS = 2.0  # of a batch, while others wait for the next one
 SECONDS_OF_REST = 5.0  # for the lane, after a batch has waited for a lock in vain
 
 
@@ -86,8 +88,8 @@ class Batches(Generic[K, W]):
     """Those who wait, in one list for each ``key`` (such as a product), served by ``serve``.
 
     ``serve(key, batch)`` writes what came of it into each of the batch. If it fails, it has
-    written nothing into the rest. If it waited for a lock in vain, nobody else waits for it: the
-    lane leaves the key to Django for a while.
+    written nothing into the rest. If it waits for a lock, nobody else waits for it: the lane leaves
+    the key to Django meanwhile, and for a while after it has waited in vain.
     """
 
     def __init__(self, serve: Callable[[K, Sequence[W]], object], threads: Threads) -> None:
@@ -117,16 +119,28 @@ class Batches(Generic[K, W]):
         await asyncio.sleep(0)  # requests that came in the same moment are in the first one
         while batch := self._take_batch(key):
             try:
-                await self._threads.run(self._serve, key, [waiting for waiting, _ in batch])
+                await self._serve_batch(key, [waiting for waiting, _ in batch])
             except Exception as error:
                 if isinstance(error, AllBusy) or is_timeout(error):
-                    batch += self._give_up(key, error)
+                    batch += self._take_rest(key)
                 log.warning("The fast lane leaves %d requests to Django: %s", len(batch), error)
             finally:
-                for _, done in batch:
-                    if not done.done():  # its client may have gone meanwhile
-                        done.set_result(None)
+                _call(batch)
         del self._lists[key]
+
+    async def _serve_batch(self, key: K, batch: list[W]) -> None:
+        """Serve the batch. While it makes no progress, Django finds out for all others."""
+        serving = asyncio.ensure_future(self._threads.run(self._serve, key, batch))
+        done, _ = await asyncio.wait({serving}, timeout=SECONDS_WITHOUT_PROGRESS)
+        if not done:
+            self._resting[key] = math.inf
+            _call(self._take_rest(key))
+            await asyncio.wait({serving})
+            del self._resting[key]
+        error = serving.exception()
+        if error is not None and is_timeout(error):
+            self._rest(key)
+        serving.result()
 
     def _take_batch(self, key: K) -> list[tuple[W, Any]]:
         """Take out the next batch, in order of arrival, without those who have left."""
@@ -145,11 +159,20 @@ class Batches(Generic[K, W]):
         self._lists[key] = stay
         return list(batch.values())
 
-    def _give_up(self, key: K, error: Exception) -> list[tuple[W, Any]]:
+    def _take_rest(self, key: K) -> list[tuple[W, Any]]:
         """Take out all who wait: there is no thread for them, or they would wait in vain, too."""
+        rest, self._lists[key] = self._lists[key], []
+        return rest
+
+    def _rest(self, key: K) -> None:
+        """Leave the key to Django for a while."""
         now = asyncio.get_running_loop().time()
         self._resting = {each: end for each, end in self._resting.items() if end > now}
-        if is_timeout(error):
-            self._resting[key] = now + SECONDS_OF_REST
-        given_up, self._lists[key] = self._lists[key], []
-        return given_up
+        self._resting[key] = now + SECONDS_OF_REST
+
+
+def _call(batch: Sequence[tuple[W, Any]]) -> None:
+    """Wake those who wait; the clients of some may have gone meanwhile."""
+    for _, done in batch:
+        if not done.done():
+            done.set_result(None)

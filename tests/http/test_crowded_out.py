@@ -29,7 +29,7 @@ MOST_SECONDS = 30  # for an answer
 @pytest.fixture(scope="module")
 def patient(django_db_setup: None) -> Iterator[Served]:
     """A shop that waits for locks longer than the test waits for an answer."""
-    yield from serve(WEB_THREADS="8", **LONG)
+    yield from serve(WEB_THREADS="8", FAST_LANE="off", **LONG)
 
 
 @contextmanager

@@ -205,3 +205,24 @@ def test_batches_are_in_order_of_arrival_and_nobody_is_overtaken_for_ever(
     finally:
         threads.close()
     assert served == ["A1 B1 C1", "A2 D1 B2", "A3 E1"]
+
+
+def test_nobody_joins_a_queue_that_makes_no_progress(
+    make_product: MakeProduct, lane_runner: LaneRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch under way waits on: nobody knows its outcome yet. The others don't."""
+    monkeypatch.setattr(batches, "SECONDS_WITHOUT_PROGRESS", 0.2)
+    lane, runner = lane_runner
+    product = make_product(9, strategy="combined", backstop=False)
+
+    async def come() -> list[Answer | None]:
+        first = asyncio.create_task(lane.answer(*Browser().form(product)))
+        with Locked(product) as locked:
+            await locked.until_somebody_waits(1)
+            others = [lane.answer(*Browser().form(product)) for _ in range(3)]
+            assert await asyncio.gather(*others) == [None] * 3
+            assert await lane.answer(*Browser().form(product)) is None
+            assert not first.done()
+        return [await first, await lane.answer(*Browser().form(product))]
+
+    assert statuses(runner.run(come())) == [302, 302]
