@@ -172,6 +172,11 @@ def question_of_product(slug: str) -> Question[list[Product]]:
     return _in_catalogue(slug=slug).question()
 
 
+def find_in_catalogue(slug: str) -> Product | None:
+    """The shop's product with this slug."""
+    return _in_catalogue(slug=slug).first()
+
+
 @compiled
 def _in_catalogue(slug: str) -> ProductQuerySet:
     return Product.objects.catalogue().filter(slug=slug).order_by()

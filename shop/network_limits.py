@@ -13,6 +13,7 @@ the way of waits for them, with no lock taken, before it gives up.
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -127,6 +128,7 @@ class Claim:
     is_granted: bool
 
 
+@functools.lru_cache(maxsize=10_000)
 def network_of(address: str) -> str:
     """The network that counts as one address: an IPv4 address itself, the /64 of an IPv6 address.
 

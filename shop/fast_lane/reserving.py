@@ -21,7 +21,7 @@ from inventory.exceptions import InsufficientStock
 from inventory.models import Product
 from inventory.reservations import Wanted
 from inventory.snapshots import HoldsOfBuyer, available_now, holds_of_buyers
-from shop import basket, network_limits, notices, refusals
+from shop import basket, catalogue, network_limits, notices, refusals
 from shop.database_errors import is_outage
 from shop.fast_lane.visitors import buyers_with_something
 from shop.forms import PRICE
@@ -91,7 +91,7 @@ def note_reserved(request: ShopRequest, form: Form) -> str:
 
 def serve(slug: str, forms: Sequence[Form]) -> None:
     """Find the outcome of each form. All are for this product, each of another buyer."""
-    product = Product.objects.catalogue().filter(slug=slug).first()
+    product = catalogue.find_in_catalogue(slug)
     if product is None or not reservations.can_reserve_for_many(product):
         return
     forms = _within_limits(product, forms)

@@ -19,6 +19,7 @@ from shop.notice_storage import NoticeStorage
 from shop.views import basket
 
 FORM = "application/x-www-form-urlencoded"
+MOST_HOSTS = 1000
 PLAIN_FORM = re.compile(rb"[-A-Za-z0-9._=&]{1,1000}")
 
 # The middleware whose work the lane knows. With any other, Django must see each request.
@@ -70,6 +71,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._security, self._csrf = SecurityMiddleware(_never), QuietCsrf(_never)
+        self._good_hosts: set[str | None] = set()
 
     def page_request(self, scope: Scope, body: bytes) -> ShopRequest | None:
         """Read a visitor's request for a page."""
@@ -96,7 +98,7 @@ class Reader:
         if (
             request.META.get("CONTENT_TYPE", "") != content_type
             or request.META.get("CONTENT_LENGTH", "0") != str(len(body))
-            or not _has_good_host(request)
+            or not self._has_good_host(request)
             or self._security.process_request(request)
             or not _has_plain_cookies(request)
         ):
@@ -106,6 +108,19 @@ class Reader:
             return None  # its CSRF cookie is broken
         request.buyer = read_key(request)
         return request
+
+    def _has_good_host(self, request: HttpRequest) -> bool:
+        """Whether ALLOWED_HOSTS has its host. Django is asked once for each."""
+        host = request.META.get("HTTP_HOST")
+        if host in self._good_hosts:
+            return True
+        try:
+            request.get_host()
+        except DisallowedHost:
+            return False
+        if len(self._good_hosts) < MOST_HOSTS:
+            self._good_hosts.add(host)
+        return True
 
 
 def read_fields(body: bytes) -> dict[str, str] | None:
@@ -131,10 +146,3 @@ def _has_plain_cookies(request: HttpRequest) -> bool:
         and NoticeStorage.cookie_name not in cookies
         and not any(NUL in value for value in cookies.values())
     )
-
-
-def _has_good_host(request: HttpRequest) -> bool:
-    try:
-        return bool(request.get_host())
-    except DisallowedHost:
-        return False

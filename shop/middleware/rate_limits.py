@@ -6,6 +6,7 @@ django-ratelimit counts the requests in Django's cache. The limits on a basket a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
@@ -71,6 +72,8 @@ def _count(request: HttpRequest) -> int:
         group, allowed = "pages", settings.PAGES_PER_ADDRESS
     else:
         group, allowed = "posts", settings.POSTS_PER_ADDRESS
+    if allowed is None:
+        return 0
     usage = get_usage(request, group=group, key="ip", rate=allowed, increment=True)
     if usage is None or not usage["should_limit"]:
         return 0
@@ -96,15 +99,19 @@ def client_address(request: HttpRequest) -> str:
     candidates = [request.META.get("REMOTE_ADDR", "")]
     if 0 < settings.PROXIES <= len(forwarded):
         candidates.insert(0, forwarded[-settings.PROXIES].strip())
-    for candidate in candidates:
-        try:
-            address = ip_address(candidate)
-        except ValueError:
-            continue
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(address)
-    return UNKNOWN_ADDRESS
+    return next(filter(None, map(_address, candidates)), UNKNOWN_ADDRESS)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _address(text: str) -> str:
+    """The address in its usual form; empty if the text is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return ""
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(address)
 
 
 def counters_are_shared() -> bool:

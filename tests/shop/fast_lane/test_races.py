@@ -57,7 +57,7 @@ class Sale:
             key=UUID(int=key),
             seen_price=None,
             buyer=buyer,
-            address=ADDRESS,
+            network=ADDRESS,
         )
         self.forms.append(form)
         return form
