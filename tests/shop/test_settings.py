@@ -180,7 +180,10 @@ def test_a_strategy_that_does_not_exist_is_named(checkout: Path) -> None:
 
 
 def test_the_example_lists_the_variables_that_settings_read() -> None:
-    read = re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', (ROOT / "shop" / "settings.py").read_text())
+    code = "".join(
+        (ROOT / "shop" / name).read_text() for name in ("settings.py", "gunicorn_conf.py")
+    )
+    read = re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', code)
     listed = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     assert len(read) >= 12
     assert sorted(listed) == sorted(set(read))
