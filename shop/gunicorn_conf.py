@@ -34,6 +34,9 @@ control_socket_disable = True  # it is one per user: two shops on a machine woul
 
 forwarder_headers = ""  # no header of a request changes its path
 
+# Django alone decides whether a header says that a request came by HTTPS (BEHIND_PROXY).
+secure_scheme_headers: dict[str, str] = {}
+
 accesslog = "-"
 access_log_format = FORMAT
 logger_class = "shop.deployment.access_log.AccessLog"

@@ -6,11 +6,13 @@ that would cost more than the answer to a simple request.
 
 from __future__ import annotations
 
+import functools
+import time
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-FORMAT = '%(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
+FORMAT = '%(t)s %(h)s "%(r)s" %(s)s %(b)s bytes %(M)s ms'
 
 HAS_LEFT = "shop.has_left"
 """In the environ: whether the client left before its answer. The asgi worker sets it."""
@@ -25,7 +27,8 @@ class AccessLog(Logger):  # type: ignore[misc]  # it has no types
             return
         is_answered = resp.headers or not environ.get(HAS_LEFT)
         self.access_log.info(
-            '%s "%s %s %s" %s %s bytes %s ms',
+            '%s %s "%s %s %s" %s %s bytes %s ms',
+            time_in_brackets(int(time.time())),
             environ.get("REMOTE_ADDR", "-"),
             environ["REQUEST_METHOD"],
             environ["RAW_URI"].replace('"', r"\""),
@@ -34,3 +37,9 @@ class AccessLog(Logger):  # type: ignore[misc]  # it has no types
             resp.sent,
             request_time.seconds * 1000 + request_time.microseconds // 1000,
         )
+
+
+@functools.lru_cache(maxsize=1)
+def time_in_brackets(second: int) -> str:
+    """The time as in gunicorn's other lines; ``second`` is Unix time."""
+    return time.strftime("[%Y-%m-%d %H:%M:%S %z]", time.localtime(second))
