@@ -23,6 +23,7 @@ from psycopg import sql
 from inventory.experiments.parameters import InvalidParameters
 from inventory.races import scratch
 from shop.deployment.database import url_of
+from shop.fast_lane.lane import THREADS_TO_LOOK, THREADS_TO_RESERVE
 from shop.load_tests.http_benchmark import visitors
 from shop.load_tests.http_benchmark.beside import OtherShop
 from shop.load_tests.http_benchmark.books import Books
@@ -80,10 +81,12 @@ def check_connections(ways: Sequence[str], workers: int, threads: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SHOW max_connections")
         (most,) = cursor.fetchone()
-    needed = len(ways) * workers * threads + CONNECTIONS_OF_OURS
+    of_lane = THREADS_TO_RESERVE + THREADS_TO_LOOK if LANE in ways else 0
+    needed = workers * (len(ways) * threads + of_lane) + CONNECTIONS_OF_OURS
     if needed > int(most):
         raise InvalidParameters(
-            f"threads: {len(ways)} servers × {workers} × {threads} and our own need {needed} "
+            f"threads: {len(ways)} servers × {workers} × {threads}, the fast lane and our own need "
+            f"{needed} "
             f"connections, and the database allows {most}. Give fewer workers or threads."
         )
 

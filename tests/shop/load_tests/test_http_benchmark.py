@@ -197,7 +197,7 @@ def test_slow_strategies_have_no_turn_with_thousands_of_buyers() -> None:
     [
         (["--workers", "0"], "workers: must be 1 to 64, not 0."),
         (["--threads", "1000"], "threads: must be 1 to 256, not 1000."),
-        (["--threads", "200"], "3 servers × 2 × 200 and our own need 1220 connections"),
+        (["--threads", "200"], "3 servers × 2 × 200, the fast lane and our own need 1234"),
         (["--connections", "0"], "buyers: must be 1 to 4,096, not 0."),
         (["--only", "reserv"], "only: there is no “reserv”; there are reserve, sold out"),
         (["--only", "reserve, beside"], "only: there is no “reserve, beside”"),
