@@ -243,16 +243,14 @@ def locks_are_waited_for_briefly(
 
 
 @register
-def fast_lane_knows_all_middleware(**kwargs: Any) -> list[CheckMessage]:
-    """Warn of middleware that the fast lane doesn't know: it is off then."""
-    if not settings.FAST_LANE or sure.knows_all_middleware():
-        return []
-    strange = sorted(set(settings.MIDDLEWARE) ^ set(sure.KNOWN)) or ["another order"]
+def fast_lane_knows_the_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Warn of settings that the fast lane doesn't know: it is off then."""
+    strange = sure.strange_settings() if settings.FAST_LANE else []
     return [
         Warning(
-            "The fast lane is off, since MIDDLEWARE isn't the one that it knows: "
-            f"{', '.join(strange)}.",
+            f"The fast lane is off, since it doesn't know {name} as you have set it.",
             hint="Teach it (shop/fast_lane/sure.py), or set FAST_LANE=off.",
             id="shop.W012",
         )
+        for name in strange
     ]

@@ -95,16 +95,19 @@ class Batches(Generic[K, W]):
     def __init__(self, serve: Callable[[K, Sequence[W]], object], threads: Threads) -> None:
         self._serve = serve
         self._threads = threads
-        self._lists: dict[K, list[tuple[W, asyncio.Future[None]]]] = {}
+        self._lists: dict[K, list[tuple[W, asyncio.Future[bool]]]] = {}
         self._resting: dict[K, float] = {}  # until when, by the event loop's clock
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
 
-    async def join(self, key: K, waiting: W) -> None:
-        """Wait until a batch has been served, with this one in it."""
+    async def join(self, key: K, waiting: W) -> bool:
+        """Wait until a batch has been served, with this one in it.
+
+        Returns whether it has waited for a lock, in vain and as long as a request may.
+        """
         loop = asyncio.get_running_loop()
         if self._resting and self._resting.get(key, 0) > loop.time():
-            return
-        done: asyncio.Future[None] = loop.create_future()
+            return False
+        done: asyncio.Future[bool] = loop.create_future()
         if key in self._lists:
             self._lists[key].append((waiting, done))
         else:
@@ -112,20 +115,22 @@ class Batches(Generic[K, W]):
             task = asyncio.create_task(self._serve_all(key))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await done
+        return await done
 
     async def _serve_all(self, key: K) -> None:
         """Serve batch after batch until nobody waits."""
         await asyncio.sleep(0)  # requests that came in the same moment are in the first one
         while batch := self._take_batch(key):
+            in_vain = False
             try:
                 await self._serve_batch(key, [waiting for waiting, _ in batch])
             except Exception as error:
-                if isinstance(error, AllBusy) or is_timeout(error):
-                    batch += self._take_rest(key)
+                in_vain = is_timeout(error)
+                if in_vain or isinstance(error, AllBusy):
+                    _call(self._take_rest(key))
                 log.warning("The fast lane leaves %d requests to Django: %s", len(batch), error)
             finally:
-                _call(batch)
+                _call(batch, in_vain)
         del self._lists[key]
 
     async def _serve_batch(self, key: K, batch: list[W]) -> None:
@@ -171,8 +176,8 @@ class Batches(Generic[K, W]):
         self._resting[key] = now + SECONDS_OF_REST
 
 
-def _call(batch: Sequence[tuple[W, Any]]) -> None:
+def _call(batch: Sequence[tuple[W, Any]], in_vain: bool = False) -> None:
     """Wake those who wait; the clients of some may have gone meanwhile."""
     for _, done in batch:
         if not done.done():
-            done.set_result(None)
+            done.set_result(in_vain)

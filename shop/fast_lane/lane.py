@@ -21,7 +21,7 @@ from shop.fast_lane.batches import Batches, Threads
 from shop.fast_lane.pages import Answer, Pages
 from shop.fast_lane.reserving import Form, Outcome, note_reserved, read_form, serve
 from shop.fast_lane.visitors import Visitor, look_up
-from shop.middleware import rate_limits
+from shop.middleware import outages, rate_limits
 from shop.middleware.buyer import ShopRequest
 from shop.views import basket
 
@@ -40,7 +40,7 @@ class FastLane:
         self._visitors: Batches[None, Visitor] = Batches(look_up, self._to_look)
         self._pages = Pages(self._to_look)
         self._reader = sure.Reader()
-        self._is_on = sure.knows_all_middleware()
+        self._is_on = not sure.strange_settings()
         self._counters_are_shared = rate_limits.counters_are_shared()
         self._holds = reverse("basket-holds")
         self._shows_product = re.compile(f"{_pattern('product')}|{_pattern('product-stock')}")
@@ -71,7 +71,8 @@ class FastLane:
         form = read_form(request) if request else None
         if request is None or form is None or await self._is_one_too_many(request):
             return None
-        await self._forms.join(form.slug, form)
+        if await self._forms.join(form.slug, form):
+            scope[outages.WAITED_IN_VAIN] = True
         match form.outcome:
             case Outcome.RESERVED:
                 page = await self._pages.get(request, HTTPStatus.FOUND, _to_basket)
@@ -93,7 +94,8 @@ class FastLane:
             return None
         if request.buyer:
             visitor = Visitor(request.buyer)
-            await self._visitors.join(None, visitor)
+            if await self._visitors.join(None, visitor):
+                scope[outages.WAITED_IN_VAIN] = True
             if visitor.has_something is not False:
                 return None
         page = await self._pages.get(request, HTTPStatus.OK)

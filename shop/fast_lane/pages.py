@@ -8,15 +8,16 @@ import re
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.core.handlers.base import BaseHandler
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
-from django.middleware.csrf import get_token
+from django.middleware.csrf import _does_token_match, get_token  # type: ignore[attr-defined]
 
 from shop.fast_lane.batches import Threads
 from shop.middleware import rate_limits
@@ -38,11 +39,9 @@ OF_EVERYBODY = (
 )
 VIEW = "shop.view"  # in the environ: a view to call in place of the address's
 
-RANDOM = re.compile(
-    rb'((?<=name="csrfmiddlewaretoken" value=")[a-zA-Z0-9]{64}'
-    rb'|(?<=name="key" value=")[0-9a-f-]{36})'
-)
-LENGTH_OF_KEY = 36
+TOKEN = re.compile(rb"(?<![a-zA-Z0-9])([a-zA-Z0-9]{64})(?![a-zA-Z0-9])")
+KEY = re.compile(rb'name="key" value="([0-9a-f-]{36})"')
+HAS_KEY = re.compile(rb'name="?key\b')
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,21 @@ class Page:
     cookies: dict[str, tuple[str, str]]
     """The text before and after the value of each cookie that it sets."""
     pieces: list[bytes]
-    """The body: every second piece is the token of a form, or the key of one."""
+    """The body, between random values."""
+    are_keys: list[bool]
+    """Whether each random value is the key of a form; else it is the token of one."""
 
     def fill(self, request: ShopRequest, *, key: UUID | None = None, notices: str = "") -> Answer:
         """The response to this visitor. ``key`` is the form's, ``notices`` a cookie's value."""
-        pieces = self.pieces.copy()
-        for place in range(1, len(pieces), 2):
-            is_key = len(pieces[place]) == LENGTH_OF_KEY
-            pieces[place] = str(key or uuid4()).encode() if is_key else get_token(request).encode()
+        body = [self.pieces[0]]
+        for is_key, piece in zip(self.are_keys, self.pieces[1:], strict=True):
+            own = str(key or uuid4()) if is_key else get_token(request)
+            body += [own.encode(), piece]
         headers = self.headers.copy()
         for name, (before, after) in self.cookies.items():
             if value := _own_cookie(name, request, notices):
-                headers.append((b"Set-Cookie", (before + value + after).encode()))
-        return Answer(self.status, headers, b"".join(pieces))
+                headers.append((b"set-cookie", (before + value + after).encode()))
+        return Answer(self.status, headers, b"".join(body))
 
 
 def _own_cookie(name: str, request: ShopRequest, notices: str) -> str:
@@ -88,13 +89,26 @@ def _own_cookie(name: str, request: ShopRequest, notices: str) -> str:
     return request.META["CSRF_COOKIE"] if is_new else ""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A page that is made, or being made; None for one that isn't for everybody."""
+
+    begun: float
+    """The time at which making it began, by the monotonic clock: its stock is of then or later."""
+    page: asyncio.Future[Page | None]
+
+
 class Pages:
-    """Keeps each page for a second. Those who ask while it is being made wait for it."""
+    """Keeps each page for a second; after half of it, the next one is made in the background.
+
+    Those who find none wait for the one that is being made.
+    """
 
     def __init__(self, threads: Threads) -> None:
         self._maker = Maker()
         self._threads = threads
-        self._kept: dict[Hashable, tuple[float, asyncio.Future[Page | None]]] = {}
+        self._kept: dict[Hashable, Kept] = {}
+        self._being_made: dict[Hashable, Kept] = {}
 
     async def get(
         self, request: ShopRequest, status: HTTPStatus, view: View | None = None, *arguments: Any
@@ -106,27 +120,37 @@ class Pages:
         host = request.META.get("HTTP_HOST")
         name = (request.path, host, request.is_secure(), view, arguments)
         now = time.monotonic()
-        begun, page = self._kept.get(name, (0.0, None))
-        if page is None or now - begun > SECONDS_KEPT:
-            self._drop_old(now)
-            page = asyncio.ensure_future(self._make(request, status, view, arguments))
-            self._kept[name] = now, page
-        if page.done():
-            return page.result()
-        return await asyncio.shield(page)  # a client that leaves stops it for nobody else
+        kept, next_one = self._kept.get(name), self._being_made.get(name)
+        if (kept is None or now - kept.begun > SECONDS_KEPT / 2) and (
+            next_one is None or now - next_one.begun > SECONDS_KEPT
+        ):
+            making = asyncio.ensure_future(self._make(request, status, view, arguments))
+            next_one = self._being_made[name] = Kept(now, making)
+            making.add_done_callback(partial(self._keep, name, next_one))
+        if kept is not None and now - kept.begun <= SECONDS_KEPT:
+            return kept.page.result()
+        assert next_one is not None
+        return await asyncio.shield(next_one.page)  # a client that leaves stops it for nobody else
+
+    def _keep(self, name: Hashable, made: Kept, _: object) -> None:
+        """Use the page that has been made from now on."""
+        if self._being_made.get(name) is made:
+            del self._being_made[name]
+        self._drop_old(time.monotonic())
+        self._kept[name] = made
 
     async def own(self, request: ShopRequest, view: View, *arguments: Any) -> Answer:
         """The response of ``view`` to this request alone, through all middleware."""
         response = await self._threads.run(self._maker.respond, request.META, view, arguments)
         cookies = [
-            (b"Set-Cookie", each.OutputString().encode()) for each in response.cookies.values()
+            (b"set-cookie", each.OutputString().encode()) for each in response.cookies.values()
         ]
         return Answer(response.status_code, _headers(response) + cookies, response.content)
 
     def _drop_old(self, now: float) -> None:
         if len(self._kept) >= MOST_KEPT:
             self._kept = {
-                name: kept for name, kept in self._kept.items() if now - kept[0] <= SECONDS_KEPT
+                name: kept for name, kept in self._kept.items() if now - kept.begun <= SECONDS_KEPT
             }
 
     async def _make(
@@ -142,7 +166,9 @@ class Pages:
         except Exception as error:
             log.warning("The fast lane leaves %s to Django: %s", request.path, error)
             return None
-        return cut(response) if response.status_code == status else None
+        # A page that waited for the database in vain is for everybody who waited for it.
+        expected = {status, HTTPStatus.SERVICE_UNAVAILABLE} if view is None else {status}
+        return cut(response, response.csrf_secret) if response.status_code in expected else None
 
 
 class Maker(BaseHandler):
@@ -154,12 +180,14 @@ class Maker(BaseHandler):
 
     def respond(
         self, environ: dict[str, Any], view: View | None, arguments: tuple[Any, ...]
-    ) -> HttpResponse:
+    ) -> Any:
+        """The response, with the secret of its tokens as ``csrf_secret``."""
         request: Any = WSGIRequest({**environ, VIEW: view and (view, arguments)})
         request._dont_enforce_csrf_checks = True  # the visitor's own form was checked
-        response = self.get_response(request)
+        response: Any = self.get_response(request)
         response.close()
-        return cast(HttpResponse, response)
+        response.csrf_secret = request.META.get("CSRF_COOKIE", "")
+        return response
 
     def resolve_request(self, request: HttpRequest) -> Any:
         match = super().resolve_request(request)
@@ -175,14 +203,35 @@ def _without_visitor(request: ShopRequest) -> dict[str, Any]:
     return {**kept, "wsgi.input": BytesIO(), "asgi.scope": {rate_limits.SECONDS: 0}}
 
 
-def cut(response: HttpResponse) -> Page:
-    """Cut the response to a visitor of whom nothing is known at its random values."""
+def cut(response: HttpResponse, secret: str) -> Page | None:
+    """Cut the response to a visitor of whom nothing is known at its random values.
+
+    ``secret`` is that of the tokens. None if a form's key stands where it isn't found.
+    """
+    body = response.content
+    tokens = [each.span(1) for each in TOKEN.finditer(body) if _is_token(each[1], secret)]
+    keys = [each.span(1) for each in KEY.finditer(body)]
+    if len(keys) < len(HAS_KEY.findall(body)):
+        return None
+    spans = sorted(tokens + keys)
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(body)]
     cookies = {}
     for name, cookie in response.cookies.items():
         value = f"{name}={cookie.coded_value}"
         cookies[name] = f"{name}=", cookie.OutputString().removeprefix(value)
-    return Page(response.status_code, _headers(response), cookies, RANDOM.split(response.content))
+    return Page(
+        status=response.status_code,
+        headers=_headers(response),
+        cookies=cookies,
+        pieces=[body[end:start] for end, start in zip(ends, starts, strict=True)],
+        are_keys=[span in keys for span in spans],
+    )
+
+
+def _is_token(text: bytes, secret: str) -> bool:
+    return bool(secret) and _does_token_match(text.decode(), secret)
 
 
 def _headers(response: HttpResponse) -> list[Header]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in response.items()]
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]

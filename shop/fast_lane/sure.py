@@ -22,7 +22,8 @@ FORM = "application/x-www-form-urlencoded"
 MOST_HOSTS = 1000
 PLAIN_FORM = re.compile(rb"[-A-Za-z0-9._=&]{1,1000}")
 
-# The middleware whose work the lane knows. With any other, Django must see each request.
+# The middleware whose work the lane knows. Another one may join them only if it looks at no single
+# visitor and rejects no request: it never sees a visitor of the lane, only the page for everybody.
 KNOWN = (
     "shop.middleware.cache_control.middleware",
     "django.middleware.security.SecurityMiddleware",
@@ -42,6 +43,12 @@ KNOWN = (
     "shop.middleware.provider_waits.middleware",
     "axes.middleware.AxesMiddleware",
 )
+KNOWN_CONTEXT = {
+    "django.template.context_processors.request",
+    "django.contrib.auth.context_processors.auth",
+    "django.contrib.messages.context_processors.messages",
+    "shop.context_processors.basket",
+}
 
 
 class QuietCsrf(CsrfViewMiddleware):
@@ -51,9 +58,19 @@ class QuietCsrf(CsrfViewMiddleware):
         return HttpResponseForbidden()
 
 
-def knows_all_middleware() -> bool:
-    """Whether the shop has no middleware of which the lane doesn't know."""
-    return tuple(settings.MIDDLEWARE) == KNOWN
+def strange_settings() -> list[str]:
+    """The settings that are not as the lane knows them: Django must see each request then."""
+    engine: Any = settings.TEMPLATES[0]
+    are_known = {
+        "MIDDLEWARE": tuple(settings.MIDDLEWARE) == KNOWN,
+        "TEMPLATES": len(settings.TEMPLATES) == 1
+        and set(engine["OPTIONS"]["context_processors"]) == KNOWN_CONTEXT,
+        "MESSAGE_STORAGE": settings.MESSAGE_STORAGE == "shop.notice_storage.NoticeStorage",
+        "CSRF_USE_SESSIONS": not settings.CSRF_USE_SESSIONS,
+        "USE_X_FORWARDED_HOST": not settings.USE_X_FORWARDED_HOST,
+        "USE_X_FORWARDED_PORT": not settings.USE_X_FORWARDED_PORT,
+    }
+    return [name for name, is_known in are_known.items() if not is_known]
 
 
 def is_plain(scope: Scope) -> bool:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 SECONDS_TO_WAIT = 3.0  # for the database to come back, within a request
 SECONDS_BETWEEN_TRIES = 0.1
 RETRY_AFTER = 5  # seconds
+# In the ASGI scope of a request for which the fast lane has waited as long as a request may.
+WAITED_IN_VAIN = "shop.waited_in_vain"
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 READS = re.compile(r"\s*SELECT\b(?!.*\bprocrastinate_)", re.DOTALL | re.IGNORECASE)
@@ -62,6 +64,8 @@ class OutageMiddleware:
         self._may_wait = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if WAITED_IN_VAIN in request.META.get("asgi.scope", ()):
+            return unavailable_page(request, ProductBusy(""))
         spare_health_check()
         sent = Statements()
         with connection.execute_wrapper(sent):

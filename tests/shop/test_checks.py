@@ -260,12 +260,13 @@ def test_a_wrong_former_provider_stops_no_page(
     assert payments.known_slugs() == ["demo"]
 
 
-def test_the_check_says_that_strange_middleware_switches_the_fast_lane_off(
-    settings: LazySettings,
-) -> None:
-    assert checks.fast_lane_knows_all_middleware() == []
+def test_the_check_says_which_setting_switches_the_fast_lane_off(settings: LazySettings) -> None:
+    assert checks.fast_lane_knows_the_settings() == []
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "guitars.middleware.Closed"]
-    [warning] = checks.fast_lane_knows_all_middleware()
-    assert "guitars.middleware.Closed" in warning.msg
+    settings.USE_X_FORWARDED_HOST = True
+    found = checks.fast_lane_knows_the_settings()
+    assert [each.id for each in found] == ["shop.W012"] * 2
+    assert "MIDDLEWARE" in found[0].msg
+    assert "USE_X_FORWARDED_HOST" in found[1].msg
     settings.FAST_LANE = False
-    assert checks.fast_lane_knows_all_middleware() == []
+    assert checks.fast_lane_knows_the_settings() == []

@@ -53,16 +53,21 @@ def lane_runner() -> Iterator[LaneRunner]:
         lane.close()
 
 
-def ask_django(request: Request) -> HttpResponseBase:
-    """Django's own answer to the request; it has its cookies and body, and no other header."""
+def ask_django(request: Request, *, after_lane: bool = False) -> HttpResponseBase:
+    """Django's own answer to the request; it has its cookies and body, and no other header.
+
+    ``after_lane``: it comes by way of the lane, which has left it to Django.
+    """
     sent, body = request
     headers = {name.decode(): value.decode() for name, value in sent["headers"]}
+    environ: Any = {"asgi.scope": sent} if after_lane else {}
     return Client().generic(
         sent["method"],
         sent["path"],
         body,
         content_type=headers.get("content-type", ""),
         headers={"cookie": headers["cookie"]},
+        **environ,
     )
 
 

@@ -226,3 +226,17 @@ def test_nobody_joins_a_queue_that_makes_no_progress(
         return [await first, await lane.answer(*Browser().form(product))]
 
     assert statuses(runner.run(come())) == [302, 302]
+
+
+@pytest.mark.usefixtures("short_lock_timeout")
+def test_a_buyer_waits_for_a_lock_once(make_product: MakeProduct, lane_runner: LaneRunner) -> None:
+    """Django answers at once, after the lane has waited as long as a request may."""
+    lane, runner = lane_runner
+    product = make_product(9, strategy="combined", backstop=False)
+    form = Browser().form(product)
+    with Locked(product):
+        assert runner.run(lane.answer(*form)) is None
+        answer = ask_django(form, after_lane=True)  # here it would wait for ever
+    assert answer.status_code == 503
+    assert answer["Retry-After"] == "5"
+    assert ask_django(form).status_code == 302

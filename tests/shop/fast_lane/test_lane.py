@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
 from django.urls import reverse
 
 from inventory.models import Reservation
+from shop.fast_lane.pages import cut
 from shop.models import Refusal
 from tests.conftest import MakeProduct
 from tests.shop.fast_lane.conftest import Ask, Browser
@@ -49,3 +54,22 @@ def test_the_page_has_a_token_and_a_key_of_its_own(make_product: MakeProduct, as
         if pair[0] != pair[1]
     ]
     assert len(differing) == 2
+
+
+def test_a_token_is_the_visitors_own_wherever_it_stands() -> None:
+    request = HttpRequest()
+    token, again = get_token(request), get_token(request)
+    other = get_token(HttpRequest())
+    body = f'<meta content="{token}"><form data-other="{other}" data-token={again}>'
+    page = cut(HttpResponse(body), request.META["CSRF_COOKIE"])
+    assert page is not None
+    assert page.are_keys == [False, False]
+    assert b"|".join(page.pieces).decode() == body.replace(token, "|").replace(again, "|")
+
+
+def test_a_page_is_not_kept_if_its_forms_key_is_not_found() -> None:
+    field = '<input name="key" value="{0}">', '<input value="{0}" name="key">'
+    found, lost = (cut(HttpResponse(each.format(uuid4())), "") for each in field)
+    assert found is not None
+    assert found.are_keys == [True]
+    assert lost is None
