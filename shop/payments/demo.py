@@ -114,13 +114,17 @@ class Choice(enum.StrEnum):
     """Approve, but the money takes a minute: the customer is back sooner."""
 
 
-# Each with the time after which the money arrives, if that is not now.
-STATES_CHOSEN: dict[Choice, tuple[State, timedelta | None]] = {
-    Choice.APPROVE: (State.APPROVED, None),
-    Choice.DECLINE: (State.DECLINED, None),
-    Choice.LOSE_ANSWER: (State.APPROVED, None),
-    Choice.APPROVE_LATE: (State.OPEN, LATE),
+STATES_CHOSEN: dict[Choice, State] = {
+    Choice.APPROVE: State.APPROVED,
+    Choice.DECLINE: State.DECLINED,
+    Choice.LOSE_ANSWER: State.APPROVED,
+    Choice.APPROVE_LATE: State.OPEN,
 }
+
+
+def time_of(choice: Choice) -> timedelta | None:
+    """The time after which the money arrives, if that is not now."""
+    return LATE if choice is Choice.APPROVE_LATE else None
 
 
 class DemoBank(Provider):
@@ -321,15 +325,17 @@ def choose(reference: str, choice: Choice) -> DemoBankCharge:
     with transaction.atomic():
         charge = _decide(reference, choice)
         if charge is not None and choice is not Choice.LOSE_ANSWER:
-            wait = LATE if choice is Choice.APPROVE_LATE else None
-            jobs.queue("send_demo_bank_event", wait=wait, charge_id=charge.pk)
+            jobs.queue("send_demo_bank_event", wait=time_of(choice), charge_id=charge.pk)
     return charge or find_charge(reference)
 
 
 def _decide(reference: str, choice: Choice) -> DemoBankCharge | None:
     """Record the choice, and return the charge; None if it waits for none."""
-    state, late = STATES_CHOSEN[choice]
-    choice_made = {"reference": reference, "state": state, "late": late}
+    choice_made = {
+        "reference": reference,
+        "state": STATES_CHOSEN[choice],
+        "late": time_of(choice),
+    }
     return next(iter(DemoBankCharge.objects.raw(DECIDE, choice_made)), None)
 
 
