@@ -43,6 +43,9 @@ logger_class = "shop.deployment.access_log.AccessLog"
 
 
 def on_starting(server: Arbiter) -> None:
-    """Read the key, or make it: without a key gunicorn ends here, before the first request."""
+    """Read the key, or make it: without a key gunicorn ends here, before the first request.
+
+    The workers, our forks, have it as a text: using the lazy key costs as much as signing with it.
+    """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-    str(settings.SECRET_KEY)
+    settings.SECRET_KEY = str(settings.SECRET_KEY)

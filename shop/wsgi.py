@@ -2,7 +2,6 @@
 
 import os
 
-from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from shop.deployment import database_timeouts
@@ -12,5 +11,3 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 
 application = hide_other_charsets(get_wsgi_application())
 database_timeouts.limit_new_connections()
-# In a fresh checkout the key is a lazy object: using it costs as much as signing with it.
-settings.SECRET_KEY = str(settings.SECRET_KEY)
