@@ -1,7 +1,7 @@
 """Reserving for all who wait for a product, by the rules of the basket and the limits of addresses.
 
-A batch takes four statements: a look at the buyers, a claim for their addresses, the taking, and
-a look whether one of the buyers has got more than allowed by another request at the same moment.
+A batch takes five statements: the product, a look at the buyers, a claim for their addresses, the
+taking, and a look whether a buyer has got more than allowed by another request at the same moment.
 """
 
 from __future__ import annotations
