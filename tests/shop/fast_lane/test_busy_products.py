@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.test.utils import CaptureQueriesContext
 
 from inventory import monitor
 from inventory.models import Reservation
@@ -236,7 +238,9 @@ def test_a_buyer_waits_for_a_lock_once(make_product: MakeProduct, lane_runner: L
     form = Browser().form(product)
     with Locked(product):
         assert runner.run(lane.answer(*form)) is None
-        answer = ask_django(form, after_lane=True)  # here it would wait for ever
+        with CaptureQueriesContext(connection) as asked:
+            answer = ask_django(form, after_lane=True)
+    assert not [each for each in asked if "UPDATE inventory_product" in each["sql"]]
     assert answer.status_code == 503
     assert answer["Retry-After"] == "5"
     assert ask_django(form).status_code == 302
