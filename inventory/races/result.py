@@ -124,6 +124,8 @@ class Result:
     retried: int = 0
     """The number of performances that left the way of their branch, and were repeated."""
     seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    """What the result leaves out, in sentences, each once: see ``note``."""
     broken_off: bool = False
     """Whether the exploration is under way, or ended early (Ctrl-C, an error)."""
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)
@@ -136,6 +138,11 @@ class Result:
         run.number = len(self.runs) + 1
         self.runs.append(run)
         self._by_choices[run.choices] = run
+
+    def note(self, sentence: str) -> None:
+        """Say something that this result leaves out, whether or not a schedule is broken."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def find(self, choices: Choices) -> Run | None:
         """The run with exactly these choices."""
@@ -213,10 +220,11 @@ class Result:
         from . import transcript  # the failure is made of runs
 
         run = min(runs, key=shortness)
+        notes = "".join(f"\nNote: {note}" for note in self.notes)
         return (
             f"{len(runs)} of {self.schedules} schedules are broken ({self.coverage}). "
             f"The shortest:\n\n{transcript.as_text(run)}\n\n"
-            f"To see it again: result.replay({run.schedule!r})"
+            f"To see it again: result.replay({run.schedule!r}){notes}"
         )
 
     def replay(self, schedule: Run | str) -> Run:
@@ -246,6 +254,7 @@ class Result:
             "broken_off": self.broken_off,
             "complete_up_to_preemptions": self.complete_up_to,
             "coverage": self.coverage,
+            "notes": list(self.notes),
             "retried": self.retried,
             "seconds": round(self.seconds, 3),
             "shortest": transcript.as_dict(self.shortest) if self.shortest else None,

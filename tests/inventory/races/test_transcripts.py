@@ -169,6 +169,17 @@ def test_a_page_escapes_what_it_shows() -> None:
     assert "<b>title" not in page
 
 
+def test_notes_are_shown_wherever_the_result_is() -> None:
+    result = explore([in_a_transaction] * 2, setup=one_mug, invariant=sells_at_most_one)
+    assert result.notes == []
+    for _ in range(2):
+        result.note("Ann's mug is <blue>.")
+    assert result.failure(result.broken).splitlines()[-1] == "Note: Ann's mug is <blue>."
+    assert result.as_dict()["notes"] == ["Ann's mug is <blue>."]
+    page = report.result_as_html(result, title="mugs")
+    assert page.count("<b>Note:</b> Ann&#x27;s mug is &lt;blue&gt;.") == 1
+
+
 # Reading the text of a statement
 
 

@@ -169,6 +169,8 @@ class Command(FoldingCommand):
             write_json(options["json"], results, self.stdout)
         if options["html"]:
             options["html"].write_text(page_of(races))
+        for note in dict.fromkeys(note for each in races for note in each.result.notes):
+            self.for_people.write(folded(f"Note: {note}"))
         for each in races:
             if each.breaks_promise:
                 self.for_people.write(
