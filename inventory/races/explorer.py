@@ -16,7 +16,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from . import schedule
 from .conductor import Choose, Conductor, Performance
 from .errors import ImpossibleSchedule, Misuse, Unrepeatable
-from .result import Result, Run
+from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, unrepeatable
 from .serial import (
     Learned,
@@ -34,7 +34,8 @@ Call = Callable[[], object]
 Invariant = Callable[[Run], object]
 
 TRIES = 3  # performances of a branch before it counts as unrepeatable
-ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
+READ_COMMITTED = "read committed"
+ISOLATION_LEVELS = (READ_COMMITTED, "repeatable read", "serializable")
 
 
 def explore(
@@ -46,9 +47,11 @@ def explore(
     state: Callable[[], object] | None = None,
     max_preemptions: int | None = None,
     budget: int = 5000,
+    seconds: float | None = None,
+    first: bool = False,
     samples: int = 200,
     seed: int = 0,
-    reduce: bool = False,
+    reduce: bool | None = None,
     serial: bool = True,
     isolation: str | None = None,
     using: str = "default",
@@ -69,8 +72,11 @@ def explore(
     ``max_preemptions``: leave schedules out that interrupt sessions more often than that.
     ``budget``: the most schedules to perform, fewest preemptions first. If it isn't enough,
     ``samples`` more are drawn at random from ``seed``.
-    ``reduce``: leave schedules out that only swap steps which don't concern each other (sleep
-    sets). The same outcomes from fewer schedules; at READ COMMITTED only, and without a bound.
+    ``seconds``: begin no schedule later than that. The result says what was covered until then.
+    ``first``: stop at the first broken schedule.
+    ``reduce``: leave schedules out that only swap steps which don't concern each other. The same
+    outcomes from fewer schedules; at READ COMMITTED only, and without a bound. By default, where
+    it is right, and where ``budget`` may be too small for all schedules.
     ``serial``: also look whether each schedule ends like a serial order.
     ``isolation``: the sessions' level, as “serializable”; by default the connection's.
     ``using``: the database, by alias.
@@ -96,6 +102,8 @@ def explore(
     ).explore(
         max_preemptions=max_preemptions,
         budget=budget,
+        seconds=seconds,
+        first=first,
         samples=samples,
         seed=seed,
         reduce=reduce,
@@ -171,15 +179,16 @@ class Explorer:
         *,
         max_preemptions: int | None,
         budget: int,
+        seconds: float | None,
+        first: bool,
         samples: int,
         seed: int,
-        reduce: bool,
+        reduce: bool | None,
         watch: Callable[[Result], object] = lambda result: None,
     ) -> Result:
-        check_bounds(max_preemptions, budget, samples, reduce)
+        check_bounds(max_preemptions, budget, seconds, samples, reduce)
         self.seed = seed
-        began = time.monotonic()
-        search = Search(max_preemptions=max_preemptions, reduce=reduce)
+        limit = Limit(budget, seconds, first)
         with self._ready() as stage:
             if reduce:
                 stage.check_read_committed()
@@ -187,20 +196,23 @@ class Explorer:
             watch(result)
             stage.warm_up()
             result.upper_bound = self.learned.upper_bound
-            while not search.is_over and len(result.runs) < budget:
+            if reduce is None:
+                reduce = stage.should_reduce(max_preemptions, budget)
+            search = Search(max_preemptions=max_preemptions, reduce=reduce)
+            while not search.is_over and not limit.ends(result):
                 walk = search.next()
                 performance = stage.perform_branch(walk)
                 walk.note_branches(performance)
                 result.add(stage.judge(performance), performance.cut)
-                result.seconds = time.monotonic() - began
+                result.seconds = limit.seconds_so_far
+            result.reduced = reduce
             result.exhaustive = search.is_over and not (search.has_left_out or result.given_up)
             result.complete_up_to = search.complete_up_to
-            if not search.is_over:
-                stage.sample(result, samples, random.Random(seed), max_preemptions)
+            if result.ended_by == BUDGET:
+                stage.sample(result, samples, limit, random.Random(seed), max_preemptions)
             result.retried = stage.retried
         result.broken_off = False
-        result.reduced = reduce
-        result.seconds = time.monotonic() - began
+        result.seconds = limit.seconds_so_far
         return result
 
     def replay(self, wanted: Run | str, expected: Run | None = None) -> Run:
@@ -236,6 +248,41 @@ class Explorer:
                 random.setstate(chance)
 
 
+class Limit:
+    """When an exploration ends before all schedules were performed."""
+
+    def __init__(self, budget: int, seconds: float | None, first: bool) -> None:
+        self._budget = budget
+        self._seconds = seconds
+        self._first = first
+        self._began = time.monotonic()
+
+    @property
+    def seconds_so_far(self) -> float:
+        return time.monotonic() - self._began
+
+    def ends(self, result: Result) -> bool:
+        """Whether to begin no other schedule. The first one is always performed."""
+        if not result.runs:
+            return False
+        result.ended_by = self._reason(result)
+        return result.ended_by is not None
+
+    def ends_sampling(self, result: Result) -> bool:
+        """Whether to draw no other schedule, although the budget doesn't count any more."""
+        reason = self._reason(result)
+        if reason in (FIRST, SECONDS):
+            result.ended_by = reason
+        return reason in (FIRST, SECONDS)
+
+    def _reason(self, result: Result) -> str | None:
+        if self._first and result.runs[-1].broken is not None:
+            return FIRST
+        if self._seconds is not None and self.seconds_so_far >= self._seconds:
+            return SECONDS
+        return BUDGET if len(result.runs) >= self._budget else None
+
+
 class Stage:
     """Performs schedules one after the other, and judges them."""
 
@@ -266,7 +313,7 @@ class Stage:
         if self.learned.upper_bound:
             return
         first = self._perform_serially(self.names)
-        self._perform_serially(self.names[::-1])
+        last = self._perform_serially(self.names[::-1])
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
                 raise Misuse(f"Session {name} ran no SQL on “{self.explorer.using}”.")
@@ -275,7 +322,8 @@ class Stage:
         self.snapshots.learn_noise(rows_once, rows_again)
         one, other = results_of(once), results_of(again)
         self.learned.by_type.update(n for n in self.names if one.get(n) != other.get(n))
-        counts = [sum(p.chosen == name for p in again.points) for name in self.names]
+        # The one that comes second may be done sooner: for it everything is sold out.
+        counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
         self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
             math.factorial(count) for count in counts
         )
@@ -333,17 +381,32 @@ class Stage:
         return run
 
     def sample(
-        self, result: Result, samples: int, source: random.Random, max_preemptions: int | None
+        self,
+        result: Result,
+        samples: int,
+        limit: Limit,
+        source: random.Random,
+        max_preemptions: int | None,
     ) -> None:
         """Perform schedules drawn at random that weren't performed yet."""
         for _ in range(samples):
+            if limit.ends_sampling(result):
+                break
             performance = self.perform(AtRandom(source, max_preemptions).choose)
             if result.find(performance.choices) is None:
                 result.add(self.judge(performance), performance.cut)
                 result.sampled += 1
 
+    def should_reduce(self, max_preemptions: int | None, budget: int) -> bool:
+        """Whether to leave out equal schedules, if the caller doesn't say."""
+        return (
+            self.learned.upper_bound > budget
+            and max_preemptions is None
+            and self.isolation == READ_COMMITTED
+        )
+
     def check_read_committed(self) -> None:
-        if self.isolation != "read committed":
+        if self.isolation != READ_COMMITTED:
             raise Misuse(
                 f"reduce=True is right at READ COMMITTED only, and this is {self.isolation}."
             )
@@ -393,11 +456,19 @@ def check_repeated(expected: Run, run: Run) -> None:
         )
 
 
-def check_bounds(max_preemptions: int | None, budget: int, samples: int, reduce: bool) -> None:
+def check_bounds(
+    max_preemptions: int | None,
+    budget: int,
+    seconds: float | None,
+    samples: int,
+    reduce: bool | None,
+) -> None:
     if max_preemptions is not None and max_preemptions < 0:
         raise Misuse(f"max_preemptions must be 0 or more, not {max_preemptions}.")
     if budget < 1:
         raise Misuse(f"budget must be at least 1 schedule, not {budget}.")
+    if seconds is not None and not seconds > 0:
+        raise Misuse(f"seconds must be more than 0, not {seconds}.")
     if samples < 0:
         raise Misuse(f"samples must be 0 or more, not {samples}.")
     if reduce and max_preemptions is not None:

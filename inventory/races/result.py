@@ -15,6 +15,11 @@ from .session import Step
 if TYPE_CHECKING:
     from .explorer import Explorer
 
+# Reasons why an exploration ended before all schedules were performed
+FIRST = "first"
+SECONDS = "seconds"
+BUDGET = "budget"
+
 
 @dataclass(eq=False)
 class Run:
@@ -114,6 +119,8 @@ class Result:
     """Whether every schedule was performed; with ``reduce``, or one with the same effect."""
     complete_up_to: int | None = None
     """Every schedule with at most so many preemptions was performed. None: every schedule."""
+    ended_by: str | None = None
+    """``first``, ``seconds`` or ``budget``: what ended it early. None: it came to its end."""
     reduced: bool = False
     sampled: int = 0
     """The number of schedules that were drawn at random, once the budget was used up."""
@@ -198,13 +205,19 @@ class Result:
             return "broken off"
         if self.exhaustive:
             return "exhaustive" + (", equal ones left out" if self.reduced else "")
+        if self.ended_by == FIRST:
+            return "stopped at the first broken one"
         if self.complete_up_to is None:
             words = f"all but {self.given_up} with a session of too many steps"
         elif self.complete_up_to < 0:
-            words = "not even all without preemption: the budget was too small"
+            words = "not even all without preemption"
         else:
             words = f"all with at most {preemptions_in_words(self.complete_up_to)}"
-        return words + (f", and {self.sampled} at random" if self.sampled else "")
+        if self.reduced:
+            words += ", equal ones left out"
+        if self.sampled:
+            words += f", and {self.sampled} at random"
+        return words + {SECONDS: "; then the time was over"}.get(self.ended_by or "", "")
 
     def assert_holds(self) -> None:
         """Raise RaceFound, with the shortest transcript, if the invariant is broken anywhere."""
@@ -251,6 +264,7 @@ class Result:
             "waits": self.waits,
             "deadlocks": self.deadlocks,
             "exhaustive": self.exhaustive,
+            "ended_by": self.ended_by,
             "broken_off": self.broken_off,
             "complete_up_to_preemptions": self.complete_up_to,
             "coverage": self.coverage,

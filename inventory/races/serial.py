@@ -45,7 +45,7 @@ class Learned:
     """Facts that serial orders have shown, kept so that they are found out once."""
 
     upper_bound: int = 0
-    """The number of schedules if no session ever had to wait; 0: nothing was learned yet."""
+    """About the number of schedules if no session ever had to wait; 0: nothing was learned yet."""
     tables: set[str] = field(default_factory=set)
     """The tables that sessions write, and that are compared."""
     noise: set[tuple[str, str]] = field(default_factory=set)

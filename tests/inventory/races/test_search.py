@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from inventory.races import RaceFound, explore, replay
+from inventory.races import Misuse, RaceFound, explore, replay
 from inventory.races.schedule import format_schedule, parse_schedule
 from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import (
@@ -51,7 +52,13 @@ def test_a_race_is_found_with_one_preemption_and_told() -> None:
 def test_the_budget_ends_and_chance_takes_over() -> None:
     def results(seed: int) -> list[str]:
         result = explore(
-            [in_a_transaction] * 2, setup=one_mug, budget=4, samples=6, seed=seed, serial=False
+            [in_a_transaction] * 2,
+            setup=one_mug,
+            budget=4,
+            samples=6,
+            seed=seed,
+            reduce=False,
+            serial=False,
         )
         assert not result.exhaustive
         assert result.complete_up_to == 0
@@ -63,6 +70,58 @@ def test_the_budget_ends_and_chance_takes_over() -> None:
     assert results(1) == results(1)
     assert results(1)[:4] == results(2)[:4]
     assert results(1) != results(2)
+
+
+def test_the_first_broken_schedule_is_enough() -> None:
+    result = explore([in_a_transaction] * 2, setup=one_mug, invariant=sells_at_most_one, first=True)
+    assert [bool(run.broken) for run in result.runs] == [False, False, True]
+    assert not result.exhaustive
+    assert (result.ended_by, result.coverage) == ("first", "stopped at the first broken one")
+
+
+def test_nothing_is_broken_so_the_search_goes_on_to_the_end() -> None:
+    result = explore([locked] * 2, setup=one_mug, invariant=sells_at_most_one, first=True)
+    assert (result.schedules, result.exhaustive, result.ended_by) == (8, True, None)
+
+
+def test_chance_stops_at_the_first_broken_schedule_too() -> None:
+    result = explore(
+        [in_a_transaction] * 2,
+        setup=one_mug,
+        invariant=sells_at_most_one,
+        first=True,
+        budget=2,
+        reduce=False,
+    )
+    assert (len(result.broken), result.ended_by) == (1, "first")
+    assert result.runs[-1].broken
+
+
+def test_the_time_is_over() -> None:
+    """One schedule is always performed, and the result says what was covered."""
+    result = explore([in_a_transaction] * 2, setup=one_mug, seconds=0.000001)
+    assert (result.schedules, result.ended_by, result.exhaustive) == (1, "seconds", False)
+    assert result.coverage == "not even all without preemption; then the time was over"
+    with pytest.raises(Misuse, match="seconds must be more than 0, not 0"):
+        explore([in_a_transaction] * 2, setup=one_mug, seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_reduced"),
+    [
+        ({}, False),  # at most 70 schedules
+        ({"budget": 69}, True),
+        ({"budget": 69, "reduce": False}, False),
+        ({"budget": 69, "max_preemptions": 1}, False),  # the two don't go together
+        ({"budget": 69, "isolation": "serializable"}, False),
+        ({"reduce": True}, True),
+    ],
+)
+def test_equal_schedules_are_left_out_where_all_would_be_too_many(
+    options: dict[str, Any], is_reduced: bool
+) -> None:
+    result = explore([in_a_transaction] * 2, setup=one_mug, first=True, serial=False, **options)
+    assert result.reduced is is_reduced
 
 
 def test_schedules_are_written_and_read() -> None:
