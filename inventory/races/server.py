@@ -11,7 +11,7 @@ import psycopg
 from django.db import connections
 
 from .errors import Misuse
-from .statements import tables_in
+from .statements import COMPARABLE, Key, tables_in
 
 # Documented functions; the second is about SERIALIZABLE READ ONLY DEFERRABLE.
 BLOCKED = """
@@ -43,6 +43,14 @@ TABLES = """
         ),
         class.relkind IN ('v', 'p', 'f') OR class.relhasrules OR class.relhassubclass OR EXISTS (
             SELECT FROM pg_trigger WHERE tgrelid = class.oid AND NOT tgisinternal
+        ),
+        (
+            SELECT attname || ' ' || typname FROM pg_index
+            JOIN pg_attribute ON attrelid = class.oid AND attnum = indkey[0]
+            JOIN pg_type ON pg_type.oid = atttypid
+            LEFT JOIN pg_collation ON pg_collation.oid = attcollation
+            WHERE indrelid = class.oid AND indisprimary AND indnkeyatts = 1
+                AND collisdeterministic IS NOT FALSE AND class.relkind = 'r'
         )
     FROM pg_class AS class
     WHERE class.relkind IN ('r', 'v', 'p', 'f') AND pg_table_is_visible(class.oid)
@@ -98,6 +106,8 @@ class Table:
     primary_key: tuple[str, ...]
     has_side_effects: bool
     """It has triggers or rules, or is a view: writes may touch tables that they don't name."""
+    key: Key | None = None
+    """The primary key, if it is one column whose values can be compared as text."""
     parents: dict[str, str] = field(default_factory=dict)
     """Column → the table that it refers to."""
     touches: set[str] = field(default_factory=set)
@@ -117,6 +127,7 @@ class Server:
         self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
         """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
+        self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
 
     def close(self) -> None:
         self._wrapper.close()
@@ -182,8 +193,14 @@ class Server:
 
     def _tables(self) -> dict[str, Table]:
         tables = {
-            name: Table(name, dict(c.split(" ", 1) for c in columns), tuple(key), effects)
-            for _, name, columns, key, effects in self._ask(TABLES)
+            name: Table(
+                name,
+                dict(c.rsplit(" ", 1) for c in columns),
+                tuple(primary_key),
+                effects,
+                comparable_key(key),
+            )
+            for _, name, columns, primary_key, effects, key in self._ask(TABLES)
         }
         touches = defaultdict(set)
         for child, column, parent, at_once in self._ask(FOREIGN_KEYS):
@@ -207,6 +224,12 @@ class Server:
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+
+def comparable_key(column: str | None) -> Key | None:
+    """The column and its type, if values of this type can be compared as text."""
+    name, _, type_name = (column or "").rpartition(" ")
+    return Key(name, type_name) if type_name in COMPARABLE else None
 
 
 def goes_through_pooler(using: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -23,7 +23,7 @@ from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 from . import statements
 from .errors import Misuse, SqlAroundTheGate
 from .server import Server, Wait
-from .statements import Kind
+from .statements import Key, Kind, Rows, rows_named
 
 MOST_ROWS_SHOWN = 3
 LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
@@ -71,6 +71,27 @@ class Step:
     wait: Wait | None = None
     sqlstate: str | None = None
     error: str | None = None
+    primary_keys: Mapping[str, Key] = field(default_factory=dict, repr=False)
+    """The primary key of each table that has one of a single column."""
+
+    @property
+    def named(self) -> Rows | None:
+        """The rows that its text names by primary key; of an INSERT also those that it returned.
+
+        None: it may concern other rows of its table, or other tables. Triggers don't count.
+        """
+        is_whole = len(self.values) == self.rows
+        return rows_named(self.shown, self.primary_keys, self.values if is_whole else ())
+
+    @property
+    def only_concerns(self) -> Rows | None:
+        """The rows beyond which it reads and writes nothing, also by triggers and foreign keys.
+
+        None where that isn't certain. Two steps that concern different rows of a table can still
+        meet in a unique constraint or a sequence.
+        """
+        named = self.named
+        return named if named is not None and self.tables == {named.table} else None
 
     @property
     def changes(self) -> bool:
@@ -300,6 +321,7 @@ class Session(threading.Thread):
             statements.kind_of(text),
             self._server.reach_of(text),
             is_autocommit=connection.autocommit,
+            primary_keys=self._server.primary_keys,
         )
         if self._board.is_aborted and text.startswith(("ROLLBACK TO", "RELEASE")):
             return execute(sql, params, many, context)  # on the way out
