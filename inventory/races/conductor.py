@@ -155,7 +155,7 @@ class _OneSchedule:
         return Performance(
             self.points,
             self.events,
-            {s.label: s.returned for s in self.sessions if s.raised is None},
+            {s.label: s.returned for s in self.sessions if s.has_returned},
             {s.label: s.raised for s in self.sessions if s.raised is not None},
             self.cut,
         )

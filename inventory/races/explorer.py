@@ -16,8 +16,9 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from . import schedule
 from .conductor import Choose, Conductor, Performance
 from .errors import ImpossibleSchedule, Misuse, Unrepeatable
+from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
-from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, unrepeatable
+from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
 from .serial import (
     Learned,
     Outcome,
@@ -217,19 +218,21 @@ class Explorer:
 
     def replay(self, wanted: Run | str, expected: Run | None = None) -> Run:
         """Perform a schedule again; raise Unrepeatable if it isn't as ``expected``."""
-        choices = (
-            wanted.choices
-            if isinstance(wanted, Run)
-            else schedule.parse_schedule(wanted, list(self.sessions))
+        recorded = expected or (wanted if isinstance(wanted, Run) else None)
+        way = (
+            retraced(recorded.performance.points)
+            if recorded
+            else Given(schedule.parse_schedule(str(wanted), list(self.sessions)))
         )
         with self._ready() as stage:
             stage.warm_up()
-            performance = stage.perform(Given(choices).choose)
+            performance = stage.perform(way.choose)
+            way.check_followed(performance)
             run = stage.judge(performance)
         if run is None:
             raise ImpossibleSchedule(f"The schedule doesn't end: {performance.cut}.")
-        if expected is not None:
-            check_repeated(expected, run)
+        if recorded:
+            check_repeated(recorded, run)
         return run
 
     @contextlib.contextmanager
@@ -333,7 +336,9 @@ class Stage:
         for tries_left in reversed(range(TRIES)):
             walk.restart()
             try:
-                return self.perform(walk.choose)
+                performance = self.perform(walk.choose)
+                walk.check_followed(performance)
+                return performance
             except Unrepeatable:
                 if not tries_left:
                     raise
@@ -443,17 +448,6 @@ def verdict(invariant: Invariant, run: Run) -> str | None:
     except AssertionError as error:
         return str(error).strip() or "The invariant does not hold."
     return "The invariant does not hold." if holds is False else None
-
-
-def check_repeated(expected: Run, run: Run) -> None:
-    before, now = expected.lines_to_compare(), run.lines_to_compare()
-    for place, (was, is_) in enumerate(zip(before, now, strict=False)):
-        if was != is_:
-            raise unrepeatable(place, expected.schedule, [was], [is_])
-    if len(before) != len(now):
-        raise unrepeatable(
-            min(len(before), len(now)), expected.schedule, before[len(now) :], now[len(before) :]
-        )
 
 
 def check_bounds(

@@ -14,7 +14,8 @@ import random
 from dataclasses import dataclass, field
 
 from .conductor import Performance, Point
-from .errors import ImpossibleSchedule, Unrepeatable
+from .errors import ImpossibleSchedule
+from .repeats import at_gates, left_its_way
 from .schedule import Choices, format_schedule
 from .session import Step
 from .statements import Kind
@@ -82,6 +83,7 @@ class Walk:
     def restart(self) -> None:
         """Start over, for another try to perform the branch."""
         self._place = 0
+        self._astray: Enabled | None = None
         self._asleep = self.branch.asleep
         self._others: list[tuple[int, str, int, frozenset[str]]] = []
 
@@ -92,8 +94,10 @@ class Walk:
         return self._go_on(enabled, last, place)
 
     def _follow(self, known: Point, enabled: Enabled, place: int) -> str | None:
+        if at_gates(known.enabled) != at_gates(enabled):
+            self._astray = enabled
+            return None
         is_last = place == len(self.branch.known) - 1
-        check_same(known, enabled, self.branch, place)
         return self.branch.chosen if is_last else known.chosen
 
     def _go_on(self, enabled: Enabled, last: str | None, place: int) -> str | None:
@@ -117,12 +121,24 @@ class Walk:
                 asleep = asleep | {name}
         return names[0]
 
+    def check_followed(self, performance: Performance) -> None:
+        """Raise Unrepeatable if the performance left the branch, or ended before its new choice."""
+        known, place = self.branch.known, len(performance.points)
+        if place < len(known):
+            raise left_its_way(performance, known[place].enabled, self._astray or [])
+
     def note_branches(self, performance: Performance) -> None:
         """Put the ways not taken into the queue."""
         for place, name, costs, asleep in self._others:
             known = performance.points[: place + 1]
             preemptions = preemptions_in(known[:-1]) + costs
             self.search.add(known, name, preemptions, asleep)
+
+
+def retraced(points: list[Point]) -> Walk:
+    """A Walk that makes the choices of an earlier performance once more."""
+    chosen = points[-1].chosen if points else None
+    return Walk(Search(), Branch(0, 0, points, chosen, frozenset()))
 
 
 class Serially:
@@ -156,6 +172,15 @@ class Given:
             )
         return wanted
 
+    def check_followed(self, performance: Performance) -> None:
+        """Raise ImpossibleSchedule if all sessions ended before the last choice."""
+        done, wanted = len(performance.points), len(self.choices)
+        if done < wanted and performance.cut is None:
+            raise ImpossibleSchedule(
+                f"“{format_schedule(self.choices)}” has {wanted} steps. But all sessions had "
+                f"ended after {done}: “{format_schedule(performance.choices)}”."
+            )
+
 
 class AtRandom:
     """Chooses at random, each session equally likely, within the bound on preemptions."""
@@ -179,35 +204,6 @@ def preemptions_in(points: list[Point]) -> int:
     return sum(
         before.chosen in point.names and point.chosen != before.chosen
         for before, point in itertools.pairwise(points)
-    )
-
-
-def check_same(known: Point, enabled: Enabled, branch: Branch, place: int) -> None:
-    """Raise Unrepeatable if other sessions, or other statements, are at the gates than before."""
-    before = [(name, step.sql) for name, step in known.enabled]
-    now = [(name, step.sql) for name, step in enabled]
-    if before != now:
-        raise unrepeatable(
-            place, format_schedule(p.chosen for p in branch.known[:place]), before, now
-        )
-
-
-def unrepeatable(
-    place: int, so_far: str, before: list[tuple[str, str]], now: list[tuple[str, str]]
-) -> Unrepeatable:
-    """The exception, which shows the statements then and now."""
-    was, is_ = dict(before), dict(now)
-    lines = [
-        f"  {name} was at: {was.get(name, '(done, or waiting for a lock)')}\n"
-        f"  {name} is at:  {is_.get(name, '(done, or waiting for a lock)')}"
-        for name in sorted(was | is_)
-        if was.get(name) != is_.get(name)
-    ]
-    return Unrepeatable(
-        f"After the same {place} steps ({so_far or 'none'}) the sessions were elsewhere:\n"
-        + "\n".join(lines)
-        + "\nThe sessions depend on more than the schedule: a cache, the clock, chance, or rows "
-        "that setup() doesn't reset."
     )
 
 

@@ -147,6 +147,7 @@ class Session(threading.Thread):
         self.has_looked = False
         """While it waits: whether it has looked for a deadlock. A session looks once."""
         self.pid = 0
+        self.has_returned = False
         self.returned: object = None
         self.raised: BaseException | None = None
         self.misuse: Misuse | None = None
@@ -181,6 +182,7 @@ class Session(threading.Thread):
             self._wait_at_gate()
             self.returned = self._call()
             self._check_what_is_left(connection)
+            self.has_returned = True
         except Aborted:
             pass
         except Misuse as misuse:
