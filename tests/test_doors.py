@@ -109,6 +109,7 @@ def test_each_module_is_a_door_or_forbidden_to_the_shop() -> None:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = packages_distributions()
+GALLERY = "inventory/races/gallery"
 
 
 def distributions_in(*folders: str, without: tuple[str, ...] = ()) -> set[str]:
@@ -140,14 +141,21 @@ def test_the_core_needs_what_the_package_names() -> None:
     core = named(PROJECT["dependencies"])
     assert distributions_in("inventory", without=(admin, experiments, races)) <= core
     assert distributions_in(admin) <= core | named(EXTRAS["admin"])
-    assert distributions_in(races) <= core | named(EXTRAS["races"]) | {"pytest"}
+    library = distributions_in(races, without=(GALLERY,))
+    assert library <= core | named(EXTRAS["races"]) | {"pytest"}
     optional = {"procrastinate", "django-unfold"}  # its task and its page, where these are there
     assert distributions_in(experiments) <= core | named(EXTRAS["experiments"]) | optional
 
 
+def test_the_gallery_needs_what_its_requirements_name() -> None:
+    projects = f"{GALLERY}/packages"  # of packages that aren't installed here
+    requirements = named(lines_of(f"{GALLERY}/requirements.txt"))
+    assert distributions_in(GALLERY, without=(projects,)) <= requirements
+
+
 def test_the_shop_needs_what_its_requirements_name() -> None:
     requirements = named(lines_of("requirements.txt"))
-    without = ("shop/load_tests", "inventory/races/pytest_plugin.py")
+    without = ("shop/load_tests", "inventory/races/pytest_plugin.py", GALLERY)
     assert distributions_in("shop", "inventory", without=without) <= requirements
     load = named(lines_of("requirements-load.txt"))
     assert load == {"locust", "psycopg-pool"}

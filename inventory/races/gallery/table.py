@@ -1,0 +1,81 @@
+"""The results of all races, as a table on the terminal and as a page of Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Facts = dict[str, Any]
+
+COLUMNS = ("broken", "seconds", "by luck", "mended")
+HEAD = """\
+# Transcripts
+
+Written by the gallery's command: one page for each race, as the package was published, and one for
+its mend. *Broken* is said of all schedules that there are; *by luck*: of the tries that two threads
+and a barrier had.
+"""
+
+
+def facts_of_races(directory: Path) -> dict[str, Facts]:
+    """The facts that the tests of a package noted, by the race's name."""
+    facts: dict[str, Facts] = {}
+    path = directory / "results.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
+        noted = json.loads(line)
+        facts.setdefault(noted["race"], {}).update(noted)
+    return facts
+
+
+def print_table(directories: Iterable[Path]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "mended" else "right")
+    for directory in directories:
+        facts = facts_of_races(directory)
+        table.add_row(heading(directory, facts), style="bold")
+        for race, noted in facts.items():
+            table.add_row(f"  {race}", *cells(noted))
+    console = Console()
+    console.print()
+    console.print(table)
+
+
+def write_page(transcripts: Path) -> None:
+    """Write README.md into the directory, with what all packages in it noted."""
+    lines = [HEAD]
+    for directory in sorted(path.parent for path in transcripts.glob("*/results.jsonl")):
+        facts = facts_of_races(directory)
+        lines += [f"## {heading(directory, facts)}", ""]
+        lines += [f"| {' | '.join(('race', *COLUMNS))} |", f"|---{'|---' * len(COLUMNS)}|"]
+        for race, noted in facts.items():
+            page = f"{directory.name}/{race}"
+            link = f"[{noted.get('title', race)}]({page}.html) ([text]({page}.txt))"
+            *most, mended = cells(noted)
+            mended = f"[{mended}]({page}-mended.html)"
+            lines.append(f"| {' | '.join((link, *most, mended))} |")
+        mends = dict.fromkeys(noted.get("mend", "") for noted in facts.values())
+        lines += ["", *(f"Mend: {mend}" for mend in mends if mend), ""]
+    (transcripts / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def heading(directory: Path, facts: dict[str, Facts]) -> str:
+    versions = {noted["version"] for noted in facts.values() if "version" in noted}
+    return " ".join((directory.name.replace("_", "-"), *versions))
+
+
+def cells(noted: Facts) -> tuple[str, ...]:
+    published, luck, mended = (noted.get(key) for key in ("published", "luck", "mended"))
+    return (
+        f"{published['broken']} of {published['schedules']}" if published else "",
+        f"{published['seconds']:.1f}" if published else "",
+        f"{luck['broken']} of {luck['tries']}" if luck else "",
+        f"{mended['broken']} of {mended['schedules']}, {mended['coverage']}" if mended else "",
+    )
