@@ -22,6 +22,7 @@ from .errors import (
 )
 from .explorer import explore, replay
 from .result import Result, Run
+from .web import request
 
 __all__ = [
     "ImpossibleSchedule",
@@ -35,4 +36,5 @@ __all__ = [
     "Unrepeatable",
     "explore",
     "replay",
+    "request",
 ]

@@ -15,7 +15,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from . import schedule
 from .conductor import Choose, Conductor, Performance
-from .errors import ImpossibleSchedule, Misuse, Unrepeatable
+from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
@@ -30,6 +30,7 @@ from .serial import (
 )
 from .server import Server, check_direct
 from .session import Session
+from .web import clients_keep_to_themselves
 
 Call = Callable[[], object]
 Invariant = Callable[[Run], object]
@@ -141,6 +142,20 @@ def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
     return dict(sessions)
 
 
+def preparing(setup: Call, sessions: Mapping[str, Call]) -> Call:
+    """Return a ``setup`` that also prepares the sessions which have a method ``prepare``."""
+    prepared = [call for call in sessions.values() if hasattr(call, "prepare")]
+    if not prepared:
+        return setup
+
+    def setup_and_prepare() -> None:
+        setup()
+        for call in prepared:
+            call.prepare()
+
+    return setup_and_prepare
+
+
 class Explorer:
     """The sessions, and the options with which schedules are performed and judged."""
 
@@ -163,7 +178,7 @@ class Explorer:
                 f"isolation must be one of {', '.join(ISOLATION_LEVELS)}, not {isolation!r}."
             )
         self.sessions = sessions
-        self.setup = setup
+        self.setup = preparing(setup, sessions)
         self.invariant = invariant
         self.describe = describe
         self.state = state
@@ -240,7 +255,7 @@ class Explorer:
         """Check the connection, open a second one, and switch off pauses and chance."""
         check_connection(self.using)
         chance = random.getstate()
-        with committing_without_sync(self.using), without_pauses():
+        with committing_without_sync(self.using), without_pauses(), clients_keep_to_themselves():
             server = Server(self.using)
             stage = Stage(self, server)
             try:
@@ -349,6 +364,8 @@ class Stage:
         explorer = self.explorer
         try:
             explorer.setup()
+        except RacesError:
+            raise
         except Exception as error:
             error.add_note(
                 "This was setup(), which runs before every schedule: it must first clear what an "

@@ -132,7 +132,7 @@ class Result:
     """The number of performances that left the way of their branch, and were repeated."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
-    """What the result leaves out, in sentences, each once: see ``note``."""
+    """Sentences on what the result leaves out, each once: see ``note``."""
     broken_off: bool = False
     """Whether the exploration is under way, or ended early (Ctrl-C, an error)."""
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 FOLDER = Path(inventory.races.__file__).parent
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-ALLOWED = {"django", "psycopg", "rich", "pytest"} | set(sys.stdlib_module_names)
+ALLOWED = {"asgiref", "django", "psycopg", "rich", "pytest"} | set(sys.stdlib_module_names)
 
 
 def imported(module: Path) -> set[str]:
