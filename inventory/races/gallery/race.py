@@ -38,6 +38,8 @@ class Race:
     """The same, mended: in our own code, without a change to the package."""
     mend: str
     """How it is mended, and how the maintainers could do it: a sentence or two."""
+    known: str = "Not reported yet. Tell the maintainers first."
+    """Where the maintainers say something about it, or when they were told."""
     describe: Callable[[], str] | None = None
     """The state in a line, for the transcript."""
     options: Mapping[str, Any] = field(default_factory=dict)

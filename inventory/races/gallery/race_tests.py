@@ -29,7 +29,8 @@ def test_the_published_package_has_the_race(
     race: Race, note: Note, keep_transcript: KeepTranscript
 ) -> None:
     result = explored(race, race.sessions, race.options)
-    note(race, {"title": race.title, "version": version(PACKAGE), "published": facts_of(result)})
+    words = {"title": race.title, "mend": race.mend, "known": race.known}
+    note(race, {**words, "version": version(PACKAGE), "published": facts_of(result)})
     keep_transcript(race.name, f"{PACKAGE}: {race.title}", result)
     with pytest.raises(RaceFound):
         result.assert_holds()
@@ -40,7 +41,7 @@ def test_the_published_package_has_the_race(
 def test_the_mend_ends_it(race: Race, note: Note, keep_transcript: KeepTranscript) -> None:
     options = race.options if race.mended_options is None else race.mended_options
     result = explored(race, race.mended, options)
-    note(race, {"mend": race.mend, "mended": facts_of(result)})
+    note(race, {"mended": facts_of(result)})
     keep_transcript(f"{race.name}-mended", f"{PACKAGE}, mended: {race.name}", result)
     result.assert_holds()
 

@@ -61,8 +61,10 @@ def write_page(transcripts: Path) -> None:
             *most, mended = cells(noted)
             mended = f"[{mended}]({page}-mended.html)"
             lines.append(f"| {' | '.join((link, *most, mended))} |")
-        mends = dict.fromkeys(noted.get("mend", "") for noted in facts.values())
-        lines += ["", *(f"Mend: {mend}" for mend in mends if mend), ""]
+        for word in ("mend", "known"):
+            for text in dict.fromkeys(noted[word] for noted in facts.values() if word in noted):
+                lines += ["", f"*{word.capitalize()}:* {text}"]
+        lines.append("")
     (transcripts / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 

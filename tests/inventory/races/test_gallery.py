@@ -104,9 +104,10 @@ class TestLuck:
 def test_the_table_says_what_the_tests_noted(tmp_path: Path) -> None:
     (tmp_path / "django_mptt").mkdir()
     lines = [
-        {"race": "child", "title": "Trees overlap.", "version": "0.20.0",
+        {"race": "child", "title": "Trees overlap.", "version": "0.20.0", "mend": "A lock.",
+         "known": "In its README.",
          "published": {"schedules": 70, "broken": 12, "coverage": "exhaustive", "seconds": 1.5}},
-        {"race": "child", "mend": "A lock.",
+        {"race": "child",
          "mended": {"schedules": 8, "broken": 0, "coverage": "exhaustive", "seconds": 0.2}},
         {"race": "child", "luck": {"tries": 1000, "broken": 3}},
     ]  # fmt: skip
@@ -119,7 +120,8 @@ def test_the_table_says_what_the_tests_noted(tmp_path: Path) -> None:
     assert [cell.strip() for cell in row.split("|")[2:-1]] == [
         "12 of 70", "1.5", "3 of 1000", "[0 of 8, exhaustive](django_mptt/child-mended.html)",
     ]  # fmt: skip
-    assert "Mend: A lock." in page
+    assert "*Mend:* A lock." in page
+    assert "*Known:* In its README." in page
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.db import connection, transaction
-
+from ...locks import in_turn
 from ...race import Ended, Race
 from .models import Item
 
@@ -44,22 +43,17 @@ def delete(pk: int) -> Change:
     return lambda: Item.objects.get(pk=pk).delete()
 
 
-def in_turn(change: Change) -> Change:
-    """The change, after all others of this list that began earlier. Readers don't wait."""
-
-    def change_alone() -> object:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE item IN SHARE ROW EXCLUSIVE MODE")
-            return change()
-
-    return change_alone
-
-
 MEND = (
     "A lock on the list, before the first place is read: here on the table, since two may create "
     "the first item. A list that belongs to a row, as a page's images do, locks that row. "
     "The package could do the same in save(), swap(), to() and delete(), each in atomic(), and "
     "offer a deferred unique constraint, so that nothing wrong can be committed."
+)
+
+
+KNOWN = (
+    "Issue 184 of the package, open since 2019: there are two proposals, and the question whether "
+    "callers should lock."
 )
 
 
@@ -71,8 +65,9 @@ def race(name: str, title: str, ann: Change, bob: Change) -> Race:
         sessions={"Ann": ann, "Bob": bob},
         invariant=places_follow_each_other,
         describe=places_in_words,
-        mended={"Ann": in_turn(ann), "Bob": in_turn(bob)},
+        mended={"Ann": in_turn(Item, ann), "Bob": in_turn(Item, bob)},
         mend=MEND,
+        known=KNOWN,
     )
 
 
