@@ -18,6 +18,7 @@ from .tokens import (
     is_in_brackets,
     place_of,
     split,
+    text_of,
     tokens_of,
     without_brackets,
 )
@@ -40,50 +41,85 @@ LONGEST_COLUMNS = 40  # characters from SELECT to FROM that are shown
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 
-_SAVEPOINT = re.compile(r"\bs\d+_x(\d+)\b")
-_CURSOR = re.compile(r"\b_django_curs_\d+_\w+?_(\d+)\b")
-_LITERAL = re.compile(r"'(?:[^']|'')*'")
-_LOCKING = re.compile(r"\bFOR\s+(NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b")
-_WRITING = re.compile(r"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO)\b")
-_EFFECTS = re.compile(r"\b(PG_\w*LOCK\w*|NEXTVAL|SETVAL|PG_NOTIFY|SET_CONFIG|PG_SLEEP)\s*\(")
-_ISOLATION = re.compile(r"\bISOLATION\s+LEVEL\s+(SERIALIZABLE|REPEATABLE\s+READ)\b")
+_UNSTABLE = re.compile(
+    r"""
+    (?P<quoted> '(?: [^'] | '' )*' )
+    | (?P<space> \s+ )
+    | \b s\d+_x (?P<savepoint> \d+ ) \b
+    | \b _django_curs_\d+_\w+?_ (?P<cursor> \d+ ) \b
+    """,
+    re.VERBOSE,
+)
+_EFFECTS = re.compile(r"PG_\w*LOCK\w*|NEXTVAL|SETVAL|PG_NOTIFY|SET_CONFIG|PG_SLEEP")
 _WORD = re.compile(r"\w+")
+_END_OF_LINE = re.compile(r"\r?\n|\r")
 
 
 def normalised(sql: str) -> str:
     """The text without parts that change from run to run: thread numbers in names, white space.
 
+    Values in quotes stay as they are.
+
     >>> normalised('SAVEPOINT "s140050513786560_x1"')
     'SAVEPOINT "s_x1"'
     """
-    sql = _SAVEPOINT.sub(r"s_x\1", sql)
-    sql = _CURSOR.sub(r"django_cursor_\1", sql)
-    return " ".join(sql.split())
+    return _UNSTABLE.sub(_stable, sql).strip()
 
 
+def _stable(found: re.Match[str]) -> str:
+    if found["quoted"] is not None:
+        return found[0]
+    if found["space"] is not None:
+        return " "
+    return f"s_x{found['savepoint']}" if found["savepoint"] else f"django_cursor_{found['cursor']}"
+
+
+@lru_cache(maxsize=10_000)
 def kind_of(sql: str) -> Kind:
     """The kind of a statement, read from its text.
 
     >>> kind_of("SELECT stock FROM product FOR UPDATE")
     <Kind.LOCK: 'lock'>
     """
-    text = _LITERAL.sub("''", sql).upper().strip(" (;")
-    first = text.split(None, 1)[0] if text else ""
-    if text in ("COMMIT", "END"):
+    tokens = [token for token in tokens_of(sql) if not token.is_sign(";")]
+    words = [token.word for token in tokens]
+    first = next((word for word in words if word), "")
+    if words in (["COMMIT"], ["END"]):
         return Kind.COMMIT
-    if text in ("ROLLBACK", "ABORT"):
+    if words in (["ROLLBACK"], ["ABORT"]):
         return Kind.ROLLBACK
     if first in ("SAVEPOINT", "RELEASE", "SET", "SHOW"):
         return Kind.LOCAL
     if first in ("INSERT", "UPDATE", "DELETE", "MERGE"):
         return Kind.WRITE
     if first in ("SELECT", "WITH", "VALUES", "TABLE"):
-        if first == "WITH" and _WRITING.search(_LOCKING.sub("", text)):
+        locks = [place for place in range(len(words)) if _locks_at(words, place)]
+        if first == "WITH" and _writes(words, locks):
             return Kind.WRITE
-        if _EFFECTS.search(text):
+        if any(
+            _EFFECTS.fullmatch(token.name.upper()) and bracket.is_sign("(")
+            for token, bracket in pairwise(tokens)
+        ):
             return Kind.OTHER
-        return Kind.LOCK if _LOCKING.search(text) else Kind.READ
+        return Kind.LOCK if locks else Kind.READ
     return Kind.OTHER
+
+
+def _locks_at(words: Sequence[str], place: int) -> bool:
+    """Whether FOR UPDATE, FOR NO KEY UPDATE, FOR SHARE or FOR KEY SHARE begins here."""
+    behind = [*words[place + 1 : place + 4], "", "", ""]
+    without = behind[behind[0] == "NO" :]
+    return words[place] == "FOR" and without[without[0] == "KEY"] in ("UPDATE", "SHARE")
+
+
+def _writes(words: Sequence[str], locks: Iterable[int]) -> bool:
+    """Whether a part of a WITH statement writes."""
+    locked = {place + behind for place in locks for behind in (1, 2, 3)}
+    return any(
+        (word == "UPDATE" and place not in locked)
+        or (word, following) in (("INSERT", "INTO"), ("DELETE", "FROM"), ("MERGE", "INTO"))
+        for place, (word, following) in enumerate(pairwise(words))
+    )
 
 
 def tables_in(sql: str, known: Iterable[str]) -> frozenset[str]:
@@ -92,102 +128,262 @@ def tables_in(sql: str, known: Iterable[str]) -> frozenset[str]:
     return frozenset(table for table in known if table in words)
 
 
-def sets_isolation(sql: str) -> bool:
-    """Whether the statement asks for more than READ COMMITTED."""
-    return bool(_ISOLATION.search(sql.upper()))
-
-
 def assignments(sql: str) -> list[tuple[str, str]]:
     """The assignments of an UPDATE: (column, expression).
 
     >>> assignments('UPDATE product SET stock = (stock - 1), sold = 2 WHERE id = 1')
     [('stock', 'stock - 1'), ('sold', '2')]
     """
-    found = re.search(
-        r"\bUPDATE\b.*?\bSET\b\s+(.*?)(?:\bWHERE\b|\bRETURNING\b|\bFROM\b|$)", plain(sql), re.I
-    )
-    if not found:
-        return []
-    pairs = [part.partition("=") for part in _split(found[1])]
-    return [(column.strip(), _bare(value)) for column, equals, value in pairs if equals]
-
-
-def inserted(sql: str) -> list[tuple[str, str]]:
-    """The columns and values of an INSERT of one row of plain values."""
-    found = re.match(r"INSERT INTO \w+ \(([^)]*)\) VALUES \((.*?)\)(?: RETURNING.*)?$", plain(sql))
-    if not found:
-        return []
-    columns, values = found[1].split(", "), _split(found[2])
-    return list(zip(columns, values, strict=True)) if len(columns) == len(values) else []
+    return [(column, in_words(expression)) for column, expression in parts_of(sql).assigned]
 
 
 def target(sql: str) -> str | None:
     """The table that an INSERT, UPDATE or DELETE names first, or a SELECT reads first."""
-    found = re.search(r"\b(?:INTO|UPDATE|FROM)\s+(?:ONLY\s+)?(?:\w+\.)?(\w+)", plain(sql), re.I)
-    return found[1] if found else None
+    return parts_of(sql).table or None
+
+
+# A statement in short
 
 
 def plain(sql: str) -> str:
-    """The text without quotes round names, and without the table before a column."""
-    sql = re.sub(r'"([^"]+)"', r"\1", sql)
-    outside = [
-        part if part.startswith("'") else re.sub(r"\b[a-zA-Z_]\w*\.([a-zA-Z_]\w*)", r"\1", part)
-        for part in re.split(r"('(?:[^']|'')*')", sql)
-    ]
-    return " ".join("".join(outside).split())
+    """The text without quotes round names, and without the table before a column. In one line.
+
+    >>> plain('SELECT "product"."name" FROM "product"')
+    'SELECT name FROM product'
+    """
+    return _text(_plain(tokens_of(sql)))
 
 
 def in_short(sql: str) -> str:
     """A statement in short, without the columns that matter to nobody.
 
-    >>> in_short('SELECT "product"."id", "product"."sku", "product"."name" FROM "product"'
-    ...          ' WHERE "product"."id" = 1 LIMIT 21')
-    'SELECT … FROM product WHERE id = 1'
+    >>> in_short("SELECT p.id, p.sku, p.name, p.slug, p.price, p.description, p.weight "
+    ...          "FROM product p WHERE p.id = 1 LIMIT 21")
+    'SELECT … FROM product p WHERE id = 1'
     """
-    sql = plain(sql)
-    sql = without_columns(sql)
-    sql = re.sub(r" LIMIT 21\b", "", sql)
-    sql = re.sub(
-        r"^WITH \w+ AS \( ?(UPDATE .*?) RETURNING .*?\) (INSERT INTO \w+) .*", r"\1; \2 …", sql
+    return _in_short(_plain(tokens_of(sql)))
+
+
+def in_words(expression: Sequence[Token]) -> str:
+    """An expression as a reader wants it: plain, and without brackets round all of it."""
+    return _text(_plain(without_brackets(expression)))
+
+
+def _plain(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens without the table before a column."""
+    shown: list[Token] = []
+    for token in tokens:
+        if token.name and len(shown) > 1 and shown[-1].is_sign(".") and shown[-2].name:
+            token = token._replace(has_space=shown[-2].has_space)
+            del shown[-2:]
+        shown.append(token)
+    return shown
+
+
+def _text(tokens: Iterable[Token]) -> str:
+    """The tokens in one line, without quotes round names that need none to be read."""
+    return text_of(token._replace(text=_shown(token)) for token in tokens)
+
+
+def _shown(token: Token) -> str:
+    if token.form is Form.NAME and _WORD.fullmatch(token.text[1:-1]):
+        return token.text[1:-1]
+    return _END_OF_LINE.sub("↵", token.text) if token.form is Form.STRING else token.text
+
+
+def _in_short(tokens: list[Token]) -> str:
+    """Of plain tokens."""
+    first = tokens[0].word if tokens else ""
+    if first == "WITH":
+        inner, behind = _with_update(tokens)
+        return f"{_in_short(inner)}; {_in_short(behind)}" if inner else _text(tokens)
+    if first == "INSERT" and len(tokens) > 3:
+        return f"{_text(tokens[:3])} …"
+    if first == "UPDATE":
+        tokens = tokens[: place_of(tokens, ["RETURNING"])]
+    if first == "SELECT":
+        tokens = _without_columns(_without_limit(tokens))
+    return _text(_without_needless_brackets(tokens))
+
+
+def _with_update(tokens: list[Token]) -> tuple[list[Token], list[Token]]:
+    """The two parts of WITH name AS (UPDATE …) INSERT …; empty for other statements."""
+    opening = next((place for place, token in enumerate(tokens) if token.is_sign("(")), 0)
+    closing = next(
+        (
+            end
+            for end in range(opening + 1, len(tokens))
+            if is_in_brackets(tokens[opening : end + 1])
+        ),
+        len(tokens),
     )
-    sql = re.sub(r"^(INSERT INTO \w+) .*", r"\1 …", sql)
-    if sql.startswith("UPDATE"):
-        sql = re.sub(r" RETURNING .*$", "", sql)
-    sql = re.sub(r"\(([\w.]+ [-+*/] [\w.]+)\)", r"\1", sql)
-    return re.sub(r"\((\w+ [<>=]+ [\w'.]+(?: AND \w+ [<>=]+ [\w'.]+)*)\)", r"\1", sql)
+    inner, behind = tokens[opening + 1 : closing], tokens[closing + 1 :]
+    if inner and behind and (inner[0].word, behind[0].word) == ("UPDATE", "INSERT"):
+        return inner, behind
+    return [], []
 
 
-def without_columns(sql: str) -> str:
+def _without_limit(tokens: list[Token]) -> list[Token]:
+    """Without the LIMIT 21 of Django's get()."""
+    place = place_of(tokens, ["LIMIT"])
+    is_of_get = [token.text for token in tokens[place + 1 : place + 2]] == ["21"]
+    return tokens[:place] + tokens[place + 2 :] if is_of_get else tokens
+
+
+def _without_columns(tokens: list[Token]) -> list[Token]:
     """A SELECT with its list of columns left out, where that is long."""
-    if not sql.startswith("SELECT "):
-        return sql
-    depth = 0
-    for place, char in enumerate(sql):
-        depth += (char == "(") - (char == ")")
-        if depth == 0 and sql.startswith(" FROM ", place):
-            return f"SELECT …{sql[place:]}" if place > LONGEST_COLUMNS else sql
-    return sql
+    place = place_of(tokens, ["FROM"])
+    if place == len(tokens) or len(_text(tokens[:place])) <= LONGEST_COLUMNS:
+        return tokens
+    return [tokens[0], Token(Form.SIGN, "…", True), *tokens[place:]]
 
 
-def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside of brackets and quotes."""
-    parts, depth, quoted, start = [], 0, False, 0
-    for place, char in enumerate(text):
-        if char == "'":
-            quoted = not quoted
-        elif not quoted:
-            depth += (char == "(") - (char == ")")
-            if char == "," and depth == 0:
-                parts.append(text[start:place].strip())
-                start = place + 1
-    return [*parts, text[start:].strip()]
+def _without_needless_brackets(tokens: list[Token]) -> list[Token]:
+    """Without brackets round a sum, or round comparisons joined by AND, where none are needed."""
+    place = 0
+    while place < len(tokens):
+        end = next(
+            (end for end in range(place, len(tokens)) if is_in_brackets(tokens[place : end + 1])), 0
+        )
+        inner = tokens[place + 1 : end]
+        if inner and _is_needless(tokens[place - 1] if place else None, inner, tokens[end + 1 :]):
+            inner[0] = inner[0]._replace(has_space=tokens[place].has_space)
+            tokens = tokens[:place] + inner + tokens[end + 1 :]
+        else:
+            place += 1
+    return tokens
 
 
-def _bare(expression: str) -> str:
-    expression = expression.strip()
-    while expression.startswith("(") and expression.endswith(")"):
-        expression = expression[1:-1].strip()
-    return expression
+def _is_needless(before: Token | None, inner: Sequence[Token], behind: Sequence[Token]) -> bool:
+    following = behind[0].text if behind else ""
+    if len(inner) == 3 and inner[1].text in _ARITHMETIC and following not in (*_ARITHMETIC, "::"):
+        return before is None or before.text in ("=", ",", "(", ">", "<", ">=", "<=", "<>")
+    words = {token.word for token in inner}
+    return (
+        (
+            before is None
+            or before.is_sign("(")
+            or before.word in ("WHERE", "AND", "OR", "ON", "WHEN")
+        )
+        and (not following or following == ")" or behind[0].form is not Form.SIGN)
+        and any(token.text in _COMPARING for token in inner)
+        and not words & {"OR", "SELECT", "CASE"}
+    )
+
+
+_ARITHMETIC = ("+", "-", "*", "/", "||")
+_COMPARING = ("=", "<", ">", "<=", ">=", "<>", "!=")
+
+
+# The parts of a statement
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A statement, cut into what other statements may meet."""
+
+    verb: str
+    """SELECT, INSERT, UPDATE, DELETE or WITH; the empty string for other statements."""
+    table: str
+    """The table that it writes, or that it reads first."""
+    sources: Mapping[str, frozenset[str]]
+    """The tables beside FROM and JOIN, or that it writes → their names before a column."""
+    condition: tuple[Token, ...] = ()
+    """Behind its WHERE."""
+    assigned: tuple[tuple[str, tuple[Token, ...]], ...] = ()
+    """Of an UPDATE: (column, expression)."""
+    inserted: tuple[Mapping[str, tuple[Token, ...]], ...] = ()
+    """Of an INSERT: each row as column → expression."""
+    has_constant_rows: bool = True
+    """Whether ``condition`` alone says which rows it reads: no JOIN, no sub-select."""
+
+
+@lru_cache(maxsize=10_000)
+def parts_of(sql: str) -> Parts:
+    """The parts of a statement, as far as its text tells."""
+    tokens = tokens_of(sql)
+    verb = tokens[0].word if tokens else ""
+    if verb not in ("SELECT", "INSERT", "UPDATE", "DELETE"):
+        return Parts(verb if verb == "WITH" else "", _first_table(tokens), {})
+    if verb == "INSERT":
+        table = _first_table(tokens)
+        return Parts(verb, table, {table: frozenset({table})}, inserted=_rows_inserted(tokens))
+    setting, where = place_of(tokens, ["SET"]), place_of(tokens, ["WHERE"])
+    start = 0 if verb == "UPDATE" else place_of(tokens, ["FROM"])
+    end = place_of(tokens, _AFTER_WHERE, start)
+    sources = _sources(tokens[start + 1 : min(setting, where, end)])
+    return Parts(
+        verb,
+        next(iter(sources), "") or _first_table(tokens),
+        sources,
+        tuple(tokens[where + 1 : place_of(tokens, _AFTER_WHERE, where)]),
+        _assigned(tokens[setting + 1 : min(where, end)]) if verb == "UPDATE" else (),
+        has_constant_rows=len(sources) == 1
+        and [token.word for token in tokens].count("SELECT") == (verb == "SELECT"),
+    )
+
+
+def _first_table(tokens: Sequence[Token]) -> str:
+    for place, token in enumerate(tokens):
+        if token.word in ("INTO", "UPDATE", "FROM"):
+            return next(iter(_sources(tokens[place + 1 : place + 5])), "")
+    return ""
+
+
+def _sources(tokens: Sequence[Token]) -> dict[str, frozenset[str]]:
+    """The tables of a FROM, with the names by which columns are said to be theirs."""
+    sources: dict[str, frozenset[str]] = {}
+    is_next = True
+    for place, token in enumerate(tokens):
+        if is_next and token.name and token.word not in ("ONLY", "LATERAL"):
+            rest = tokens[place:]
+            if len(rest) > 2 and rest[1].is_sign(".") and rest[2].name:
+                rest = rest[2:]
+            alias = rest[1 + (len(rest) > 1 and rest[1].word == "AS") :][:1]
+            named = alias and alias[0].name and alias[0].word not in _NO_ALIAS
+            name = alias[0].name if named else rest[0].name
+            sources[rest[0].name] = sources.get(rest[0].name, frozenset()) | {name}
+            is_next = False
+        elif token.word == "JOIN" or token.is_sign(","):
+            is_next = True
+    return sources
+
+
+_NO_ALIAS = {
+    "SET",
+    "WHERE",
+    "VALUES",
+    "JOIN",
+    "INNER",
+    "LEFT",
+    "RIGHT",
+    "FULL",
+    "CROSS",
+    "ON",
+    "SELECT",
+}
+
+
+def _assigned(tokens: Sequence[Token]) -> tuple[tuple[str, tuple[Token, ...]], ...]:
+    return tuple(
+        (part[0].name, tuple(part[2:]))
+        for part in split(tokens, ",")
+        if len(part) > 2 and part[0].name and part[1].is_sign("=")
+    )
+
+
+def _rows_inserted(tokens: Sequence[Token]) -> tuple[Mapping[str, tuple[Token, ...]], ...]:
+    """The rows of INSERT INTO table (columns) VALUES (…), (…); none of other forms."""
+    start, end = place_of(tokens, ["VALUES"]), place_of(tokens, ["RETURNING", "ON"])
+    opening = next((place for place, token in enumerate(tokens) if token.is_sign("(")), start)
+    rows = split(tokens[start + 1 : end], ",")
+    if opening >= start or not all(is_in_brackets(row) for row in rows):
+        return ()
+    columns = [part[0].name for part in split(tokens[opening + 1 : start - 1], ",") if part]
+    found = [[tuple(part) for part in split(row[1:-1], ",")] for row in rows]
+    if any(len(row) != len(columns) for row in found):
+        return ()
+    return tuple(dict(zip(columns, row, strict=True)) for row in found)
 
 
 # The rows that a statement names
@@ -360,21 +556,16 @@ def _table_alone(tokens: Sequence[Token]) -> str:
 
 def _naming_of_insert(tokens: Sequence[Token]) -> _Naming | None:
     """INSERT INTO table (columns) VALUES (…), (…)"""
-    start, end = place_of(tokens, ["VALUES"]), place_of(tokens, ["RETURNING"])
-    opening = next((p for p, token in enumerate(tokens) if token.is_sign("(")), start)
-    table = _table_alone(tokens[2:opening])
-    rows = split(tokens[start + 1 : end], ",")
-    if not (table and opening < start and all(is_in_brackets(row) for row in rows)):
+    opening = next((p for p, token in enumerate(tokens) if token.is_sign("(")), len(tokens))
+    table, rows = _table_alone(tokens[2:opening]), _rows_inserted(tokens)
+    if not table or not rows:
         return None
-    columns = [part[0].name for part in split(tokens[opening + 1 : start - 1], ",") if part]
-    values = [[_literal(part) for part in split(row[1:-1], ",")] for row in rows]
-    if any(len(row) != len(columns) for row in values):
-        return None
-    literals = {
-        column: tuple(content for row in values if (content := row[place]) is not None)
-        for place, column in enumerate(columns)
+    literals = {column: [_literal(row[column]) for row in rows] for column in rows[0]}
+    values = {
+        column: tuple(literal for literal in found if literal is not None)
+        for column, found in literals.items()
     }
-    full = {column: found for column, found in literals.items() if len(found) == len(rows)}
+    full = {column: found for column, found in values.items() if len(found) == len(rows)}
     return _Naming(table, full, inserted=len(rows))
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import doctest
+
 import pytest
 from django.db import connection
 from django.db.models import F
 
-from inventory.races import replay
-from inventory.races.statements import Key, Rows, rows_named
+from inventory.races import replay, statements, tokens
+from inventory.races.statements import (
+    Key,
+    Rows,
+    assignments,
+    in_short,
+    kind_of,
+    normalised,
+    plain,
+    rows_named,
+    target,
+)
 from inventory.races.tokens import content_of, tokens_of
 from tests.inventory.races.models import Mug, Sale
 
@@ -113,6 +125,69 @@ def test_the_steps_of_a_run_know_their_rows() -> None:
     assert named[3] == named[2]  # the row that it had added
     assert named[4:] == [None, None, None]  # COMMIT, and two that name no key
     assert [step.only_concerns for step in run.steps] == named
+
+
+# Values in quotes
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("""UPDATE "t" SET "a" = 'say "hi"'""", """UPDATE t SET a = 'say "hi"'"""),
+        ("UPDATE t SET a = 'it''s \"so\"'", "UPDATE t SET a = 'it''s \"so\"'"),
+        ("UPDATE t SET a =  E'c:\\\\x.y \"z\"'", "UPDATE t SET a = E'c:\\\\x.y \"z\"'"),
+        ("UPDATE t SET a = 'one\r\ntwo  three'", "UPDATE t SET a = 'one↵two  three'"),
+        (
+            'SELECT "t"."a" FROM "t" WHERE "t"."b" = \'t.b, (1.5)\'',
+            "SELECT a FROM t WHERE b = 't.b, (1.5)'",
+        ),
+        ('SELECT "two words" FROM "t"', 'SELECT "two words" FROM t'),
+        ("UPDATE t SET a = ' RETURNING ' RETURNING a", "UPDATE t SET a = ' RETURNING '"),
+        ("SELECT a FROM t WHERE b = ' LIMIT 21' LIMIT 21", "SELECT a FROM t WHERE b = ' LIMIT 21'"),
+        ("SELECT ' FROM x', a, b, c, d, e, f, g, h, i, j, k FROM t", "SELECT … FROM t"),
+        ("INSERT INTO t (a) VALUES ('INTO (')", "INSERT INTO t …"),
+        (
+            "SELECT a FROM t WHERE (a = 'b (c AND d' AND (b = 1))",
+            "SELECT a FROM t WHERE a = 'b (c AND d' AND b = 1",
+        ),
+        (
+            "SELECT a FROM t WHERE NOT (a = 1 AND b = 2)",
+            "SELECT a FROM t WHERE NOT (a = 1 AND b = 2)",
+        ),
+        (
+            "SELECT a FROM t WHERE (a = 1 OR b = 2) AND c = 3",
+            "SELECT a FROM t WHERE (a = 1 OR b = 2) AND c = 3",
+        ),
+        ("UPDATE t SET a = ((a - 1) * 2)", "UPDATE t SET a = ((a - 1) * 2)"),
+        (
+            "WITH x AS (UPDATE t SET a = (a - 1) WHERE a >= 1 RETURNING a) "
+            "INSERT INTO u (b) SELECT 1 FROM x",
+            "UPDATE t SET a = a - 1 WHERE a >= 1; INSERT INTO u …",
+        ),
+    ],
+)
+def test_a_statement_in_short_keeps_its_values(sql: str, shown: str) -> None:
+    assert in_short(sql) == shown
+
+
+def test_values_are_not_taken_for_parts_of_a_statement() -> None:
+    assert assignments(
+        "UPDATE t SET a = 'x SET b = 1 WHERE c, d = (', e = '2026-11-28'::date, f = (f + 1) "
+        "WHERE g = 1"
+    ) == [("a", "'x SET b = 1 WHERE c, d = ('"), ("e", "'2026-11-28'::date"), ("f", "f + 1")]
+    assert target("SELECT ' FROM other', EXTRACT(YEAR FROM b) FROM t") == "t"
+    assert target("INSERT INTO public.t (a) VALUES ('INTO u')") == "t"
+    assert kind_of("SELECT 'nextval(x) FOR UPDATE' FROM t").value == "read"
+    assert kind_of("SELECT E'it\\'s FOR UPDATE' FROM t").value == "read"
+    assert kind_of('SELECT "for", "update" FROM t').value == "read"
+    assert kind_of("WITH x AS (SELECT 'DELETE FROM t' FROM t) SELECT 1 FROM x").value == "read"
+    assert normalised("SELECT  'a  b s12_x1'\n FROM  t") == "SELECT 'a  b s12_x1' FROM t"
+    assert plain("SELECT 1.5, t.* FROM t -- why") == "SELECT 1.5, t.* FROM t"
+
+
+def test_the_examples_in_the_code() -> None:
+    for module in (statements, tokens):
+        assert doctest.testmod(module).failed == 0
 
 
 # Tokens
