@@ -11,6 +11,11 @@
 imports nothing else of the project around it: to use it elsewhere, copy the folder.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from .errors import (
     ImpossibleSchedule,
     Misuse,
@@ -20,9 +25,11 @@ from .errors import (
     StepTimedOut,
     Unrepeatable,
 )
-from .explorer import explore, replay
-from .result import Result, Run
-from .web import request
+
+if TYPE_CHECKING:
+    from .explorer import explore, replay
+    from .result import Result, Run
+    from .web import request
 
 __all__ = [
     "ImpossibleSchedule",
@@ -38,3 +45,20 @@ __all__ = [
     "replay",
     "request",
 ]
+
+# Imported when they are used: pytest loads this package wherever it is installed, and neither
+# Django nor rich with it.
+MODULES = {
+    "Result": "result",
+    "Run": "result",
+    "explore": "explorer",
+    "replay": "explorer",
+    "request": "web",
+}
+
+if not TYPE_CHECKING:  # for which these names are known above, and no others
+
+    def __getattr__(name: str) -> object:
+        if name not in MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)

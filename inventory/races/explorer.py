@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import random
 import threading
@@ -253,6 +254,7 @@ class Explorer:
     @contextlib.contextmanager
     def _ready(self) -> Iterator[Stage]:
         """Check the connection, open a second one, and switch off pauses and chance."""
+        check_transcripts()
         check_connection(self.using)
         chance = random.getstate()
         with committing_without_sync(self.using), without_pauses(), clients_keep_to_themselves():
@@ -487,6 +489,12 @@ def check_bounds(
             "reduce=True goes with no bound on preemptions: of two equal schedules it may leave "
             "out the one within the bound. Choose one of the two."
         )
+
+
+def check_transcripts() -> None:
+    """Raise Misuse now, rather than an ImportError when there is something to show."""
+    if importlib.util.find_spec("rich") is None:
+        raise Misuse("Races are shown by the package “rich”, which isn't there: pip install rich")
 
 
 def check_connection(using: str) -> None:

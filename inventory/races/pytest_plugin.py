@@ -10,8 +10,9 @@ test asks for it.
 
 from __future__ import annotations
 
+import importlib.util
 import re
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,27 +32,53 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def races(request: pytest.FixtureRequest, transactional_db: None) -> Callable[..., Result]:
+def races(request: pytest.FixtureRequest, transactional_db: None) -> Races:
     """``explore``, on a test database whose rows other connections can see.
 
-    Takes and returns what ``explore`` does; call ``assert_holds()`` on the result.
+    Takes and returns what ``explore`` does, but stops at the first broken schedule, unless told
+    ``first=False``; call ``assert_holds()`` on the result. The package's other functions are
+    here, too: ``races.request(…)``, ``races.replay(…)``.
     """
-    from .explorer import explore
-    from .report import result_as_html
+    return Races(request)
 
-    directory: Path | None = request.config.getoption("--races-report")
-    reports = 0
 
-    def explore_and_report(sessions: Any, **options: Any) -> Result:
-        nonlocal reports
-        result = explore(sessions, **options)
-        if directory is not None and result.shortest is not None:
-            reports += 1
-            name = re.sub(r"[^\w.-]+", "_", f"{request.node.nodeid}-{reports}")
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / f"{name}.html").write_text(
-                result_as_html(result, title=request.node.name), encoding="utf-8"
-            )
+class Races:
+    """The fixture in one test."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._name = request.node.name
+        self._node = request.node.nodeid
+        self._directory: Path | None = request.config.getoption("--races-report")
+        self._reports = 0
+
+    def __call__(self, sessions: Any, **options: Any) -> Result:
+        from .explorer import explore
+
+        result = explore(sessions, **{"first": True, **options})
+        if self._directory is not None and result.shortest is not None:
+            self._report(result, self._directory)
         return result
 
-    return explore_and_report
+    def __getattr__(self, name: str) -> Any:
+        """Another name of the package, which the fixture hides in a test."""
+        package = sys.modules[__name__.rpartition(".")[0]]
+        if name not in package.__all__:
+            raise AttributeError(f"“races” has no attribute {name!r}")
+        return getattr(package, name)
+
+    def _report(self, result: Result, directory: Path) -> None:
+        from .report import result_as_html
+
+        self._reports += 1
+        name = re.sub(r"[^\w.-]+", "_", f"{self._node}-{self._reports}")
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{name}.html").write_text(
+            result_as_html(result, title=self._name), encoding="utf-8"
+        )
+
+
+if importlib.util.find_spec("pytest_django") is None:
+
+    @pytest.fixture
+    def transactional_db() -> None:
+        pytest.fail("The fixture “races” needs pytest-django: pip install pytest-django", False)

@@ -225,9 +225,12 @@ class Result:
             raise RaceFound(self.failure(self.broken))
 
     def assert_serializable(self) -> None:
-        """Raise RaceFound if any schedule ends like no serial order."""
-        if self.not_serializable:
-            raise RaceFound(self.failure(self.not_serializable))
+        """Raise RaceFound if any schedule ends like no serial order.
+
+        Raise it, too, if the exploration stopped at a broken schedule before it could tell.
+        """
+        if self.not_serializable or self.ended_by == FIRST:
+            raise RaceFound(self.failure(self.not_serializable or self.broken))
 
     def failure(self, runs: list[Run]) -> str:
         from . import transcript  # the failure is made of runs

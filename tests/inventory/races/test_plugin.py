@@ -1,0 +1,98 @@
+"""The fixture ``races``: explore, in one test, with all that the package offers."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import inventory.races
+from inventory.races import Misuse, RaceFound
+from tests.inventory.races.models import Sale
+from tests.inventory.races.test_counts import one_mug, read_check_save, sells_at_most_one
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def python(code: str, *arguments: str | Path, **environment: str) -> str:
+    """The output of a Python of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_it_stops_at_the_first_broken_schedule(races: Any) -> None:
+    options = {"setup": one_mug, "invariant": sells_at_most_one}
+    first = races([read_check_save] * 2, **options)
+    assert [run.broken is None for run in first.runs[-2:]] == [True, False]
+    assert len(first.broken) == 1
+    # 16 schedules in all, of which 12 are broken: see test_counts.
+    assert len(races([read_check_save] * 2, first=False, **options).broken) == 12
+
+
+def test_an_exploration_that_stopped_early_does_not_count_as_serializable(races: Any) -> None:
+    """The first schedule is a serial order, and broken: nothing else was looked at."""
+    result = races([read_check_save] * 2, setup=one_mug, invariant=lambda run: False)
+    assert result.schedules == 1
+    with pytest.raises(RaceFound):
+        result.assert_serializable()
+
+
+def test_it_has_what_the_package_has(races: Any) -> None:
+    """A test that calls its argument ``races`` can't see the package of that name."""
+    for name in inventory.races.__all__:
+        assert getattr(races, name) is getattr(inventory.races, name)
+    run = races.replay("A*3 B", [read_check_save] * 2, setup=one_mug)
+    assert set(run.raised) == {"B"}
+    assert Sale.objects.count() == 1
+    with pytest.raises(AttributeError, match="“races” has no attribute 'replays'"):
+        races.replays  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'replays'"):
+        inventory.races.replays  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_without_rich_nothing_is_explored(races: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Misuse, match="pip install rich"):
+        races([read_check_save] * 2, setup=one_mug)
+
+
+@pytest.mark.slow
+def test_pytest_loads_it_without_django_and_rich() -> None:
+    """pytest does so in every project that has the package."""
+    code = (
+        "import inventory.races.pytest_plugin, sys\n"
+        "print([name for name in sys.argv if name in sys.modules])"
+    )
+    assert python(code, "django", "psycopg", "rich", "asgiref") == "[]\n"
+
+
+@pytest.mark.slow
+def test_without_pytest_django_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(races): pass\n")
+    code = (
+        "import sys; sys.modules['pytest_django'] = None; import pytest; pytest.main(sys.argv[1:])"
+    )
+    plugin = ("-p", "inventory.races.pytest_plugin", "-p", "no:cacheprovider")
+    said = python(
+        code,
+        *plugin,
+        "-c",
+        "/dev/null",
+        tmp_path,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+        PYTEST_ADDOPTS="",
+    )
+    assert "pip install pytest-django" in said
+    assert "1 error" in said
