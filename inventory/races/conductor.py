@@ -6,8 +6,9 @@ waits for a lock of another session, or is done. No session is on its way then.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import StepTimedOut
@@ -64,8 +65,12 @@ class Performance:
         return tuple(point.chosen for point in self.points)
 
 
-Choose = Callable[[list[tuple[str, Step]], str | None], str | None]
-"""Takes the sessions that can go on, and the last that went. Returns the next; None to stop."""
+Choose = Callable[[list[tuple[str, Step]], str | None, Sequence[Step]], str | None]
+"""Chooses the next session. None: stop.
+
+Takes the sessions that can go on, the last that went, and the steps that have completed since
+then after a wait.
+"""
 
 
 class Conductor:
@@ -183,7 +188,7 @@ class _OneSchedule:
         if any(session.misuse for session in self.sessions):
             return False
         last = self.points[-1].chosen if self.points else None
-        chosen = self.choose(enabled, last)
+        chosen = self.choose(enabled, last, self._completed_since_last())
         if chosen is None:
             self.cut = "explored elsewhere"
             return False
@@ -199,6 +204,10 @@ class _OneSchedule:
         with self.board.changed:
             session.go()
         return True
+
+    def _completed_since_last(self) -> list[Step]:
+        latest = itertools.takewhile(lambda event: event.is_completion, reversed(self.events))
+        return [event.step for event in latest]
 
     def _let_all_look(self, step: Step) -> None:
         """Let waiting sessions look for a deadlock first: this step could close a circle."""

@@ -207,15 +207,17 @@ class Explorer:
         self.seed = seed
         limit = Limit(budget, seconds, first)
         with self._ready() as stage:
-            if reduce:
-                stage.check_read_committed()
             result = Result(self, stage.server.version, stage.isolation, broken_off=True)
             watch(result)
             stage.warm_up()
             result.upper_bound = self.learned.upper_bound
             if reduce is None:
                 reduce = stage.should_reduce(max_preemptions, budget)
-            search = Search(max_preemptions=max_preemptions, reduce=reduce)
+            elif reduce:
+                stage.check_read_committed()
+            search = Search(
+                max_preemptions=max_preemptions, reduce=reduce, writes=self.learned.writes
+            )
             while not search.is_over and not limit.ends(result):
                 walk = search.next()
                 performance = stage.perform_branch(walk)
@@ -427,12 +429,17 @@ class Stage:
             self.learned.upper_bound > budget
             and max_preemptions is None
             and self.isolation == READ_COMMITTED
+            and not self.learned.asks_for_snapshot
         )
 
     def check_read_committed(self) -> None:
         if self.isolation != READ_COMMITTED:
             raise Misuse(
                 f"reduce=True is right at READ COMMITTED only, and this is {self.isolation}."
+            )
+        if self.learned.asks_for_snapshot:
+            raise Misuse(
+                "reduce=True is right at READ COMMITTED only, and a session sets another level."
             )
 
     def _perform_serially(self, order: tuple[str, ...]) -> Performance:
@@ -442,6 +449,7 @@ class Stage:
                 f"Alone, one session after the other, {performance.cut}. Give it fewer, or raise "
                 "max_steps."
             )
+        self.learned.note_steps(event.step for event in performance.events)
         return performance
 
     def _serial_outcome(self, order: tuple[str, ...]) -> Outcome:

@@ -11,41 +11,84 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .conductor import Performance, Point
 from .errors import ImpossibleSchedule
 from .repeats import at_gates, left_its_way
+from .reversals import moves_of, reversals_in
 from .schedule import Choices, format_schedule
 from .session import Step
 from .statements import Kind
+from .touch import Extent, meet
 
 Enabled = list[tuple[str, Step]]
 
 
+@dataclass(eq=False)
+class Node:
+    """A point that all performances with the same choices so far come to."""
+
+    enabled: tuple[tuple[str, Step], ...]
+    """The sessions that can go on, and their next steps."""
+    last: str | None
+    """The session that went last."""
+    preemptions: int
+    asleep: frozenset[str]
+    """Sessions to leave out here: another branch covers them, with the same outcome."""
+    parent: Node | None = None
+    children: dict[str, Node | None] = field(default_factory=dict)
+    """Choices that were made here or are in the queue, and the nodes that they led to."""
+
+    @property
+    def steps(self) -> dict[str, Step]:
+        return dict(self.enabled)
+
+    def preemptions_after(self, chosen: str) -> int:
+        return self.preemptions + (chosen != self.last and self.last in self.steps)
+
+    def path(self) -> list[Node]:
+        """All nodes from the start to this one."""
+        path, node = [self], self
+        while node.parent is not None:
+            node = node.parent
+            path.append(node)
+        return path[::-1]
+
+
 @dataclass(order=True)
 class Branch:
-    """The start of a schedule: an earlier performance up to a point, then another choice."""
+    """The start of a schedule: the way to a node, then another choice."""
 
     preemptions: int
+    rank: int
+    """0: the choice lets a session change what the interrupted one has read and goes on to use."""
     number: int
-    known: list[Point] = field(compare=False)
-    """The points of the earlier performance, up to the one where this branches off."""
-    chosen: str | None = field(compare=False)
-    """The session to let through there; None for the very first performance."""
+    node: Node | None = field(compare=False)
+    """None for the very first performance."""
+    chosen: str = field(compare=False)
     asleep: frozenset[str] = field(compare=False)
-    """Sessions to leave out there: another branch covers them, with the same outcome."""
+    """Sessions that other branches of this node cover."""
 
 
 class Search:
-    """The queue of branches, and a count of the schedules that were left out."""
+    """The queue of branches, and whether schedules were left out."""
 
-    def __init__(self, *, max_preemptions: int | None = None, reduce: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        max_preemptions: int | None = None,
+        reduce: bool = False,
+        writes: Mapping[str, Extent] | None = None,
+    ) -> None:
         self.max_preemptions = max_preemptions
         self.reduce = reduce
+        self._writes = writes or {}
         self.has_left_out = False
+        self.root: Node | None = None
         self._numbers = itertools.count()
-        self._queue = [Branch(0, next(self._numbers), [], None, frozenset())]
+        self._queue = [Branch(0, 0, next(self._numbers), None, "", frozenset())]
 
     @property
     def is_over(self) -> bool:
@@ -62,13 +105,19 @@ class Search:
         """Take the next branch from the queue, and return a Walk that performs it."""
         return Walk(self, heapq.heappop(self._queue))
 
-    def add(
-        self, known: list[Point], chosen: str, preemptions: int, asleep: frozenset[str]
-    ) -> None:
+    def may_change(self, name: str, read: Step) -> bool:
+        """Whether a session writes, in a serial order, rows that the step reads."""
+        return meet(read.touch.sees, self._writes.get(name, {}))
+
+    def add(self, node: Node, chosen: str, rank: int) -> None:
+        """Put a way not taken into the queue."""
+        preemptions = node.preemptions_after(chosen)
         if self.max_preemptions is not None and preemptions > self.max_preemptions:
             self.has_left_out = True
             return
-        branch = Branch(preemptions, next(self._numbers), known, chosen, asleep)
+        asleep = node.asleep | node.children.keys() if self.reduce else frozenset()
+        node.children[chosen] = None
+        branch = Branch(preemptions, rank, next(self._numbers), node, chosen, asleep)
         heapq.heappush(self._queue, branch)
 
 
@@ -78,67 +127,115 @@ class Walk:
     def __init__(self, search: Search, branch: Branch) -> None:
         self.search = search
         self.branch = branch
+        self.known = branch.node.path() if branch.node is not None else []
         self.restart()
 
     def restart(self) -> None:
         """Start over, for another try to perform the branch."""
-        self._place = 0
+        self.nodes = list(self.known)
+        """The nodes on the way, those that are new included."""
+        self._chosen: list[str] = []
         self._astray: Enabled | None = None
-        self._asleep = self.branch.asleep
-        self._others: list[tuple[int, str, int, frozenset[str]]] = []
 
-    def choose(self, enabled: Enabled, last: str | None) -> str | None:
-        place, self._place = self._place, self._place + 1
-        if place < len(self.branch.known):
-            return self._follow(self.branch.known[place], enabled, place)
-        return self._go_on(enabled, last, place)
+    def choose(
+        self, enabled: Enabled, last: str | None, completed: Sequence[Step] = ()
+    ) -> str | None:
+        place = len(self._chosen)
+        chosen: str | None
+        if place < len(self.known):
+            chosen = self._follow(enabled, place)
+        else:
+            self.nodes.append(self._node(enabled, last, completed))
+            chosen = self._go_on(self.nodes[-1])
+        if chosen is not None:
+            self._chosen.append(chosen)
+        return chosen
 
-    def _follow(self, known: Point, enabled: Enabled, place: int) -> str | None:
-        if at_gates(known.enabled) != at_gates(enabled):
+    def _follow(self, enabled: Enabled, place: int) -> str | None:
+        if at_gates(self.known[place].enabled) != at_gates(enabled):
             self._astray = enabled
             return None
-        is_last = place == len(self.branch.known) - 1
-        return self.branch.chosen if is_last else known.chosen
+        is_last = place == len(self.known) - 1
+        return self.branch.chosen if is_last else self.known[place + 1].last
 
-    def _go_on(self, enabled: Enabled, last: str | None, place: int) -> str | None:
-        """Choose without preemption where possible, and note the other choices."""
-        steps = dict(enabled)
-        names = [name for name, _ in enabled if name not in self._asleep]
-        names.sort(key=lambda name: name != last)  # stable: the session that went last goes on
-        if not names:
-            return None
-        asleep = self._asleep
-        for name in names:
-            costs = last in steps and name != last
-            stays = frozenset(
-                other for other in asleep if are_independent(steps[other], steps[name])
-            )
-            if name == names[0]:
-                self._asleep = stays
-            else:
-                self._others.append((place, name, costs, stays))
-            if self.search.reduce:
-                asleep = asleep | {name}
-        return names[0]
+    def _node(self, enabled: Enabled, last: str | None, completed: Sequence[Step]) -> Node:
+        """A node that no performance has come to before."""
+        if not self.nodes:
+            return Node(tuple(enabled), None, 0, frozenset())
+        parent = self.nodes[-1]
+        assert last is not None
+        is_branch = len(self.nodes) == len(self.known)
+        asleep = self.branch.asleep if is_branch else parent.asleep
+        made = (parent.steps[last], *completed)
+        return Node(
+            tuple(enabled),
+            last,
+            parent.preemptions_after(last),
+            frozenset(
+                name
+                for name in asleep
+                if not any(parent.steps[name].touch.concerns(step.touch) for step in made)
+            ),
+            parent,
+        )
+
+    def _go_on(self, node: Node) -> str | None:
+        """Choose without preemption where possible. None: other branches cover all that follows."""
+        names = [name for name, _ in node.enabled if name not in node.asleep]
+        if node.last in names:
+            return node.last
+        return names[0] if names else None
 
     def check_followed(self, performance: Performance) -> None:
         """Raise Unrepeatable if the performance left the branch, or ended before its new choice."""
-        known, place = self.branch.known, len(performance.points)
-        if place < len(known):
-            raise left_its_way(performance, known[place].enabled, self._astray or [])
+        place = len(performance.points)
+        if place < len(self.known):
+            raise left_its_way(performance, self.known[place].enabled, self._astray or [])
 
     def note_branches(self, performance: Performance) -> None:
-        """Put the ways not taken into the queue."""
-        for place, name, costs, asleep in self._others:
-            known = performance.points[: place + 1]
-            preemptions = preemptions_in(known[:-1]) + costs
-            self.search.add(known, name, preemptions, asleep)
+        """Keep the nodes on the way, and put the ways not taken into the queue."""
+        for node, child, chosen in zip(
+            self.nodes, [*self.nodes[1:], None], self._chosen, strict=False
+        ):
+            node.children[chosen] = child
+        if self.search.root is None:
+            self.search.root = self.nodes[0]
+        ways = self._reversing(performance) if self.search.reduce else self._all_others()
+        for place, chosen in ways:
+            self.search.add(self.nodes[place], chosen, self._rank(place, chosen, performance))
+
+    def _all_others(self) -> Iterator[tuple[int, str]]:
+        """All choices that weren't made at the new nodes."""
+        for place in range(len(self.known), len(self.nodes)):
+            node = self.nodes[place]
+            yield from ((place, name) for name in node.steps if name not in node.children)
+
+    def _reversing(self, performance: Performance) -> Iterator[tuple[int, str]]:
+        """Choices that turn round a race of this performance, where none is made or queued yet."""
+        for reversal in reversals_in(performance):
+            node = self.nodes[reversal.place]
+            covered = node.asleep | node.children.keys()
+            if covered.isdisjoint(reversal.candidates):
+                yield reversal.place, min(reversal.candidates, key=node.preemptions_after)
+
+    def _rank(self, place: int, chosen: str, performance: Performance) -> int:
+        """0 where the chosen session may change what the interrupted one has read and goes by."""
+        last = self.nodes[place].last
+        steps = [move.steps[0] for move in moves_of(performance)]
+        goes_on = any(step.session == last and step.kind is Kind.WRITE for step in steps[place:])
+        is_stale = goes_on and any(
+            step.session == last and step.kind is Kind.READ and self.search.may_change(chosen, step)
+            for step in steps[:place]
+        )
+        return 0 if is_stale else 1
 
 
 def retraced(points: list[Point]) -> Walk:
     """A Walk that makes the choices of an earlier performance once more."""
-    chosen = points[-1].chosen if points else None
-    return Walk(Search(), Branch(0, 0, points, chosen, frozenset()))
+    node, last = None, None
+    for point in points:
+        node, last = Node(point.enabled, last, 0, frozenset(), node), point.chosen
+    return Walk(Search(), Branch(0, 0, 0, node, last or "", frozenset()))
 
 
 class Serially:
@@ -147,7 +244,9 @@ class Serially:
     def __init__(self, order: Choices) -> None:
         self.order = order
 
-    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+    def choose(
+        self, enabled: Enabled, last: str | None, completed: Sequence[Step] = ()
+    ) -> str | None:
         names = {name for name, _ in enabled}
         return next(name for name in self.order if name in names)
 
@@ -159,7 +258,9 @@ class Given:
         self.choices = choices
         self._place = 0
 
-    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+    def choose(
+        self, enabled: Enabled, last: str | None, completed: Sequence[Step] = ()
+    ) -> str | None:
         names = [name for name, _ in enabled]
         place, self._place = self._place, self._place + 1
         if place >= len(self.choices):
@@ -189,7 +290,9 @@ class AtRandom:
         self._random = source
         self._left = max_preemptions
 
-    def choose(self, enabled: Enabled, last: str | None) -> str | None:
+    def choose(
+        self, enabled: Enabled, last: str | None, completed: Sequence[Step] = ()
+    ) -> str | None:
         names = [name for name, _ in enabled]
         if self._left == 0 and last in names:
             return last
@@ -205,25 +308,3 @@ def preemptions_in(points: list[Point]) -> int:
         before.chosen in point.names and point.chosen != before.chosen
         for before, point in itertools.pairwise(points)
     )
-
-
-def are_independent(one: Step, other: Step) -> bool:
-    """Whether two steps of different sessions have the same effect in either order.
-
-    True only where that is certain at READ COMMITTED: a read doesn't see uncommitted rows, and
-    writes to different tables don't meet. False where it isn't certain, which only costs time.
-    """
-    if Kind.LOCAL in (one.kind, other.kind) or Kind.READ is one.kind is other.kind:
-        return True
-    for first, second in ((one, other), (other, one)):
-        if first.kind in (Kind.COMMIT, Kind.ROLLBACK) and not first.has_written:
-            return True
-        if first.kind is Kind.READ:
-            if second.kind is Kind.ROLLBACK:
-                return True
-            if second.kind in (Kind.WRITE, Kind.LOCK) and not second.is_autocommit:
-                return True
-    both = (one.kind, other.kind)
-    if all(kind in (Kind.WRITE, Kind.LOCK, Kind.READ) for kind in both):
-        return bool(one.tables and other.tables) and not one.tables & other.tables
-    return False

@@ -20,8 +20,9 @@ from django.db.models import Model
 from .conductor import Performance
 from .errors import Misuse
 from .server import Server
-from .session import sqlstate_of
-from .statements import Kind
+from .session import Step, sqlstate_of
+from .statements import Kind, sets_isolation
+from .touch import Extent, united
 
 MADE_ANEW = {"timestamptz", "timestamp", "time", "timetz", "uuid"}
 NUMBERED = {"int2", "int4", "int8", "uuid"}
@@ -50,8 +51,20 @@ class Learned:
     """The tables that sessions write, and that are compared."""
     noise: set[tuple[str, str]] = field(default_factory=set)
     """Columns that differ between two runs of the same serial order."""
+    writes: dict[str, Extent] = field(default_factory=dict)
+    """The rows that each session writes, by its name."""
     by_type: set[str] = field(default_factory=set)
     """Sessions whose results differ; the results are compared by type."""
+    asks_for_snapshot: bool = False
+    """Whether a session sets another isolation level than READ COMMITTED."""
+
+    def note_steps(self, steps: Iterable[Step]) -> None:
+        """Learn from the steps of a serial order."""
+        for step in steps:
+            self.asks_for_snapshot |= sets_isolation(step.sql)
+            if step.kind is Kind.WRITE:
+                known = self.writes.get(step.session, {})
+                self.writes[step.session] = united(known, step.touch.changes)
 
 
 class Snapshots:

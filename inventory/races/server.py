@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db import connections
 
 from .errors import Misuse
-from .statements import COMPARABLE, Key, tables_in
+from .statements import COMPARABLE, Key, Kind, assignments, is_plain_insert, tables_in, words_in
+from .touch import NOTHING, UNKNOWN, Touch, all_of
+
+if TYPE_CHECKING:
+    from .session import Step
 
 # Documented functions; the second is about SERIALIZABLE READ ONLY DEFERRABLE.
 BLOCKED = """
@@ -41,8 +44,15 @@ TABLES = """
             JOIN pg_attribute ON attrelid = class.oid AND attnum = ANY (indkey)
             WHERE indrelid = class.oid AND indisprimary
         ),
-        class.relkind IN ('v', 'p', 'f') OR class.relhasrules OR class.relhassubclass OR EXISTS (
-            SELECT FROM pg_trigger WHERE tgrelid = class.oid AND NOT tgisinternal
+        class.relkind IN ('v', 'p', 'f') OR class.relhasrules OR class.relhassubclass
+            OR class.relrowsecurity,
+        EXISTS (SELECT FROM pg_trigger WHERE tgrelid = class.oid AND NOT tgisinternal),
+        ARRAY(
+            SELECT DISTINCT attname::text FROM pg_index
+            JOIN pg_attribute ON attrelid = class.oid
+                AND (attnum = ANY (indkey) OR 0 = ANY (indkey) OR indpred IS NOT NULL)
+            WHERE indrelid = class.oid AND NOT indisprimary AND (indisunique OR indisexclusion)
+                AND attnum > 0
         ),
         (
             SELECT attname || ' ' || typname FROM pg_index
@@ -56,14 +66,20 @@ TABLES = """
     WHERE class.relkind IN ('r', 'v', 'p', 'f') AND pg_table_is_visible(class.oid)
         AND class.relnamespace <> 'pg_catalog'::regnamespace
 """
+# Functions of the database's own may do anything. Only of those that are IMMUTABLE is it known
+# that they read nothing.
+FUNCTIONS = """
+    SELECT DISTINCT proname FROM pg_proc
+    WHERE provolatile <> 'i' AND pronamespace <> 'pg_catalog'::regnamespace
+"""
 FOREIGN_KEYS = """
-    SELECT child.relname, attname, parent.relname,
+    SELECT child.relname, attname, parent.relname, cardinality(conkey) = 1,
         NOT condeferred OR confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')
     FROM pg_constraint
     JOIN pg_class AS child ON child.oid = conrelid
     JOIN pg_class AS parent ON parent.oid = confrelid
     JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
-    WHERE contype = 'f' AND cardinality(conkey) = 1
+    WHERE contype = 'f'
 """
 OTHERS_DOING = """
     SELECT pid, coalesce(nullif(application_name, ''), backend_type), left(query, 200)
@@ -104,14 +120,20 @@ class Table:
     name: str
     columns: dict[str, str]
     primary_key: tuple[str, ...]
-    has_side_effects: bool
-    """It has triggers or rules, or is a view: writes may touch tables that they don't name."""
+    stands_for_others: bool
+    """It is a view, has rules, heirs or policies: reads may look at tables that they don't name."""
+    has_triggers: bool
+    """Writes may touch tables that they don't name."""
+    unique_columns: frozenset[str]
+    """Columns of constraints in which two rows can meet, besides the primary key."""
     key: Key | None = None
     """The primary key, if it is one column whose values can be compared as text."""
     parents: dict[str, str] = field(default_factory=dict)
     """Column → the table that it refers to."""
     touches: set[str] = field(default_factory=set)
     """Tables that a write here looks at or changes at once (foreign keys not deferred)."""
+    checked_at_commit: set[str] = field(default_factory=set)
+    """Tables that COMMIT looks at after a write here (foreign keys deferred)."""
 
 
 class Server:
@@ -123,21 +145,61 @@ class Server:
         self._connection: psycopg.Connection[Any] = self._wrapper.connection
         self._connection.prepare_threshold = 0  # a few questions are asked very often
         self.version = self._ask("SHOW server_version")[0][0].split()[0]
-        self.isolation = self._ask("SHOW default_transaction_isolation")[0][0]
+        self.isolation = self._isolation()
         self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
         """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
         self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
+        self._functions = frozenset(name for (name,) in self._ask(FUNCTIONS))
 
     def close(self) -> None:
         self._wrapper.close()
 
-    def reach_of(self, sql: str) -> frozenset[str]:
+    # The tables and rows of a statement
+
+    def reach_of(self, sql: str, kind: Kind) -> frozenset[str]:
         """The tables that a statement may read or change, by its text and the catalogue."""
         named = tables_in(sql, self.tables)
-        if any(self.tables[name].has_side_effects for name in named):
+        known = [self.tables[name] for name in named]
+        if any(table.stands_for_others for table in known):
             return frozenset(self.tables)
-        return named.union(*(self.tables[name].touches for name in named))
+        if kind in (Kind.READ, Kind.LOCK):
+            return named
+        if any(table.has_triggers for table in known):
+            return frozenset(self.tables)
+        return named.union(*(table.touches for table in known))
+
+    def touch_of(self, step: Step) -> Touch:
+        """The rows by which a statement can concern other sessions' steps, if that is certain.
+
+        An INSERT that was executed is known better: it has returned its row's key.
+        """
+        if step.kind is Kind.LOCAL:
+            return NOTHING
+        if step.kind is Kind.OTHER or not step.tables or words_in(step.sql) & self._functions:
+            return UNKNOWN
+        rows = step.only_concerns
+        extent = all_of(step.tables) if rows is None else {rows.table: rows.keys}
+        if step.kind is Kind.READ:
+            return Touch(sees=extent)
+        if step.kind is Kind.LOCK:
+            return Touch(sees=extent, takes=extent)
+        unique = all_of(unique_values(name) for name in step.tables if self._claims(step, name))
+        sees = takes = {**extent, **unique}
+        if rows is None and is_plain_insert(step.sql) and len(step.tables) == 1:
+            sees = takes = dict(unique)  # its row is new: nobody has seen or locked it
+        named = tables_in(step.sql, self.tables)
+        checks = set().union(*(self.tables[name].checked_at_commit for name in named))
+        touch = Touch(sees=sees, takes=takes, changes={**extent, **unique}, checks=all_of(checks))
+        return touch.at_once() if step.is_autocommit else touch
+
+    def _claims(self, step: Step, name: str) -> bool:
+        """Whether a write may claim or free a value that no two rows of the table may have."""
+        if not step.sql.startswith("UPDATE"):
+            return True
+        written = {column for column, _ in assignments(step.sql)}
+        table = self.tables[name]
+        return not written or bool(written & {*table.unique_columns, *table.primary_key})
 
     # Waits
 
@@ -197,21 +259,37 @@ class Server:
                 name,
                 dict(c.rsplit(" ", 1) for c in columns),
                 tuple(primary_key),
-                effects,
+                stands_for_others,
+                has_triggers,
+                frozenset(unique_columns),
                 comparable_key(key),
             )
-            for _, name, columns, primary_key, effects, key in self._ask(TABLES)
+            for (
+                _,
+                name,
+                columns,
+                primary_key,
+                stands_for_others,
+                has_triggers,
+                unique_columns,
+                key,
+            ) in self._ask(TABLES)
         }
-        touches = defaultdict(set)
-        for child, column, parent, at_once in self._ask(FOREIGN_KEYS):
+        for child, column, parent, is_simple, at_once in self._ask(FOREIGN_KEYS):
             if child in tables and parent in tables:
-                tables[child].parents[column] = parent
-                if at_once:
-                    touches[child].add(parent)
-                    touches[parent].add(child)
-        for name, others in touches.items():
-            tables[name].touches.update(others)
+                if is_simple:
+                    tables[child].parents[column] = parent
+                for one, other in ((child, parent), (parent, child)):
+                    table = tables[one]
+                    (table.touches if at_once else table.checked_at_commit).add(other)
         return tables
+
+    def _isolation(self) -> str:
+        """The level of the sessions: Django's own option, which wins, or the server's setting."""
+        level = self._connection.isolation_level
+        if level is not None:
+            return level.name.replace("_", " ").lower()
+        return str(self._ask("SHOW default_transaction_isolation")[0][0])
 
     def _may_set(self, parameter: str) -> bool:
         try:
@@ -224,6 +302,14 @@ class Server:
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+
+def unique_values(table: str) -> str:
+    """The name for the unique values of a table, as if they were a table of their own.
+
+    Writes of different rows can meet there.
+    """
+    return f"{table} (unique values)"
 
 
 def comparable_key(column: str | None) -> Key | None:

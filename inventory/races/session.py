@@ -24,6 +24,7 @@ from . import statements
 from .errors import Misuse, SqlAroundTheGate
 from .server import Server, Wait
 from .statements import Key, Kind, Rows, rows_named
+from .touch import NOTHING, UNKNOWN, Touch
 
 MOST_ROWS_SHOWN = 3
 LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
@@ -61,8 +62,8 @@ class Step:
     kind: Kind
     tables: frozenset[str]
     is_autocommit: bool
-    has_written: bool = False
-    """For the end of a transaction: whether other sessions can notice it."""
+    touch: Touch = UNKNOWN
+    """The rows by which it can concern other sessions' steps."""
     number: int = 0
     """Its number in the schedule, from 1."""
     rows: int | None = None
@@ -157,7 +158,8 @@ class Session(threading.Thread):
         self._spare = spare
         self._using = using
         self._isolation = isolation
-        self._has_written = False
+        self._transaction = NOTHING
+        """All that the open transaction touches."""
         self._pipeline: Step | None = None
         self._is_quiet = False
         """Statements that the explorer sends now are not part of the schedule."""
@@ -181,7 +183,8 @@ class Session(threading.Thread):
             self._connect(connection)
             self._wait_at_gate()
             self.returned = self._call()
-            self._check_what_is_left(connection)
+            if not self._board.is_aborted:  # else it may have caught the error that ends it
+                self._check_what_is_left(connection)
             self.has_returned = True
         except Aborted:
             pass
@@ -316,15 +319,17 @@ class Session(threading.Thread):
         text = statements.normalised(text)
         if many:
             text = f"{text} (many)"
+        kind = statements.kind_of(text)
         step = Step(
             self.label,
             text,
             text if many else with_values(connection, text, params),
-            statements.kind_of(text),
-            self._server.reach_of(text),
+            kind,
+            self._server.reach_of(text, kind),
             is_autocommit=connection.autocommit,
             primary_keys=self._server.primary_keys,
         )
+        step.touch = self._server.touch_of(step)
         if self._board.is_aborted and text.startswith(("ROLLBACK TO", "RELEASE")):
             return execute(sql, params, many, context)  # on the way out
         raw = connection.connection
@@ -341,7 +346,7 @@ class Session(threading.Thread):
             statements.kind_of(sql),
             frozenset(),
             is_autocommit=False,
-            has_written=self._has_written,
+            touch=self._transaction.at_end(is_committed=sql == statements.COMMIT),
         )
 
     def _perform(self, step: Step, act: Callable[[], object], cursor: Any = None) -> object:
@@ -367,7 +372,7 @@ class Session(threading.Thread):
 
     def _begin_pipeline(self, step: Step) -> None:
         """Begin a pipeline. It is one step: all of it is sent before any answer comes back."""
-        step.kind = Kind.OTHER
+        step.kind, step.touch = Kind.OTHER, UNKNOWN
         self.step = step
         self._wait_at_gate()
         self._pipeline = step
@@ -406,9 +411,9 @@ class Session(threading.Thread):
 
     def _note_transaction(self, step: Step) -> None:
         if step.kind in (Kind.COMMIT, Kind.ROLLBACK):
-            self._has_written = False
-        elif step.kind not in (Kind.READ, Kind.LOCAL) and not step.is_autocommit:
-            self._has_written = True
+            self._transaction = NOTHING
+        elif not step.is_autocommit:
+            self._transaction = self._transaction.joined(self._server.touch_of(step))
 
     def _quietly(self, act: Callable[[], object]) -> object:
         was_quiet, self._is_quiet = self._is_quiet, True

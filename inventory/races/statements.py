@@ -88,6 +88,8 @@ def kind_of(sql: str) -> Kind:
         return Kind.COMMIT
     if words in (["ROLLBACK"], ["ABORT"]):
         return Kind.ROLLBACK
+    if words[:2] == ["SET", "CONSTRAINTS"]:
+        return Kind.OTHER  # it may check foreign keys now
     if first in ("SAVEPOINT", "RELEASE", "SET", "SHOW"):
         return Kind.LOCAL
     if first in ("INSERT", "UPDATE", "DELETE", "MERGE"):
@@ -124,8 +126,22 @@ def _writes(words: Sequence[str], locks: Iterable[int]) -> bool:
 
 def tables_in(sql: str, known: Iterable[str]) -> frozenset[str]:
     """The ``known`` tables that the text names. It may name one too many, and never one too few."""
-    words = set(_WORD.findall(sql))
+    words = words_in(sql)
     return frozenset(table for table in known if table in words)
+
+
+def words_in(sql: str) -> set[str]:
+    """All words of the text, keywords and values included."""
+    return set(_WORD.findall(sql))
+
+
+def sets_isolation(sql: str) -> bool:
+    """Whether the statement asks for more than READ COMMITTED."""
+    words = [token.word for token in tokens_of(sql)]
+    return any(
+        pair == ("ISOLATION", "LEVEL") and words[place + 2 : place + 4] != ["READ", "COMMITTED"]
+        for place, pair in enumerate(pairwise(words))
+    )
 
 
 def assignments(sql: str) -> list[tuple[str, str]]:
@@ -435,6 +451,12 @@ def rows_named(
     else:
         return None
     return Rows(naming.table, frozenset(k for k in keys if k)) if all(keys) else None
+
+
+def is_plain_insert(sql: str) -> bool:
+    """Whether it only adds rows with values of its own: no query, no ON CONFLICT."""
+    naming = _naming(sql)
+    return naming is not None and naming.inserted > 0
 
 
 def key_of(text: str | None, type_name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from psycopg import IsolationLevel
 
 from inventory.races import Misuse, RaceFound, explore, replay
 from inventory.races.schedule import format_schedule, parse_schedule
@@ -213,6 +214,33 @@ def test_leaving_equal_schedules_out_loses_no_outcome(sessions: list[Callable[[]
     assert everything.exhaustive
     assert reduced.exhaustive
     assert reduced.coverage == "exhaustive, equal ones left out"
+
+
+def at_a_level_of_its_own() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        voucher_like()
+
+
+def test_at_another_level_equal_schedules_may_have_other_ends() -> None:
+    with pytest.raises(Misuse, match="READ COMMITTED only, and a session sets another level"):
+        explore([at_a_level_of_its_own] * 2, setup=one_mug, reduce=True)
+    with pytest.raises(Misuse, match="READ COMMITTED only, and this is serializable"):
+        explore([voucher_like] * 2, setup=one_mug, reduce=True, isolation="serializable")
+    result = explore([at_a_level_of_its_own] * 2, setup=one_mug, budget=2, samples=0)
+    assert not result.reduced
+
+
+def test_the_level_that_djangos_settings_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"isolation_level": IsolationLevel.SERIALIZABLE}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+    monkeypatch.setattr(connection, "isolation_level", IsolationLevel.SERIALIZABLE)
+    connection.close()
+    try:
+        with pytest.raises(Misuse, match="this is serializable"):
+            explore([voucher_like] * 2, setup=one_mug, reduce=True)
+    finally:
+        connection.close()
 
 
 def test_far_fewer_schedules_for_the_same_two_outcomes() -> None:
