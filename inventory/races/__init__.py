@@ -29,6 +29,7 @@ from .errors import (
 if TYPE_CHECKING:
     from .explorer import explore, replay
     from .result import Result, Run
+    from .testcase import RacesMixin
     from .web import request
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Misuse",
     "RaceFound",
     "RacesError",
+    "RacesMixin",
     "Result",
     "Run",
     "SqlAroundTheGate",
@@ -49,6 +51,7 @@ __all__ = [
 # Imported when they are used: pytest loads this package wherever it is installed, and neither
 # Django nor rich with it.
 MODULES = {
+    "RacesMixin": "testcase",
     "Result": "result",
     "Run": "result",
     "explore": "explorer",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .conductor import Event, Performance
-from .errors import RaceFound
+from .errors import Misuse, RaceFound
 from .schedule import Choices, format_schedule
 from .serial import DEADLOCK, Outcome
 from .session import Step
@@ -220,7 +220,12 @@ class Result:
         return words + {SECONDS: "; then the time was over"}.get(self.ended_by or "", "")
 
     def assert_holds(self) -> None:
-        """Raise RaceFound, with the shortest transcript, if the invariant is broken anywhere."""
+        """Raise RaceFound, with the shortest transcript, if the invariant is broken anywhere.
+
+        Raises Misuse if no schedule was judged.
+        """
+        if self.explorer.invariant is None:
+            self._check_compared()
         if self.broken:
             raise RaceFound(self.failure(self.broken))
 
@@ -228,9 +233,18 @@ class Result:
         """Raise RaceFound if any schedule ends like no serial order.
 
         Raise it, too, if the exploration stopped at a broken schedule before it could tell.
+        Raises Misuse if the ends weren't compared.
         """
+        self._check_compared()
         if self.not_serializable or self.ended_by == FIRST:
             raise RaceFound(self.failure(self.not_serializable or self.broken))
+
+    def _check_compared(self) -> None:
+        if not self.explorer.serial:
+            raise Misuse(
+                "The schedules weren't compared with the serial orders, since serial=False was "
+                "asked for. Leave it out, or give explore() an invariant and use assert_holds()."
+            )
 
     def failure(self, runs: list[Run]) -> str:
         from . import transcript  # the failure is made of runs
