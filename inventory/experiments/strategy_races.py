@@ -19,7 +19,7 @@ from inventory import monitor, stock, strategies
 from inventory.database import alias
 from inventory.exceptions import InsufficientStock
 from inventory.holds import Request
-from inventory.models import Product, Reservation
+from inventory.models import Product, Reservation, StockAlert
 from inventory.races import Result, Run, explore, story
 from inventory.strategies import Strategy
 
@@ -131,6 +131,7 @@ def race_product(units: int) -> Product:
 
 def reset_product(product: Product, units: int) -> None:
     """Set the product to its state before the race."""
+    StockAlert.objects.filter(product=product).delete()  # a schedule that oversells records one
     Reservation.objects.filter(product=product).delete()
     Product.objects.filter(pk=product.pk).update(stock=units, version=1)
 

@@ -14,8 +14,15 @@ class Misuse(RacesError):
 class Unrepeatable(RacesError):
     """The same choices led somewhere else: the sessions depend on more than the schedule.
 
-    The message names the statement that differed, as it was and as it is.
+    The message names the difference, as it was and as it is, and says what may be the cause.
     """
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(
+            f"{difference}\nThe sessions depend on more than the schedule: a cache, a variable in "
+            "Python that outlives a schedule (of a module, or lru_cache), the clock, chance, or "
+            "rows that setup() doesn't reset. Let setup() bring all of it back to the same state."
+        )
 
 
 class ImpossibleSchedule(RacesError):

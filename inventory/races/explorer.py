@@ -9,8 +9,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from django.conf import settings
+from django.core.cache import caches
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
@@ -21,10 +23,13 @@ from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
 from .serial import (
+    Ending,
     Learned,
     Outcome,
     SerialOrders,
     Snapshots,
+    difference,
+    notes_on,
     results_of,
     tables_written,
     undone,
@@ -35,8 +40,11 @@ from .web import clients_keep_to_themselves
 
 Call = Callable[[], object]
 Invariant = Callable[[Run], object]
+T = TypeVar("T")
 
-TRIES = 3  # performances of a branch before it counts as unrepeatable
+TRIES = 3  # performances of a schedule before it counts as unrepeatable
+CONFIRMATIONS = 2  # more performances of a schedule that ends like no serial order
+UNLIKE_ANY = "It ends like no serial order of its sessions."
 READ_COMMITTED = "read committed"
 ISOLATION_LEVELS = (READ_COMMITTED, "repeatable read", "serializable")
 
@@ -56,6 +64,7 @@ def explore(
     seed: int = 0,
     reduce: bool | None = None,
     serial: bool = True,
+    clear_caches: bool = True,
     isolation: str | None = None,
     using: str = "default",
     step_timeout: float = 10.0,
@@ -81,6 +90,7 @@ def explore(
     outcomes from fewer schedules; at READ COMMITTED only, and without a bound. By default, where
     it is right, and where ``budget`` may be too small for all schedules.
     ``serial``: also look whether each schedule ends like a serial order.
+    ``clear_caches``: clear all of Django's caches before each ``setup``.
     ``isolation``: the sessions' level, as “serializable”; by default the connection's.
     ``using``: the database, by alias.
     ``step_timeout``: seconds for a step, after which its session is ended and named.
@@ -88,8 +98,8 @@ def explore(
     ``watch``: gets the Result before the first schedule. The Result fills up, so that a caller
     who breaks this off still has it.
 
-    The database stays as the last schedule left it. Raises RacesError if the sessions can't be
-    explored. An exception that a session raises is a result.
+    The database stays as a schedule left it: the shortest broken one, or else the first. Raises
+    RacesError if the sessions can't be explored. An exception that a session raises is a result.
     """
     return Explorer(
         named(sessions),
@@ -98,6 +108,7 @@ def explore(
         describe=describe,
         state=state,
         serial=serial,
+        clear_caches=clear_caches,
         isolation=isolation,
         using=using,
         step_timeout=step_timeout,
@@ -169,6 +180,7 @@ class Explorer:
         describe: Callable[[], str] | None = None,
         state: Callable[[], object] | None = None,
         serial: bool = True,
+        clear_caches: bool = True,
         isolation: str | None = None,
         using: str = "default",
         step_timeout: float = 10.0,
@@ -184,6 +196,7 @@ class Explorer:
         self.describe = describe
         self.state = state
         self.serial = serial
+        self.clear_caches = clear_caches
         self.isolation = isolation.lower() if isolation else None
         self.using = using
         self.step_timeout = step_timeout
@@ -229,6 +242,7 @@ class Explorer:
             result.complete_up_to = search.complete_up_to
             if result.ended_by == BUDGET:
                 stage.sample(result, samples, limit, random.Random(seed), max_preemptions)
+            stage.review(result)
             result.retried = stage.retried
         result.broken_off = False
         result.seconds = limit.seconds_so_far
@@ -250,7 +264,7 @@ class Explorer:
         if run is None:
             raise ImpossibleSchedule(f"The schedule doesn't end: {performance.cut}.")
         if recorded:
-            check_repeated(recorded, run)
+            check_repeated(recorded.performance, performance, self.learned.by_type)
         return run
 
     @contextlib.contextmanager
@@ -321,8 +335,10 @@ class Stage:
             max_steps=explorer.max_steps,
         )
         self.learned = explorer.learned
-        self.snapshots = Snapshots(server, self.learned)
-        self.serial_orders = SerialOrders(self._serial_outcome)
+        self.snapshots = Snapshots(server)
+        self.serial_orders = SerialOrders(self.learned, lambda order: self._perform_twice(order)[1])
+        self.reference: Performance | None = None
+        """A performance that the first schedule must repeat."""
         self.before = ""
         self.retried = 0
 
@@ -339,11 +355,7 @@ class Stage:
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
                 raise Misuse(f"Session {name} ran no SQL on “{self.explorer.using}”.")
-        once, rows_once = self._perform_serially(self.names), self.snapshots.rows()
-        again, rows_again = self._perform_serially(self.names), self.snapshots.rows()
-        self.snapshots.learn_noise(rows_once, rows_again)
-        one, other = results_of(once), results_of(again)
-        self.learned.by_type.update(n for n in self.names if one.get(n) != other.get(n))
+        self.reference, _ = self._perform_twice(self.names)
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
         self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
@@ -351,60 +363,54 @@ class Stage:
         )
 
     def perform_branch(self, walk: Walk) -> Performance:
-        """Perform the branch. Try again if it goes another way: others may use the database."""
-        for tries_left in reversed(range(TRIES)):
+        """Perform the branch. Raises Unrepeatable if it doesn't come where it meant to come."""
+
+        def perform() -> Performance:
             walk.restart()
-            try:
-                performance = self.perform(walk.choose)
-                walk.check_followed(performance)
-                return performance
-            except Unrepeatable:
-                if not tries_left:
-                    raise
-                self.retried += 1
-        raise AssertionError("the last try returns or raises")
+            performance = self.perform(walk.choose)
+            walk.check_followed(performance)
+            if self.reference is not None:
+                check_repeated(self.reference, performance, self.learned.by_type)
+            return performance
+
+        performance = self._tried(perform)
+        self.reference = None
+        return performance
 
     def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
-        explorer = self.explorer
-        try:
-            explorer.setup()
-        except RacesError:
-            raise
-        except Exception as error:
-            error.add_note(
-                "This was setup(), which runs before every schedule: it must first clear what an "
-                "earlier one left."
-            )
-            raise
-        if connections[explorer.using].in_atomic_block:
-            raise Misuse("setup() must commit: it left a transaction open.")
-        self.before = explorer.describe() if explorer.describe else ""
-        random.seed(explorer.seed)
+        self._set_up()
         performance = self.conductor.perform(choose, only)
-        self._compare_more_tables(performance)
+        self.learned.tables |= tables_written(performance)
         return performance
 
     def judge(self, performance: Performance) -> Run | None:
         """Return the run with its verdict, or None if the conductor gave it up."""
         if performance.cut:
             return None
-        explorer = self.explorer
-        run = Run(
-            performance,
-            preemptions=preemptions_in(performance.points),
-            results=results_of(performance),
-            before=self.before,
-            after=explorer.describe() if explorer.describe else "",
-        )
-        run.outcome = self._outcome(performance)
-        if explorer.invariant is not None:
-            run.broken = verdict(explorer.invariant, run)
-        if explorer.serial:
-            # This comes last, since it may perform serial orders, and so change the database.
-            run.is_serializable = self.serial_orders.include(run.outcome, undone(performance))
-            if explorer.invariant is None and not run.is_serializable:
-                run.broken = "It ends like no serial order of its sessions."
+        run = self._run_of(performance)
+        if self.explorer.serial:
+            # This comes last, since it performs other schedules, and so changes the database.
+            self._compare_with_serial_orders(run)
         return run
+
+    def review(self, result: Result) -> None:
+        """Judge again by all that is known now. Raises Unrepeatable if the sessions have drifted.
+
+        What they do after the last choice of a branch isn't compared with anything else. So the
+        first schedule and the shortest broken one are performed once more.
+        """
+        for run in result.runs:
+            if run.is_serializable is False:
+                self._compare_with_serial_orders(run)
+        if result.runs:
+            self._check_again(result.runs[0])
+        if result.shortest is not None:
+            self._check_again(result.shortest)
+        for run in result.runs:
+            run.outcome = self.learned.outcome_of(run.ending)
+        if self.explorer.serial:
+            for sentence in notes_on(self.learned):
+                result.note(sentence)
 
     def sample(
         self,
@@ -452,20 +458,149 @@ class Stage:
         self.learned.note_steps(event.step for event in performance.events)
         return performance
 
-    def _serial_outcome(self, order: tuple[str, ...]) -> Outcome:
-        return self._outcome(self._perform_serially(order))
+    def _perform_twice(self, order: tuple[str, ...]) -> tuple[Performance, Ending]:
+        """Perform a serial order twice, and learn which values differ by chance."""
+        latest = self._perform_serially(order)
+        ending = self._ending_of(latest)
 
-    def _outcome(self, performance: Performance) -> Outcome:
-        results = tuple(results_of(performance, self.learned.by_type).items())
-        if self.explorer.state is not None:
-            return Outcome(results, (repr(self.explorer.state()),))
-        return Outcome(results, self.snapshots.state(self.snapshots.rows()))
+        def perform_again() -> tuple[Performance, Ending]:
+            nonlocal latest, ending
+            before, ending_before = latest, ending
+            latest = self._perform_serially(order)
+            ending = self._ending_of(latest)
+            check_repeated(before, latest, by_type=order)
+            self.learned.learn_noise(ending_before, ending)
+            return latest, ending
 
-    def _compare_more_tables(self, performance: Performance) -> None:
-        new = tables_written(performance) - self.snapshots.tables
-        if new:
-            self.snapshots.tables.update(new)
-            self.serial_orders.clear()
+        return self._tried(perform_again)
+
+    def _perform_again(self, run: Run) -> Run:
+        """Perform a schedule once more. Raises Unrepeatable if other statements come of it."""
+
+        def perform() -> Performance:
+            way = retraced(run.performance.points)
+            performance = self.perform(way.choose)
+            way.check_followed(performance)
+            check_repeated(run.performance, performance, by_type=self.names)
+            return performance
+
+        return self._run_of(self._tried(perform))
+
+    def _tried(self, perform: Callable[[], T]) -> T:
+        """Try again if it is unrepeatable: others may use the database."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return perform()
+            except Unrepeatable:
+                if not tries_left:
+                    raise
+                self.retried += 1
+        raise AssertionError("the last try returns or raises")
+
+    def _set_up(self) -> None:
+        """Bring caches, chance and the database to the state in which every schedule begins."""
+        explorer = self.explorer
+        if explorer.clear_caches:
+            clear_caches()
+        random.seed(explorer.seed)
+        try:
+            explorer.setup()
+        except RacesError:
+            raise
+        except Exception as error:
+            error.add_note(
+                "This was setup(), which runs before every schedule: it must first clear what an "
+                "earlier one left."
+            )
+            raise
+        if connections[explorer.using].in_atomic_block:
+            raise Misuse("setup() must commit: it left a transaction open.")
+        if explorer.state is None:
+            new = self.learned.tables - self.learned.start.keys()
+            self.learned.start.update(self.snapshots.contents(new))
+        self.before = explorer.describe() if explorer.describe else ""
+        random.seed(explorer.seed)
+
+    def _run_of(self, performance: Performance) -> Run:
+        """The performance with its end. The database must still be as it left it."""
+        explorer = self.explorer
+        ending = self._ending_of(performance)
+        run = Run(
+            performance,
+            preemptions=preemptions_in(performance.points),
+            results=ending.results,
+            before=self.before,
+            after=explorer.describe() if explorer.describe else "",
+            ending=ending,
+            outcome=self.learned.outcome_of(ending),
+        )
+        if explorer.invariant is not None:
+            run.broken = verdict(explorer.invariant, run)
+        return run
+
+    def _ending_of(self, performance: Performance) -> Ending:
+        state = self.explorer.state
+        return Ending(
+            results=results_of(performance),
+            types=results_of(performance, by_type=self.names),
+            tables={} if state else self.snapshots.contents(self.learned.tables),
+            own_state=repr(state()) if state else None,
+        )
+
+    def _compare_with_serial_orders(self, run: Run) -> None:
+        run.is_serializable = self._is_like_a_serial_order(run)
+        if self.explorer.invariant is None:
+            run.broken = None if run.is_serializable else UNLIKE_ANY
+
+    def _is_like_a_serial_order(self, run: Run) -> bool:
+        """Whether it ends so. If not, perform it again: the difference may be chance."""
+        orders, gone = self.serial_orders, undone(run.performance)
+        if self.learned.tables - self.learned.start.keys():
+            self._set_up()  # to see the tables that nobody had written so far
+        for tries_left in reversed(range(CONFIRMATIONS + 1)):
+            if orders.include(run.ending, gone):
+                return True
+            if orders.is_odd(run.ending) or not tries_left:
+                break
+            self.learned.learn_noise(run.ending, self._perform_again(run).ending)
+        orders.add_odd(run.ending)
+        return False
+
+    def _check_again(self, run: Run) -> None:
+        """Raise Unrepeatable if the schedule doesn't end as before."""
+        again = self._perform_again(run)
+        if self.explorer.serial:
+            check_repeated(run.performance, again.performance, self.learned.by_type)
+            check_same_end(*(self.learned.outcome_of(each.ending) for each in (run, again)))
+        if self.explorer.invariant is not None and (run.broken is None) != (again.broken is None):
+            raise Unrepeatable(
+                f"The schedule {run.schedule} was performed again, and the invariant answered "
+                f"otherwise:\n"
+                f"  it was {run.broken or 'true'}\n"
+                f"  it is  {again.broken or 'true'}"
+            )
+
+
+def check_same_end(before: Outcome, now: Outcome) -> None:
+    """Raise Unrepeatable if two performances of the same schedule ended in different states."""
+    if before.state != now.state:
+        raise Unrepeatable(
+            f"The same schedule ended in another state when it was performed again:\n"
+            f"{difference(before, now)}"
+        )
+
+
+def clear_caches() -> None:
+    """Clear all of Django's caches: what one schedule left there would change the next one."""
+    for alias in settings.CACHES:
+        try:
+            caches[alias].clear()
+        except Exception as error:
+            raise Misuse(
+                f"The cache “{alias}” can't be cleared before each schedule: {error!r}. Use the "
+                "memory's cache in the settings that races run with; or say clear_caches=False, "
+                "and let setup() clear what must be cleared."
+            ) from error
 
 
 def verdict(invariant: Invariant, run: Run) -> str | None:

@@ -7,23 +7,15 @@ one came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
 
 from .conductor import Performance
 from .errors import Unrepeatable
 from .schedule import Choices, format_schedule
+from .serial import results_of
 from .session import Step
 
-if TYPE_CHECKING:
-    from .result import Run
-
 NOT_THERE = "(done, or waiting for a lock)"
-ADVICE = (
-    "The sessions depend on more than the schedule: a cache, a variable in Python that outlives a "
-    "schedule (of a module, or lru_cache), the clock, chance, or rows that setup() doesn't reset. "
-    "Let setup() bring all of it back to the same state."
-)
 
 
 def at_gates(enabled: Iterable[tuple[str, Step]]) -> dict[str, str]:
@@ -58,25 +50,55 @@ def shortened(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def check_repeated(expected: Run, run: Run) -> None:
-    """Raise Unrepeatable if the run isn't as an earlier one of the same schedule."""
-    before, now = expected.lines_to_compare(), run.lines_to_compare()
-    for place in range(max(len(before), len(now))):
-        was, is_ = dict(before[place : place + 1]), dict(now[place : place + 1])
+def check_repeated(before: Performance, now: Performance, by_type: Collection[str] = ()) -> None:
+    """Raise Unrepeatable if a performance isn't as an earlier one of the same schedule.
+
+    ``by_type``: sessions whose results are chance, and may differ.
+    """
+    lines, lines_now = lines_of(before), lines_of(now)
+    for place in range(max(len(lines), len(lines_now))):
+        was, is_ = dict(lines[place : place + 1]), dict(lines_now[place : place + 1])
         if was != is_:
-            steps = sum(not event.is_completion for event in expected.events[:place])
-            raise unrepeatable(expected.choices[:steps], was, is_)
+            steps = sum(not event.is_completion for event in before.events[:place])
+            names = was | is_
+            raise unrepeatable(
+                before.choices[:steps],
+                {name: was.get(name) or end_in_words(before, name) for name in names},
+                {name: is_.get(name) or end_in_words(now, name) for name in names},
+            )
+    results, results_now = results_of(before, by_type), results_of(now, by_type)
+    different = [name for name in results if results[name] != results_now.get(name)]
+    if different:
+        raise unrepeatable(
+            before.choices,
+            {name: end_in_words(before, name) for name in different},
+            {name: end_in_words(now, name) for name in different},
+        )
+
+
+def lines_of(performance: Performance) -> list[tuple[str, str]]:
+    """The lines of the transcript that another performance must repeat: (session, text)."""
+    lines = []
+    for event in performance.events:
+        step = event.step
+        what = step.sql
+        if event.is_completion:
+            what += " <completed>"
+        elif step.wait:
+            what += f" <{step.wait}>"
+        lines.append((step.session, f"{what} {step.sqlstate or step.rows}"))
+    return lines
 
 
 def unrepeatable(so_far: Choices, before: dict[str, str], now: dict[str, str]) -> Unrepeatable:
     """The error, which shows where sessions were, and where they are after the same choices."""
     differences = [
-        f"  {name} was at: {before.get(name, NOT_THERE)}\n"
-        f"  {name} is at:  {now.get(name, NOT_THERE)}\n"
+        f"\n  {name} was at: {before.get(name, NOT_THERE)}\n"
+        f"  {name} is at:  {now.get(name, NOT_THERE)}"
         for name in sorted(before | now)
         if before.get(name) != now.get(name)
     ]
     return Unrepeatable(
         f"After the same {len(so_far)} steps ({format_schedule(so_far) or 'none'}) the sessions "
-        f"were elsewhere:\n{''.join(differences)}{ADVICE}"
+        f"were elsewhere:{''.join(differences)}"
     )

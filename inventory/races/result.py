@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from .conductor import Event, Performance
 from .errors import Misuse, RaceFound
+from .repeats import lines_of
 from .schedule import Choices, format_schedule
-from .serial import DEADLOCK, Outcome
+from .serial import DEADLOCK, Ending, Outcome
 from .session import Step
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ class Run:
     """The reason why the invariant doesn't hold; None if it holds."""
     is_serializable: bool | None = None
     """Whether it ends like a serial order; None if that wasn't compared."""
+    ending: Ending = field(default_factory=Ending, repr=False)
+    """The end, whole."""
     outcome: Outcome | None = field(default=None, repr=False)
+    """The end, made comparable."""
     number: int = 0
     """From 1, in the order in which schedules were performed."""
 
@@ -93,16 +97,8 @@ class Run:
 
     def lines_to_compare(self) -> list[tuple[str, str]]:
         """The lines that a replay must repeat: (session, statement and outcome)."""
-        lines = []
-        for event in self.events:
-            step = event.step
-            what = step.sql
-            if event.is_completion:
-                what += " <completed>"
-            elif step.wait:
-                what += f" <{step.wait}>"
-            lines.append((step.session, f"{what} {step.sqlstate or step.rows}"))
-        return lines + [(name, f"ends with {result}") for name, result in self.results.items()]
+        results = [(name, f"ends with {result}") for name, result in self.results.items()]
+        return lines_of(self.performance) + results
 
 
 @dataclass

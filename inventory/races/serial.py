@@ -3,14 +3,18 @@
 If none is like it, the sessions got in each other's way. Two ends are alike if every session
 returned or raised the same, and all rows of the tables that a session wrote are the same. Values
 that differ from run to run don't count: keys made by the database, instants and UUIDs, by their
-type, and all else that differs between two runs of the same serial order, such as random tokens.
-A foreign key counts as the row that it refers to.
+type, and all else that differs between two performances of the same schedule, such as random
+tokens. A foreign key counts as the row that it refers to.
+
+Chance can show late, as in a token that only the loser of a race makes. So ends are kept whole,
+and are made comparable by what is known at the time.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -18,7 +22,7 @@ from typing import Any
 from django.db.models import Model
 
 from .conductor import Performance
-from .errors import Misuse
+from .errors import Misuse, Unrepeatable
 from .server import Server
 from .session import Step, sqlstate_of
 from .statements import Kind, sets_isolation
@@ -31,6 +35,12 @@ SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
 
 State = tuple[object, ...]
 Rows = dict[str, list[dict[str, Any]]]
+Content = tuple[tuple[str, str], ...]
+"""A row, without what differs by its type: paths and values.
+
+A path is a column, or leads through foreign keys: ``mug_id.sku``.
+"""
+Contents = tuple[Content, ...]
 
 
 @dataclass(frozen=True)
@@ -41,22 +51,47 @@ class Outcome:
     state: State
 
 
+@dataclass(frozen=True)
+class Ending:
+    """The end of a schedule, whole."""
+
+    results: dict[str, str] = field(default_factory=dict)
+    """The result or exception of each session, in a word."""
+    types: dict[str, str] = field(default_factory=dict)
+    """The types of these."""
+    tables: dict[str, Contents] = field(default_factory=dict)
+    """The rows of the tables that were compared at the time."""
+    own_state: str | None = None
+    """What the caller's ``state`` returned, if there is one."""
+
+
 @dataclass
 class Learned:
     """Facts that serial orders have shown, kept so that they are found out once."""
 
     upper_bound: int = 0
-    """About the number of schedules if no session ever had to wait; 0: nothing was learned yet."""
+    """The number of schedules if no session ever had to wait; 0: nothing was learned yet."""
     tables: set[str] = field(default_factory=set)
     """The tables that sessions write, and that are compared."""
+    start: dict[str, Contents] = field(default_factory=dict)
+    """Their rows when a schedule begins."""
     noise: set[tuple[str, str]] = field(default_factory=set)
-    """Columns that differ between two runs of the same serial order."""
+    """Table and path of values that differ between two performances of the same schedule."""
     writes: dict[str, Extent] = field(default_factory=dict)
     """The rows that each session writes, by its name."""
-    by_type: set[str] = field(default_factory=set)
-    """Sessions whose results differ; the results are compared by type."""
     asks_for_snapshot: bool = False
     """Whether a session sets another isolation level than READ COMMITTED."""
+    by_type: set[str] = field(default_factory=set)
+    """Sessions whose results differ so; the results are compared by type."""
+    serial: dict[frozenset[str], list[Ending]] = field(default_factory=dict)
+    """The ends of all serial orders of these sessions."""
+    odd: list[Ending] = field(default_factory=list)
+    """Ends like those of no serial order, one of each kind."""
+
+    @property
+    def size(self) -> int:
+        """The number of facts that outcomes depend on: when it grows, they are made anew."""
+        return len(self.tables) + len(self.noise) + len(self.by_type)
 
     def note_steps(self, steps: Iterable[Step]) -> None:
         """Learn from the steps of a serial order."""
@@ -66,18 +101,122 @@ class Learned:
                 known = self.writes.get(step.session, {})
                 self.writes[step.session] = united(known, step.touch.changes)
 
+    def outcome_of(self, ending: Ending, names: Collection[str] | None = None) -> Outcome:
+        """The end made comparable, with the results of the sessions ``names`` (all: None)."""
+        results = tuple(
+            (name, ending.types[name] if name in self.by_type else result)
+            for name, result in ending.results.items()
+            if names is None or name in names
+        )
+        if ending.own_state is not None:
+            return Outcome(results, (ending.own_state,))
+        return Outcome(
+            results, tuple((table, self._alike(table, ending)) for table in sorted(self.tables))
+        )
+
+    def learn_noise(self, one: Ending, other: Ending) -> None:
+        """Learn from two performances of the same schedule: a difference is chance, or the clock.
+
+        Raises Unrepeatable if they differ by more than values.
+        """
+        self.by_type.update(n for n in one.results if one.results[n] != other.results.get(n))
+        if one.own_state is not None:
+            check_own_state(one, other)
+            return
+        for table in sorted(self.tables):
+            before, now = self._contents(table, one), self._contents(table, other)
+            if len(before) != len(now):
+                raise Unrepeatable(
+                    f"After two performances of the same schedule the table {table} had "
+                    f"{len(before)} and {len(now)} rows."
+                )
+            self.noise |= {(table, path) for path in differing(before, now)}
+            self._learn_mixing(table, one, other)
+
+    def _learn_mixing(self, table: str, one: Ending, other: Ending) -> None:
+        """Learn from the same values in other rows: chance has mixed them, as when it shuffles."""
+        known = self.noise
+        varied = {(table, path) for path in varying(self._contents(table, one))}
+        for more in [set(), *({each} for each in sorted(varied)), varied]:
+            self.noise = known | more
+            if self._alike(table, one) == self._alike(table, other):
+                return
+
+    def _contents(self, table: str, ending: Ending) -> Contents:
+        """The rows of a table. One that wasn't compared then was written by no session."""
+        return ending.tables.get(table, self.start.get(table, ()))
+
+    def _alike(self, table: str, ending: Ending) -> tuple[Content, ...]:
+        """The rows of a table without noise, in the same order for the same rows."""
+        return tuple(
+            sorted(
+                tuple(cell for cell in content if (table, cell[0]) not in self.noise)
+                for content in self._contents(table, ending)
+            )
+        )
+
+
+def check_own_state(one: Ending, other: Ending) -> None:
+    if one.own_state != other.own_state:
+        raise Unrepeatable(
+            "state() differs between two performances of the same schedule:\n"
+            f"  it was {one.own_state}\n"
+            f"  it is  {other.own_state}\n"
+            "Keys, instants and random values have no place in it."
+        )
+
+
+def differing(before: Contents, now: Contents) -> set[str]:
+    """The paths whose values differ, in whatever rows they are."""
+    return {
+        path for path in paths(before) | paths(now) if column(path, before) != column(path, now)
+    }
+
+
+def varying(contents: Contents) -> set[str]:
+    """The paths that don't have the same value in all rows."""
+    return {path for path in paths(contents) if len(set(column(path, contents))) > 1}
+
+
+def paths(contents: Contents) -> set[str]:
+    return {path for content in contents for path, _ in content}
+
+
+def column(path: str, contents: Contents) -> list[str]:
+    """The values at a path, sorted; rows that have none count, too."""
+    return sorted(dict(content).get(path, "") for content in contents)
+
 
 class Snapshots:
-    """The committed rows of some tables, made comparable."""
+    """The committed rows of some tables, without what differs by its type."""
 
-    def __init__(self, server: Server, learned: Learned) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self.tables = learned.tables
-        self._noise = learned.noise
+        self._kept: dict[Any, Any] = {}
+        """One of each content: most schedules end alike."""
 
-    def rows(self) -> Rows:
+    def contents(self, tables: Iterable[str]) -> dict[str, Contents]:
+        """All rows of these tables. Raises Misuse if there are too many."""
+        rows = self._rows(tables)
+        by_key = {
+            table: {row[key]: row for row in rows[table]}
+            for table in rows
+            for key in self._server.tables[table].primary_key[:1]
+        }
+        return {
+            table: self._keep(
+                tuple(
+                    sorted(
+                        self._keep(tuple(self._cells(table, row, by_key, 3))) for row in rows[table]
+                    )
+                )
+            )
+            for table in tables
+        }
+
+    def _rows(self, tables: Iterable[str]) -> Rows:
         """All rows of these tables, and of the tables that they refer to."""
-        wanted, rows = set(self.tables), {}
+        wanted, rows = set(tables), {}
         while wanted:
             table = wanted.pop()
             rows[table] = self._server.rows(table)
@@ -89,76 +228,103 @@ class Snapshots:
             wanted |= set(self._server.tables[table].parents.values()) - rows.keys()
         return rows
 
-    def learn_noise(self, one: Rows, other: Rows) -> None:
-        """Learn from two runs of the same serial order: a difference is chance, or the clock."""
-        for table in one.keys() & other.keys():
-            for column in self._server.tables[table].columns:
-                values = [sorted(str(row[column]) for row in rows[table]) for rows in (one, other)]
-                if values[0] != values[1]:
-                    self._noise.add((table, column))
-
-    def state(self, rows: Rows) -> State:
-        by_key = {
-            table: {row[key]: row for row in rows[table]}
-            for table in rows
-            for key in self._server.tables[table].primary_key[:1]
-        }
-        return tuple(
-            (table, tuple(sorted(self._content(table, row, by_key, 3) for row in rows[table])))
-            for table in sorted(self.tables)
-        )
-
-    def _content(
+    def _cells(
         self, table: str, row: dict[str, Any], by_key: dict[str, dict[Any, Any]], depth: int
-    ) -> str:
+    ) -> Iterator[tuple[str, str]]:
         known = self._server.tables[table]
-        parts = []
-        for column, type_name in known.columns.items():
-            parent = known.parents.get(column)
+        for name, type_name in known.columns.items():
+            parent = known.parents.get(name)
             if parent is not None:
-                referred = by_key.get(parent, {}).get(row[column])
+                referred = by_key.get(parent, {}).get(row[name])
                 if referred is not None and depth:
-                    content = self._content(parent, referred, by_key, depth - 1)
-                    parts.append(f"{column}=({content})")
+                    yield name, "a row"
+                    for path, value in self._cells(parent, referred, by_key, depth - 1):
+                        yield f"{name}.{path}", value
             elif not (
-                type_name in MADE_ANEW
-                or (column in known.primary_key and type_name in NUMBERED)
-                or (table, column) in self._noise
+                type_name in MADE_ANEW or (name in known.primary_key and type_name in NUMBERED)
             ):
-                parts.append(f"{column}={row[column]}")
-        return ", ".join(parts)
+                yield name, str(row[name])
+
+    def _keep(self, content: Any) -> Any:
+        return self._kept.setdefault(content, content)
 
 
 class SerialOrders:
     """The outcomes of serial orders, of all sessions or some, each performed when needed."""
 
-    def __init__(self, outcome_of: Callable[[tuple[str, ...]], Outcome]) -> None:
-        self._outcome_of = outcome_of
-        self._outcomes: dict[frozenset[str], set[Outcome]] = {}
+    def __init__(self, learned: Learned, ending_of: Callable[[tuple[str, ...]], Ending]) -> None:
+        self._learned = learned
+        self._ending_of = ending_of
+        self._outcomes: dict[tuple[frozenset[str] | None, int], set[Outcome]] = {}
 
-    def clear(self) -> None:
-        """Drop the outcomes: they lack the tables that are compared from now on."""
-        self._outcomes.clear()
-
-    def include(self, outcome: Outcome, undone: Collection[str]) -> bool:
-        """Whether the outcome is that of a serial order.
+    def include(self, ending: Ending, undone: Collection[str]) -> bool:
+        """Whether the end is that of a serial order.
 
         ``undone`` are the sessions that PostgreSQL refused for the sake of the others (deadlock,
         serialization failure): they count as if they had never run.
         """
-        names = frozenset(name for name, _ in outcome.results) - set(undone)
-        if names not in self._outcomes:
+        names = frozenset(ending.results) - set(undone)
+        if names not in self._learned.serial:
             orders = itertools.permutations(sorted(names))
-            self._outcomes[names] = {self._outcome_of(order) for order in orders}
-        results = tuple(each for each in outcome.results if each[0] in names)
-        return Outcome(results, outcome.state) in self._outcomes[names]
+            self._learned.serial[names] = [self._ending_of(order) for order in orders]
+        return self._learned.outcome_of(ending, names) in self._outcomes_of(names)
+
+    def is_odd(self, ending: Ending) -> bool:
+        """Whether an end like this one was found to be like no serial order, more than once."""
+        return self._learned.outcome_of(ending) in self._outcomes_of(None)
+
+    def add_odd(self, ending: Ending) -> None:
+        if not self.is_odd(ending):
+            self._learned.odd.append(ending)
+            self._outcomes.clear()
+
+    def _outcomes_of(self, names: frozenset[str] | None) -> set[Outcome]:
+        """The outcomes of the serial orders of these sessions; None: the odd ones."""
+        key = names, self._learned.size
+        if key not in self._outcomes:
+            endings = self._learned.odd if names is None else self._learned.serial[names]
+            self._outcomes[key] = {self._learned.outcome_of(each, names) for each in endings}
+        return self._outcomes[key]
+
+
+def difference(was: Outcome, is_: Outcome) -> str:
+    """The rows in which two outcomes differ, as lines; or else the callers' own states."""
+    if all(isinstance(part, str) for part in was.state + is_.state):
+        return f"  it was {was.state[0]}\n  it is  {is_.state[0]}"
+    tables: dict[str, Contents] = dict(was.state)  # type: ignore[arg-type]
+    tables_now: dict[str, Contents] = dict(is_.state)  # type: ignore[arg-type]
+    lines = []
+    for table in sorted(tables.keys() | tables_now.keys()):
+        rows, rows_now = Counter(tables.get(table, ())), Counter(tables_now.get(table, ()))
+        if rows != rows_now:
+            lines.append(f"  {table} was: {rows_in_words(rows - rows_now)}")
+            lines.append(f"  {table} is:  {rows_in_words(rows_now - rows)}")
+    return "\n".join(lines)
+
+
+def rows_in_words(rows: Iterable[Content]) -> str:
+    texts = [", ".join(f"{path}={value}" for path, value in row) for row in rows]
+    return "; ".join(texts) or "without that row"
+
+
+def notes_on(learned: Learned) -> Iterator[str]:
+    """Sentences on all that isn't compared with serial orders."""
+    if learned.noise:
+        columns = ", ".join(f"{table}.{path}" for table, path in sorted(learned.noise))
+        yield f"Not compared, since two performances of one schedule differ there: {columns}."
+    if learned.by_type:
+        names = " and ".join(sorted(learned.by_type))
+        yield (
+            f"Compared by type alone, since two performances of one schedule differ there: what "
+            f"{names} returned or raised."
+        )
 
 
 def tables_written(performance: Performance) -> set[str]:
     return {
         table
         for event in performance.events
-        if event.step.kind is Kind.WRITE
+        if event.step.kind in (Kind.WRITE, Kind.OTHER)
         for table in event.step.tables
     }
 
@@ -172,7 +338,7 @@ def undone(performance: Performance) -> set[str]:
     }
 
 
-def results_of(performance: Performance, by_type: Iterable[str] = ()) -> dict[str, str]:
+def results_of(performance: Performance, by_type: Collection[str] = ()) -> dict[str, str]:
     """The result or exception of each session, in a word; for ``by_type``, its type alone."""
     results = {}
     for name, value in performance.returned.items():
@@ -185,8 +351,12 @@ def results_of(performance: Performance, by_type: Iterable[str] = ()) -> dict[st
 def described(value: object) -> str:
     if isinstance(value, Model):
         return type(value).__name__
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, list | tuple):
         return f"[{', '.join(described(item) for item in value)}]"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(described(item) for item in value))}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{described(k)}: {described(v)}' for k, v in value.items())}}}"
     if value is None or isinstance(value, bool | int | float | str | Decimal):
         return repr(value)
     status = getattr(value, "status_code", None)

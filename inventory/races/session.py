@@ -353,6 +353,7 @@ class Session(threading.Thread):
         """Wait at the gate, act, and note the outcome in ``step``."""
         if self._pipeline is not None:
             self._pipeline.shown += f"; {step.shown}"
+            self._pipeline.tables |= step.tables
             return act()
         self.step = step
         self._wait_at_gate()
