@@ -47,5 +47,9 @@ RACES = [
             "the backend returns the default instead. The package could do so, or store the "
             "default with an INSERT that leaves a row alone which is there."
         ),
+        known=(
+            "Issue 348 of the package, open since 2019: from time to time a setting goes back to "
+            "its default. This is one way to get there."
+        ),
     )
 ]

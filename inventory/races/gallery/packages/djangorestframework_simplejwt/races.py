@@ -30,7 +30,7 @@ def one_was_given(ended: Ended) -> bool:
 
 def tokens_in_words() -> str:
     valid = OutstandingToken.objects.filter(blacklistedtoken=None)
-    return f"{valid.count()} refresh tokens are valid"
+    return f"refresh tokens that are valid: {valid.count()}"
 
 
 RACES = [
@@ -47,6 +47,10 @@ RACES = [
             "the row to the blacklist, where it is unique, gives a new token. Our own code does so "
             "in a subclass of RefreshToken; the package could do it in TokenRefreshSerializer."
         ),
-        options={"max_preemptions": 1},
+        known=(
+            "Issue 985 of the package has a race condition in its title, among other things, and "
+            "was closed as invalid. This one: not reported yet. Tell the maintainers first, and in "
+            "private, since tokens depend on it."
+        ),
     )
 ]
