@@ -322,6 +322,7 @@ class _OneSchedule:
         for end in (None, self.server.cancel, self.server.terminate):
             alive = [s for s in started if s.is_alive()]
             for session in alive:
+                session.cancel_coroutine()
                 if end is not None and session.pid:
                     end(session.pid)
             deadline = time.monotonic() + (GRACE / 4 if end is None else GRACE / 2)

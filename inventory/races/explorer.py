@@ -18,6 +18,7 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from . import schedule
 from .conductor import Choose, Conductor, Performance
+from .coroutines import check_no_loop, waited_for
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
@@ -73,9 +74,9 @@ def explore(
 ) -> Result:
     """Run ``sessions`` in every order of their SQL statements, and return what came of each.
 
-    ``sessions``: ordinary functions, by name, or a list (then named A, B, …). Each runs in a
-    thread and a connection of its own, and is stopped before every statement, COMMIT and
-    ROLLBACK.
+    ``sessions``: functions or coroutine functions, by name, or a list (then named A, B, …). Each
+    runs in a thread and a connection of its own, and is stopped before every statement, COMMIT
+    and ROLLBACK.
     ``setup``: brings the database to the same state before each schedule, and commits.
     ``invariant``: gets the finished Run; the schedule is broken if it returns False or raises
     AssertionError. Without one, a schedule is broken if it ends like no serial order.
@@ -191,10 +192,10 @@ class Explorer:
                 f"isolation must be one of {', '.join(ISOLATION_LEVELS)}, not {isolation!r}."
             )
         self.sessions = sessions
-        self.setup = preparing(setup, sessions)
-        self.invariant = invariant
-        self.describe = describe
-        self.state = state
+        self.setup = preparing(waited_for(setup), sessions)
+        self.invariant = waited_for(invariant) if invariant else None
+        self.describe = waited_for(describe) if describe else None
+        self.state = waited_for(state) if state else None
         self.serial = serial
         self.clear_caches = clear_caches
         self.isolation = isolation.lower() if isolation else None
@@ -271,6 +272,7 @@ class Explorer:
     def _ready(self) -> Iterator[Stage]:
         """Check the connection, open a second one, and switch off pauses and chance."""
         check_transcripts()
+        check_no_loop()
         check_connection(self.using)
         chance = random.getstate()
         with committing_without_sync(self.using), without_pauses(), clients_keep_to_themselves():

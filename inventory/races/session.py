@@ -21,6 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 
 from . import statements
+from .coroutines import Cancel, finished
 from .errors import Misuse, SqlAroundTheGate
 from .server import Server, Wait
 from .statements import Key, Kind, Rows, rows_named
@@ -153,6 +154,7 @@ class Session(threading.Thread):
         self.raised: BaseException | None = None
         self.misuse: Misuse | None = None
         self._call = call
+        self._cancel: Cancel | None = None
         self._board = board
         self._server = server
         self._spare = spare
@@ -175,6 +177,11 @@ class Session(threading.Thread):
         assert self.step is not None
         return self.step
 
+    def cancel_coroutine(self) -> None:
+        """Cancel the coroutine that the session waits for, if it is one."""
+        if self._cancel is not None:
+            self._cancel()
+
     # In the thread
 
     def run(self) -> None:
@@ -182,7 +189,7 @@ class Session(threading.Thread):
             connection = connections[self._using]
             self._connect(connection)
             self._wait_at_gate()
-            self.returned = self._call()
+            self.returned = finished(self._call(), self._note_cancel)
             if not self._board.is_aborted:  # else it may have caught the error that ends it
                 self._check_what_is_left(connection)
             self.has_returned = True
@@ -198,6 +205,9 @@ class Session(threading.Thread):
             with self._board.changed:
                 self.state = State.DONE
                 self._board.changed.notify_all()
+
+    def _note_cancel(self, cancel: Cancel) -> None:
+        self._cancel = cancel
 
     def _connect(self, connection: BaseDatabaseWrapper) -> None:
         try:
