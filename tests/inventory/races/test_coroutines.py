@@ -181,15 +181,14 @@ def test_setup_and_invariant_may_be_coroutines() -> None:
     async def invariant(run: Run) -> bool:
         return await Sale.objects.acount() <= 1
 
-    async def describe() -> Any:
+    async def describe() -> str:
         return f"{await Sale.objects.acount()} sold"
 
     async def state() -> object:
         return await Sale.objects.acount()
 
-    result = explore(
-        [read_check_save] * 2, setup=setup, invariant=invariant, describe=describe, state=state
-    )
+    around: dict[str, Any] = {"invariant": invariant, "describe": describe, "state": state}
+    result = explore([read_check_save] * 2, setup=setup, **around)
     assert (result.schedules, len(result.broken)) == (16, 12)
     assert result.shortest is not None
     assert (result.shortest.before, result.shortest.after) == ("0 sold", "2 sold")
