@@ -20,6 +20,7 @@ from . import schedule
 from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
+from .image import Image
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
@@ -70,6 +71,7 @@ def explore(
     using: str = "default",
     step_timeout: float = 10.0,
     max_steps: int = 100,
+    image: bool = False,
     watch: Callable[[Result], object] = lambda result: None,
 ) -> Result:
     """Run ``sessions`` in every order of their SQL statements, and return what came of each.
@@ -96,6 +98,8 @@ def explore(
     ``using``: the database, by alias.
     ``step_timeout``: seconds for a step, after which its session is ended and named.
     ``max_steps``: of one session in one schedule; a session that needs more is cut off.
+    ``image``: call ``setup`` once, and bring the rows back that it made before each schedule. That
+    is quicker where ``setup`` takes long. It is wrong where ``setup`` sets more than rows.
     ``watch``: gets the Result before the first schedule. The Result fills up, so that a caller
     who breaks this off still has it.
 
@@ -114,6 +118,7 @@ def explore(
         using=using,
         step_timeout=step_timeout,
         max_steps=max_steps,
+        image=image,
     ).explore(
         max_preemptions=max_preemptions,
         budget=budget,
@@ -155,18 +160,11 @@ def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
     return dict(sessions)
 
 
-def preparing(setup: Call, sessions: Mapping[str, Call]) -> Call:
-    """Return a ``setup`` that also prepares the sessions which have a method ``prepare``."""
-    prepared = [call for call in sessions.values() if hasattr(call, "prepare")]
-    if not prepared:
-        return setup
-
-    def setup_and_prepare() -> None:
-        setup()
-        for call in prepared:
+def prepare(sessions: Mapping[str, Call]) -> None:
+    """Prepare those sessions that have a method for it, as requests have."""
+    for call in sessions.values():
+        if hasattr(call, "prepare"):
             call.prepare()
-
-    return setup_and_prepare
 
 
 class Explorer:
@@ -186,13 +184,15 @@ class Explorer:
         using: str = "default",
         step_timeout: float = 10.0,
         max_steps: int = 100,
+        image: bool = False,
     ) -> None:
         if isolation is not None and isolation.lower() not in ISOLATION_LEVELS:
             raise Misuse(
                 f"isolation must be one of {', '.join(ISOLATION_LEVELS)}, not {isolation!r}."
             )
         self.sessions = sessions
-        self.setup = preparing(waited_for(setup), sessions)
+        self.setup = waited_for(setup)
+        self.image = image
         self.invariant = waited_for(invariant) if invariant else None
         self.describe = waited_for(describe) if describe else None
         self.state = waited_for(state) if state else None
@@ -281,7 +281,7 @@ class Explorer:
             try:
                 yield stage
             finally:
-                stage.conductor.close()
+                stage.close()
                 server.close()
                 random.setstate(chance)
 
@@ -341,8 +341,14 @@ class Stage:
         self.serial_orders = SerialOrders(self.learned, lambda order: self._perform_twice(order)[1])
         self.reference: Performance | None = None
         """A performance that the first schedule must repeat."""
+        self.image: Image | None = None
         self.before = ""
         self.retried = 0
+
+    def close(self) -> None:
+        self.conductor.close()
+        if self.image is not None:
+            self.image.close()
 
     @property
     def isolation(self) -> str:
@@ -382,6 +388,8 @@ class Stage:
     def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
         self._set_up()
         performance = self.conductor.perform(choose, only)
+        if self.image is not None:
+            self.image.note(event.step for event in performance.events)
         self.learned.tables |= tables_written(performance)
         return performance
 
@@ -505,8 +513,22 @@ class Stage:
         if explorer.clear_caches:
             clear_caches()
         random.seed(explorer.seed)
+        if self.image is not None:
+            self.image.restore()
+        else:
+            self._run_setup()
+            if explorer.image:
+                self.image = Image(self.server, explorer.using)
+        prepare(explorer.sessions)
+        if explorer.state is None:
+            new = self.learned.tables - self.learned.start.keys()
+            self.learned.start.update(self.snapshots.contents(new))
+        self.before = explorer.describe() if explorer.describe else ""
+        random.seed(explorer.seed)
+
+    def _run_setup(self) -> None:
         try:
-            explorer.setup()
+            self.explorer.setup()
         except RacesError:
             raise
         except Exception as error:
@@ -515,13 +537,8 @@ class Stage:
                 "earlier one left."
             )
             raise
-        if connections[explorer.using].in_atomic_block:
+        if connections[self.explorer.using].in_atomic_block:
             raise Misuse("setup() must commit: it left a transaction open.")
-        if explorer.state is None:
-            new = self.learned.tables - self.learned.start.keys()
-            self.learned.start.update(self.snapshots.contents(new))
-        self.before = explorer.describe() if explorer.describe else ""
-        random.seed(explorer.seed)
 
     def _run_of(self, performance: Performance) -> Run:
         """The performance with its end. The database must still be as it left it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db import connections
+from psycopg.sql import SQL, Composed
 
 from .errors import Misuse
 from .statements import COMPARABLE, Key, Kind, assignments, is_plain_insert, tables_in, words_in
@@ -144,13 +145,13 @@ class Server:
         self._wrapper.ensure_connection()
         self._connection: psycopg.Connection[Any] = self._wrapper.connection
         self._connection.prepare_threshold = 0  # a few questions are asked very often
-        self.version = self._ask("SHOW server_version")[0][0].split()[0]
+        self.version = self.ask("SHOW server_version")[0][0].split()[0]
         self.isolation = self._isolation()
         self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
         """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
         self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
-        self._functions = frozenset(name for (name,) in self._ask(FUNCTIONS))
+        self._functions = frozenset(name for (name,) in self.ask(FUNCTIONS))
 
     def close(self) -> None:
         self._wrapper.close()
@@ -205,12 +206,12 @@ class Server:
 
     def blocked(self, pids: Iterable[int], ours: Iterable[int]) -> set[int]:
         """The backends that wait for a lock which one of ``ours`` has, or asked for first."""
-        rows = self._ask(BLOCKED, {"pids": list(pids), "ours": list(ours)})
+        rows = self.ask(BLOCKED, {"pids": list(pids), "ours": list(ours)})
         return {pid for (pid,) in rows}
 
     def wait_of(self, pid: int, names: dict[int, str]) -> Wait:
         """The lock that a blocked backend waits for; ``names`` are the sessions', by backend."""
-        rows = self._ask(WAIT, {"pid": pid})
+        rows = self.ask(WAIT, {"pid": pid})
         if not rows:
             return Wait(tuple(n for p, n in names.items() if p != pid), "a lock")
         [(blockers, locktype, mode, table)] = rows
@@ -219,16 +220,16 @@ class Server:
 
     def blockers_in_words(self, pid: int) -> str:
         """The backends outside of our sessions that a backend waits for, in words."""
-        rows = self._ask(OTHERS_DOING, {"pid": pid})
+        rows = self.ask(OTHERS_DOING, {"pid": pid})
         return "; ".join(f"process {other} ({name}): {query}" for other, name, query in rows)
 
     # Ending
 
     def cancel(self, pid: int) -> None:
-        self._ask("SELECT pg_cancel_backend(%(pid)s)", {"pid": pid})
+        self.ask("SELECT pg_cancel_backend(%(pid)s)", {"pid": pid})
 
     def terminate(self, pid: int) -> None:
-        self._ask("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
+        self.ask("SELECT pg_terminate_backend(%(pid)s)", {"pid": pid})
 
     # Settings and rows
 
@@ -250,7 +251,7 @@ class Server:
         chosen = ", ".join(f'"{column}"::text' for column in columns)
         return [
             dict(zip(columns, row, strict=True))
-            for row in self._ask(f'SELECT {chosen} FROM "{table}"')
+            for row in self.ask(f'SELECT {chosen} FROM "{table}"')
         ]
 
     def _tables(self) -> dict[str, Table]:
@@ -273,9 +274,9 @@ class Server:
                 has_triggers,
                 unique_columns,
                 key,
-            ) in self._ask(TABLES)
+            ) in self.ask(TABLES)
         }
-        for child, column, parent, is_simple, at_once in self._ask(FOREIGN_KEYS):
+        for child, column, parent, is_simple, at_once in self.ask(FOREIGN_KEYS):
             if child in tables and parent in tables:
                 if is_simple:
                     tables[child].parents[column] = parent
@@ -289,19 +290,25 @@ class Server:
         level = self._connection.isolation_level
         if level is not None:
             return level.name.replace("_", " ").lower()
-        return str(self._ask("SHOW default_transaction_isolation")[0][0])
+        return str(self.ask("SHOW default_transaction_isolation")[0][0])
 
     def _may_set(self, parameter: str) -> bool:
         try:
-            self._ask(f"SET {parameter} = DEFAULT")
+            self.ask(f"SET {parameter} = DEFAULT")
         except psycopg.errors.InsufficientPrivilege:
             return False
         return True
 
-    def _ask(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+    def ask(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+        """Execute a statement, and return its rows."""
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def execute(self, statements: SQL | Composed) -> None:
+        """Execute statements that are used once, in one round trip."""
+        with psycopg.Cursor(self._connection) as cursor:
+            cursor.execute(statements, prepare=False)
 
 
 def unique_values(table: str) -> str:

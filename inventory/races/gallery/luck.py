@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
-from ..explorer import preparing
+from ..explorer import prepare
 from .race import Race, verdict
 
 
@@ -37,9 +37,9 @@ def broken_tries(race: Race, tries: int) -> int:
                 done.result()
 
         broken = 0
-        setup = preparing(race.setup, race.sessions)
         for _ in range(tries):
-            setup()
+            race.setup()
+            prepare(race.sessions)
             result = Try()
             run_at_once(dict(race.sessions), result)
             broken += not verdict(race.invariant, result)

@@ -111,7 +111,7 @@ def test_chance_after_a_conflict_only() -> None:
 
 
 def test_chance_that_no_serial_order_shows() -> None:
-    """Who reads between the two writes of another signs; and puts it back to what it was."""
+    """A session that reads between two writes of another signs, and puts the row back."""
 
     def writes_twice() -> None:
         Mug.objects.update(stock=7)
@@ -226,7 +226,7 @@ def test_statements_by_chance() -> None:
         explore([draws, takes], setup=one_mug)
 
 
-# What is compared
+# The rows that are compared
 
 
 def test_a_table_that_is_written_in_between_only() -> None:
