@@ -406,7 +406,7 @@ class Stage:
     def review(self, result: Result) -> None:
         """Judge again by all that is known now. Raises Unrepeatable if the sessions have drifted.
 
-        What they do after the last choice of a branch isn't compared with anything else. So the
+        Nothing is compared with the steps after the last choice of a branch. So the
         first schedule and the shortest broken one are performed once more.
         """
         for run in result.runs:

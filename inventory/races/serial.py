@@ -62,7 +62,7 @@ class Ending:
     tables: dict[str, Contents] = field(default_factory=dict)
     """The rows of the tables that were compared at the time."""
     own_state: str | None = None
-    """What the caller's ``state`` returned, if there is one."""
+    """The value that the caller's ``state`` returned, if there is one."""
 
 
 @dataclass

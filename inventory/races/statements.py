@@ -528,7 +528,7 @@ _AFTER_WHERE = {
 
 @lru_cache(maxsize=10_000)
 def _naming(sql: str) -> _Naming | None:
-    """What the text of a statement on a single table tells; None for all other statements."""
+    """The rows that a statement on a single table names; None for all other statements."""
     tokens = tokens_of(sql)
     if tokens and tokens[-1].is_sign(";"):
         tokens.pop()
