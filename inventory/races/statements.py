@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from itertools import pairwise
@@ -14,6 +14,7 @@ from uuid import UUID
 from .tokens import (
     Form,
     Token,
+    closing_of,
     content_of,
     is_in_brackets,
     place_of,
@@ -224,19 +225,17 @@ def _in_short(tokens: list[Token]) -> str:
 
 def _with_update(tokens: list[Token]) -> tuple[list[Token], list[Token]]:
     """The two parts of WITH name AS (UPDATE …) INSERT …; empty for other statements."""
-    opening = next((place for place, token in enumerate(tokens) if token.is_sign("(")), 0)
-    closing = next(
-        (
-            end
-            for end in range(opening + 1, len(tokens))
-            if is_in_brackets(tokens[opening : end + 1])
-        ),
-        len(tokens),
-    )
-    inner, behind = tokens[opening + 1 : closing], tokens[closing + 1 :]
+    inner, behind = _first_brackets(tokens)
     if inner and behind and (inner[0].word, behind[0].word) == ("UPDATE", "INSERT"):
         return inner, behind
     return [], []
+
+
+def _first_brackets(tokens: Sequence[Token]) -> tuple[list[Token], list[Token]]:
+    """The tokens in the first brackets, and those behind them."""
+    opening = next((place for place, token in enumerate(tokens) if token.is_sign("(")), 0)
+    closing = closing_of(tokens, opening)
+    return list(tokens[opening + 1 : closing]), list(tokens[closing + 1 :])
 
 
 def _without_limit(tokens: list[Token]) -> list[Token]:
@@ -258,9 +257,7 @@ def _without_needless_brackets(tokens: list[Token]) -> list[Token]:
     """Without brackets round a sum, or round comparisons joined by AND, where none are needed."""
     place = 0
     while place < len(tokens):
-        end = next(
-            (end for end in range(place, len(tokens)) if is_in_brackets(tokens[place : end + 1])), 0
-        )
+        end = closing_of(tokens, place) if tokens[place].is_sign("(") else place
         inner = tokens[place + 1 : end]
         if inner and _is_needless(tokens[place - 1] if place else None, inner, tokens[end + 1 :]):
             inner[0] = inner[0]._replace(has_space=tokens[place].has_space)
@@ -310,8 +307,11 @@ class Parts:
     """Of an UPDATE: (column, expression)."""
     inserted: tuple[Mapping[str, tuple[Token, ...]], ...] = ()
     """Of an INSERT: each row as column → expression."""
-    has_constant_rows: bool = True
-    """Whether ``condition`` alone says which rows it reads: no JOIN, no sub-select."""
+    selected: Mapping[str, tuple[str, str]] | None = field(default_factory=dict)
+    """Of a SELECT: name in its result → (the table's name before the column, the column). Only
+    plain columns; None: all columns (*)."""
+    is_inner: bool = False
+    """Whether it is the first part of a WITH statement, which returns something else."""
 
 
 @lru_cache(maxsize=10_000)
@@ -319,8 +319,23 @@ def parts_of(sql: str) -> Parts:
     """The parts of a statement, as far as its text tells."""
     tokens = tokens_of(sql)
     verb = tokens[0].word if tokens else ""
+    if verb == "WITH":
+        return _parts_of_first_write(tokens)
+    return _parts_of_one(tokens)
+
+
+def _parts_of_first_write(tokens: Sequence[Token]) -> Parts:
+    """Of WITH name AS (UPDATE …) or (DELETE …): the parts of that one."""
+    inner, _ = _first_brackets(tokens)
+    if inner and inner[0].word in ("UPDATE", "DELETE"):
+        return replace(_parts_of_one(inner), is_inner=True)
+    return Parts("WITH", _first_table(tokens), {})
+
+
+def _parts_of_one(tokens: Sequence[Token]) -> Parts:
+    verb = tokens[0].word if tokens else ""
     if verb not in ("SELECT", "INSERT", "UPDATE", "DELETE"):
-        return Parts(verb if verb == "WITH" else "", _first_table(tokens), {})
+        return Parts("", _first_table(tokens), {})
     if verb == "INSERT":
         table = _first_table(tokens)
         return Parts(verb, table, {table: frozenset({table})}, inserted=_rows_inserted(tokens))
@@ -334,9 +349,25 @@ def parts_of(sql: str) -> Parts:
         sources,
         tuple(tokens[where + 1 : place_of(tokens, _AFTER_WHERE, where)]),
         _assigned(tokens[setting + 1 : min(where, end)]) if verb == "UPDATE" else (),
-        has_constant_rows=len(sources) == 1
-        and [token.word for token in tokens].count("SELECT") == (verb == "SELECT"),
+        selected=_selected(tokens[1:start]) if verb == "SELECT" else {},
     )
+
+
+def _selected(tokens: Sequence[Token]) -> dict[str, tuple[str, str]] | None:
+    """The plain columns of a SELECT, by their names in the result: the last one of a name wins."""
+    selected: dict[str, tuple[str, str]] = {}
+    if tokens and tokens[0].word == "DISTINCT":
+        tokens = tokens[1:]
+    for part in split(tokens, ","):
+        column = part[: place_of(part, ["AS"])]
+        names = [token.name for token in column[::2]]
+        if column and column[-1].is_sign("*"):
+            return None
+        dots = all(token.is_sign(".") for token in column[1::2])
+        is_plain = all(names) and dots and len(column) % 2 == 1
+        result = part[-1].name or (column[0].name if column else "")
+        selected[result] = ("".join(names[-2:-1]), names[-1]) if is_plain else ("", "")
+    return selected
 
 
 def _first_table(tokens: Sequence[Token]) -> str:
@@ -540,7 +571,7 @@ def _naming(sql: str) -> _Naming | None:
     setting, where = place_of(tokens, ["SET"]), place_of(tokens, ["WHERE"])
     named = _table_alone(tokens[start + 1 : min(setting, where)])
     end = place_of(tokens, _AFTER_WHERE, where)
-    equalities = dict(_equalities(tokens[where + 1 : end]))
+    equalities = dict(equalities_of(tokens[where + 1 : end]))
     if tokens[0].word != "UPDATE":
         return _Naming(named, equalities) if named and setting == len(tokens) else None
     columns = [part[0].name for part in split(tokens[setting + 1 : where], ",") if part]
@@ -591,7 +622,7 @@ def _naming_of_insert(tokens: Sequence[Token]) -> _Naming | None:
     return _Naming(table, full, inserted=len(rows))
 
 
-def _equalities(condition: Sequence[Token]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def equalities_of(condition: Sequence[Token]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The columns that a condition compares with values, each with the values that it may have."""
     condition = without_brackets(condition)
     if place_of(condition, ["OR", "BETWEEN", "CASE"]) < len(condition):
@@ -599,7 +630,7 @@ def _equalities(condition: Sequence[Token]) -> Iterator[tuple[str, tuple[str, ..
     parts = split(condition, "AND")
     if len(parts) > 1:
         for part in parts:
-            yield from _equalities(part)
+            yield from equalities_of(part)
         return
     while len(condition) > 2 and condition[0].name and condition[1].is_sign("."):
         condition = condition[2:]

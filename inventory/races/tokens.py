@@ -150,7 +150,10 @@ def without_brackets(tokens: Sequence[Token]) -> Sequence[Token]:
 
 def is_in_brackets(tokens: Sequence[Token]) -> bool:
     """Whether the first token is a bracket that the last one closes."""
-    if not tokens or not tokens[0].is_sign("("):
-        return False
-    depths = list(accumulate(depth_of(token) for token in tokens))
-    return depths.index(0) == len(tokens) - 1 if 0 in depths else False
+    return bool(tokens) and tokens[0].is_sign("(") and closing_of(tokens, 0) == len(tokens) - 1
+
+
+def closing_of(tokens: Sequence[Token], opening: int) -> int:
+    """The place of the bracket that closes the one at ``opening``; the length without one."""
+    depths = accumulate(depth_of(token) for token in tokens[opening:])
+    return next((place for place, depth in enumerate(depths, opening) if depth == 0), len(tokens))

@@ -79,7 +79,7 @@ def test_a_stale_check() -> None:
     assert story.anomalies(result.shortest) == [story.STALE_CHECK]
     assert story.describe_run(result.shortest) == (
         "A read stock = 1 (line 1) before B's write (line 3), and still set stock to stock - 1 "
-        "(line 4): what it had checked was no longer true."
+        "(line 4): what it had read was no longer true."
     )
 
 
