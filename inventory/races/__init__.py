@@ -28,6 +28,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .explorer import explore, replay
+    from .python_steps import point
     from .result import Result, Run
     from .testcase import RacesMixin
     from .web import request
@@ -44,6 +45,7 @@ __all__ = [
     "StepTimedOut",
     "Unrepeatable",
     "explore",
+    "point",
     "replay",
     "request",
 ]
@@ -55,6 +57,7 @@ MODULES = {
     "Result": "result",
     "Run": "result",
     "explore": "explorer",
+    "point": "python_steps",
     "replay": "explorer",
     "request": "web",
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import StepTimedOut
+from .python_steps import Lookout
 from .schedule import format_schedule
 from .server import Server
 from .session import Board, Session, Spare, State, Step
@@ -83,6 +84,7 @@ class Conductor:
         *,
         using: str,
         isolation: str | None,
+        lookout: Lookout,
         step_timeout: float,
         max_steps: int,
     ) -> None:
@@ -90,6 +92,7 @@ class Conductor:
         self._server = server
         self._using = using
         self._isolation = isolation
+        self._lookout = lookout
         self._step_timeout = step_timeout
         self._max_steps = max_steps
         self._spare = Spare()
@@ -114,6 +117,7 @@ class Conductor:
                 self._spare,
                 using=self._using,
                 isolation=self._isolation,
+                lookout=self._lookout,
             )
             for name, call in self._calls.items()
             if only is None or name in only
@@ -185,7 +189,7 @@ class _OneSchedule:
         ]
         if not enabled:
             return False
-        if any(session.misuse for session in self.sessions):
+        if self._is_misused():
             return False
         last = self.points[-1].chosen if self.points else None
         chosen = self.choose(enabled, last, self._completed_since_last())
@@ -211,7 +215,7 @@ class _OneSchedule:
 
     def _let_all_look(self, step: Step) -> None:
         """Let waiting sessions look for a deadlock first: this step could close a circle."""
-        if not self.server.reports_looks or step.kind in CANNOT_WAIT:
+        if not self.server.reports_looks or step.kind in CANNOT_WAIT or step.is_in_python:
             return
         with self.board.changed:
             self.board.changed.wait_for(
@@ -221,7 +225,7 @@ class _OneSchedule:
     def _settle(self) -> None:
         """Return when each session is at its gate, waits for another session, or is done."""
         deadline = time.monotonic() + self.step_timeout
-        while True:
+        while not self._is_misused():
             if self._is_anybody_on_the_way():
                 self._update_waiting_sessions()
             elif not self._has_anything_changed() and not self._is_deadlock():
@@ -229,6 +233,9 @@ class _OneSchedule:
             if time.monotonic() > deadline:
                 self._give_up()
         self._note_completions()
+
+    def _is_misused(self) -> bool:
+        return any(session.misuse for session in self.sessions)
 
     def _is_anybody_on_the_way(self) -> bool:
         with self.board.changed:

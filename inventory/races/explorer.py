@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections
-from django.db.backends.postgresql.psycopg_any import is_psycopg3
 
 from . import schedule
 from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .image import Image
+from .python_steps import Lookout
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
@@ -36,14 +36,16 @@ from .serial import (
     tables_written,
     undone,
 )
-from .server import Server, check_direct
+from .server import Server, check_direct, check_server, check_vendor
 from .session import Session
+from .unheld import UnheldSql
 from .web import clients_keep_to_themselves
 
 Call = Callable[[], object]
 Invariant = Callable[[Run], object]
 T = TypeVar("T")
 
+MOST_LOOKS = 20  # performances that only look for clock and caches
 TRIES = 3  # performances of a schedule before it counts as unrepeatable
 CONFIRMATIONS = 2  # more performances of a schedule that ends like no serial order
 UNLIKE_ANY = "It ends like no serial order of its sessions."
@@ -72,6 +74,8 @@ def explore(
     step_timeout: float = 10.0,
     max_steps: int = 100,
     image: bool = False,
+    clock: bool = False,
+    cache: bool = False,
     watch: Callable[[Result], object] = lambda result: None,
 ) -> Result:
     """Run ``sessions`` in every order of their SQL statements, and return what came of each.
@@ -100,6 +104,9 @@ def explore(
     ``max_steps``: of one session in one schedule; a session that needs more is cut off.
     ``image``: call ``setup`` once, and bring the rows back that it made before each schedule. That
     is quicker where ``setup`` takes long. It is wrong where ``setup`` sets more than rows.
+    ``clock``: make each reading of the clock in Python a step, too, so that other sessions come in
+    between. Without it, ``Result.notes`` says where sessions read the clock.
+    ``cache``: the same for each operation on one of Django's caches.
     ``watch``: gets the Result before the first schedule. The Result fills up, so that a caller
     who breaks this off still has it.
 
@@ -119,6 +126,8 @@ def explore(
         step_timeout=step_timeout,
         max_steps=max_steps,
         image=image,
+        clock=clock,
+        cache=cache,
     ).explore(
         max_preemptions=max_preemptions,
         budget=budget,
@@ -185,6 +194,8 @@ class Explorer:
         step_timeout: float = 10.0,
         max_steps: int = 100,
         image: bool = False,
+        clock: bool = False,
+        cache: bool = False,
     ) -> None:
         if isolation is not None and isolation.lower() not in ISOLATION_LEVELS:
             raise Misuse(
@@ -202,6 +213,8 @@ class Explorer:
         self.using = using
         self.step_timeout = step_timeout
         self.max_steps = max_steps
+        self.clock = clock
+        self.cache = cache
         self.seed = 0
         self.learned = Learned()
 
@@ -223,6 +236,7 @@ class Explorer:
         with self._ready() as stage:
             result = Result(self, stage.server.version, stage.isolation, broken_off=True)
             watch(result)
+            stage.result = result
             stage.warm_up()
             result.upper_bound = self.learned.upper_bound
             if reduce is None:
@@ -243,6 +257,7 @@ class Explorer:
             result.complete_up_to = search.complete_up_to
             if result.ended_by == BUDGET:
                 stage.sample(result, samples, limit, random.Random(seed), max_preemptions)
+            stage.look_where_serial_orders_never_went(result.runs)
             stage.review(result)
             result.retried = stage.retried
         result.broken_off = False
@@ -279,8 +294,10 @@ class Explorer:
             server = Server(self.using)
             stage = Stage(self, server)
             try:
-                yield stage
+                with stage.unheld_sql.watching():
+                    yield stage
             finally:
+                stage.note_in_result()
                 stage.close()
                 server.close()
                 random.setstate(chance)
@@ -328,11 +345,18 @@ class Stage:
         self.explorer = explorer
         self.server = server
         self.names = tuple(explorer.sessions)
+        self.lookout = Lookout(clock=explorer.clock, cache=explorer.cache)
+        self.unheld_sql = UnheldSql(explorer.using)
+        self.result: Result | None = None
+        """Gets the notes at the end, however that comes."""
+        self.ways: set[Way] = set()
+        """The ways that sessions went while the lookout was noting."""
         self.conductor = Conductor(
             explorer.sessions,
             server,
             using=explorer.using,
             isolation=explorer.isolation,
+            lookout=self.lookout,
             step_timeout=explorer.step_timeout,
             max_steps=explorer.max_steps,
         )
@@ -358,12 +382,18 @@ class Stage:
         """Perform serial orders, to fill Python's caches and to learn which values are noise."""
         if self.learned.upper_bound:
             return
+        self.lookout.is_noting = True
         first = self._perform_serially(self.names)
         last = self._perform_serially(self.names[::-1])
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
-                raise Misuse(f"Session {name} ran no SQL on “{self.explorer.using}”.")
+                raise Misuse(
+                    f"Session {name} ran no SQL on “{self.explorer.using}”. If it races in memory "
+                    "or in a cache, make steps in Python: races.point() in its code, clock=True, "
+                    "or cache=True."
+                )
         self.reference, _ = self._perform_twice(self.names)
+        self.lookout.is_noting = False
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
         self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
@@ -390,6 +420,9 @@ class Stage:
         performance = self.conductor.perform(choose, only)
         if self.image is not None:
             self.image.note(event.step for event in performance.events)
+        self.unheld_sql.check()
+        if self.lookout.is_noting:
+            self.ways |= ways_of(performance)
         self.learned.tables |= tables_written(performance)
         return performance
 
@@ -438,6 +471,26 @@ class Stage:
             if result.find(performance.choices) is None:
                 result.add(self.judge(performance), performance.cut)
                 result.sampled += 1
+
+    def look_where_serial_orders_never_went(self, runs: list[Run]) -> None:
+        """Perform runs once more to note clock and caches: the first with each way of a session."""
+        again: list[Run] = []
+        for run in runs:
+            ways = ways_of(run.performance)
+            if not ways <= self.ways and len(again) < MOST_LOOKS:
+                self.ways |= ways
+                again.append(run)
+        self.lookout.is_noting = True
+        for run in again:
+            with contextlib.suppress(ImpossibleSchedule):
+                self.perform(Given(run.choices).choose)
+        self.lookout.is_noting = False
+
+    def note_in_result(self) -> None:
+        """Say in the result what no schedule shows."""
+        for note in [*self.lookout.notes(), *self.unheld_sql.notes()]:
+            if self.result is not None:
+                self.result.note(note)
 
     def should_reduce(self, max_preemptions: int | None, budget: int) -> bool:
         """Whether to leave out equal schedules, if the caller doesn't say."""
@@ -622,6 +675,18 @@ def clear_caches() -> None:
             ) from error
 
 
+Way = tuple[object, ...]
+
+
+def ways_of(performance: Performance) -> set[Way]:
+    """The way of each session: its statements and their outcomes, on which its Python depends."""
+    ways: dict[str, list[object]] = {}
+    for event in performance.events:
+        step = event.step
+        ways.setdefault(step.session, []).append((step.sql, step.rows, step.sqlstate))
+    return {(name, *steps) for name, steps in ways.items()}
+
+
 def verdict(invariant: Invariant, run: Run) -> str | None:
     """Return the reason why the invariant does not hold, or None if it holds."""
     try:
@@ -661,9 +726,8 @@ def check_transcripts() -> None:
 
 def check_connection(using: str) -> None:
     """Raise Misuse if the sessions' connections could not be held at gates."""
+    check_vendor(using)
     connection = connections[using]
-    if connection.vendor != "postgresql" or not is_psycopg3:
-        raise Misuse("Races are explored on PostgreSQL with psycopg 3 only.")
     if connection.settings_dict.get("OPTIONS", {}).get("pool"):
         raise Misuse(
             'The connection has a pool (OPTIONS["pool"]): sessions must not share connections. '
@@ -678,6 +742,7 @@ def check_connection(using: str) -> None:
     if isinstance(threading.current_thread(), Session):
         raise Misuse("explore() can't be called from within a session.")
     check_direct(using)
+    check_server(using)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connections
 from psycopg import sql
 
 from .errors import Misuse
-from .server import check_direct
+from .server import check_direct, check_vendor
 from .session import sqlstate_of
 
 PREFIX = "races_"
@@ -26,12 +26,10 @@ def scratch_database(using: str = "default") -> Iterator[str]:
     Its name is unique. It is dropped however the body ends. Raises Misuse if the role may not
     create databases, if the server isn't PostgreSQL, or if a pooler is in between.
     """
-    connection = connections[using]
-    if connection.vendor != "postgresql":
-        raise Misuse("A scratch database can only be made on PostgreSQL.")
+    check_vendor(using, "A scratch database can only be made on PostgreSQL.")
     check_direct(using)
     name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
-    before = connection.settings_dict["NAME"]
+    before = connections[using].settings_dict["NAME"]
     database = sql.Identifier(name)
     try:
         create(using, database)

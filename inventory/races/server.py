@@ -6,12 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import psycopg
+try:
+    import psycopg
+except ImportError as error:
+    raise ImportError(
+        "Races are explored on PostgreSQL only, by psycopg 3, which isn't installed: "
+        "pip install “psycopg[binary]”."
+    ) from error
 from django.db import connections
+from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from psycopg.sql import SQL, Composed
 
 from .errors import Misuse
-from .statements import COMPARABLE, Key, Kind, assignments, is_plain_insert, tables_in, words_in
+from .statements import (
+    COMPARABLE,
+    Key,
+    Kind,
+    assignments,
+    is_plain_insert,
+    reads_clock,
+    tables_in,
+    words_in,
+)
 from .touch import NOTHING, UNKNOWN, Touch, all_of
 
 if TYPE_CHECKING:
@@ -82,10 +98,18 @@ FOREIGN_KEYS = """
     JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
     WHERE contype = 'f'
 """
+COLUMN_DEFAULTS = """
+    SELECT relname, pg_get_expr(adbin, adrelid) FROM pg_attrdef
+    JOIN pg_class ON pg_class.oid = adrelid WHERE pg_table_is_visible(adrelid)
+"""
 OTHERS_DOING = """
     SELECT pid, coalesce(nullif(application_name, ''), backend_type), left(query, 200)
     FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(%(pid)s))
 """
+WHY_POSTGRESQL = (
+    "Only PostgreSQL can be explored: the explorer asks PostgreSQL which session waits for which "
+    "lock, and knows what its isolation levels do. There is nothing of the kind here for others."
+)
 # A session at its gate is idle in transaction. No timeout may end it for that.
 SESSION_SETTINGS = {
     "lock_timeout": "0",
@@ -152,6 +176,10 @@ class Server:
         self.tables = self._tables()
         self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
         self._functions = frozenset(name for (name,) in self.ask(FUNCTIONS))
+        self._tables_with_clocks = {
+            *(name for name, default in self.ask(COLUMN_DEFAULTS) if reads_clock(default)),
+            *(n for n, each in self.tables.items() if each.stands_for_others or each.has_triggers),
+        }
 
     def close(self) -> None:
         self._wrapper.close()
@@ -175,6 +203,10 @@ class Server:
 
         An INSERT that was executed is known better: it has returned its row's key.
         """
+        touch = self._touch_of_rows(step)
+        return touch.reading_clock() if self._reads_clock(step.sql) else touch
+
+    def _touch_of_rows(self, step: Step) -> Touch:
         if step.kind is Kind.LOCAL:
             return NOTHING
         if step.kind is Kind.OTHER or not step.tables or words_in(step.sql) & self._functions:
@@ -193,6 +225,11 @@ class Server:
         checks = set().union(*(self.tables[name].checked_at_commit for name in named))
         touch = Touch(sees=sees, takes=takes, changes={**extent, **unique}, checks=all_of(checks))
         return touch.at_once() if step.is_autocommit else touch
+
+    def _reads_clock(self, sql: str) -> bool:
+        """Whether PostgreSQL may read its clock for a statement, also for a column's default."""
+        tables = tables_in(sql, self._tables_with_clocks)
+        return bool(tables) or reads_clock(sql)
 
     def _claims(self, step: Step, name: str) -> bool:
         """Whether a write may claim or free a value that no two rows of the table may have."""
@@ -323,6 +360,38 @@ def comparable_key(column: str | None) -> Key | None:
     """The column and its type, if values of this type can be compared as text."""
     name, _, type_name = (column or "").rpartition(" ")
     return Key(name, type_name) if type_name in COMPARABLE else None
+
+
+def check_vendor(using: str, why: str = WHY_POSTGRESQL) -> None:
+    """Raise Misuse if the database isn't PostgreSQL by psycopg 3; connects to nothing."""
+    if using not in connections:
+        names = " and ".join(f"“{alias}”" for alias in connections)
+        raise Misuse(f"The settings have no database “{using}”, only {names}.")
+    connection = connections[using]
+    if connection.vendor == "unknown":
+        raise Misuse(f"The settings say no ENGINE for the database “{using}”.")
+    if connection.vendor != "postgresql":
+        raise Misuse(f"The database “{using}” is {connection.display_name}. {why}")
+    if not is_psycopg3:
+        raise Misuse(
+            f"The database “{using}” is used by psycopg2. Races need psycopg 3: install it "
+            "(“psycopg[binary]”), and Django uses it."
+        )
+
+
+def check_server(using: str) -> None:
+    """Raise Misuse if the server only speaks as PostgreSQL does, and has no lock table like it."""
+    version = version_of(using)
+    if not version.startswith("PostgreSQL"):
+        raise Misuse(f"The database “{using}” is {version.split()[0]}. {WHY_POSTGRESQL}")
+
+
+def version_of(using: str) -> str:
+    """The server's name and version, in its own words."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT version()")
+        [(version,)] = cursor.fetchall()
+    return str(version)
 
 
 def goes_through_pooler(using: str) -> bool:

@@ -9,6 +9,7 @@ gate is noticed in psycopg's ``Connection.wait``, and raises SqlAroundTheGate.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 
 from . import statements
 from .coroutines import Cancel, finished
+from .current import RUNNING, STARTED_BY
 from .errors import Misuse, SqlAroundTheGate
+from .python_steps import Lookout
 from .server import Server, Wait
 from .statements import Key, Kind, Rows, rows_named
 from .touch import NOTHING, UNKNOWN, Touch
@@ -96,6 +99,11 @@ class Step:
         return named if named is not None and self.tables == {named.table} else None
 
     @property
+    def is_in_python(self) -> bool:
+        """Whether it is a step in Python, and no statement."""
+        return self.kind in (Kind.POINT, Kind.CLOCK, Kind.CACHE)
+
+    @property
     def changes(self) -> bool:
         """Whether the step wrote at least one row."""
         return self.kind is Kind.WRITE and self.error is None and bool(self.rows)
@@ -139,6 +147,7 @@ class Session(threading.Thread):
         *,
         using: str,
         isolation: str | None,
+        lookout: Lookout,
     ) -> None:
         super().__init__(name=f"race session {name}", daemon=True)
         self.label = name
@@ -153,6 +162,7 @@ class Session(threading.Thread):
         self.returned: object = None
         self.raised: BaseException | None = None
         self.misuse: Misuse | None = None
+        self.connection: BaseDatabaseWrapper | None = None
         self._call = call
         self._cancel: Cancel | None = None
         self._board = board
@@ -160,6 +170,7 @@ class Session(threading.Thread):
         self._spare = spare
         self._using = using
         self._isolation = isolation
+        self._lookout = lookout
         self._transaction = NOTHING
         """All that the open transaction touches."""
         self._pipeline: Step | None = None
@@ -185,11 +196,13 @@ class Session(threading.Thread):
     # In the thread
 
     def run(self) -> None:
+        RUNNING.set(self)
         try:
-            connection = connections[self._using]
+            self.connection = connection = connections[self._using]
             self._connect(connection)
-            self._wait_at_gate()
-            self.returned = finished(self._call(), self._note_cancel)
+            self._wait_at_gate(None)
+            with self._lookout.watching(self):
+                self.returned = finished(self._call(), self._note_cancel)
             if not self._board.is_aborted:  # else it may have caught the error that ends it
                 self._check_what_is_left(connection)
             self.has_returned = True
@@ -208,6 +221,37 @@ class Session(threading.Thread):
 
     def _note_cancel(self, cancel: Cancel) -> None:
         self._cancel = cancel
+
+    # In its code, in whatever thread that runs
+
+    @property
+    def own_session(self) -> Session:
+        return self
+
+    @property
+    def is_in_statement(self) -> bool:
+        return self.is_in_sql or self._is_quiet or self._pipeline is not None
+
+    def pause(self, kind: Kind, text: str, shown: str, touch: Touch) -> None:
+        """Wait at a gate in Python. A statement under way is one step, with all that it calls."""
+        if not self.is_in_statement and self.state is not State.DONE:
+            self._wait_at_gate(Step(self.label, text, shown, kind, frozenset(), is_autocommit=True))
+
+    def adopted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, to be called in another thread for this session."""
+
+        @functools.wraps(call)
+        def for_this_session(*args: Any, **kwargs: Any) -> Any:
+            token = STARTED_BY.set(self)
+            try:
+                with self._lookout.watching(self):
+                    return call(*args, **kwargs)
+            finally:
+                STARTED_BY.reset(token)
+
+        return for_this_session
+
+    # In the thread
 
     def _connect(self, connection: BaseDatabaseWrapper) -> None:
         try:
@@ -365,8 +409,7 @@ class Session(threading.Thread):
             self._pipeline.shown += f"; {step.shown}"
             self._pipeline.tables |= step.tables
             return act()
-        self.step = step
-        self._wait_at_gate()
+        self._wait_at_gate(step)
         was_in_sql = self.is_in_sql
         self.is_in_sql = True
         try:
@@ -384,8 +427,7 @@ class Session(threading.Thread):
     def _begin_pipeline(self, step: Step) -> None:
         """Begin a pipeline. It is one step: all of it is sent before any answer comes back."""
         step.kind, step.touch = Kind.OTHER, UNKNOWN
-        self.step = step
-        self._wait_at_gate()
+        self._wait_at_gate(step)
         self._pipeline = step
         self.is_in_sql = True
 
@@ -402,9 +444,13 @@ class Session(threading.Thread):
                 step, self._pipeline = self._pipeline, None
                 self._end_step(step, was_in_sql=False)
 
-    def _wait_at_gate(self) -> None:
+    def _wait_at_gate(self, step: Step | None) -> None:
+        """Wait until the conductor lets the session through to this step, or to its start."""
         with self._board.changed:
             if not self._board.is_aborted:
+                if self.state is State.AT_GATE:
+                    raise self._refuse_two_at_once(step)
+                self.step = step
                 self.state = State.AT_GATE
                 self._board.changed.notify_all()
             while self.state is State.AT_GATE and not self._board.is_aborted:
@@ -412,6 +458,14 @@ class Session(threading.Thread):
             if self._board.is_aborted:
                 self.state = State.RUNNING
                 raise Aborted
+
+    def _refuse_two_at_once(self, step: Step | None) -> Misuse:
+        steps = " and ".join(f"“{each.shown}”" for each in (self.step, step) if each)
+        self.misuse = Misuse(
+            f"Session {self.label} does two things at once, in two threads: {steps}. One after "
+            "the other, they can be held."
+        )
+        return self.misuse
 
     def _end_step(self, step: Step, was_in_sql: bool) -> None:
         self._note_transaction(step)
@@ -437,16 +491,6 @@ class Session(threading.Thread):
         if not is_idle(connection):
             raise Misuse(
                 f"Session {self.label} ended inside a transaction: it must commit or roll back."
-            )
-        others = [
-            each.alias
-            for each in connections.all(initialized_only=True)
-            if each.alias != self._using and each.connection is not None
-        ]
-        if others:
-            raise Misuse(
-                f"Session {self.label} used the database “{others[0]}”, too; only the statements "
-                f"on “{self._using}” are held back."
             )
 
 

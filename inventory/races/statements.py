@@ -34,6 +34,9 @@ class Kind(Enum):
     LOCAL = "local"  # savepoints, settings: other sessions can't notice
     COMMIT = "commit"
     ROLLBACK = "rollback"
+    POINT = "point"  # a named point in Python
+    CLOCK = "clock"  # Python reads the clock
+    CACHE = "cache"  # an operation on a cache of Django's
     OTHER = "other"  # unknown effect: DDL, functions
 
 
@@ -52,6 +55,11 @@ _UNSTABLE = re.compile(
     re.VERBOSE,
 )
 _EFFECTS = re.compile(r"PG_\w*LOCK\w*|NEXTVAL|SETVAL|PG_NOTIFY|SET_CONFIG|PG_SLEEP")
+_CLOCK = re.compile(
+    r"\b(now|\w+_timestamp|current_date|current_time|localtime|localtimestamp|timeofday"
+    r"|uuidv7|uuid_generate_v1\w*|default)\b",
+    re.I,
+)
 _WORD = re.compile(r"\w+")
 _END_OF_LINE = re.compile(r"\r?\n|\r")
 
@@ -143,6 +151,11 @@ def sets_isolation(sql: str) -> bool:
         pair == ("ISOLATION", "LEVEL") and words[place + 2 : place + 4] != ["READ", "COMMITTED"]
         for place, pair in enumerate(pairwise(words))
     )
+
+
+def reads_clock(sql: str) -> bool:
+    """Whether the text of a statement, or of a column's default, names a clock of PostgreSQL."""
+    return bool(_CLOCK.search(sql))
 
 
 def assignments(sql: str) -> list[tuple[str, str]]:

@@ -30,11 +30,15 @@ class Touch:
     """Rows whose changes others see from now on."""
     frees: Extent = field(default_factory=dict)
     """Rows for which nobody has to wait any more."""
+    is_of_all: bool = False
+    """It may depend on whatever other sessions do, also in Python."""
     is_unknown: bool = False
     """It may do anything, as a function may: it concerns every step that touches something."""
 
     def concerns(self, other: Touch) -> bool:
         """Whether the order of the two steps may matter. They are of different sessions."""
+        if self.is_of_all or other.is_of_all:
+            return True
         if self.is_unknown or other.is_unknown:
             return not (self.is_nothing or other.is_nothing)
         return meet(self.takes, other.takes) or self._disturbs(other) or other._disturbs(self)
@@ -48,7 +52,9 @@ class Touch:
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.is_unknown or self.sees or self.takes or self.shows or self.frees)
+        return not (
+            self.is_of_all or self.is_unknown or self.sees or self.takes or self.shows or self.frees
+        )
 
     def joined(self, step: Touch) -> Touch:
         """The touch of a transaction, of which this is the beginning, with another step."""
@@ -68,6 +74,10 @@ class Touch:
             return Touch(frees=self.takes)
         return Touch(sees=self.checks, takes=self.checks, shows=self.changes, frees=self.takes)
 
+    def reading_clock(self) -> Touch:
+        """The touch of a step that also reads the clock, which must not go backwards."""
+        return replace(self, sees=united(self.sees, THE_CLOCK), shows=united(self.shows, THE_CLOCK))
+
     def at_once(self) -> Touch:
         """The touch of a statement that is its own transaction."""
         return replace(
@@ -78,6 +88,7 @@ class Touch:
         )
 
 
+THE_CLOCK: Extent = {"(clock)": None}
 NOTHING = Touch()
 UNKNOWN = Touch(is_unknown=True)
 

@@ -48,7 +48,7 @@ def lines(run: Run) -> list[Line]:
 
 def line(event: Event, lane: int, columns: set[str]) -> Line:
     step = event.step
-    text = without_long_ids(in_short(step.shown))
+    text = step.shown if step.is_in_python else without_long_ids(in_short(step.shown))
     waits = step.wait is not None and not event.is_completion
     if waits:
         result, tone = f"<{step.wait}>", "wait"
