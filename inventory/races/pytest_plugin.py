@@ -23,12 +23,25 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("races").addoption(
+    group = parser.getgroup("races")
+    group.addoption(
+        "--races-full",
+        action="store_true",
+        help="show all lines of a long transcript",
+    )
+    group.addoption(
         "--races-report",
         type=Path,
         metavar="DIRECTORY",
         help="where explorations that find a race leave a page with its transcript",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--races-full"):
+        environment = pytest.MonkeyPatch()
+        environment.setenv("RACES_FULL", "1")
+        config.add_cleanup(environment.undo)
 
 
 @pytest.fixture

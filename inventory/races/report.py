@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 from django.template import Context, Engine
 
 from . import story, transcript
+from .folding import Fold
 from .result import Result, Run
 from .statements import Kind
 from .transcript import Line
+
+LANE_COLOURS = 4
 
 
 @dataclass
@@ -23,6 +27,30 @@ class Bar:
     first: int
     last: int
     kind: str
+    is_folded: bool = False
+
+    @property
+    def colour(self) -> int:
+        return self.lane % LANE_COLOURS
+
+
+@dataclass
+class Row:
+    """A row of the drawing: a line of the transcript, or a fold before the lines that it hides."""
+
+    number: int
+    shown: Line | Fold
+    folded_into: int = 0
+    """The row of the fold that hides it; 0 if it isn't hidden."""
+
+    @property
+    def fold(self) -> str:
+        """The words of the fold; the empty string for a line."""
+        return self.shown.in_words() if isinstance(self.shown, Fold) else ""
+
+    @property
+    def colour(self) -> int:
+        return self.shown.lane % LANE_COLOURS
 
 
 @dataclass
@@ -31,11 +59,22 @@ class Drawing:
 
     run: Run
     title: str
-    lines: list[Line]
+    rows: list[Row]
     bars: list[Bar]
-    sessions: list[str]
+    sessions: list[tuple[str, int]]
+    """The name and the colour of each."""
     story: str
+    reason: str
+    """The reason why it is broken, if nothing else on the page says so."""
     results: list[tuple[str, str, bool]]
+
+    @property
+    def folded_lines(self) -> int:
+        return sum(bool(row.folded_into) for row in self.rows)
+
+    @property
+    def lines(self) -> int:
+        return sum(not row.fold for row in self.rows)
 
 
 @dataclass
@@ -85,16 +124,40 @@ def result_as_html(result: Result, *, title: str) -> str:
 
 
 def drawing_of(run: Run, title: str) -> Drawing:
-    found = transcript.lines(run)
+    rows = list(rows_of(run))
     return Drawing(
         run,
         title,
-        found,
-        list(bars_of(found)),
-        sorted(run.sessions),
+        rows,
+        list(bars_in(rows)),
+        [(name, place % LANE_COLOURS) for place, name in enumerate(sorted(run.sessions))],
         story.describe_run(run),
-        [(name, result, name in run.raised) for name, result in run.results.items()],
+        "" if run.reason == run.after else run.reason,
+        [
+            (name, transcript.first_line(result), name in run.raised)
+            for name, result in run.results.items()
+        ],
     )
+
+
+def rows_of(run: Run) -> Iterator[Row]:
+    """All lines of the run, and the folds; each fold stands before its lines."""
+    numbers = itertools.count(1)
+    for each in transcript.folded_lines(run):
+        number = next(numbers)
+        yield Row(number, each)
+        if isinstance(each, Fold):
+            yield from (Row(next(numbers), line, folded_into=number) for line in each.lines)
+
+
+def bars_in(rows: list[Row]) -> Iterator[Bar]:
+    """The bars beside these rows. A bar beside folded rows only is folded with them."""
+    drawn = [row for row in rows if isinstance(row.shown, Line)]
+    for bar in bars_of([row.shown for row in drawn if isinstance(row.shown, Line)]):
+        beside = drawn[bar.first - 1 : bar.last]
+        is_folded = all(row.folded_into for row in beside)
+        first = beside[0].folded_into or beside[0].number
+        yield Bar(bar.lane, first, beside[-1].number, bar.kind, is_folded)
 
 
 def bars_of(found: list[Line]) -> list[Bar]:

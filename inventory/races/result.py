@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,24 @@ class Run:
         return [step.sqlstate for step in self.steps if step.sqlstate]
 
     @property
+    def is_serial(self) -> bool:
+        """Whether the sessions ran one after the other, so that there was no race."""
+        turns = [name for name, _ in itertools.groupby(self.choices)]
+        return len(turns) == len(set(turns)) and not self.waits
+
+    @property
+    def breaks_without_race(self) -> bool:
+        """Whether the invariant doesn't hold although the sessions ran one after the other."""
+        ends_serially = self.is_serial and self.is_serializable is not False
+        return self.broken is not None and ends_serially
+
+    @property
+    def reason(self) -> str:
+        """``broken`` in a line, without what pytest adds to explain an assert."""
+        first = next(iter((self.broken or "").splitlines()), "")
+        return f"The invariant does not hold: {first}" if first.startswith("assert ") else first
+
+    @property
     def is_flagged(self) -> bool:
         """Whether it is broken, or ends like no serial order."""
         return self.broken is not None or self.is_serializable is False
@@ -166,6 +185,11 @@ class Result:
         return [run for run in self.runs if run.is_serializable is False]
 
     @property
+    def serial_broken(self) -> list[Run]:
+        """Runs in which the invariant doesn't hold although the sessions didn't race."""
+        return [run for run in self.runs if run.breaks_without_race]
+
+    @property
     def waits(self) -> int:
         """Runs in which a session had to wait."""
         return sum(run.waits > 0 for run in self.runs)
@@ -220,6 +244,7 @@ class Result:
 
         Raises Misuse if no schedule was judged.
         """
+        __tracebackhide__ = True  # pytest shows the test, and not this
         if self.explorer.invariant is None:
             self._check_compared()
         if self.broken:
@@ -231,6 +256,7 @@ class Result:
         Raise it, too, if the exploration stopped at a broken schedule before it could tell.
         Raises Misuse if the ends weren't compared.
         """
+        __tracebackhide__ = True
         self._check_compared()
         if self.not_serializable or self.ended_by == FIRST:
             raise RaceFound(self.failure(self.not_serializable or self.broken))
@@ -242,16 +268,57 @@ class Result:
                 "asked for. Leave it out, or give explore() an invariant and use assert_holds()."
             )
 
-    def failure(self, runs: list[Run]) -> str:
+    @property
+    def summary(self) -> str:
+        """The result in a line, as “24 schedules, 0 broken (exhaustive)”, and its notes below."""
+        words = f"{counted(self.schedules, 'schedule')}, {len(self.broken)} broken"
+        unlike = [run for run in self.not_serializable if run.broken is None]
+        if unlike:
+            words += f", {len(unlike)} like no serial order"
+        return "\n".join([f"{words} ({self.coverage}).", *self._notes])
+
+    def failure(self, runs: list[Run], *, width: int | None = None) -> str:
+        """The message on these runs, with the transcript of the shortest.
+
+        ``width``: its columns; by default those of the terminal.
+        """
         from . import transcript  # the failure is made of runs
 
         run = min(runs, key=shortness)
-        notes = "".join(f"\nNote: {note}" for note in self.notes)
-        return (
-            f"{len(runs)} of {self.schedules} schedules are broken ({self.coverage}). "
-            f"The shortest:\n\n{transcript.as_text(run)}\n\n"
-            f"To see it again: result.replay({run.schedule!r}){notes}"
+        are_broken = f"{len(runs)} of {counted(self.schedules, 'schedule')} "
+        if len(runs) == 1:
+            are_broken += f"is broken ({self.coverage}):"
+        else:
+            are_broken += f"are broken ({self.coverage}). The shortest:"
+        again = [f"To see it again: result.replay({run.schedule!r})"]
+        if transcript.is_folded(run):
+            again.append(
+                f"To see all {len(run.events)} lines: RACES_FULL=1, or pytest --races-full"
+            )
+        serial = [each for each in runs if each.breaks_without_race]
+        return "\n".join(
+            [
+                *([serial_orders_that_break(serial)] if serial else []),
+                are_broken,
+                "",
+                transcript.as_text(
+                    run, width=width, sentence="" if run.breaks_without_race else None
+                ),
+                "",
+                *again,
+                *self._notes,
+            ]
         )
+
+    def transcript(self, *, full: bool = False, width: int | None = None) -> str:
+        """The transcript of the run that shows most, folded if it is long; ``full``: never."""
+        from . import transcript
+
+        return transcript.as_text(self.most_instructive, full=full or None, width=width)
+
+    @property
+    def _notes(self) -> list[str]:
+        return [f"Note: {note}" for note in self.notes]
 
     def replay(self, schedule: Run | str) -> Run:
         """Perform a schedule such as ``A*3 B*2 A`` again, and return the run.
@@ -288,12 +355,31 @@ class Result:
         }
 
 
+def serial_orders_that_break(serial: list[Run]) -> str:
+    """The sentence on serial orders that break the invariant."""
+    orders = [", then ".join(dict.fromkeys(run.choices)) for run in serial]
+    sentence = f"This breaks without any race: {orders[0]}"
+    if len(orders) == 2:
+        sentence += f"; and {orders[1]}"
+    elif len(orders) > 2:
+        sentence += f"; and in {len(orders) - 1} other orders"
+    return sentence + "."
+
+
+def counted(number: int, noun: str) -> str:
+    """
+    >>> counted(2, "schedule")
+    '2 schedules'
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def preemptions_in_words(number: int) -> str:
     """
     >>> preemptions_in_words(1)
     '1 preemption'
     """
-    return "1 preemption" if number == 1 else f"{number or 'no'} preemptions"
+    return counted(number, "preemption") if number else "no preemptions"
 
 
 def shortness(run: Run) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from .evidence import (
     value_read,
     would_see,
 )
-from .result import Run
+from .result import Run, serial_orders_that_break
 from .serial import DEADLOCK, SERIALIZATION_FAILURE
 from .session import Step
 from .statements import Kind, in_words, parts_of
@@ -32,6 +32,7 @@ DEADLOCKED = "deadlock"
 REFUSED = "serialization failure"
 CONSTRAINT = "constraint violation"
 UNEXPLAINED = "not serializable"
+NO_RACE = "no race"
 
 INTEGRITY = "23"  # the class of codes of violated constraints
 
@@ -51,6 +52,8 @@ class Finding:
 
 def findings(run: Run) -> list[Finding]:
     """The anomalies in the transcript, the most telling first."""
+    if run.breaks_without_race:
+        return [Finding(NO_RACE, serial_orders_that_break([run]))]
     found = [*stale_reads(run), *refusals(run)] if run.is_flagged else [*refusals(run)]
     if not found and run.is_flagged:
         return [Finding(UNEXPLAINED, unexplained(run))]

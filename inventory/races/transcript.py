@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.text import Text
 
 from . import story
 from .conductor import Event
+from .folding import Fold, folded
 from .result import Run, preemptions_in_words
 from .session import Step
+from .shortening import cut, cut_to_fit, fitted, short_names, visible
 from .statements import Kind, in_short
 
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
 LANE_WIDTH = 6
 INDENT = 2
-LEAST_STATEMENT = 20  # characters of it that are shown beside its outcome
+MARGIN_OF_PYTEST = 12  # columns that pytest may put before each line of a message
+NARROWEST = 40  # columns
 FEW_COLUMNS = 3
-LONGEST_RESULT = 60  # characters
+LONGEST_RESULT = 60  # columns of the values that a statement returned
+STYLES = {"wait": "yellow", "error": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,113 @@ class Line:
     tone: str
     """read, write, lock, commit, rollback, local, other; wait or error."""
     step: Step
+    is_completion: bool = False
+    """Whether the step goes on here, after a wait."""
+
+
+def as_text(
+    run: Run, *, full: bool | None = None, width: int | None = None, sentence: str | None = None
+) -> str:
+    """Without colours, for messages and files, in ``width`` columns (default: the terminal's).
+
+    ``full`` and ``sentence`` are those of Rendered.
+    """
+    width = terminal_width() if width is None else width
+    console = Console(width=width, no_color=True, force_terminal=False, highlight=False)
+    with console.capture() as captured:
+        console.print(Rendered(run, full=full, sentence=sentence))
+    return "\n".join(row.rstrip() for row in captured.get().splitlines())
+
+
+def terminal_width() -> int:
+    """The columns that the terminal has for a message; 80 where there is no terminal."""
+    columns = 80
+    with suppress(OSError), open("/dev/tty") as terminal:  # pytest captures the others
+        columns = os.get_terminal_size(terminal.fileno()).columns or columns
+    columns = shutil.get_terminal_size((columns, 24)).columns
+    return max(NARROWEST, columns - MARGIN_OF_PYTEST * ("PYTEST_CURRENT_TEST" in os.environ))
+
+
+def is_full_wanted() -> bool:
+    """Whether to show all lines of a transcript if the caller doesn't say: RACES_FULL=1."""
+    return os.environ.get("RACES_FULL", "0") not in ("", "0")
+
+
+class Rendered:
+    """A run for a rich console.
+
+    Statements are shortened to fit, waits and errors aren't. The outcomes stand in a column of
+    their own if no statement has to be shortened for that.
+
+    ``full``: show all lines, also of a long transcript; by default as RACES_FULL says.
+    ``sentence``: shown below, in place of the story's.
+    """
+
+    def __init__(self, run: Run, *, full: bool | None = None, sentence: str | None = None) -> None:
+        self.run = run
+        self.full = is_full_wanted() if full is None else full
+        self.sentence = story.describe_run(run) if sentence is None else sentence
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        run = self.run
+        yield from heading(run, console, options.max_width)
+        if run.before:
+            yield indented(f"before: {run.before}", "dim")
+        rows = lines(run) if self.full else folded_lines(run)
+        yield from Lanes(run, rows, options.max_width).rendered()
+        if run.after:
+            yield indented(f"after:  {run.after}", "bold red" if run.broken else "dim")
+        yield indented(results_in_words(run))
+        if self.sentence:
+            yield indented(self.sentence, "bold")
+
+
+def heading(run: Run, console: Console, width: int) -> Iterator[Text | Padding]:
+    """The verdict, the schedule, and why it is broken: in a row of its own if the first is full."""
+    text = Text("BROKEN" if run.broken else "not serializable" if run.is_flagged else "holds")
+    text.stylize("bold red" if run.is_flagged else "bold green")
+    text.append(f"  {run.schedule}", style="bold")
+    how = "one after the other" if run.is_serial else preemptions_in_words(run.preemptions)
+    text.append(f"  ({how})")
+    reason = Text("" if run.reason == run.after else run.reason, style="red")
+    if reason and text.cell_len + 2 + reason.cell_len <= width:
+        text.append("  ").append_text(reason)
+        reason = Text()
+    for number, row in enumerate(text.wrap(console, width - INDENT)):
+        yield Text(" " * INDENT * (number > 0)).append_text(row)
+    if reason:
+        yield Padding(reason, (0, 0, 0, INDENT))
+
+
+def indented(text: str, style: str = "") -> Padding:
+    return Padding(Text(text, style=style), (0, 0, 0, INDENT))
+
+
+def results_in_words(run: Run) -> str:
+    return "; ".join(
+        f"{name} {'raised' if name in run.raised else 'returned'} {first_line(result)}"
+        for name, result in run.results.items()
+    )
+
+
+def first_line(text: str) -> str:
+    """The first line of a message: pytest's explanation of an assert follows it."""
+    return visible((text.strip().splitlines() or [""])[0])
+
+
+def folded_lines(run: Run) -> list[Line | Fold]:
+    return folded(lines(run), steps_told(run))
+
+
+def is_folded(run: Run) -> bool:
+    """Whether lines are left out, unless the caller wants all."""
+    return not is_full_wanted() and any(isinstance(row, Fold) for row in folded_lines(run))
+
+
+def steps_told(run: Run) -> set[int]:
+    """The numbers of the steps that the sentence speaks of."""
+    found = story.findings(run)
+    return {step.number for step in found[0].steps} if found else set()
 
 
 def lines(run: Run) -> list[Line]:
@@ -48,17 +164,18 @@ def lines(run: Run) -> list[Line]:
 
 def line(event: Event, lane: int, columns: set[str]) -> Line:
     step = event.step
-    text = step.shown if step.is_in_python else without_long_ids(in_short(step.shown))
+    shown = step.shown if step.is_in_python else in_short(step.shown)
+    text = visible(without_long_ids(shown))
     waits = step.wait is not None and not event.is_completion
     if waits:
         result, tone = f"<{step.wait}>", "wait"
     else:
-        result = result_in_words(step, columns)
+        result = visible(result_in_words(step, columns))
         tone = "error" if step.error else step.kind.value
     if event.is_completion:
         text = f"<… completed> {text.split(None, 1)[0]}"
     label = f"{step.number}'" if event.is_completion else str(step.number)
-    return Line(label, step.session, lane, text, result, tone, step)
+    return Line(label, step.session, lane, text, result, tone, step, event.is_completion)
 
 
 def result_in_words(step: Step, columns: set[str]) -> str:
@@ -79,100 +196,125 @@ def values_in_words(values: dict[str, str], columns: set[str]) -> str:
     if not shown and len(values) <= FEW_COLUMNS:
         shown = values
     if len(values) == 1:
-        return next(iter(shown.values()), "")
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+        return "".join(map(value_in_words, shown.values()))
+    return ", ".join(f"{name}={value_in_words(value)}" for name, value in shown.items())
 
 
-def as_text(run: Run, *, width: int = 160) -> str:
-    """Without colours, for messages and files."""
-    console = Console(width=width, no_color=True, force_terminal=False, highlight=False)
-    with console.capture() as captured:
-        console.print(Rendered(run))
-    return "\n".join(row.rstrip() for row in captured.get().splitlines())
+def value_in_words(value: str) -> str:
+    """A value as it is; in quotes, as in SQL, where its end wouldn't be clear without them."""
+    is_clear = value and value == value.strip() and not re.search("[,;=']", value)
+    return value if is_clear else "'" + value.replace("'", "''") + "'"
 
 
-class Rendered:
-    """A run for a rich console. Statements are cut to fit, their outcomes never.
-
-    The outcomes stand in a column of their own if no statement has to be cut for that.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        run, found = self.run, lines(self.run)
-        yield heading(run)
-        if run.before:
-            yield indented(Text(f"before: {run.before}", style="dim"))
-        names = max((len(name) for name in run.sessions), default=0)
-        room = options.max_width - len("   1  │ ") - names
-        column = max((LANE_WIDTH * each.lane + len(each.text) for each in found), default=0)
-        if column + max((len(arrow_and_result(each)) for each in found), default=0) > room:
-            column = 0
-        for each in found:
-            yield from rendered_line(each, room - LANE_WIDTH * each.lane, names, column)
-        if run.after:
-            style = "bold red" if run.broken else "dim"
-            yield indented(Text(f"after:  {run.after}", style=style))
-        yield indented(Text(results_in_words(run)))
-        yield indented(Text(story.describe_run(run), style="bold"))
+def without_long_ids(text: str) -> str:
+    return re.sub(r"'([0-9a-f]{8})-[0-9a-f-]{27}'", r"'\1…'", text)
 
 
-def indented(text: Text) -> Padding:
-    return Padding(text, (0, 0, 0, INDENT))
+class Lanes:
+    """The lines of a run in ``width`` columns of a terminal: each session has a lane."""
 
+    def __init__(self, run: Run, rows: Sequence[Line | Fold], width: int) -> None:
+        self.rows = rows
+        self.columns = story.changed_columns(run)
+        self.names = short_names(sorted(run.sessions), max(LANE_WIDTH, width // 6))
+        self.longest_name = max(map(cell_len, self.names.values()))
+        self.lane_width = min(LANE_WIDTH, max(1, width // 5 // (len(run.sessions) - 1 or 1)))
+        self.width = width - cell_len("   1  │ ") - self.longest_name
+        """The columns that lane 0 has for statements and outcomes."""
+        found = [row for row in rows if not isinstance(row, Fold)]
+        self.place_of_outcomes = self._place_of_outcomes(found)
+        self.short_tables = any(
+            self._statement_beside(row, short_tables=False) is None
+            and self._statement_beside(row, short_tables=True) is not None
+            for row in found
+        )
 
-def heading(run: Run) -> Text:
-    text = Text("BROKEN" if run.broken else "not serializable" if run.is_flagged else "holds")
-    text.stylize("bold red" if run.is_flagged else "bold green")
-    text.append(f"  {run.schedule}", style="bold")
-    text.append(f"  ({preemptions_in_words(run.preemptions)})")
-    if run.broken:
-        text.append(f"  {run.broken.splitlines()[0]}", style="red")
-    return text
+    def rendered(self) -> Iterator[Text]:
+        for row in self.rows:
+            if isinstance(row, Fold):
+                text = self._start("", row.session, row.lane)
+                words = row.in_words(self.names)
+                if cell_len(words) > self._room(row.lane):
+                    words = cut(row.in_short, self._room(row.lane))
+                yield text.append(words, style="dim")
+            else:
+                yield from self._line(row)
 
+    def _room(self, lane: int) -> int:
+        return self.width - self.lane_width * lane
 
-def rendered_line(each: Line, room: int, names: int, column: int) -> Iterator[Text]:
-    """The line, with ``room`` for its statement and outcome; in two lines if they don't fit.
+    def _place_of_outcomes(self, found: list[Line]) -> int:
+        """The column in which all outcomes stand, from lane 0; 0: each behind its statement."""
+        place = max((self.lane_width * row.lane + cell_len(row.text) for row in found), default=0)
+        longest = max((cell_len(arrow_and_result(row)) for row in found), default=0)
+        return place if place + longest <= self.width else 0
 
-    ``column``: where the outcome begins, counted as ``room`` is; 0: behind the statement.
-    """
-    colour = LANE_COLOURS[each.lane % len(LANE_COLOURS)]
-    result = arrow_and_result(each)
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{each.label:>4} ", style="dim")
-    text.append(" " * LANE_WIDTH * each.lane)
-    text.append(f"{each.session:<{names}} │ ", style=f"bold {colour}")
-    before = len(text)
-    is_split = room - len(result) < min(LEAST_STATEMENT, len(each.text))
-    statement = shortened(each.text, room if is_split else room - len(result))
-    if result and not is_split:
-        statement = statement.ljust(column - LANE_WIDTH * each.lane)
-    text.append(statement, style=f"dim {colour}" if each.tone == "wait" else colour)
-    result_style = {"wait": "yellow", "error": "bold red"}.get(each.tone, "")
-    if is_split:
+    def _start(self, label: str, session: str, lane: int) -> Text:
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(f"{label:>4} ", style="dim")
+        text.append(" " * self.lane_width * lane)
+        name = set_cell_size(self.names.get(session, ""), self.longest_name)
+        return text.append(f"{name} │ ", style=f"bold {colour_of(lane)}")
+
+    def _line(self, row: Line) -> Iterator[Text]:
+        """The line; its outcome stands below if the statement would say too little beside it."""
+        text = self._start(row.label, row.session, row.lane)
+        before = text.cell_len
+        result, style = arrow_and_result(row), STYLES.get(row.tone, "")
+        colour = colour_of(row.lane)
+        beside = self._statement_beside(row, short_tables=self.short_tables)
+        statement = self._statement_above(row) if beside is None else beside
+        text.append(statement, style=f"dim {colour}" if row.tone == "wait" else colour)
+        if beside is not None:
+            place = self.place_of_outcomes - self.lane_width * row.lane
+            text.append(" " * (place - cell_len(beside)) * bool(result))
+            yield text.append(result, style=style)
+            return
         yield text
-        yield Text(" " * before + shortened(result, room), style=result_style)
-    else:
-        yield text.append(result, style=result_style)
+        for part in textwrap.wrap(result.strip(), self._room(row.lane) - INDENT):
+            yield Text(" " * (before + INDENT) + part, style=style)
+
+    def _statement_beside(self, row: Line, *, short_tables: bool) -> str | None:
+        """The statement, if it can be made to fit beside its outcome."""
+        room = self._room(row.lane) - cell_len(arrow_and_result(row))
+        if is_shortened(row):
+            return fitted(sql_of(row), room, self.columns, short_tables=short_tables)
+        return row.text if cell_len(row.text) <= room else None
+
+    def _statement_above(self, row: Line) -> str:
+        room = self._room(row.lane)
+        if is_shortened(row):
+            sql = sql_of(row)
+            best = fitted(sql, room, self.columns, short_tables=self.short_tables)
+            return cut_to_fit(sql, room, self.columns) if best is None else best
+        return cut(row.text, room)
+
+
+def is_shortened(row: Line) -> bool:
+    """Whether its text is a statement, of which some parts matter more than others."""
+    return row.step.kind in (Kind.READ, Kind.WRITE, Kind.LOCK) and not row.is_completion
+
+
+def sql_of(row: Line) -> str:
+    return without_long_ids(row.step.shown)
+
+
+def colour_of(lane: int) -> str:
+    return LANE_COLOURS[lane % len(LANE_COLOURS)]
 
 
 def arrow_and_result(each: Line) -> str:
     if not each.result:
         return ""
-    return ("  " if each.tone == "wait" else "  → ") + shortened(each.result, LONGEST_RESULT)
-
-
-def results_in_words(run: Run) -> str:
-    words = []
-    for name, result in run.results.items():
-        words.append(f"{name} {'raised' if name in run.raised else 'returned'} {result}")
-    return "; ".join(words)
+    if each.tone == "wait":
+        return f"  {each.result}"
+    return "  → " + (each.result if each.tone == "error" else cut(each.result, LONGEST_RESULT))
 
 
 def as_dict(run: Run) -> dict[str, Any]:
-    """The whole run, for JSON."""
+    """The whole run, for JSON; ``folded`` are lines that a reader doesn't see at first."""
+    found = lines(run)
+    shown = folded(found, steps_told(run))
     return {
         "schedule": run.schedule,
         "preemptions": run.preemptions,
@@ -195,15 +337,8 @@ def as_dict(run: Run) -> dict[str, Any]:
                 if each.step.wait and each.tone == "wait"
                 else [],
                 "sqlstate": each.step.sqlstate if each.tone != "wait" else None,
+                "folded": each not in shown,
             }
-            for each in lines(run)
+            for each in found
         ],
     }
-
-
-def without_long_ids(text: str) -> str:
-    return re.sub(r"'([0-9a-f]{8})-[0-9a-f-]{27}'", r"'\1…'", text)
-
-
-def shortened(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"

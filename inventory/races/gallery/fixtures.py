@@ -40,7 +40,7 @@ def keep_transcript(request: pytest.FixtureRequest) -> Callable[[str, str, Resul
         page = result_as_html(result, title=title)
         (directory / f"{name}.html").write_text(page + "\n", encoding="utf-8")
         if result.broken:
-            text = result.failure(result.broken)
+            text = result.failure(result.broken, width=100)
             (directory / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
 
     return write

@@ -42,7 +42,7 @@ def test_a_race_is_found_with_one_preemption_and_told() -> None:
     assert result.shortest.preemptions == 1
     with pytest.raises(RaceFound) as found:
         result.assert_holds()
-    message = str(found.value)
+    message = " ".join(str(found.value).split())
     assert "22 of 24 schedules are broken (exhaustive)" in message
     assert "2 mugs were sold of 1" in message
     assert "A read stock = 1 (line 1) before B's COMMIT (line 5), and wrote stock = 0" in message

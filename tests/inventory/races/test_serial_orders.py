@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_without_an_invariant_a_lost_update_is_found() -> None:
     result = explore([in_a_transaction] * 2, setup=one_mug)
     assert len(result.broken) == len(result.not_serializable) == 22
-    with pytest.raises(RaceFound, match="wrote stock = 0 over it"):
+    with pytest.raises(RaceFound, match=r"wrote\s+stock = 0\s+over it"):
         result.assert_serializable()
 
 
@@ -131,7 +131,7 @@ def test_a_voucher_for_one_use_is_used_twice(races: Callable[..., Result]) -> No
     assert result.shortest is not None
     assert result.shortest.preemptions == 1
     assert result.shortest.returned == {"A": True, "B": True}
-    with pytest.raises(RaceFound, match=r"looked at race_models_redemption .*before B's COMMIT"):
+    with pytest.raises(RaceFound, match=r"looked at race_models_redemption\s[^,]*before\s+B's\s"):
         result.assert_holds()
 
 

@@ -50,11 +50,11 @@ holds  A B A*3 B  (1 preemption)
     )
 
 
-def test_on_a_narrow_terminal_statements_are_cut_and_results_are_not() -> None:
+def test_on_a_narrow_terminal_columns_are_left_out_and_outcomes_are_not() -> None:
     run = replay("A B A*3 B", [locked, locked], setup=mug_with_a_fixed_key)
     text = transcript.as_text(run, width=80)
-    assert "SELECT id, sku, " in text
-    assert "FOR UPDATE" not in text
+    assert "SELECT … FROM race_models_mug WHERE sku = 'MUG' FOR UPDATE" in text
+    assert "SELECT id, sku, " not in text
     assert "→ stock=0" in text
     assert "<waiting on A: row lock on race_models_mug>" in text
 
