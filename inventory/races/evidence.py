@@ -247,29 +247,32 @@ def would_see(read: Step, change: Step) -> bool | None:
         added = rows_added(change)
         found = [is_met(parts.condition, row, names) for row in added] if added else [None]
     elif changing.verb in ("UPDATE", "DELETE"):
-        if not concerns_rows_of(read, change):
-            return False
-        before = Row(table, single_values(changing.condition))
-        after = before.changed_by(change)
+        before: Row | None = Row(table, single_values(changing.condition))
+        after = Row(table, single_values(changing.condition)).changed_by(change)
+        rows = rows_read(read)
+        is_whole = len(parts.sources) == 1 and read.rows == len(rows)
+        met = [touches(change, row) for row in rows if row.table == table]
+        if not is_of_columns(read, change) or (is_whole and met.count(True) == change.rows):
+            return False  # or it changed rows that were read, which are looked at one by one
+        if is_whole and None not in met:
+            if not may_enter(read, change):
+                return False
+            before = None  # it was not among the rows read
         found = [is_met(parts.condition, row.values, names) for row in (before, after) if row]
     else:
         return None
     return True if True in found else None if None in found else False
 
 
-def concerns_rows_of(read: Step, change: Step) -> bool:
-    """Whether an UPDATE or DELETE may have changed other rows read than those that are known."""
+def is_of_columns(read: Step, change: Step) -> bool:
+    """Whether the read names a column that the change sets. A DELETE concerns them all."""
     parts, changing = parts_of(read.shown), parts_of(change.shown)
+    named = {token.name for token in tokens_of(read.shown)}
     assigned = {column for column, _ in changing.assigned}
-    if changing.verb == "UPDATE" and parts.selected is not None:
-        named = {token.name for token in tokens_of(read.shown)}
-        if not assigned & named:
-            return False
-    may_enter = assigned & {token.name for token in parts.condition}
-    rows = [row for row in rows_read(read) if row.table == changing.table]
-    if len(parts.sources) > 1 or read.rows != len(rows):
-        return True  # more rows than are known
-    met = [touches(change, row) for row in rows]
-    if met.count(True) == change.rows:
-        return False  # these rows alone, and they are looked at one by one
-    return bool(may_enter) or None in met
+    return changing.verb == "DELETE" or parts.selected is None or bool(assigned & named)
+
+
+def may_enter(read: Step, change: Step) -> bool:
+    """Whether the change may let a row meet the read's condition: it sets a column of it."""
+    named = {token.name for token in parts_of(read.shown).condition}
+    return any(column in named for column, _ in parts_of(change.shown).assigned)

@@ -38,6 +38,7 @@ INTEGRITY = "23"  # the class of codes of violated constraints
 
 
 LONGEST_EXPRESSION = 60  # characters
+LONGEST_WORD = 30  # a longer one is a token, a signature, or encoded data
 
 
 @dataclass(frozen=True)
@@ -132,19 +133,25 @@ class Rank(NamedTuple):
     """Where the change became visible."""
     is_early: bool
     """Whether the write came before that, and was committed after it."""
+    is_apart: bool
+    """Whether the write is of other rows than the change, though it may be of the same."""
     is_no_insert: bool
     write: int
     read: int
 
 
+# Weights, the most telling first.
 OVERWRITTEN, NOT_FOUND, REPEATED, BOTH_ADDED, GONE_BY, OTHERWISE = range(6)
-ELSEWHERE, UNSEEN, INSTANT, LIKELY, AGAIN = range(6, 11)
+ELSEWHERE, UNSEEN, AGAIN, MARGINAL, LIKELY, HARDLY = range(6, 12)
 
 
 def stale_reads(run: Run) -> list[Finding]:
     """The findings that explain most, of sessions that wrote by what was no longer true."""
     timeline = Timeline(run)
-    found = sorted(conflicts(timeline), key=lambda pair: pair[0])
+    best: dict[str, tuple[Rank, Finding]] = {}
+    for rank, finding in sorted(conflicts(timeline), key=lambda pair: pair[0]):
+        best.setdefault(finding.steps[0].session, (rank, finding))
+    found = list(best.values())
     return [finding for rank, finding in found if rank.weight == found[0][0].weight]
 
 
@@ -208,9 +215,16 @@ class Conflict:
         weight, anomaly, sentence = found
         is_insert = parts_of(write.shown).verb == "INSERT"
         is_early = at(write) < visible
-        rank = Rank(weight, visible, is_early, not is_insert, write.number, -self.read.number)
+        is_apart = weight == AGAIN and not self.is_of_change(write)
+        rank = Rank(
+            weight, visible, is_early, is_apart, not is_insert, write.number, -self.read.number
+        )
         spoken_of = {step.number: step for step in (self.read, self.change, self.end, write)}
         return rank, Finding(anomaly, sentence, tuple(spoken_of.values()))
+
+    def is_of_change(self, write: Step) -> bool:
+        """Whether the write is one of the rows that the other session changed or added."""
+        raise NotImplementedError
 
     def missed(self, write: Step) -> tuple[int, str, str] | None:
         """(weight, anomaly, sentence) for a write that found no row."""
@@ -239,8 +253,11 @@ class Conflict:
     def goes_on(self, write: Step, table: str = "") -> str:
         """The write, in words. ``table``: the name to call its table by."""
         parts = parts_of(write.shown)
-        does = {"INSERT": "add to", "DELETE": "delete from"}.get(parts.verb, "change")
         line = self.timeline.label(write)
+        if table:
+            does = "delete" if parts.verb == "DELETE" else "change"
+        else:
+            does = {"INSERT": "add to", "DELETE": "delete from"}.get(parts.verb, "change")
         return f"went on to {does} {table or parts.table} (line {line})"
 
 
@@ -252,6 +269,9 @@ class ConflictOfRow(Conflict):
     """As it was read."""
     changed: dict[str, Value]
     """The columns that the change set to other values; none if it deleted the row."""
+
+    def is_of_change(self, write: Step) -> bool:
+        return touches(write, self.row) is True
 
     def missed(self, write: Step) -> tuple[int, str, str] | None:
         parts = parts_of(write.shown)
@@ -305,7 +325,7 @@ class ConflictOfRow(Conflict):
         column = columns[0]
         is_repeated = column in assigned and self.is_the_same_word(column, assigned[column])
         weight = REPEATED if is_repeated else OVERWRITTEN
-        weight = INSTANT if self.is_instant(column) else weight
+        weight = MARGINAL if self.is_marginal(column) else weight
         if column not in assigned:
             others = [c for c, e in parts.assigned if not self.is_as_read(c, e)] or list(assigned)
             rest = f"still set {others[0]} to {shown(assigned[others[0]])} (line {line})"
@@ -338,7 +358,7 @@ class ConflictOfRow(Conflict):
     def elsewhere(self, write: Step) -> str:
         if not self.changed:
             return self.unseen(self.goes_on(write))
-        name = "it" if touches(write, self.row) else ""
+        name = "it" if self.is_of_change(write) else ""
         return f"{self.saw(self.column())}, and {self.goes_on(write, name)}."
 
     def saw(self, column: str) -> str:
@@ -354,16 +374,18 @@ class ConflictOfRow(Conflict):
         return sorted(
             self.changed,
             key=lambda column: (
-                self.is_instant(column),
+                self.is_marginal(column),
                 column not in assigned,
                 column in assigned and self.is_as_read(column, assigned[column]),
             ),
         )
 
-    def is_instant(self, column: str) -> bool:
-        """Whether it is a date or a time: nearly every save() sets one."""
+    def is_marginal(self, column: str) -> bool:
+        """Whether it is a date or a time, which nearly every save() sets; or a token."""
         value = self.changed[column]
-        return isinstance(value, str) and instant_of(value) is not None
+        if not isinstance(value, str):
+            return False
+        return instant_of(value) is not None or (len(value) > LONGEST_WORD and " " not in value)
 
     def is_as_read(self, column: str, expression: tuple[Token, ...]) -> bool:
         return is_equal(value_of(expression, {}), value_read(self.row, column)) is True
@@ -381,6 +403,10 @@ class ConflictOfSet(Conflict):
     is_seen: bool
     """Whether that is certain."""
 
+    def is_of_change(self, write: Step) -> bool:
+        table = parts_of(self.change.shown).table
+        return any(touches(write, Row(table, row)) for row in rows_added(self.change))
+
     def missed(self, write: Step) -> None:
         return None
 
@@ -391,12 +417,12 @@ class ConflictOfSet(Conflict):
         is_own = verb == parts.verb == "INSERT" and parts.table == table
         if is_own:
             sentence = self.unseen(f"added its own (line {self.timeline.label(write)})")
-        elif any(touches(write, Row(table, row)) for row in rows_added(self.change)):
+        elif self.is_of_change(write):
             sentence = self.unseen(self.goes_on(write, "it"))
         else:
             sentence = self.unseen(self.goes_on(write))
         if self.timeline.has_read_again(self.read, None, self.end, write):
-            return AGAIN, anomaly, sentence
+            return (AGAIN if self.is_seen else HARDLY), anomaly, sentence
         if not self.is_seen:
             return LIKELY, anomaly, sentence
         if is_own and would_see(self.read, write) is not False:

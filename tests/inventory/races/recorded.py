@@ -13,8 +13,10 @@ from inventory.races.schedule import parse_schedule
 from inventory.races.server import Wait
 from inventory.races.session import Step
 from inventory.races.statements import Key, Kind
+from inventory.races.tokens import Form, text_of, tokens_of
 
 FOLDER = Path(__file__).parent / "recordings"
+LONGEST_VALUE = 100  # characters of a value in a statement that are kept
 ALL = sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
@@ -85,11 +87,21 @@ def recording_of(run: Run) -> str:
     return head + ',\n "steps": [\n  ' + ",\n  ".join(steps) + "\n ]\n}\n"
 
 
+def shorter(sql: str) -> str:
+    """The statement without the rest of long values, such as the text of a message."""
+    return text_of(
+        token._replace(text=f"{token.text[:LONGEST_VALUE]}…'")
+        if token.form is Form.STRING and len(token.text) > LONGEST_VALUE + 2
+        else token
+        for token in tokens_of(sql)
+    )
+
+
 def data_of(step: Step) -> dict[str, Any]:
     data = {
         "session": step.session,
         "kind": step.kind.value,
-        "shown": step.shown,
+        "shown": shorter(step.shown),
         "tables": sorted(step.tables),
         "is_autocommit": step.is_autocommit,
         "rows": step.rows,

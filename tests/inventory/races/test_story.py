@@ -98,6 +98,21 @@ SENTENCES = {
         "A looked at constance_constance (line 1) before B's COMMIT (line 5), did not see what B "
         "added (line 4), and went on to change it (line 9).",
     ),
+    "oscar_checkout": (
+        story.STALE_CHECK,
+        "Ann read num_allocated = 0 (line 11) before Bob's COMMIT (line 41), and went on to change "
+        "it (line 74).",
+    ),
+    "oscar_basket_at_log_in": (
+        story.STALE_CHECK,
+        "Tab1 read status = Open (line 3) before Tab2's write (line 19), and still set status to "
+        "'Merged' (line 37): what it had read was no longer true.",
+    ),
+    "payments_two_refunds": (
+        story.LOST_UPDATE,
+        "Ann read captured_amount = 100.00 (line 1) before Bob's write (line 4), and wrote "
+        "captured_amount = 40.00 over it (line 6).",
+    ),
     "stale_check_of_two_tables": (
         story.STALE_CHECK,
         "Ann read name = 0 (line 2) before Bob's write (line 6), and still set name to "
