@@ -28,6 +28,7 @@ from .errors import (
 
 if TYPE_CHECKING:
     from .explorer import explore, replay
+    from .jobs import task
     from .python_steps import point
     from .result import Result, Run
     from .testcase import RacesMixin
@@ -48,6 +49,7 @@ __all__ = [
     "point",
     "replay",
     "request",
+    "task",
 ]
 
 # Imported when they are used: pytest loads this package wherever it is installed, and neither
@@ -60,6 +62,7 @@ MODULES = {
     "point": "python_steps",
     "replay": "explorer",
     "request": "web",
+    "task": "jobs",
 }
 
 if not TYPE_CHECKING:  # for which these names are known above, and no others

@@ -20,6 +20,7 @@ from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .image import Image
+from .jobs import check_locks
 from .python_steps import Lookout
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
@@ -166,6 +167,7 @@ def named(sessions: Mapping[str, Call] | Iterable[Call]) -> dict[str, Call]:
             raise Misuse(f"A session's name must be a word without * and spaces, not {name!r}.")
     if len(sessions) < 2:
         raise Misuse(f"A race needs at least two sessions, not {len(sessions)}.")
+    check_locks(sessions)
     return dict(sessions)
 
 

@@ -269,6 +269,7 @@ class Session(threading.Thread):
         }
         connect, get_new = connection.connect, connection.get_new_connection
         commit, rollback = connection._commit, connection._rollback  # type: ignore[attr-defined]
+        is_usable = connection.is_usable
 
         def connect_and_adopt() -> None:
             self._is_quiet = True
@@ -292,6 +293,8 @@ class Session(threading.Thread):
             lambda conn_params: self._spare.take() or get_new(conn_params)
         )
         connection.connect = connect_and_adopt  # type: ignore[method-assign]
+        # After an error, Django asks the server between two jobs of a worker.
+        connection.is_usable = lambda: bool(self._quietly(is_usable))  # type: ignore[method-assign]
         connection._commit = gated_commit  # type: ignore[attr-defined]
         connection._rollback = gated_rollback  # type: ignore[attr-defined]
         connection.execute_wrappers.insert(0, self._statement)
