@@ -10,15 +10,19 @@ test asks for it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
 if TYPE_CHECKING:
+    from .progress import Watch
     from .result import Result
 
 
@@ -61,13 +65,20 @@ class Races:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._name = request.node.name
         self._node = request.node.nodeid
+        self._config = request.config
         self._directory: Path | None = request.config.getoption("--races-report")
         self._reports = 0
 
     def __call__(self, sessions: Any, **options: Any) -> Result:
         from .explorer import explore
+        from .progress import progress_on
 
-        result = explore(sessions, **{"first": True, **options})
+        with (
+            terminal_of(self._config) as (terminal, room),
+            progress_on(terminal, room=room) as watch,
+        ):
+            options = {"first": True, **options, "watch": both(watch, options.get("watch"))}
+            result = explore(sessions, **options)
         if self._directory is not None and result.shortest is not None:
             self._report(result, self._directory)
         return result
@@ -88,6 +99,40 @@ class Races:
         (directory / f"{name}.html").write_text(
             result_as_html(result, title=self._name), encoding="utf-8"
         )
+
+
+def both(watch: Watch, own: Watch | None) -> Watch:
+    def call_both(result: Result) -> None:
+        watch(result)
+        if own is not None:
+            own(result)
+
+    return call_both
+
+
+@contextlib.contextmanager
+def terminal_of(config: pytest.Config) -> Iterator[tuple[TextIO | None, int]]:
+    """The terminal behind pytest's capture, and the columns that are free behind its cursor.
+
+    None if standard error is no terminal, or if several processes write to it (xdist).
+    """
+    copy = None if hasattr(config, "workerinput") else copy_of_standard_error(config)
+    if copy is None:
+        yield None, 0
+        return
+    lines = config.get_terminal_writer()
+    with open(copy, "w", encoding="utf-8", errors="replace") as terminal:
+        yield terminal, lines.fullwidth - lines.width_of_current_line - 1
+
+
+def copy_of_standard_error(config: pytest.Config) -> int | None:
+    """A file descriptor of the terminal that pytest captures; None if there is none."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    uncaptured = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
+    with uncaptured, contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+        if sys.stderr.isatty():
+            return os.dup(sys.stderr.fileno())
+    return None
 
 
 if importlib.util.find_spec("pytest_django") is None:
