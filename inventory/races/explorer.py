@@ -18,6 +18,7 @@ from django.db import connections
 from . import schedule
 from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
+from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .image import Image
 from .jobs import check_locks
@@ -390,9 +391,14 @@ class Stage:
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
                 raise Misuse(
-                    f"Session {name} ran no SQL on “{self.explorer.using}”. If it races in memory "
-                    "or in a cache, make steps in Python: races.point() in its code, clock=True, "
-                    "or cache=True."
+                    " ".join(
+                        [
+                            f"Session {name} ran no SQL on “{self.explorer.using}”.",
+                            *self.unheld_sql.notes(),
+                            "If it races in memory or in a cache, make steps in Python: "
+                            "races.point() in its code, clock=True, or cache=True.",
+                        ]
+                    )
                 )
         self.reference, _ = self._perform_twice(self.names)
         self.lookout.is_noting = False
@@ -768,7 +774,7 @@ def without_pauses() -> Iterator[None]:
     sleep = time.sleep
 
     def sleep_outside_sessions(seconds: float) -> None:
-        if not isinstance(threading.current_thread(), Session):
+        if responsible_session() is None:
             sleep(seconds)
 
     time.sleep = sleep_outside_sessions  # type: ignore[assignment]

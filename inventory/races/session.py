@@ -174,7 +174,7 @@ class Session(threading.Thread):
         self._transaction = NOTHING
         """All that the open transaction touches."""
         self._pipeline: Step | None = None
-        self._is_quiet = False
+        self.is_quiet = False
         """Statements that the explorer sends now are not part of the schedule."""
 
     # For the conductor
@@ -213,7 +213,7 @@ class Session(threading.Thread):
         except BaseException as error:
             self.raised = error
         finally:
-            self._is_quiet = True
+            self.is_quiet = True
             self._leave(connections[self._using])
             with self._board.changed:
                 self.state = State.DONE
@@ -230,7 +230,7 @@ class Session(threading.Thread):
 
     @property
     def is_in_statement(self) -> bool:
-        return self.is_in_sql or self._is_quiet or self._pipeline is not None
+        return self.is_in_sql or self.is_quiet or self._pipeline is not None
 
     def pause(self, kind: Kind, text: str, shown: str, touch: Touch) -> None:
         """Wait at a gate in Python. A statement under way is one step, with all that it calls."""
@@ -272,12 +272,12 @@ class Session(threading.Thread):
         is_usable = connection.is_usable
 
         def connect_and_adopt() -> None:
-            self._is_quiet = True
+            self.is_quiet = True
             try:
                 connect()
                 self._adopt(connection)
             finally:
-                self._is_quiet = False
+                self.is_quiet = False
 
         def gated_commit() -> object:
             if is_idle(connection):
@@ -320,7 +320,7 @@ class Session(threading.Thread):
                 return self._wait_in_pipeline(name, lambda: wait(gen, *args, **kwargs))
             # These change a flag of the client, or begin and end a pipeline without statements.
             harmless = name.startswith(("_set_", "_enter_gen", "_exit_gen", "_sync_gen"))
-            if self.is_in_sql or self._is_quiet or self._board.is_aborted or harmless:
+            if self.is_in_sql or self.is_quiet or self._board.is_aborted or harmless:
                 return wait(gen, *args, **kwargs)
             self.misuse = SqlAroundTheGate(
                 f"Session {self.label} talked to PostgreSQL other than by a cursor's execute(), "
@@ -369,7 +369,7 @@ class Session(threading.Thread):
         context: dict[str, Any],
     ) -> object:
         """The wrapper that Django calls for every statement."""
-        if self._is_quiet:
+        if self.is_quiet:
             return execute(sql, params, many, context)
         connection, cursor = context["connection"], context["cursor"].cursor
         text = sql if isinstance(sql, str) else sql.as_string(connection.connection)
@@ -484,11 +484,11 @@ class Session(threading.Thread):
             self._transaction = self._transaction.joined(self._server.touch_of(step))
 
     def _quietly(self, act: Callable[[], object]) -> object:
-        was_quiet, self._is_quiet = self._is_quiet, True
+        was_quiet, self.is_quiet = self.is_quiet, True
         try:
             return act()
         finally:
-            self._is_quiet = was_quiet
+            self.is_quiet = was_quiet
 
     def _check_what_is_left(self, connection: BaseDatabaseWrapper) -> None:
         if not is_idle(connection):

@@ -34,6 +34,11 @@ CONSTRAINT = "constraint violation"
 UNEXPLAINED = "not serializable"
 NO_RACE = "no race"
 
+IN_PYTHON = {
+    Kind.POINT: "went on from its point",
+    Kind.CLOCK: "read the clock",
+    Kind.CACHE: "used the cache",
+}
 INTEGRITY = "23"  # the class of codes of violated constraints
 
 
@@ -57,14 +62,33 @@ def findings(run: Run) -> list[Finding]:
         return [Finding(NO_RACE, serial_orders_that_break([run]))]
     found = [*stale_reads(run), *refusals(run)] if run.is_flagged else [*refusals(run)]
     if not found and run.is_flagged:
-        return [Finding(UNEXPLAINED, unexplained(run))]
+        return [unexplained(run)]
     return found
 
 
-def unexplained(run: Run) -> str:
+def unexplained(run: Run) -> Finding:
+    """Statements don't explain it. If another session came in before a step in Python, say so."""
+    sentence = "The statements alone don't tell why"
     if run.is_serializable is False:
-        return "The statements alone don't tell why it ends like no serial order of its sessions."
-    return "The statements alone don't tell why."
+        sentence += " it ends like no serial order of its sessions"
+    for step in run.steps:
+        between = steps_before(run, step) if step.is_in_python else []
+        if between:
+            names = " and ".join(sorted({each.session for each in between}))
+            lines = " to ".join(dict.fromkeys(str(between[end].number) for end in (0, -1)))
+            sentence += (
+                f". {names} came in (line{'s' * (len(between) > 1)} {lines}) before {step.session} "
+                f"{IN_PYTHON[step.kind]} (line {step.number})"
+            )
+            return Finding(UNEXPLAINED, f"{sentence}.", (*between, step))
+    return Finding(UNEXPLAINED, f"{sentence}.")
+
+
+def steps_before(run: Run, step: Step) -> list[Step]:
+    """The steps of other sessions between this step and the one before it of the same session."""
+    before = run.steps[: step.number - 1]
+    own = [each.number for each in before if each.session == step.session]
+    return [each for each in before if own and each.number > own[-1]]
 
 
 def anomalies(run: Run) -> list[str]:

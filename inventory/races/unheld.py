@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import psycopg.generators
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .current import responsible_session
@@ -38,10 +39,15 @@ class UnheldSql:
         """Watch from here to the end of the block."""
         ensure_connection = BaseDatabaseWrapper.ensure_connection
         start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+        connecting = psycopg.generators.connect
 
         def watched_ensure_connection(connection: BaseDatabaseWrapper) -> None:
             self._look_at(connection)
             ensure_connection(connection)
+
+        def watched_connecting(*args: Any, **kwargs: Any) -> Any:
+            self._look_at_psycopg()
+            return connecting(*args, **kwargs)
 
         def start_known(thread: threading.Thread) -> None:
             session = responsible_session()
@@ -57,6 +63,7 @@ class UnheldSql:
 
         with (
             replaced(BaseDatabaseWrapper, "ensure_connection", watched_ensure_connection),
+            replaced(psycopg.generators, "connect", watched_connecting),
             replaced(threading.Thread, "start", start_known),
             replaced(ThreadPoolExecutor, "submit", submit_known),
         ):
@@ -87,6 +94,17 @@ class UnheldSql:
         elif thread is not self._explorers_thread:
             self.bystanders[thread.name] = None
 
+    def _look_at_psycopg(self) -> None:
+        """Called whenever psycopg connects, also for Django."""
+        session = responsible_session()
+        if session is not None and not session.is_quiet:
+            raise self._refuse(
+                session,
+                f"Session {session.label} connects to PostgreSQL by psycopg itself "
+                f"({place_outside(sys._getframe())}). Only statements on Django's connection can "
+                "be held: use that one.",
+            )
+
     def _silenced(self, run: Callable[[], None]) -> Callable[[], None]:
         """The thread's run(), without a message of its own where it ends by a refusal."""
 
@@ -106,7 +124,7 @@ class UnheldSql:
 
 
 @contextlib.contextmanager
-def replaced(owner: type, name: str, method: Callable[..., Any]) -> Iterator[None]:
+def replaced(owner: object, name: str, method: Callable[..., Any]) -> Iterator[None]:
     """Put a method of the explorer in the place of one of Django's or Python's."""
     before = getattr(owner, name)
     setattr(owner, name, functools.wraps(before)(method))

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid1
 
@@ -25,7 +26,7 @@ from django.test import Client
 from django.utils import timezone
 from django.utils.timezone import now
 
-from inventory.races import Misuse, Result, explore, point, replay
+from inventory.races import Misuse, Result, explore, point, replay, story
 from inventory.races.python_steps import touch_of_cache
 from inventory.races.statements import Kind
 from inventory.races.touch import NOTHING, UNKNOWN, Touch
@@ -201,6 +202,10 @@ def test_with_the_clock_as_a_step_the_race_is_found() -> None:
     line = set_stock.__code__.co_firstlineno + 3
     assert run.schedule == "Ann Bob*3 Ann*2"
     assert shown(run)[4] == f"Ann ⋯ reads the clock ({HERE}:{line})"
+    assert story.describe_run(run) == (
+        "The statements alone don't tell why. Bob came in (lines 2 to 4) before Ann read the clock "
+        "(line 5)."
+    )
     for _ in range(3):
         assert result.replay(run.schedule).broken
 
@@ -454,6 +459,28 @@ def test_operations_are_steps_as_far_as_the_cache_makes_them_one(
 
     run = replay("A", [lambda: operate(caches["default"]), look], setup=setup, cache=True)
     assert [step.kind for step in run.steps if step.session == "A"] == [Kind.CACHE] * steps
+
+
+def test_a_lock_by_a_file_is_two_operations(settings: object, tmp_path: Path) -> None:
+    """The add() of Django's cache in files looks, and then writes: two may both add."""
+    settings.CACHES = {  # type: ignore[attr-defined]
+        "default": {
+            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "LOCATION": str(tmp_path),
+        }
+    }
+
+    def lock() -> bool:
+        return bool(caches["default"].add("lock", 1))
+
+    result = explore(
+        [lock, lock],
+        setup=caches["default"].clear,
+        invariant=lambda run: list(run.returned.values()).count(True) == 1,
+        cache=True,
+    )
+    # Each looks, and writes: 4! / (2! × 2!). But in the two serial ones the second doesn't write.
+    assert (result.schedules, len(result.broken)) == (6, 4)
 
 
 def test_keys_that_only_one_session_uses_or_nobody_writes_have_no_word() -> None:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from typing import Any
+from urllib.request import urlopen
 
+import psycopg
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import LazySettings
 from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
 
 from inventory.races import Misuse, explore, point, replay
 from inventory.races.current import running_session
@@ -203,6 +207,28 @@ def test_threads_without_sql_and_coroutines_that_come_back_are_no_matter() -> No
     assert (result.schedules, result.exhaustive, result.notes) == (2, True, [])
 
 
+def test_a_pause_in_a_thread_of_a_session_takes_no_time() -> None:
+    def session() -> None:
+        look()
+        thread = threading.Thread(target=lambda: time.sleep(1000), daemon=True)
+        thread.start()
+        thread.join()
+
+    assert explore([session, look], setup=one_mug).schedules == 2
+
+
+def test_a_server_of_the_test_that_works_for_a_session(live_server: object) -> None:
+    """As of a session that sends requests by HTTP: its SQL runs in the server's threads."""
+
+    def session() -> None:
+        with urlopen(f"{live_server.url}/") as page:  # type: ignore[attr-defined]
+            page.read()
+
+    with pytest.raises(Misuse, match="Session A ran no SQL") as refused:
+        explore([session, look], setup=one_mug)
+    assert "used a database while the sessions ran" in str(refused.value)
+
+
 def test_a_thread_of_somebody_else_has_a_word() -> None:
     """It was there before, and nobody knows for whom it works: its SQL is said, not refused."""
     asked, answered = threading.Event(), threading.Event()
@@ -339,6 +365,47 @@ def test_a_second_connection_to_the_same_database() -> None:
             second.close()
 
     with pytest.raises(Misuse, match=r"Session B opens a second connection to “default” \("):
+        explore([look, session], setup=one_mug)
+
+
+def by_psycopg() -> None:
+    with psycopg.connect(url()) as second:
+        second.execute("UPDATE race_models_mug SET stock = 5")
+
+
+def by_a_coroutine_of_psycopg() -> None:
+    async def update() -> None:
+        async with await psycopg.AsyncConnection.connect(url()) as second:
+            await second.execute("UPDATE race_models_mug SET stock = 5")
+
+    async_to_sync(update)()
+
+
+def by_a_pool() -> None:
+    with ConnectionPool(url(), open=True, timeout=0.5) as pool, pool.connection() as second:
+        second.execute("UPDATE race_models_mug SET stock = 5")
+
+
+def url() -> str:
+    names = {
+        "NAME": "dbname",
+        "USER": "user",
+        "PASSWORD": "password",
+        "HOST": "host",
+        "PORT": "port",
+    }
+    settings = connection.settings_dict
+    return make_conninfo(**{name: settings[key] for key, name in names.items() if settings[key]})
+
+
+@pytest.mark.parametrize("connect", [by_psycopg, by_a_coroutine_of_psycopg, by_a_pool])
+def test_a_connection_that_django_does_not_know(connect: Callable[[], None]) -> None:
+    def session() -> None:
+        look()
+        connect()
+
+    message = r"Session B connects to PostgreSQL by psycopg itself \("
+    with pytest.raises(Misuse, match=message):
         explore([look, session], setup=one_mug)
 
 
