@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ class CannotRun(Exception):
 
 def main() -> int:
     """Return the exit code: 0 if all is as the gallery says, 1 if not, 2 if it can't be run so."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must end, too
     try:
         return run_gallery()
     except CannotRun as error:

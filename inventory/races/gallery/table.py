@@ -12,13 +12,14 @@ from rich.table import Table
 
 Facts = dict[str, Any]
 
-COLUMNS = ("broken", "seconds", "by luck", "mended")
+COLUMNS = ("broken", "first", "all", "by luck", "mended")
 HEAD = """\
 # Transcripts
 
 Written by the gallery's command: one page for each race, as the package was published, and one for
-its mend. *Broken* is said of all schedules that there are; *by luck*: of the tries that two threads
-and a barrier had.
+its mend. *Broken*: of all schedules that there are, or of all but those with equal effects.
+*First*, *all*: the seconds after which the first broken one was found, and all were seen. *By
+luck*: the tries of two threads and a barrier that broke it. *Mended*: those broken after the mend.
 """
 
 
@@ -76,8 +77,21 @@ def heading(directory: Path, facts: dict[str, Facts]) -> str:
 def cells(noted: Facts) -> tuple[str, ...]:
     published, luck, mended = (noted.get(key) for key in ("published", "luck", "mended"))
     return (
-        f"{published['broken']} of {published['schedules']}" if published else "",
+        schedules_in_words(published) if published else "",
+        f"{published['first']:.1f}" if published else "",
         f"{published['seconds']:.1f}" if published else "",
         f"{luck['broken']} of {luck['tries']}" if luck else "",
-        f"{mended['broken']} of {mended['schedules']}, {mended['coverage']}" if mended else "",
+        schedules_in_words(mended) if mended else "",
     )
+
+
+def schedules_in_words(explored: Facts) -> str:
+    """
+    >>> schedules_in_words({"broken": 3, "schedules": 70, "coverage": "exhaustive"})
+    '3 of 70'
+    >>> schedules_in_words({"broken": 0, "schedules": 9, "coverage": "all with no preemptions"})
+    '0 of 9, all with no preemptions'
+    """
+    words = f"{explored['broken']} of {explored['schedules']}"
+    is_all = explored["coverage"].startswith("exhaustive")
+    return words if is_all else f"{words}, {explored['coverage']}"

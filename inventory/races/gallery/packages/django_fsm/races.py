@@ -37,13 +37,14 @@ def change(name: str, model: type[Invoice | GuardedInvoice]) -> Change:
     return change_state
 
 
-def it_is_paid_once(ended: Ended) -> bool:
-    return Payment.objects.count() == 1
+def it_is_paid_once(ended: Ended) -> None:
+    payments = Payment.objects.count()
+    assert payments == 1, f"The invoice was paid {payments} times."
 
 
-def only_one_gets_through(ended: Ended) -> bool:
+def only_one_gets_through(ended: Ended) -> None:
     """The other is told that its transition isn't allowed any more."""
-    return len(ended.returned) == 1
+    assert len(ended.returned) == 1, f"Both went through: {' and '.join(ended.returned.values())}."
 
 
 MEND = (

@@ -18,14 +18,15 @@ def rock_and_blues() -> None:
     Genre.objects.create(pk=2, name="Blues", parent=rock)
 
 
-def trees_are_apart(ended: Ended) -> bool:
+def trees_are_apart(ended: Ended) -> None:
     """Each number of a tree is the left or right one of a single node."""
     numbers = Counter(
         (genre.tree_id, number)
         for genre in Genre.objects.all()
         for number in (genre.lft, genre.rght)
     )
-    return max(numbers.values()) == 1
+    for (tree, number), nodes in sorted(numbers.items()):
+        assert nodes == 1, f"Number {number} of tree {tree} is there {nodes} times."
 
 
 def trees_in_words() -> str:

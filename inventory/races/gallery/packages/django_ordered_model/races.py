@@ -17,9 +17,9 @@ def four_items() -> None:
         Item.objects.create(pk=pk, name=name)
 
 
-def places_follow_each_other(ended: Ended) -> bool:
+def places_follow_each_other(ended: Ended) -> None:
     places = sorted(Item.objects.values_list("order", flat=True))
-    return places == list(range(len(places)))
+    assert places == list(range(len(places))), f"The places are {places}."
 
 
 def places_in_words() -> str:

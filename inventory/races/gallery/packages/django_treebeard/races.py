@@ -20,9 +20,12 @@ def three_roots() -> None:
         Category.objects.add_root({"name": name})
 
 
-def no_node_is_lost(ended: Ended) -> bool:
+def no_node_is_lost(ended: Ended) -> None:
     """The package's own check finds no problem."""
-    return not any(Category.objects.find_problems())
+    problems = Category.objects.find_problems()
+    orphans = Category.objects.filter(pk__in=problems[2])
+    assert not orphans, f"{orphans[0].name} has no parent any more: no tree shows it."
+    assert not any(problems), f"find_problems() finds {problems}."
 
 
 def paths_in_words() -> str:
@@ -49,13 +52,14 @@ def a_department_of_two() -> None:
     Department.objects.add_child(sales, {"name": "Europe"})
 
 
-def numbers_are_apart(ended: Ended) -> bool:
+def numbers_are_apart(ended: Ended) -> None:
     numbers = Counter(
         (each.tree_id, number)
         for each in Department.objects.all()
         for number in (each.lft, each.rgt)
     )
-    return max(numbers.values()) == 1
+    for (_, number), nodes in sorted(numbers.items()):
+        assert nodes == 1, f"Number {number} is there {nodes} times."
 
 
 def numbers_in_words() -> str:
