@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import math
@@ -770,15 +771,19 @@ def committing_without_sync(using: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_pauses() -> Iterator[None]:
-    """Let time.sleep() return at once in sessions: a pause before another try is no step."""
-    sleep = time.sleep
+    """Let sleep() return at once in sessions: a pause before another try is no step."""
+    sleep, sleep_in_loop = time.sleep, asyncio.sleep
 
     def sleep_outside_sessions(seconds: float) -> None:
         if responsible_session() is None:
             sleep(seconds)
 
+    async def sleep_in_loop_outside_sessions(delay: float, result: Any = None) -> Any:
+        return await sleep_in_loop(delay if responsible_session() is None else 0, result)
+
     time.sleep = sleep_outside_sessions  # type: ignore[assignment]
+    asyncio.sleep = sleep_in_loop_outside_sessions
     try:
         yield
     finally:
-        time.sleep = sleep
+        time.sleep, asyncio.sleep = sleep, sleep_in_loop

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, RequestFactory
 from django.urls import path
@@ -138,6 +141,69 @@ def test_a_coroutine_that_waits_for_nothing_is_cancelled() -> None:
         explore([stand_still, aread_check_save], setup=one_mug, step_timeout=0.2)
     assert has_ended.wait(5)
     assert not sessions_left()
+
+
+def test_pauses_are_no_steps() -> None:
+    async def try_again() -> None:
+        for _ in range(3):
+            await asyncio.sleep(3600)
+            time.sleep(3600)
+            await Mug.objects.acount()
+
+    before = (time.sleep, asyncio.sleep)
+    assert explore([try_again, try_again], setup=one_mug, max_preemptions=0).schedules == 2
+    assert (time.sleep, asyncio.sleep) == before
+
+
+def in_another_thread() -> None:
+    try:
+        Mug.objects.count()
+    finally:
+        connection.close()
+
+
+async def by_to_thread() -> None:
+    await asyncio.to_thread(in_another_thread)
+
+
+async def by_executor() -> None:
+    await asyncio.get_running_loop().run_in_executor(None, in_another_thread)
+
+
+async def not_thread_sensitive() -> None:
+    await sync_to_async(in_another_thread, thread_sensitive=False)()
+
+
+async def in_one_of_many_tasks() -> None:
+    await asyncio.gather(Mug.objects.acount(), by_to_thread(), return_exceptions=True)
+
+
+def by_a_loop_of_its_own() -> None:
+    asyncio.run(aread_check_save())
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        by_to_thread,
+        by_executor,
+        not_thread_sensitive,
+        in_one_of_many_tasks,
+        by_a_loop_of_its_own,
+    ],
+)
+def test_sql_in_another_thread_is_refused(session: Any) -> None:
+    with pytest.raises(Misuse, match=r"Session A started the thread .* which uses the database"):
+        explore([session, aread_check_save], setup=one_mug)
+
+
+def test_a_coroutine_s_reading_of_the_clock_is_noted() -> None:
+    async def sell_now() -> None:
+        await Mug.objects.aupdate(stock=0)
+        await Sale.objects.acreate(sku=f"{datetime.now(UTC):%j}")
+
+    result = explore([sell_now, aread_check_save], setup=one_mug, max_preemptions=0)
+    assert [note for note in result.notes if note.startswith("A read the clock (")]
 
 
 def sessions_left() -> list[str]:
