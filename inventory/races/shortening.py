@@ -7,9 +7,9 @@ conditions. A lock stays.
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
 
@@ -18,6 +18,7 @@ from .tokens import Form, Token, depth_of, place_of, split, text_of, tokens_of, 
 
 BEFORE_TABLES = ("FROM", "JOIN", "INTO", "UPDATE", "ONLY")
 REST = Token(Form.SIGN, "…", has_space=True)
+AND = Token(Form.WORD, "AND", has_space=True)
 SHORT = 20  # characters of a list that isn't left out
 LONGEST_NAME = 12  # characters of a table's name, once names are shortened
 LONGEST_VALUE = 12  # characters of a value, once values are shortened
@@ -29,23 +30,23 @@ NO_CLAUSES = {("FOR", "UPDATE"), ("KEY", "UPDATE"), ("DO", "UPDATE"), ("DISTINCT
 
 Clause = Sequence[Token]
 """The tokens of a clause; the first is the key word with which it begins."""
-Stage = Callable[[Clause, Collection[str]], Clause]
-"""Makes a clause shorter; gets the columns that sessions change."""
+Columns = Sequence[Collection[str]]
+"""Names of columns that matter: those that matter most, and then others."""
+Stage = Callable[[Clause, Columns], Clause]
+"""Makes a clause shorter, and keeps the columns that matter."""
 
 
-def fitted(
-    sql: str, room: int, columns: Collection[str], *, short_tables: bool = False
-) -> str | None:
+def fitted(sql: str, room: int, columns: Columns, *, short_tables: bool = False) -> str | None:
     """The statement in short, in at most ``room`` columns of the terminal.
 
-    ``columns`` are those that sessions change; they go last. Returns None if too little would be
-    left to say what is done with which rows: ``cut_to_fit`` does it then.
+    Returns None if too little would be left to say what is done with which rows: ``cut_to_fit``
+    does it then.
     """
     texts = shorter_and_shorter(sql, columns, LIGHT_STAGES, short_tables)
     return next((text for text in texts if cell_len(text) <= room), None)
 
 
-def cut_to_fit(sql: str, room: int, columns: Collection[str]) -> str:
+def cut_to_fit(sql: str, room: int, columns: Columns) -> str:
     """The statement in at most ``room`` columns, at whatever cost."""
     text = ""
     for text in shorter_and_shorter(sql, columns, STAGES, short_tables=True):
@@ -55,7 +56,7 @@ def cut_to_fit(sql: str, room: int, columns: Collection[str]) -> str:
 
 
 def shorter_and_shorter(
-    sql: str, columns: Collection[str], stages: Sequence[Stage], short_tables: bool
+    sql: str, columns: Columns, stages: Sequence[Stage], short_tables: bool
 ) -> Iterator[str]:
     clauses = clauses_of(sql)
     for shorten in (unchanged, *stages):
@@ -87,30 +88,32 @@ def with_short_tables(statement: str) -> str:
         token._replace(text=f"…{token.name.rpartition('_')[2]}")
         if before.word in BEFORE_TABLES and len(token.name) > LONGEST_NAME and "_" in token.name
         else token
-        for before, token in pairwise((REST, *tokens_of(statement)))
+        for before, token in itertools.pairwise((REST, *tokens_of(statement)))
     )
 
 
-def unchanged(clause: Clause, columns: Collection[str]) -> Clause:
+def unchanged(clause: Clause, columns: Columns) -> Clause:
     return clause
 
 
-def without_columns(clause: Clause, columns: Collection[str]) -> Clause:
+def without_columns(clause: Clause, columns: Columns) -> Clause:
     is_long = len(text_of(clause[1:])) > SHORT
     return [clause[0], REST] if clause[0].word in ("SELECT", "RETURNING") and is_long else clause
 
 
-def without_order(clause: Clause, columns: Collection[str]) -> Clause:
+def without_order(clause: Clause, columns: Columns) -> Clause:
     return [*clause[:2], REST] if clause[0].word in ("ORDER", "GROUP") else clause
 
 
-def with_columns_that_change(clause: Clause, columns: Collection[str]) -> Clause:
+def with_columns_that_change(clause: Clause, columns: Columns) -> Clause:
     if clause[0].word != "SET":
         return clause
-    return keep(clause, ",", lambda part: bool(part) and part[0].name in columns)
+    parts = split(clause[1:], ",")
+    names = [{part[0].name} if part else set() for part in parts]
+    return keep(clause, parts, names, Token(Form.SIGN, ",", has_space=False), columns)
 
 
-def with_short_values(clause: Clause, columns: Collection[str]) -> Clause:
+def with_short_values(clause: Clause, columns: Columns) -> Clause:
     return [
         token._replace(text=f"{token.text[:LONGEST_VALUE]}…'")
         if token.form is Form.STRING and len(token.text) > LONGEST_VALUE + 3
@@ -119,34 +122,60 @@ def with_short_values(clause: Clause, columns: Collection[str]) -> Clause:
     ]
 
 
-def without_joins(clause: Clause, columns: Collection[str]) -> Clause:
+def without_joins(clause: Clause, columns: Columns) -> Clause:
     place = place_of(clause, ["INNER", "LEFT", "RIGHT", "FULL", "CROSS", "JOIN"])
     has_join = clause[0].word == "FROM" and place < len(clause)
     return [*clause[:place], REST] if has_join else clause
 
 
-def with_few_conditions(clause: Clause, columns: Collection[str]) -> Clause:
+def with_few_conditions(clause: Clause, columns: Columns) -> Clause:
     if clause[0].word != "WHERE":
         return clause
-    bare = [clause[0], *without_brackets(clause[1:])]
-    return keep(bare, "AND", lambda part: any(token.name in columns for token in part))
+    parts = conditions(without_brackets(clause[1:]))
+    names = [{token.name for token in part} for part in parts]
+    return keep(clause, parts, names, AND, columns)
 
 
 LIGHT_STAGES: tuple[Stage, ...] = (without_columns, without_order, with_columns_that_change)
 STAGES: tuple[Stage, ...] = (*LIGHT_STAGES, with_short_values, without_joins, with_few_conditions)
 
 
-def keep(clause: Clause, between: str, matters: Callable[[Clause], bool]) -> Clause:
-    """The parts of a clause that matter, or else the first; one “…” for all others."""
-    parts = split(clause[1:], between)
-    kept = [part for part in parts if matters(part)] or parts[:1]
+def conditions(tokens: Clause) -> list[list[Token]]:
+    """The conditions that AND joins; the AND of a BETWEEN is part of its condition."""
+    found: list[list[Token]] = []
+    for part in split(tokens, "AND"):
+        words = [token.word for token in found[-1]] if found else []
+        if words.count("BETWEEN") > words.count("AND"):
+            found[-1] += [AND, *part]
+        else:
+            found.append(part)
+    return found
+
+
+def keep(
+    clause: Clause,
+    parts: Sequence[Clause],
+    names: Sequence[Collection[str]],
+    separator: Token,
+    columns: Columns,
+) -> Clause:
+    """The clause with the parts that name a column that matters; one “…” for all others.
+
+    If none does, with its first part.
+    """
+    kept = list(parts[:1])
+    for most_important in columns:
+        matching = [
+            part for part, own in zip(parts, names, strict=True) if {*own} & {*most_important}
+        ]
+        if matching:
+            kept = matching
+            break
     if len(kept) == len(parts):
         return clause
-    form = Form.SIGN if between == "," else Form.WORD
-    separator = Token(form, between, has_space=form is Form.WORD)
     shorter = [clause[0]]
-    for part in kept:
-        shorter += [*part, separator]
+    for first, *others in kept:
+        shorter += [first._replace(has_space=True), *others, separator]
     return [*shorter, REST]
 
 

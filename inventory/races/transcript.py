@@ -21,7 +21,7 @@ from .conductor import Event
 from .folding import Fold, folded
 from .result import Run, preemptions_in_words
 from .session import Step
-from .shortening import cut, cut_to_fit, fitted, short_names, visible
+from .shortening import Columns, cut, cut_to_fit, fitted, short_names, visible
 from .statements import Kind, in_short
 
 LANE_COLOURS = ("cyan", "magenta", "yellow", "green")
@@ -30,7 +30,7 @@ INDENT = 2
 MARGIN_OF_PYTEST = 12  # columns that pytest may put before each line of a message
 NARROWEST = 40  # columns
 FEW_COLUMNS = 3
-LONGEST_RESULT = 60  # columns of the values that a statement returned
+LONGEST_RESULT = 60  # columns of the terminal for the values that a statement returned
 STYLES = {"wait": "yellow", "error": "bold red"}
 
 
@@ -157,12 +157,19 @@ def steps_told(run: Run) -> set[int]:
 
 
 def lines(run: Run) -> list[Line]:
-    columns = story.changed_columns(run)
+    columns = columns_that_matter(run)
     lanes = {name: place for place, name in enumerate(sorted(run.sessions))}
     return [line(event, lanes[event.step.session], columns) for event in run.events]
 
 
-def line(event: Event, lane: int, columns: set[str]) -> Line:
+def columns_that_matter(run: Run) -> Columns:
+    """The columns of which the sentence speaks, and all that a session changes."""
+    changed = story.changed_columns(run)
+    words = set(re.findall(r"\w+", story.describe_run(run)))
+    return changed & words, changed
+
+
+def line(event: Event, lane: int, columns: Columns) -> Line:
     step = event.step
     shown = step.shown if step.is_in_python else in_short(step.shown)
     text = visible(without_long_ids(shown))
@@ -178,7 +185,7 @@ def line(event: Event, lane: int, columns: set[str]) -> Line:
     return Line(label, step.session, lane, text, result, tone, step, event.is_completion)
 
 
-def result_in_words(step: Step, columns: set[str]) -> str:
+def result_in_words(step: Step, columns: Columns) -> str:
     if step.error:
         return f"ERROR {step.sqlstate or ''} {step.error}".replace("  ", " ")
     if step.kind in (Kind.COMMIT, Kind.ROLLBACK, Kind.LOCAL):
@@ -190,14 +197,18 @@ def result_in_words(step: Step, columns: set[str]) -> str:
     return "" if step.rows is None else f"{step.rows} row{'' if step.rows == 1 else 's'}"
 
 
-def values_in_words(values: dict[str, str], columns: set[str]) -> str:
-    """The values of a row that matter: those that a session changes, or all if they are few."""
-    shown = {name: value for name, value in values.items() if name in columns}
-    if not shown and len(values) <= FEW_COLUMNS:
-        shown = values
+def values_in_words(values: dict[str, str], columns: Columns) -> str:
+    """The values of a row that matter, the most important first; or all if they are few."""
+    names = dict.fromkeys(name for each in columns for name in values if name in each)
+    if not names and len(values) <= FEW_COLUMNS:
+        names = dict.fromkeys(values)
     if len(values) == 1:
-        return "".join(map(value_in_words, shown.values()))
-    return ", ".join(f"{name}={value_in_words(value)}" for name, value in shown.items())
+        return "".join(value_in_words(values[name]) for name in names)
+    shown = [f"{name}={value_in_words(values[name])}" for name in names]
+    told = sum(name in columns[0] for name in names)
+    if told < len(shown) and len(", ".join(shown)) > LONGEST_RESULT:
+        shown = [*(shown[:told] or shown[:1]), "…"]
+    return ", ".join(shown)
 
 
 def value_in_words(value: str) -> str:
@@ -215,7 +226,7 @@ class Lanes:
 
     def __init__(self, run: Run, rows: Sequence[Line | Fold], width: int) -> None:
         self.rows = rows
-        self.columns = story.changed_columns(run)
+        self.columns = columns_that_matter(run)
         self.names = short_names(sorted(run.sessions), max(LANE_WIDTH, width // 6))
         self.longest_name = max(map(cell_len, self.names.values()))
         self.lane_width = min(LANE_WIDTH, max(1, width // 5 // (len(run.sessions) - 1 or 1)))
