@@ -5,6 +5,7 @@ Each session returns all that it has read, so that no difference between two sch
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable
@@ -27,6 +28,7 @@ OF_TWO, OF_THREE = (4, 2) if THOROUGH else (3, 1)  # operations of a session, of
 TOO_MANY = 2000  # schedules
 
 Seen = list[object]
+Operation = Callable[[Seen, int], None]
 
 
 def some_rows() -> None:
@@ -120,11 +122,12 @@ def create(seen: Seen, key: int) -> None:
     Mug.objects.create(pk=2 + key, sku="NEW", stock=1)
 
 
-OPERATIONS = (
+OPERATIONS: tuple[Operation, ...] = (
     *(read_a_row, read_all, count_sales, read_the_voucher, lock, lock_without_key, add_one),
     *(take_one_if_there, write_what_was_seen, write_all, rename, save, sell, use_the_voucher),
     *(engrave, discard, create),
 )
+LOCKING = (lock, lock_without_key)
 
 
 def session(chance: random.Random, length: int) -> Callable[[], Seen]:
@@ -133,8 +136,13 @@ def session(chance: random.Random, length: int) -> Callable[[], Seen]:
         (chance.choice(OPERATIONS), chance.choice((1, 2))) for _ in range(chance.randint(1, length))
     ]
     is_atomic = chance.random() < 0.75
-    needs_transaction = any(operation.__name__.startswith("lock") for operation, _ in operations)
-    rolls_back = is_atomic and chance.random() < 0.1
+    return made_of(operations, is_atomic=is_atomic, rolls_back=chance.random() < 0.1)
+
+
+def made_of(
+    operations: list[tuple[Operation, int]], *, is_atomic: bool, rolls_back: bool = False
+) -> Callable[[], Seen]:
+    """A session of these operations, each on the mug with this key."""
 
     def work(seen: Seen) -> None:
         for operation, key in operations:
@@ -143,27 +151,22 @@ def session(chance: random.Random, length: int) -> Callable[[], Seen]:
     def run() -> Seen:
         seen: Seen = []
         try:
-            if not (is_atomic or needs_transaction):
+            if not (is_atomic or any(operation in LOCKING for operation, _ in operations)):
                 work(seen)
                 return seen
             with transaction.atomic():
                 work(seen)
-                if rolls_back:
-                    transaction.set_rollback(True)
+                transaction.set_rollback(rolls_back)
         except DatabaseError as error:
             seen.append(type(error).__name__)
         return seen
 
-    run.__doc__ = f"{[(o.__name__, k) for o, k in operations]} {is_atomic=} {rolls_back=}"
+    names = [(operation.__name__, key) for operation, key in operations]
+    run.__doc__ = f"{names} {is_atomic=} {rolls_back=}"
     return run
 
 
-@pytest.mark.parametrize("number", range(FIRST, FIRST + PROGRAMS))
-def test_the_same_ends_as_the_full_search(number: int) -> None:
-    chance = random.Random(number)
-    count, length = (3, OF_THREE) if number % 3 == 0 else (2, OF_TWO)
-    sessions = [session(chance, length) for _ in range(count)]
-    programs = "\n".join(str(each.__doc__) for each in sessions)
+def assert_same_ends(sessions: list[Callable[[], Seen]]) -> None:
     everything = explore(
         sessions, setup=some_rows, state=rows, reduce=False, budget=TOO_MANY, samples=0
     )
@@ -171,5 +174,35 @@ def test_the_same_ends_as_the_full_search(number: int) -> None:
         pytest.skip(f"more than {TOO_MANY} schedules")
     reduced = explore(sessions, setup=some_rows, state=rows, reduce=True)
     assert reduced.exhaustive
-    assert set(reduced.outcomes) == set(everything.outcomes), programs
+    assert set(reduced.outcomes) == set(everything.outcomes), [each.__doc__ for each in sessions]
     assert reduced.schedules <= everything.schedules
+
+
+@pytest.mark.parametrize("number", range(FIRST, FIRST + PROGRAMS))
+def test_the_same_ends_as_the_full_search(number: int) -> None:
+    chance = random.Random(number)
+    count, length = (3, OF_THREE) if number % 3 == 0 else (2, OF_TWO)
+    assert_same_ends([session(chance, length) for _ in range(count)])
+
+
+@pytest.mark.parametrize("is_atomic", [True, False], ids=["atomic", "autocommit"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    itertools.combinations_with_replacement(OPERATIONS, 2)
+    if THOROUGH
+    else [
+        (engrave, discard),  # they meet in a foreign key, at COMMIT
+        (lock, engrave),
+        (rename, create),  # in a unique value
+        (create, create),
+        (sell, count_sales),  # a row that wasn't there
+        (discard, read_all),
+        (save, write_all),
+    ],
+    ids=lambda operation: operation.__name__,
+)
+def test_two_operations_that_may_meet(one: Operation, other: Operation, is_atomic: bool) -> None:
+    """The second session works on another row, too, with which the first has nothing to do."""
+    first = made_of([(one, 1)], is_atomic=is_atomic)
+    second = made_of([(other, 2), (other, 1)], is_atomic=is_atomic)
+    assert_same_ends([first, second])
