@@ -124,6 +124,7 @@ LOOK_SETTINGS = {
     "log_lock_waits": "on",
     "client_min_messages": "log",
     "log_min_messages": "panic",
+    "lc_messages": "C",  # its reports are read
 }
 
 

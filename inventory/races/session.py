@@ -333,10 +333,14 @@ class Session(threading.Thread):
         raw.wait = wait_behind_the_gate
 
     def _note_look(self, notice: psycopg.errors.Diagnostic) -> None:
-        """Note that the session has looked for a deadlock: PostgreSQL reports its wait."""
+        """Note whether the session has looked for a deadlock in the wait that it is in.
+
+        PostgreSQL reports that it still waits, and later that it has got its lock. The same
+        statement may wait once more then.
+        """
         if notice.source_function == "ProcSleep":
             with self._board.changed:
-                self.has_looked = True
+                self.has_looked = " still waiting " in (notice.message_primary or "")
                 self._board.changed.notify_all()
 
     def _leave(self, connection: BaseDatabaseWrapper) -> None:

@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 
 from inventory.races import Misuse, RaceFound, explore, replay
 from inventory.races.schedule import format_schedule, parse_schedule
-from tests.inventory.races.models import Mug, Sale
+from tests.inventory.races.models import Engraving, Mug, Sale
 from tests.inventory.races.test_counts import (
     conditional_update,
     in_a_transaction,
@@ -144,28 +144,65 @@ def test_a_schedule_is_the_same_however_often_it_is_replayed(buy: Callable[[], N
         assert again.lines_to_compare() == run.lines_to_compare()
 
 
-def test_who_loses_a_deadlock_is_always_the_same() -> None:
-    """The last one to wait: everybody else has looked for a deadlock before, and found none."""
+def two_mugs() -> None:
+    Engraving.objects.all().delete()
+    Mug.objects.all().delete()
+    Mug.objects.create(pk=1, sku="X", stock=5)
+    Mug.objects.create(pk=2, sku="Y", stock=5)
+
+
+def sell(*keys: int) -> None:
+    with transaction.atomic():
+        for key in keys:
+            Mug.objects.filter(pk=key).update(stock=1)
+
+
+def sell_all_by_one_statement() -> None:
+    Mug.objects.filter(pk__gte=1).update(stock=1)
+
+
+def lock_and_sell(locked: int, sold: int) -> None:
+    with transaction.atomic():
+        Mug.objects.select_for_update().get(pk=locked)
+        Mug.objects.filter(pk=sold).update(stock=1)
+
+
+def engrave_and_sell(engraved: int, sold: int) -> None:
+    """COMMIT looks at the engraved mug, and waits for whoever has locked it."""
+    with transaction.atomic():
+        Engraving.objects.create(mug_id=engraved)
+        Mug.objects.filter(pk=sold).update(stock=1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sessions", "loser"),
+    [
+        ("A B A B", {"A": lambda: sell(1, 2), "B": lambda: sell(2, 1)}, "B"),
+        ("A B*2 A", {"A": lambda: sell(1, 2), "B": lambda: sell(2, 1)}, "A"),
+        (
+            "B*2 A*2 B",
+            {"A": lambda: lock_and_sell(1, 2), "B": lambda: engrave_and_sell(1, 2)},
+            "B",
+        ),
+        (  # A waits for B, and then for C in the same statement
+            "B C A B C",
+            {"A": sell_all_by_one_statement, "B": lambda: sell(1), "C": lambda: sell(2, 1)},
+            "C",
+        ),
+    ],
+    ids=["second", "first", "at COMMIT", "in its second wait"],
+)
+def test_the_last_one_to_wait_loses_a_deadlock(
+    schedule: str, sessions: dict[str, Callable[[], None]], loser: str
+) -> None:
+    """Everybody else has looked for a deadlock before, and found none."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         if cursor.fetchone() != (True,):
-            pytest.skip("who isn't a superuser can't be told when somebody has looked")
-
-    def two_mugs() -> None:
-        Mug.objects.all().delete()
-        Mug.objects.create(sku="X", stock=5)
-        Mug.objects.create(sku="Y", stock=5)
-
-    def sell(*skus: str) -> None:
-        with transaction.atomic():
-            for sku in skus:
-                Mug.objects.filter(sku=sku).update(stock=1)
-
-    sessions = {"A": lambda: sell("X", "Y"), "B": lambda: sell("Y", "X")}
-    for schedule, loser in (("A B A B", "B"), ("A B*2 A", "A")):
-        for _ in range(3):
-            run = replay(schedule, sessions, setup=two_mugs)
-            assert set(run.raised) == {loser}
+            pytest.skip("PostgreSQL reports to a superuser alone that a session has looked")
+    for _ in range(5):
+        run = replay(schedule, sessions, setup=two_mugs)
+        assert set(run.raised) == {loser}
 
 
 # Equal schedules left out
