@@ -215,9 +215,20 @@ class _OneSchedule:
         """Let waiting sessions look for a deadlock first: this step could close a circle."""
         if not self.server.reports_looks or step.is_in_python:
             return
+        deadline = time.monotonic() + LONGEST_LOOK
+        while self._has_anybody_to_look() and time.monotonic() < deadline:
+            with self.board.changed:
+                self.board.changed.wait(POLL)
+
+    def _has_anybody_to_look(self) -> bool:
+        """Whether a session hasn't looked in its wait. A statement may wait more than once."""
+        if not self.waiting:
+            return False
+        locks = self.server.locks_waited_for(session.pid for session in self.waiting)
         with self.board.changed:
-            self.board.changed.wait_for(
-                lambda: all(session.has_looked for session in self.waiting), LONGEST_LOOK
+            return any(
+                session.pid in locks and session.has_looked_at != locks[session.pid]
+                for session in self.waiting
             )
 
     def _settle(self) -> None:

@@ -49,6 +49,20 @@ WAIT = """
     )::regclass::text
     FROM pg_locks AS waits WHERE waits.pid = %(pid)s AND NOT waits.granted LIMIT 1
 """
+# Named as in PostgreSQL's own report of a wait.
+WAITED_FOR = """
+    SELECT pid, CASE locktype
+        WHEN 'transactionid' THEN format('transaction %%s', transactionid)
+        WHEN 'virtualxid' THEN format('virtual transaction %%s', virtualxid)
+        WHEN 'relation' THEN format('relation %%s of database %%s', relation, database)
+        WHEN 'tuple' THEN format(
+            'tuple (%%s,%%s) of relation %%s of database %%s', page, tuple, relation, database
+        )
+        WHEN 'advisory' THEN
+            format('advisory lock [%%s,%%s,%%s,%%s]', database, classid, objid, objsubid)
+    END
+    FROM pg_locks WHERE pid = ANY (%(pids)s) AND NOT granted
+"""
 TABLES = """
     SELECT class.oid, class.relname,
         ARRAY(
@@ -246,6 +260,11 @@ class Server:
         """The backends that wait for a lock which one of ``ours`` has, or asked for first."""
         rows = self.ask(BLOCKED, {"pids": list(pids), "ours": list(ours)})
         return {pid for (pid,) in rows}
+
+    def locks_waited_for(self, pids: Iterable[int]) -> dict[int, str]:
+        """The locks that backends wait for, of the kinds that PostgreSQL's report can name."""
+        rows = self.ask(WAITED_FOR, {"pids": list(pids)})
+        return {pid: lock for pid, lock in rows if lock}
 
     def wait_of(self, pid: int, names: dict[int, str]) -> Wait:
         """The lock that a blocked backend waits for; ``names`` are the sessions', by backend."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from .statements import Key, Kind, Rows, rows_named
 from .touch import NOTHING, UNKNOWN, Touch
 
 MOST_ROWS_SHOWN = 3
+LOOK = re.compile(r"(?:still waiting|avoided deadlock) for \w+ on (?P<lock>.+?)(?: by .+)? after ")
 LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
 
 
@@ -155,8 +157,8 @@ class Session(threading.Thread):
         self.step: Step | None = None
         """At the gate: the next step. Otherwise: the last one that was let through."""
         self.is_in_sql = False
-        self.has_looked = False
-        """While it waits: whether it has looked for a deadlock. A session looks once."""
+        self.has_looked_at = ""
+        """The lock in whose wait it has looked for a deadlock. It looks once in each wait."""
         self.pid = 0
         self.has_returned = False
         self.returned: object = None
@@ -183,7 +185,7 @@ class Session(threading.Thread):
         """Let the session through its gate. The caller has acquired ``board.changed``."""
         assert self.state is State.AT_GATE
         self.state = State.RUNNING
-        self.has_looked = False
+        self.has_looked_at = ""
         self._board.changed.notify_all()
         assert self.step is not None
         return self.step
@@ -333,14 +335,11 @@ class Session(threading.Thread):
         raw.wait = wait_behind_the_gate
 
     def _note_look(self, notice: psycopg.errors.Diagnostic) -> None:
-        """Note whether the session has looked for a deadlock in the wait that it is in.
-
-        PostgreSQL reports that it still waits, and later that it has got its lock. The same
-        statement may wait once more then.
-        """
-        if notice.source_function == "ProcSleep":
+        """Note that the session has looked for a deadlock: PostgreSQL reports its wait."""
+        found = LOOK.search(notice.message_primary or "")
+        if found and notice.source_function == "ProcSleep":
             with self._board.changed:
-                self.has_looked = " still waiting " in (notice.message_primary or "")
+                self.has_looked_at = found["lock"]
                 self._board.changed.notify_all()
 
     def _leave(self, connection: BaseDatabaseWrapper) -> None:
