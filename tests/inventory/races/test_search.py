@@ -157,8 +157,10 @@ def sell(*keys: int) -> None:
             Mug.objects.filter(pk=key).update(stock=1)
 
 
-def sell_all_by_one_statement() -> None:
-    Mug.objects.filter(pk__gte=1).update(stock=1)
+def lock_all_by_one_statement() -> None:
+    """In the order of their keys: an UPDATE takes rows as they lie on the disk."""
+    with transaction.atomic():
+        list(Mug.objects.select_for_update().order_by("pk"))
 
 
 def lock_and_sell(locked: int, sold: int) -> None:
@@ -186,7 +188,7 @@ def engrave_and_sell(engraved: int, sold: int) -> None:
         ),
         (  # A waits for B, and then for C in the same statement
             "B C A B C",
-            {"A": sell_all_by_one_statement, "B": lambda: sell(1), "C": lambda: sell(2, 1)},
+            {"A": lock_all_by_one_statement, "B": lambda: sell(1), "C": lambda: sell(2, 1)},
             "C",
         ),
     ],
