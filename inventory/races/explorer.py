@@ -483,6 +483,8 @@ class Stage:
 
     def look_where_serial_orders_never_went(self, runs: list[Run]) -> None:
         """Perform runs once more to note clock and caches: the first with each way of a session."""
+        if self.lookout.has_nothing_to_note:
+            return
         again: list[Run] = []
         for run in runs:
             ways = ways_of(run.performance)

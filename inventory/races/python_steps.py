@@ -28,7 +28,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.filebased import FileBasedCache
 from django.db.models import Field
 
-from .current import running_session
+from .current import responsible_session, running_session
 from .errors import Misuse
 from .places import frames_from, is_below, is_installed, place_of_reading, place_outside
 from .statements import Kind
@@ -65,10 +65,14 @@ def point(name: str = "") -> None:
     """
     if not isinstance(name, str):
         raise Misuse(f"A point's name must be text, not {name!r}.")
-    session = running_session()
-    if session is not None:
-        text = f"⋯ {' '.join(name.split())}".rstrip()
+    text = f"⋯ {' '.join(name.split())}".rstrip()
+    session = responsible_session()
+    if session is None:
+        return
+    if session is running_session():
         session.pause(Kind.POINT, text, text, Touch(is_of_all=True))
+    else:
+        session.lookout.note_in_thread(session, f"passed the point “{name}”")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Lookout:
         self.readings: dict[str, dict[str, None]] = {}
         """The sessions that read the clock, and the places where they do, as they came."""
         self.uses: dict[Use, None] = {}
+        self.in_threads: dict[str, None] = {}
+        """Sentences on steps that can't be any, each once."""
         self.operations = operations_of_caches()
 
     @contextlib.contextmanager
@@ -117,9 +123,19 @@ class Lookout:
         finally:
             sys.setprofile(before)
 
+    @property
+    def has_nothing_to_note(self) -> bool:
+        return self.clock_is_step and self.cache_is_step
+
+    def note_in_thread(self, session: Session, deed: str) -> None:
+        """Note a step that can't be one: its thread goes on beside that of its session."""
+        self.in_threads[
+            f"{session.label} {deed} in another thread than its own, where it can't be a step."
+        ] = None
+
     def notes(self) -> list[str]:
         """Sentences on the steps in Python that schedules leave out."""
-        return [*self._notes_on_the_clock(), *self._notes_on_caches()]
+        return [*self._notes_on_the_clock(), *self._notes_on_caches(), *self.in_threads]
 
     def _notes_on_the_clock(self) -> Iterator[str]:
         if self.readings:
@@ -177,6 +193,8 @@ class Watch:
         elif running_session() is self._session:
             text = f"⋯ reads the clock ({place})"
             self._session.pause(Kind.CLOCK, text, text, NOTHING.reading_clock())
+        else:
+            self._lookout.note_in_thread(self._session, f"read the clock ({place})")
 
     def _see_operation(self, frame: FrameType) -> None:
         if self._session.is_in_statement or self._operation is not None:
@@ -198,6 +216,8 @@ class Watch:
                 " ".join(filter(None, [operation, shown, f"({place})"])),
                 touch_of_cache(alias, keys, is_write=name in WRITING),
             )
+        else:
+            self._lookout.note_in_thread(self._session, f"used the cache “{alias}” ({place})")
 
 
 def reads_clock(function: BuiltinFunctionType, frame: FrameType | None = None) -> bool:

@@ -172,7 +172,7 @@ class Session(threading.Thread):
         self._spare = spare
         self._using = using
         self._isolation = isolation
-        self._lookout = lookout
+        self.lookout = lookout
         self._transaction = NOTHING
         """All that the open transaction touches."""
         self._pipeline: Step | None = None
@@ -203,7 +203,7 @@ class Session(threading.Thread):
             self.connection = connection = connections[self._using]
             self._connect(connection)
             self._wait_at_gate(None)
-            with self._lookout.watching(self):
+            with self.lookout.watching(self):
                 self.returned = finished(self._call(), self._note_cancel)
             if not self._board.is_aborted:  # else it may have caught the error that ends it
                 self._check_what_is_left(connection)
@@ -246,7 +246,7 @@ class Session(threading.Thread):
         def for_this_session(*args: Any, **kwargs: Any) -> Any:
             token = STARTED_BY.set(self)
             try:
-                with self._lookout.watching(self):
+                with self.lookout.watching(self):
                     return call(*args, **kwargs)
             finally:
                 STARTED_BY.reset(token)

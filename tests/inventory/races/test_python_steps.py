@@ -6,6 +6,7 @@ import datetime
 import functools
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -374,6 +375,28 @@ def test_a_reading_in_a_thread_without_sql_is_noticed() -> None:
 
         [note] = explore([session, look], setup=one_mug, serial=False).notes
     assert note.startswith(f"A read the clock (in a thread, {HERE}:")
+
+
+def test_steps_in_another_thread_can_be_none_and_have_a_word() -> None:
+    def in_the_thread() -> None:
+        point("looked")
+        timezone.now()
+        caches["default"].get("a")
+
+    def session() -> None:
+        look()
+        thread = threading.Thread(target=in_the_thread)
+        thread.start()
+        thread.join()
+
+    result = explore([session, look], setup=one_mug, clock=True, cache=True)
+    first = in_the_thread.__code__.co_firstlineno + 1
+    where = "in another thread than its own, where it can't be a step."
+    assert result.notes == [
+        f"A passed the point “looked” {where}",
+        f"A read the clock ({HERE}:{first + 1}) {where}",
+        f"A used the cache “default” ({HERE}:{first + 2}) {where}",
+    ]
 
 
 def test_many_places_are_counted() -> None:
