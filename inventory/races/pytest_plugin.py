@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .result import Result
 
 
+NOTE = "races: left out"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("races")
     group.addoption(
@@ -48,6 +51,20 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(environment.undo)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what passes leave out: nobody looks at a result that passed."""
+    tests_by_note: dict[str, dict[str, None]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, note in report.user_properties:
+            if name == NOTE:
+                tests_by_note.setdefault(str(note), {})[report.nodeid] = None
+    if tests_by_note:
+        terminalreporter.write_sep("=", "races: left out of passes")
+    for note, tests in tests_by_note.items():
+        terminalreporter.write_line(", ".join(tests))
+        terminalreporter.write_line(f"    {note}")
+
+
 @pytest.fixture
 def races(request: pytest.FixtureRequest, transactional_db: None) -> Races:
     """``explore``, on a test database whose rows other connections can see.
@@ -66,6 +83,8 @@ class Races:
         self._name = request.node.name
         self._node = request.node.nodeid
         self._config = request.config
+        self._properties: list[tuple[str, object]] = request.node.user_properties
+        """Of the test: they go into its report, also from xdist's workers."""
         self._directory: Path | None = request.config.getoption("--races-report")
         self._reports = 0
 
@@ -79,6 +98,8 @@ class Races:
         ):
             options = {"first": True, **options, "watch": both(watch, options.get("watch"))}
             result = explore(sessions, **options)
+        if result.shortest is None:
+            self._properties += [(NOTE, note) for note in result.notes]
         if self._directory is not None and result.shortest is not None:
             self._report(result, self._directory)
         return result

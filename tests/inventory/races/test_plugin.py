@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 import inventory.races
 from inventory.races import Misuse, RaceFound
-from tests.inventory.races.models import Sale
+from inventory.races.pytest_plugin import pytest_terminal_summary
+from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import one_mug, read_check_save, sells_at_most_one
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -60,6 +62,51 @@ def test_it_has_what_the_package_has(races: Any) -> None:
         races.replays  # noqa: B018
     with pytest.raises(AttributeError, match="has no attribute 'replays'"):
         inventory.races.replays  # type: ignore[attr-defined]  # noqa: B018
+
+
+def set_stock() -> None:
+    Mug.objects.update(stock=int(time.time()))
+
+
+def test_the_notes_of_passes_stand_at_the_end(races: Any, request: pytest.FixtureRequest) -> None:
+    """Each once, with all tests that have it; broken schedules show theirs in the failure."""
+    options = {"setup": one_mug, "serial": False}
+    races([set_stock, set_stock], invariant=lambda run: False, **options)
+    properties = request.node.user_properties
+    assert properties == []
+    [note] = races([set_stock, set_stock], invariant=lambda run: True, **options).notes
+
+    def report(test: str) -> pytest.TestReport:
+        where = (__file__, 1, test)
+        return pytest.TestReport(
+            test, where, {}, "passed", None, "call", user_properties=[("other", 1), *properties]
+        )
+
+    terminal = Terminal(report("test_a"), report("test_b"))
+    pytest_terminal_summary(terminal)  # type: ignore[arg-type]
+    assert terminal.lines == ["races: left out of passes", "test_a, test_b", f"    {note}"]
+    properties.clear()
+    silent = Terminal(report("test_a"))
+    pytest_terminal_summary(silent)  # type: ignore[arg-type]
+    assert silent.lines == []
+
+
+class Terminal:
+    """Stands for pytest's report on the terminal."""
+
+    def __init__(self, *reports: pytest.TestReport) -> None:
+        self.reports = reports
+        self.lines: list[str] = []
+
+    def getreports(self, name: str) -> tuple[pytest.TestReport, ...]:
+        assert name == "passed"
+        return self.reports
+
+    def write_sep(self, sep: str, title: str) -> None:
+        self.lines.append(title)
+
+    def write_line(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def test_without_rich_nothing_is_explored(races: Any, monkeypatch: pytest.MonkeyPatch) -> None:
