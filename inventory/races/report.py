@@ -112,6 +112,11 @@ def as_html(
 
 def result_as_html(result: Result, *, title: str) -> str:
     """A page on one exploration."""
+    return as_html([section_of(result, title)], title=title)
+
+
+def section_of(result: Result, title: str, text: str = "") -> Section:
+    """The part of a page that is on one exploration, with its numbers."""
     facts: list[tuple[str, object]] = [
         ("schedules", result.schedules),
         ("broken", len(result.broken)),
@@ -120,7 +125,7 @@ def result_as_html(result: Result, *, title: str) -> str:
         ("deadlocks", result.deadlocks),
         ("seen", result.coverage),
     ]
-    return as_html([Section(title, result, facts=facts)], title=title)
+    return Section(title, result, text, facts)
 
 
 def drawing_of(run: Run, title: str) -> Drawing:

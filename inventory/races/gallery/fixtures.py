@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .. import Result
-from ..report import result_as_html
+from ..report import Section, as_html
 from .race import Race
 
 
@@ -31,16 +31,25 @@ def note(request: pytest.FixtureRequest) -> Callable[[Race, dict[str, object]], 
     return add_line
 
 
+@pytest.fixture(scope="session")
+def sections() -> dict[str, list[Section]]:
+    """The parts of each race's page: the race, and its mend."""
+    return defaultdict(list)
+
+
 @pytest.fixture
-def keep_transcript(request: pytest.FixtureRequest) -> Callable[[str, str, Result], None]:
-    """A function that writes an exploration's page; and, if it broke, its transcript as text."""
+def keep_transcript(
+    request: pytest.FixtureRequest, sections: dict[str, list[Section]]
+) -> Callable[[Race, Section], None]:
+    """A function that adds a part to a race's page; and writes a broken transcript as text."""
     directory: Path = request.config.getoption("--directory")
 
-    def write(name: str, title: str, result: Result) -> None:
-        page = result_as_html(result, title=title)
-        (directory / f"{name}.html").write_text(page + "\n", encoding="utf-8")
-        if result.broken:
-            text = result.failure(result.broken, width=100)
-            (directory / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    def write(race: Race, section: Section) -> None:
+        sections[race.name].append(section)
+        page = as_html(sections[race.name], title=race.title)
+        (directory / f"{race.name}.html").write_text(page + "\n", encoding="utf-8")
+        if section.result.broken:
+            text = section.result.failure(section.result.broken)
+            (directory / f"{race.name}.txt").write_text(text + "\n", encoding="utf-8")
 
     return write

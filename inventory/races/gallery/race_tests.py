@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from .. import RaceFound, Result, explore
+from ..report import Section, section_of
 from .luck import broken_tries
 from .race import Race, Sessions
 
@@ -21,7 +22,7 @@ RACES: list[Race] = importlib.import_module(f"{PROJECT}.races").RACES
 pytestmark = pytest.mark.django_db(transaction=True)
 each_race = pytest.mark.parametrize("race", RACES, ids=lambda race: race.name)
 Note = Callable[[Race, dict[str, object]], None]
-KeepTranscript = Callable[[str, str, Result], None]
+KeepTranscript = Callable[[Race, Section], None]
 
 
 @each_race
@@ -32,7 +33,7 @@ def test_the_published_package_has_the_race(
     words = {"title": race.title, "mend": race.mend, "known": race.known}
     facts = {**facts_of(result), "first": seconds_to_the_first(race)}
     note(race, {**words, "version": version(PACKAGE), "published": facts})
-    keep_transcript(race.name, f"{PACKAGE}: {race.title}", result)
+    keep_transcript(race, section_of(result, f"{PACKAGE} {version(PACKAGE)}"))
     with pytest.raises(RaceFound):
         result.assert_holds()
     assert not broken_serial_orders(result)
@@ -43,7 +44,7 @@ def test_the_mend_ends_it(race: Race, note: Note, keep_transcript: KeepTranscrip
     options = race.options if race.mended_options is None else race.mended_options
     result = explored(race, race.mended, options)
     note(race, {"mended": facts_of(result)})
-    keep_transcript(f"{race.name}-mended", f"{PACKAGE}, mended: {race.name}", result)
+    keep_transcript(race, section_of(result, "Mended", race.mend))
     result.assert_holds()
 
 

@@ -16,10 +16,11 @@ COLUMNS = ("broken", "first", "all", "by luck", "mended")
 HEAD = """\
 # Transcripts
 
-Written by the gallery's command: one page for each race, as the package was published, and one for
-its mend. *Broken*: of all schedules that there are, or of all but those with equal effects.
-*First*, *all*: the seconds after which the first broken one was found, and all were seen. *By
-luck*: the tries of two threads and a barrier that broke it. *Mended*: those broken after the mend.
+Written by the gallery's command: a page for each race, which shows it as the package was published,
+and below that with the mend. *Broken*: of all schedules that there are, or of all but those with
+equal effects. *First*, *all*: the seconds after which the first broken one was found, and all were
+seen. *By luck*: the tries of two threads and a barrier that broke it. *Mended*: the schedules that
+are broken after the mend.
 """
 
 
@@ -59,9 +60,7 @@ def write_page(transcripts: Path) -> None:
         for race, noted in facts.items():
             page = f"{directory.name}/{race}"
             link = f"[{noted.get('title', race)}]({page}.html) ([text]({page}.txt))"
-            *most, mended = cells(noted)
-            mended = f"[{mended}]({page}-mended.html)"
-            lines.append(f"| {' | '.join((link, *most, mended))} |")
+            lines.append(f"| {' | '.join((link, *cells(noted)))} |")
         for word in ("mend", "known"):
             for text in dict.fromkeys(noted[word] for noted in facts.values() if word in noted):
                 lines += ["", f"*{word.capitalize()}:* {text}"]
