@@ -21,6 +21,7 @@ from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
+from .failing import notes_on_failing
 from .image import Image
 from .jobs import check_locks
 from .python_steps import Lookout
@@ -499,9 +500,11 @@ class Stage:
 
     def note_in_result(self) -> None:
         """Say in the result what no schedule shows."""
-        for note in [*self.lookout.notes(), *self.unheld_sql.notes()]:
-            if self.result is not None:
-                self.result.note(note)
+        if self.result is None:
+            return
+        failing = notes_on_failing(self.result.runs)
+        for note in [*self.lookout.notes(), *self.unheld_sql.notes(), *failing]:
+            self.result.note(note)
 
     def should_reduce(self, max_preemptions: int | None, budget: int) -> bool:
         """Whether to leave out equal schedules, if the caller doesn't say."""

@@ -509,7 +509,7 @@ def test_a_lock_by_a_file_is_two_operations(settings: object, tmp_path: Path) ->
 def test_keys_that_only_one_session_uses_or_nobody_writes_have_no_word() -> None:
     def session(name: str) -> None:
         look()
-        caches["default"].set(f"of {name}", 1)
+        caches["default"].set(f"of-{name}", 1)
         caches["default"].get("greeting")
         caches["none"].set("both", 1)
         if name == "Ann":
