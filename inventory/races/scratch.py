@@ -24,9 +24,11 @@ def scratch_database(using: str = "default") -> Iterator[str]:
     """Point the connection ``using`` to a new, migrated database; drop it at the end.
 
     Its name is unique. It is dropped however the body ends. Raises Misuse if the role may not
-    create databases, if the server isn't PostgreSQL, or if a pooler is in between.
+    create databases, if the server isn't PostgreSQL or doesn't answer, if a pooler is in between,
+    or if a migration fails.
     """
     check_vendor(using, "A scratch database can only be made on PostgreSQL.")
+    check_answering(using)
     check_direct(using)
     name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
     before = connections[using].settings_dict["NAME"]
@@ -34,11 +36,33 @@ def scratch_database(using: str = "default") -> Iterator[str]:
     try:
         create(using, database)
         switch(using, name)
-        call_command("migrate", database=using, verbosity=0, interactive=False)
+        migrate(using)
         yield name
     finally:
         switch(using, before)
         execute(using, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+
+
+def check_answering(using: str) -> None:
+    """Raise Misuse if nobody can connect."""
+    try:
+        connections[using].ensure_connection()
+    except DatabaseError as error:
+        raise Misuse(f"The database “{using}” doesn't answer: {first_line(error)}") from error
+
+
+def migrate(using: str) -> None:
+    """Make all tables. Raises Misuse if a migration fails."""
+    try:
+        call_command("migrate", database=using, verbosity=0, interactive=False)
+    except Exception as error:
+        raise Misuse(
+            f"The migrations fail on an empty database: {type(error).__name__}: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def create(using: str, database: sql.Identifier) -> None:

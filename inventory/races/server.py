@@ -186,7 +186,7 @@ class Server:
         self._connection.prepare_threshold = 0  # a few questions are asked very often
         self.version = self.ask("SHOW server_version")[0][0].split()[0]
         self.isolation = self._isolation()
-        self.reports_looks = all(self._may_set(name) for name in LOOK_SETTINGS)
+        self.reports_looks = all(self.may_set(name) for name in LOOK_SETTINGS)
         """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
         self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
@@ -349,7 +349,8 @@ class Server:
             return level.name.replace("_", " ").lower()
         return str(self.ask("SHOW default_transaction_isolation")[0][0])
 
-    def _may_set(self, parameter: str) -> bool:
+    def may_set(self, parameter: str) -> bool:
+        """Whether the database role may set this parameter."""
         try:
             self.ask(f"SET {parameter} = DEFAULT")
         except psycopg.errors.InsufficientPrivilege:
