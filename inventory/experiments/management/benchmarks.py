@@ -24,16 +24,11 @@ from inventory.experiments.benchmark.run import (
     empty_results,
     run,
 )
-from inventory.experiments.management.output import (
-    add_output_options,
-    bar,
-    console_for,
-    interruptible,
-    write_json,
-)
+from inventory.experiments.management.output import add_output_options, bar, console_for
 from inventory.experiments.parameters import InvalidParameters
 from inventory.management import tables
 from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
+from inventory.races.management.output import interruptible, write_json
 from inventory.words import counted
 
 

@@ -1,16 +1,12 @@
-"""Shared by the experiments' commands: exit codes, progress, breaking off, and result files."""
+"""Shared by the experiments' commands: options, consoles, and progress."""
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TextIO
 
 from django.core.management.base import OutputWrapper
 from rich.console import Console
@@ -19,20 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from inventory.management.folding import terminal_width
 from inventory.words import counted
 
-EXIT_CODE_OF_SIGNALS = 128  # plus the signal's number, as in shells
-BREAK_OFF_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 Advance = Callable[[str, int], object]
 """Called with a description of the turn, and the number of steps just done."""
-
-
-def write_json(file: str, results: dict[str, Any], standard_output: OutputWrapper) -> None:
-    """Write the results to the file; "-" is standard output."""
-    text = json.dumps(results, indent=2, ensure_ascii=False)
-    if file == "-":
-        standard_output.write(text)
-    else:
-        Path(file).write_text(text + "\n")
 
 
 def add_output_options(parser: ArgumentParser) -> None:
@@ -83,36 +67,3 @@ def _lines(console: Console, buyers: int) -> Advance:
             console.print(f"{turn}: {counted(buyers, 'buyer')} served", highlight=False)
 
     return advance
-
-
-@dataclass
-class Interruption:
-    """Whether a block was broken off, and by which signal."""
-
-    exit_code: int | None = None
-    """130 after Ctrl-C, 143 after SIGTERM. None: the block was not broken off."""
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Let Ctrl-C and SIGTERM break the block off. Then the code after the block runs.
-
-    So a command can still show its results. While the block cleans up (processes, databases),
-    further signals are ignored.
-    """
-    interruption = Interruption()
-
-    def break_off(number: int, frame: object) -> NoReturn:
-        for each in BREAK_OFF_SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        interruption.exit_code = EXIT_CODE_OF_SIGNALS + number
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, break_off) for each in BREAK_OFF_SIGNALS}
-    try:
-        yield interruption
-    except KeyboardInterrupt:
-        interruption.exit_code = interruption.exit_code or EXIT_CODE_OF_SIGNALS + signal.SIGINT
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

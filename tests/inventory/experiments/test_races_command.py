@@ -18,7 +18,7 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from inventory import conf
+from inventory import conf, stock
 from inventory.models import Product
 from tests.conftest import MakeProduct
 
@@ -164,6 +164,11 @@ def test_a_higher_level_is_no_help_where_the_check_is_a_transaction_of_its_own()
         (["--isolation=chaos"], "one of read committed, repeatable read, serializable"),
         (["--json=/nowhere/races.json"], "/nowhere/races.json can't be written: No such file"),
         (["--html=/"], "/ can't be written: Is a directory"),
+        (["naive", "--as=ann"], "--as is about requests, and no URL is named"),
+        (["--first"], "--first is about requests, and no URL is named: it begins with a slash."),
+        (["/basket/holds/", "--stock=0"], "--stock is about strategies, and this is about URLs."),
+        (["--list", "--show=naive"], "--show is about strategies, and this is about URLs."),
+        (["/basket/holds/", "naive"], "A URL begins with a slash, as in /orders/1/pay/; 'naive' d"),
     ],
 )
 def test_options_that_make_no_sense(options: list[str], message: str) -> None:
@@ -172,6 +177,33 @@ def test_options_that_make_no_sense(options: list[str], message: str) -> None:
     assert message in str(refused.value)
     assert refused.value.returncode == 2 or "Error: argument" in str(refused.value)
     assert not scratch_databases()
+
+
+def test_the_views_of_the_project() -> None:
+    code, out = races("--list")
+    assert code == 0
+    assert "POST /checkout/  shop.views.checkout.checkout" in out
+
+
+def test_two_requests_to_the_shop() -> None:
+    setup = "--setup=tests.inventory.experiments.test_races_command:last_unit"
+    code, out = races(
+        *("/basket/holds/", setup, "--data=product=mug", "--data=quantity=1"),
+        *("--data=A:key=00000000-0000-0000-0000-000000000001", "--max-preemptions=1"),
+        "--data=B:key=00000000-0000-0000-0000-000000000002",
+    )
+    assert code == 0, out
+    assert "B  POST /basket/holds/  alone: 302 Found to /basket/" in out
+    assert " 0 broken (exhaustive" in out or " 0 broken (all with at most 1 preemption" in out
+    assert not Product.objects.exists()
+    assert not scratch_databases()
+
+
+def last_unit() -> None:
+    product = Product.objects.create(
+        sku="MUG", slug="mug", name="Mug", price=5, strategy="single_statement"
+    )
+    stock.receive(product, 1)
 
 
 def manage(*options: str) -> subprocess.Popen[str]:

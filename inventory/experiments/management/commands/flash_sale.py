@@ -14,17 +14,12 @@ from inventory.exceptions import UnknownStrategy
 from inventory.experiments.flash_sale import report
 from inventory.experiments.flash_sale.buyers import FlashSaleError
 from inventory.experiments.flash_sale.sale import Parameters, plan, run_planned
-from inventory.experiments.management.output import (
-    add_output_options,
-    console_for,
-    interruptible,
-    progress,
-    write_json,
-)
+from inventory.experiments.management.output import add_output_options, console_for, progress
 from inventory.experiments.models import FlashSale
 from inventory.experiments.parameters import InvalidParameters
 from inventory.management import tables
 from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
+from inventory.races.management.output import interruptible, write_json
 
 
 class Command(FoldingCommand):

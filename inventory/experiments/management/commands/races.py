@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from collections.abc import Iterable
-from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,21 @@ from rich.text import Text
 
 from inventory.database import alias
 from inventory.exceptions import UnknownStrategy
-from inventory.experiments.management.output import console_on, interruptible, write_json
+from inventory.experiments.management.output import console_on
 from inventory.experiments.parameters import chosen_strategies
 from inventory.experiments.strategy_races import StrategyRace, race
-from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
+from inventory.management.base import FoldingCommand
 from inventory.management.folding import folded
 from inventory.races import RacesError, report, transcript
-from inventory.races.explorer import ISOLATION_LEVELS
+from inventory.races.management.commands import races as of_urls
+from inventory.races.management.output import (
+    FOUND,
+    USAGE_ERROR,
+    interruptible,
+    print_rich,
+    whole_number,
+    write_json,
+)
 from inventory.races.scratch import scratch_database
 
 COLUMNS = (
@@ -44,81 +51,71 @@ NARROW = {
 """The columns of a narrow table, and their headings."""
 WIDEST = 1000  # characters: more than any table needs
 MOST_BUYERS = 6
+OF_STRATEGIES = {"--show": "show", "--buyers": "buyers", "--stock": "stock"}
+"""Options that are about strategies, and the names of their values."""
 # Without --buyers: two buyers in every order, and three with a bound, which keeps it short.
 DEFAULT_RACES: tuple[tuple[int, int | None], ...] = ((2, None), (3, 1))
 
 
-class Command(FoldingCommand):
+class Command(FoldingCommand, of_urls.Command):
+    """The races of strategies; those of requests to URLs come with the explorer itself."""
+
     help = (
         "Let buyers race for the last unit, in every order of their SQL statements, with each "
-        "strategy. The races have a database of their own. Exits 1 if a strategy that calls itself "
-        "safe has a schedule that breaks the law of stock."
+        "strategy. Exits 1 if a strategy that calls itself safe has a schedule that breaks the "
+        "law of stock. Or let requests to URLs race, as in /basket/ /checkout/. Exits 1 if a "
+        "schedule breaks the invariant, or, without one, if it ends as the requests can't end one "
+        "after the other. All races have a database of their own."
+    )
+    metavar = "STRATEGY|URL"
+    help_on_names = (
+        "the strategies (default: all); or the URLs, whose requests are named A, B, … One URL "
+        "alone is requested twice"
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "strategies", nargs="*", metavar="STRATEGY", help="only these (default: all)"
-        )
-        parser.add_argument(
+        super().add_arguments(parser)
+        of_strategies = parser.add_argument_group("strategies")
+        of_strategies.add_argument(
             "--show",
             metavar="STRATEGY",
             help="explore this strategy, and print its shortest failing transcript, or if it is "
             "safe, its most instructive one",
         )
-        parser.add_argument(
+        of_strategies.add_argument(
             "--buyers",
             type=whole_number(2, MOST_BUYERS),
             metavar="N",
             help="number of buyers (default: two, and three with at most one preemption)",
         )
-        parser.add_argument(
-            "--stock", type=whole_number(0, 1000), default=1, metavar="N", help="units (default 1)"
-        )
-        parser.add_argument(
-            "--max-preemptions",
-            type=whole_number(0, 100),
-            metavar="N",
-            help="leave out schedules that interrupt buyers more than N times",
-        )
-        parser.add_argument(
-            "--isolation",
-            type=isolation_level,
-            metavar="LEVEL",
-            help=f"isolation level of the buyers: {', '.join(ISOLATION_LEVELS)}",
-        )
-        parser.add_argument(
-            "--budget",
-            type=whole_number(1, 1_000_000),
-            default=5000,
-            metavar="N",
-            help="at most N schedules per strategy; if there are more, choose some at random "
-            "(default 5000)",
-        )
-        parser.add_argument(
-            "--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)"
-        )
-        parser.add_argument("--html", type=Path, metavar="FILE", help="write the results as a page")
-        parser.add_argument(
-            "--json", metavar="FILE", help='write the results to FILE; "-" for standard output'
+        of_strategies.add_argument(
+            "--stock", type=whole_number(0, 1000), metavar="N", help="units (default 1)"
         )
 
     def handle(self, **options: Any) -> None:
-        chosen = self.slugs_to_explore(options["strategies"], options["show"])
-        check_writable("html", options["html"])
-        check_writable("json", options["json"])
+        names = options["names"]
+        is_of_urls = options["list"] or any(name.startswith("/") for name in names)
+        check_options(options, OF_STRATEGIES if is_of_urls else of_urls.OF_REQUESTS, is_of_urls)
+        if is_of_urls:
+            super().handle(**options)
+        else:
+            self.explore_strategies(options)
+
+    def explore_strategies(self, options: dict[str, Any]) -> None:
+        chosen = self.slugs_to_explore(options["names"], options["show"])
         races: list[StrategyRace] = []
         try:
             with interruptible() as interruption, scratch_database(alias()):
-                self.race(chosen, races, options)
+                self.race_strategies(chosen, races, options)
         except RacesError as error:
-            self.report(races, options)
+            self.report_strategies(races, options)
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
-        self.report(races, options)
+        self.report_strategies(races, options)
         if interruption.exit_code:
             self.stderr.write("Broken off. The races' database is dropped.")
             sys.exit(interruption.exit_code)
         if any(each.breaks_promise for each in races):
-            sys.exit(1)
+            sys.exit(FOUND)
 
     def slugs_to_explore(self, slugs: list[str], show: str | None) -> list[str]:
         """The slugs of the strategies to explore. Raises CommandError for an unknown one."""
@@ -128,7 +125,9 @@ class Command(FoldingCommand):
         except UnknownStrategy as error:
             raise CommandError(str(error), returncode=USAGE_ERROR) from error
 
-    def race(self, slugs: list[str], races: list[StrategyRace], options: dict[str, Any]) -> None:
+    def race_strategies(
+        self, slugs: list[str], races: list[StrategyRace], options: dict[str, Any]
+    ) -> None:
         """Explore all races, and add each one to ``races`` when it begins."""
         bound = options["max_preemptions"]
         if options["buyers"] is not None:
@@ -146,7 +145,7 @@ class Command(FoldingCommand):
                 race(
                     slug,
                     buyers=buyers,
-                    units=options["stock"],
+                    units=1 if options["stock"] is None else options["stock"],
                     max_preemptions=most,
                     isolation=options["isolation"],
                     budget=options["budget"],
@@ -154,7 +153,7 @@ class Command(FoldingCommand):
                     watch=races.append,
                 )
 
-    def report(self, begun: list[StrategyRace], options: dict[str, Any]) -> None:
+    def report_strategies(self, begun: list[StrategyRace], options: dict[str, Any]) -> None:
         """Print and write the results so far."""
         races = [each for each in begun if each.result.runs]
         if not races:
@@ -168,7 +167,7 @@ class Command(FoldingCommand):
             results = {"results": [each.as_dict() for each in races]}
             write_json(options["json"], results, self.stdout)
         if options["html"]:
-            options["html"].write_text(page_of(races))
+            Path(options["html"]).write_text(page_of(races), encoding="utf-8")
         for note in dict.fromkeys(note for each in races for note in each.result.notes):
             self.for_people.write(folded(f"Note: {note}"))
         for each in races:
@@ -185,38 +184,24 @@ class Command(FoldingCommand):
                 self.print_rich(transcript.Rendered(each.result.shortest))
 
     def print_rich(self, *renderables: RenderableType) -> None:
-        """Print in colour on a terminal, else as plain text."""
-        text = StringIO()
-        console = Console(
-            file=text,
-            width=console_on(self.for_people).width,
-            force_terminal=self.for_people.isatty(),
-            highlight=False,
-        )
-        console.print(*renderables, sep="\n")
-        self.for_people.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+        print_rich(self.for_people, *renderables, width=console_on(self.for_people).width)
 
 
-def whole_number(least: int, most: int) -> Any:
-    """A type for argparse: a whole number from ``least`` to ``most``."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
-        return number
-
-    return parse
+def check_options(options: dict[str, Any], others: dict[str, str], is_of_urls: bool) -> None:
+    """Raise CommandError if an option is given that is about the other kind of race."""
+    values = {option: options[name] for option, name in others.items()}
+    given = next((option for option in values if is_given(values[option])), None)
+    if given is None:
+        return
+    if is_of_urls:
+        text = f"{given} is about strategies, and this is about URLs."
+    else:
+        text = f"{given} is about requests, and no URL is named: it begins with a slash."
+    raise CommandError(text, returncode=USAGE_ERROR)
 
 
-def isolation_level(text: str) -> str:
-    level = text.lower().replace("-", " ").replace("_", " ")
-    if level not in ISOLATION_LEVELS:
-        raise ArgumentTypeError(f"must be one of {', '.join(ISOLATION_LEVELS)}, not {text!r}")
-    return level
+def is_given(value: object) -> bool:
+    return value is not None and value is not False
 
 
 def tables_of(races: list[StrategyRace], width: int) -> list[RenderableType]:

@@ -15,16 +15,11 @@ from inventory import strategies
 from inventory.exceptions import UnknownStrategy
 from inventory.experiments.flash_sale.buyers import FlashSaleError, Outcome
 from inventory.experiments.flash_sale.report import breaks_promise
-from inventory.experiments.management.output import (
-    add_output_options,
-    console_for,
-    interruptible,
-    progress,
-    write_json,
-)
+from inventory.experiments.management.output import add_output_options, console_for, progress
 from inventory.experiments.models import FlashSaleResult
 from inventory.experiments.parameters import InvalidParameters
 from inventory.management.base import USAGE_ERROR, FoldingCommand, check_writable
+from inventory.races.management.output import interruptible, write_json
 from shop.load_tests.http_flash_sale import buyers, outside, report, sale
 from shop.load_tests.http_flash_sale.sale import Crowd, Parameters
 from shop.load_tests.http_flash_sale.target import WrongTarget
