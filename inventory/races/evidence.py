@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .conditions import NULL, UNKNOWN, Value, is_equal, is_met, value_of
+from .parts import Parts, equalities_of, key_of, parts_of
 from .result import Run
 from .session import Step
-from .statements import Kind, Parts, equalities_of, key_of, parts_of
+from .statements import Kind
 from .tokens import Token, tokens_of
 
 EMPTY: Mapping[str, str] = {}
@@ -197,10 +198,17 @@ class Timeline:
             if self.at(end) < self.at(step) < self.at(write)
         ]
         return any(
-            step.shown == read.shown
+            asks_the_same(step, read)
             or (row is not None and any(is_same(row, other, step) for other in rows_read(step)))
             for step in again
         )
+
+
+def asks_the_same(one: Step, other: Step) -> bool:
+    """Whether two reads look for the same rows: in the same tables, by the same condition."""
+    first, second = parts_of(one.shown), parts_of(other.shown)
+    texts = [[token.text for token in parts.condition] for parts in (first, second)]
+    return first.sources.keys() == second.sources.keys() and texts[0] == texts[1]
 
 
 def is_same(one: Row, other: Row, step: Step) -> bool:

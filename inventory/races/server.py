@@ -18,12 +18,10 @@ from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from psycopg.sql import SQL, Composed
 
 from .errors import Misuse
+from .parts import COMPARABLE, Key, is_plain_insert
 from .statements import (
-    COMPARABLE,
-    Key,
     Kind,
     assignments,
-    is_plain_insert,
     reads_clock,
     tables_in,
     words_in,

@@ -26,9 +26,10 @@ from . import statements
 from .coroutines import Cancel, finished
 from .current import RUNNING, STARTED_BY
 from .errors import Misuse, SqlAroundTheGate
+from .parts import Key, Rows, rows_named
 from .python_steps import Lookout
 from .server import Server, Wait
-from .statements import Key, Kind, Rows, rows_named
+from .statements import Kind
 from .touch import NOTHING, UNKNOWN, Touch
 
 MOST_ROWS_SHOWN = 3

@@ -157,3 +157,10 @@ def closing_of(tokens: Sequence[Token], opening: int) -> int:
     """The place of the bracket that closes the one at ``opening``; the length without one."""
     depths = accumulate(depth_of(token) for token in tokens[opening:])
     return next((place for place, depth in enumerate(depths, opening) if depth == 0), len(tokens))
+
+
+def first_brackets(tokens: Sequence[Token]) -> tuple[list[Token], list[Token]]:
+    """The tokens in the first brackets, and those behind them."""
+    opening = next((place for place, token in enumerate(tokens) if token.is_sign("(")), 0)
+    closing = closing_of(tokens, opening)
+    return list(tokens[opening + 1 : closing]), list(tokens[closing + 1 :])

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 from inventory.races.conductor import Event, Performance, Point
 from inventory.races.explorer import Explorer
+from inventory.races.parts import Key
 from inventory.races.result import Result, Run
 from inventory.races.server import Wait
 from inventory.races.session import Step
-from inventory.races.statements import COMMIT, Key, Kind, kind_of
+from inventory.races.statements import COMMIT, Kind, kind_of
 
 
 def made_step(session: str, sql: str, **fields: Any) -> Step:
@@ -20,7 +21,7 @@ def made_step(session: str, sql: str, **fields: Any) -> Step:
     kind = kind_of(sql)
     if kind is Kind.WRITE:
         fields.setdefault("rows", 1)
-    tables = frozenset(re.findall(r"(?:FROM|UPDATE|INTO|JOIN) (\w+)", sql))
+    tables = frozenset(re.findall(r'(?:FROM|UPDATE|INTO|JOIN) "?(\w+)', sql))
     keys = {table: Key("id", "int8") for table in tables}
     return Step(session, sql, sql, kind, tables, False, primary_keys=keys, **fields)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from inventory.races import Run
 from inventory.races.conductor import Event, Performance, Point
+from inventory.races.parts import Key
 from inventory.races.schedule import parse_schedule
 from inventory.races.server import Wait
 from inventory.races.session import Step
-from inventory.races.statements import Key, Kind
+from inventory.races.statements import Kind
 from inventory.races.tokens import Form, text_of, tokens_of
 
 FOLDER = Path(__file__).parent / "recordings"

@@ -8,16 +8,14 @@ import pytest
 from django.db import connection
 from django.db.models import F
 
-from inventory.races import replay, statements, tokens
+from inventory.races import parts, replay, statements, tokens
+from inventory.races.parts import Key, Rows, rows_named
 from inventory.races.statements import (
-    Key,
-    Rows,
     assignments,
     in_short,
     kind_of,
     normalised,
     plain,
-    rows_named,
     target,
 )
 from inventory.races.tokens import content_of, tokens_of
@@ -186,7 +184,7 @@ def test_values_are_not_taken_for_parts_of_a_statement() -> None:
 
 
 def test_the_examples_in_the_code() -> None:
-    for module in (statements, tokens):
+    for module in (statements, tokens, parts):
         assert doctest.testmod(module).failed == 0
 
 

@@ -10,8 +10,9 @@ import re
 import pytest
 
 from inventory.races import Run, story
-from inventory.races.statements import kind_of
+from inventory.races.statements import Kind
 from tests.inventory.races import recorded
+from tests.inventory.races.made import made_run, made_step
 
 SENTENCES = {
     "ordered_model_create": (
@@ -135,42 +136,24 @@ def test_the_sentence_is_right(name: str) -> None:
 
 # Runs made by hand: one thing at a time
 
-KEYS = {"mug": ["id", "int8"], "sale": ["id", "int8"]}
+Line = tuple[str, str, object]
 
 
-def made(*lines: tuple[str, str, object]) -> Run:
+def made(*lines: Line) -> Run:
     """A broken run of these lines: (session, statement, rows returned or their number).
 
     Statements are transactions of their own, but for those of a session that commits later.
     """
     in_transaction = {name for name, sql, _ in lines if sql in ("COMMIT", "ROLLBACK")}
-    steps = [
-        {
-            "session": name,
-            "kind": kind_of(sql).value,
-            "shown": sql,
-            "tables": [table for table in KEYS if table in sql],
-            "is_autocommit": name not in in_transaction,
-            "rows": len(result) if isinstance(result, list) else result,
-            "values": result if isinstance(result, list) else [],
-        }
-        for name, sql, result in lines
-    ]
-    return recorded.run_of(
-        {
-            "results": dict.fromkeys(sorted({name for name, _, _ in lines}), "None"),
-            "raised": [],
-            "preemptions": 1,
-            "broken": "The invariant does not hold.",
-            "is_serializable": False,
-            "before": "",
-            "after": "",
-            "schedule": " ".join(name for name, _, _ in lines),
-            "primary_keys": KEYS,
-            "events": list(range(1, len(lines) + 1)),
-            "steps": steps,
-        }
-    )
+    steps = []
+    for name, sql, result in lines:
+        rows = result if isinstance(result, list) else []
+        step = made_step(name, sql, rows=len(rows) or result, values=tuple(rows))
+        step.is_autocommit = name not in in_transaction
+        if sql.startswith("⋯ cache"):
+            step.kind = Kind.CACHE
+        steps.append(step)
+    return made_run(steps, broken="The invariant does not hold.", is_serializable=False)
 
 
 SILENT = "The statements alone don't tell why it ends like no serial order of its sessions."
@@ -183,12 +166,12 @@ def saved(sku: str, stock: int, key: int = 1) -> str:
     return f'UPDATE "mug" SET "sku" = \'{sku}\', "stock" = {stock} WHERE "mug"."id" = {key}'
 
 
-def told(*lines: tuple[str, str, object]) -> str:
+def told(*lines: Line) -> str:
     run = made(*lines)
-    [*_, finding] = story.findings(run)
-    numbers = {int(number) for number in re.findall(r"line (\d+)", story.describe_run(run))}
-    assert numbers <= {step.number for step in finding.steps}  # the steps of the sentence
-    return story.describe_run(run)
+    [finding, *_] = story.findings(run)
+    numbers = {int(number) for number in re.findall(r"line (\d+)", finding.sentence)}
+    assert numbers == {step.number for step in finding.steps}  # those that it speaks of
+    return finding.sentence
 
 
 def test_two_rows_are_not_one() -> None:
@@ -311,3 +294,36 @@ def test_a_transaction_that_was_rolled_back_has_changed_nothing() -> None:
         )
         == SILENT
     )
+
+
+def test_half_of_what_another_did() -> None:
+    """A transfer in two transactions: the reader sees the money twice, or not at all."""
+    transfer = [
+        ("A", "UPDATE mug SET stock = stock - 1 WHERE id = 1", 1),
+        ("A", "UPDATE mug SET stock = stock + 1 WHERE id = 2", 1),
+    ]
+    look = (
+        "B",
+        "SELECT id, stock FROM mug",
+        [{"id": "1", "stock": "0"}, {"id": "2", "stock": "0"}],
+    )
+    count = ("B", "INSERT INTO sale (sum) VALUES (0) RETURNING id", [{"id": "1"}])
+    assert told(transfer[0], look, count, transfer[1]) == (
+        "B looked at mug (line 2) after A's write (line 1) and before A's write (line 4): it saw "
+        "half of what A did."
+    )
+    assert told(look, count, *transfer) == SILENT
+    assert told(*transfer, look, count) == SILENT
+
+
+def test_what_is_kept_in_a_cache() -> None:
+    def keep(operation: str) -> Line:
+        return ("Page", f"⋯ cache “default”: {operation} 'mug:1' (shop/views.py:7)", None)
+
+    read, write = ("Page", READ, [ROW]), ("Admin", saved("MUG", 0), 1)
+    assert told(read, write, keep("set")) == (
+        "Page read stock = 5 (line 1) before Admin's write (line 2), and went on to write to the "
+        "cache “default” (line 3)."
+    )
+    assert told(read, write, keep("get")).startswith(SILENT.removesuffix("."))
+    assert told(read, keep("set"), write) == SILENT
