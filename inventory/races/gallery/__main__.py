@@ -80,7 +80,10 @@ def parse_arguments(transcripts: Path) -> argparse.Namespace:
         type=int,
         default=LUCK,
         metavar="TRIES",
-        help="how often two threads and a barrier try, too (default: %(default)s; 0: not at all)",
+        help=(
+            "how often two threads and a barrier try, too (default: %(default)s; "
+            "0: not at all, and what an earlier run had stays)"
+        ),
     )
     parser.add_argument("-k", metavar="RACE", default="", help="only races with this in their name")
     parser.add_argument(
@@ -172,7 +175,7 @@ def run_tests(root: Path, name: str, package: str, url: str, wanted: argparse.Na
     print(f"\n{package.replace('_', '-')}", flush=True)
     directory = wanted.transcripts / package
     if not wanted.k:
-        shutil.rmtree(directory, ignore_errors=True)  # of races that have another name now
+        clear(directory, keep_luck=not wanted.luck)
     directory.mkdir(parents=True, exist_ok=True)
     pytest = (sys.executable, "-m", "pytest", HERE, "-c", HERE / "pytest.ini")
     done = subprocess.run(
@@ -188,6 +191,16 @@ def run_tests(root: Path, name: str, package: str, url: str, wanted: argparse.Na
         },
     )
     return done.returncode == 0
+
+
+def clear(directory: Path, *, keep_luck: bool) -> None:
+    """Delete what an earlier run left: a race may have another name now."""
+    results = directory / "results.jsonl"
+    lines = results.read_text(encoding="utf-8").splitlines(True) if results.exists() else []
+    shutil.rmtree(directory, ignore_errors=True)
+    if keep_luck and lines:
+        directory.mkdir(parents=True)
+        results.write_text("".join(line for line in lines if '"luck": ' in line), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from django.db import connection
 
 from inventory.races import gallery
+from inventory.races.gallery.__main__ import clear
 from inventory.races.gallery.luck import broken_tries
 from inventory.races.gallery.race import Ended, Race
 from inventory.races.gallery.table import facts_of_races, write_page
@@ -123,6 +124,32 @@ def test_the_table_says_what_the_tests_noted(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "*Mend:* A lock." in page
     assert "*Known:* In its README." in page
+
+
+def test_luck_of_an_earlier_run_stays_if_it_is_left_out(tmp_path: Path) -> None:
+    directory = tmp_path / "django_mptt"
+    directory.mkdir()
+    (directory / "old.html").touch()
+    published = {"schedules": 70, "broken": 12, "coverage": "exhaustive", "seconds": 1.5}
+    luck = {"tries": 1000, "broken": 3}
+    results = directory / "results.jsonl"
+    noted: list[dict[str, object]] = [
+        {"race": "root", "published": published},
+        {"race": "root", "luck": luck},
+        {"race": "old", "luck": luck},
+    ]
+    results.write_text("".join(f"{json.dumps(line)}\n" for line in noted))
+
+    clear(directory, keep_luck=True)
+    assert [path.name for path in directory.iterdir()] == ["results.jsonl"]
+    with results.open("a") as file:
+        print(json.dumps({"race": "root", "published": published}), file=file)
+    assert facts_of_races(directory) == {
+        "root": {"race": "root", "luck": luck, "published": published}
+    }
+
+    clear(directory, keep_luck=False)
+    assert facts_of_races(directory) == {}
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -50,11 +50,11 @@ def only_one_gets_through(ended: Ended) -> None:
 MEND = (
     "The package's own guard: ConcurrentTransitionMixin saves an invoice only if its state is "
     "still the one that was read. The transition and save() must be in one atomic(), so that the "
-    "payment is rolled back with them. The late one gets another exception than in a "
-    "serial order: so nothing is wrong where a schedule ends like none of these. Or "
-    "select_for_update(), before the state is looked at."
+    "payment is rolled back with them. The late one gets another exception than in a serial order: "
+    "so nothing is wrong where a schedule ends like none of these. Or select_for_update(), before "
+    "the state is looked at."
 )
-KNOWN = "It is documented, with that mixin; which must be chosen for each model."
+KNOWN = "It is documented, with that mixin, which each model must choose."
 
 RACES = [
     Race(
