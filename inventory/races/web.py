@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,11 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.serializers.json import DjangoJSONEncoder
+from django.core.signals import got_request_exception
 from django.db.models import Model
+from django.dispatch import Signal
 from django.http.request import validate_host
+from django.test.signals import template_rendered
 
 from .errors import Misuse
 
@@ -204,43 +208,70 @@ def value_of(given: Any) -> Any:
 
 # Test clients in threads
 
-_asking: ContextVar[object] = ContextVar("the test client whose request is under way")
+_asking: ContextVar[object] = ContextVar("the request of a test client that is under way")
 
 
 @contextlib.contextmanager
 def clients_keep_to_themselves() -> Iterator[None]:
-    """Keep a test client from raising an exception of another session's view.
+    """Keep a test client from taking another session's exceptions and templates for its own.
 
-    While it waits for its response, a client takes every exception that Django reports for its
-    own, whichever request was to blame.
+    Django tells all clients that wait for a response of each exception and each template,
+    whichever request they belong to. Here, a client is told of those of its own request. Sessions
+    may share a client, too: each request gets a copy, which has the same cookies.
     """
-    from django.test.client import AsyncClient, Client, ClientMixin
+    from django.test.client import AsyncClient, Client
 
     request, async_request = Client.request, AsyncClient.request
-    store = ClientMixin.store_exc_info
 
     def request_of(self: Client, **environ: Any) -> Any:
-        token = _asking.set(self)
+        token = _asking.set(object())
         try:
-            return request(self, **environ)
+            return request(copy.copy(self), **environ)
         finally:
             _asking.reset(token)
 
     async def async_request_of(self: AsyncClient, **scope: Any) -> Any:
-        token = _asking.set(self)
+        token = _asking.set(object())
         try:
-            return await async_request(self, **scope)
+            return await async_request(copy.copy(self), **scope)
         finally:
             _asking.reset(token)
 
-    def store_own(self: ClientMixin, **reported: Any) -> None:
-        if _asking.get(None) is self:
-            store(self, **reported)
-
     Client.request, AsyncClient.request = request_of, async_request_of  # type: ignore[method-assign]
-    ClientMixin.store_exc_info = store_own  # type: ignore[method-assign]
+    try:
+        with (
+            telling_clients_of_their_own(template_rendered, "template-render-"),
+            telling_clients_of_their_own(got_request_exception, "request-exception-"),
+        ):
+            yield
+    finally:
+        Client.request, AsyncClient.request = request, async_request  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def telling_clients_of_their_own(signal: Signal, prefix: str) -> Iterator[None]:
+    """Let receivers of clients, whose names begin so, get only what their request has caused."""
+    connect = signal.connect
+
+    def connect_for_own(
+        receiver: Callable[..., Any],
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Any = None,
+    ) -> None:
+        own = _asking.get(None)
+
+        def receive_own(**sent: Any) -> None:
+            if _asking.get(None) is own:
+                receiver(**sent)
+
+        if own is not None and str(dispatch_uid).startswith(prefix):
+            connect(receive_own, sender, weak=False, dispatch_uid=dispatch_uid)
+        else:
+            connect(receiver, sender, weak, dispatch_uid)
+
+    signal.connect = connect_for_own  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Client.request, AsyncClient.request = request, async_request  # type: ignore[method-assign]
-        ClientMixin.store_exc_info = store  # type: ignore[method-assign]
+        del signal.connect

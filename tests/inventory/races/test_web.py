@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session as BrowserSession
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
+from django.template import Context, Template
 from django.test import AsyncClient, Client
 from django.urls import path
 from django.views.decorators.http import require_POST
@@ -64,7 +67,26 @@ def stream(asked: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(mug.sku for mug in Mug.objects.iterator())
 
 
+def page(asked: HttpRequest) -> HttpResponse:
+    Mug.objects.count()
+    template = Template("A page of {{ of }}.")
+    return HttpResponse(template.render(Context({"of": asked.GET.get("of", "nobody")})))
+
+
+def writing_in_the_end(get_response: Callable[[HttpRequest], HttpResponse]) -> Any:
+    """A middleware that writes, also after a view's exception."""
+
+    def middleware(asked: HttpRequest) -> HttpResponse:
+        response = get_response(asked)
+        if response.status_code == 500:
+            Sale.objects.count()
+        return response
+
+    return middleware
+
+
 urlpatterns = [
+    path("page/", page),
     path("buy/", buy),
     path("echo/", echo),
     path("fail/", fail),
@@ -79,6 +101,7 @@ def project(settings: Any) -> None:
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
+        f"{__name__}.writing_in_the_end",
     ]
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.db"
     settings.SECURE_SSL_REDIRECT = False
@@ -215,20 +238,42 @@ def test_a_view_s_exception_is_that_session_s_result() -> None:
     assert str(run.raised["A"]) == "the view's own"
 
 
+def by(client: Client | AsyncClient, path: str) -> Callable[[], HttpResponse]:
+    post: Any = client.post
+    if isinstance(client, AsyncClient):
+        post = async_to_sync(post)
+    return lambda: post(path)
+
+
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_no_client_raises_another_s_exception(kind: type) -> None:
+def test_no_client_raises_another_s_exception(kind: type[Client | AsyncClient]) -> None:
     """Django reports each view's exception to every client that waits for a response."""
-    from asgiref.sync import async_to_sync
+    shared = kind()
+    for clients in ((kind(), kind()), (shared, shared)):
+        sessions = {"Ann": by(clients[0], "/buy/"), "Bob": by(clients[1], "/fail/")}
+        run = replay("Ann Bob*2 Ann*2", sessions, setup=one_mug)
+        assert set(run.returned) == {"Ann"}
+        assert str(run.raised["Bob"]) == "the view's own"
 
-    def buy() -> HttpResponse:
-        client = kind()
-        send = async_to_sync(client.post) if kind is AsyncClient else client.post
-        response: HttpResponse = send("/buy/")
-        return response
 
-    run = replay("Ann Bob", {"Ann": buy, "Bob": lambda: Client().post("/fail/")}, setup=one_mug)
-    assert set(run.returned) == {"Ann"}
-    assert set(run.raised) == {"Bob"}
+def test_a_shared_client_does_not_raise_what_another_request_is_about_to() -> None:
+    """The view of one has failed, and its middleware still writes, while the other ends."""
+    client = Client()
+    sessions = {"Ann": by(client, "/buy/"), "Bob": by(client, "/fail/")}
+    for schedule in ("Ann Bob Ann*2", "Bob Ann*3"):
+        assert set(replay(schedule, sessions, setup=one_mug).returned) == {"Ann"}
+
+
+def test_a_response_has_the_templates_of_its_own_request() -> None:
+    sessions = {"Ann": by(Client(), "/page/"), "Bob": by(Client(), "/page/?of=Bob")}
+    run = replay("Ann Bob", sessions, setup=one_mug)
+    responses: dict[str, Any] = run.returned
+    assert {name: len(response.templates) for name, response in responses.items()} == {
+        "Ann": 1,
+        "Bob": 1,
+    }
+    assert responses["Ann"].context["of"] == "nobody"
+    assert responses["Bob"].context["of"] == "Bob"
 
 
 # Refusals
