@@ -392,10 +392,14 @@ class Stage:
         last = self._perform_serially(self.names[::-1])
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
+                ended = (
+                    f"{'raised' if name in first.raised else 'returned'} {results_of(first)[name]}"
+                )
                 raise Misuse(
                     " ".join(
                         [
-                            f"Session {name} ran no SQL on “{self.explorer.using}”.",
+                            f"Session {name} ran no SQL on “{self.explorer.using}”, and {ended} "
+                            f"{results_of(first)[name]}.",
                             *self.unheld_sql.notes(),
                             "If it races in memory or in a cache, make steps in Python: "
                             "races.point() in its code, clock=True, or cache=True.",

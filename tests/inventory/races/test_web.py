@@ -279,6 +279,11 @@ def test_a_response_has_the_templates_of_its_own_request() -> None:
 # Refusals
 
 
+def test_a_wrong_path_is_seen_by_its_answer() -> None:
+    with pytest.raises(Misuse, match=r"A ran no SQL on “default”, and returned .*NotFound 404\."):
+        answer_to(request("/bye/"))
+
+
 def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Misuse, match="begins with a slash, as “/book/”; 'book/' doesn't"):
         request("book/")
