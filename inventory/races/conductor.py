@@ -7,6 +7,7 @@ waits for a lock of another session, or is done. No session is on its way then.
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ class Conductor:
         when this returns or raises.
         """
         board = Board()
+        seed = random.getrandbits(64)
         performers = [
             Session(
                 name,
@@ -116,6 +118,7 @@ class Conductor:
                 using=self._using,
                 isolation=self._isolation,
                 lookout=self._lookout,
+                seed=f"{seed} {name}",
             )
             for name, call in self._calls.items()
             if only is None or name in only

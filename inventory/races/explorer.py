@@ -22,6 +22,7 @@ from .coroutines import check_no_loop, waited_for
 from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
 from .failing import notes_on_failing
+from .habits import Habits
 from .image import Image
 from .jobs import check_locks
 from .python_steps import Lookout
@@ -37,11 +38,11 @@ from .serial import (
     difference,
     notes_on,
     results_of,
-    tables_written,
     undone,
 )
 from .server import Server, check_direct, check_server, check_vendor
 from .session import Session
+from .start import Start
 from .unheld import UnheldSql
 from .web import clients_keep_to_themselves
 
@@ -52,6 +53,8 @@ T = TypeVar("T")
 MOST_LOOKS = 20  # performances that only look for clock and caches
 TRIES = 3  # performances of a schedule before it counts as unrepeatable
 CONFIRMATIONS = 2  # more performances of a schedule that ends like no serial order
+REPEATS = 4  # performances that must all end in the same way, if that way is no chance
+TICK = 1.1  # seconds, in which clocks of most kinds tick
 UNLIKE_ANY = "It ends like no serial order of its sessions."
 READ_COMMITTED = "read committed"
 ISOLATION_LEVELS = (READ_COMMITTED, "repeatable read", "serializable")
@@ -367,9 +370,15 @@ class Stage:
         )
         self.learned = explorer.learned
         self.snapshots = Snapshots(server)
-        self.serial_orders = SerialOrders(self.learned, lambda order: self._perform_twice(order)[1])
-        self.reference: Performance | None = None
-        """A performance that the first schedule must repeat."""
+        self.start = Start(self._bring_back, server, self.snapshots, self.learned)
+        self.serial_orders = SerialOrders(
+            self.learned, lambda order: self._perform_twice(order).ending
+        )
+        self.habits = Habits()
+        self.reference: Run | None = None
+        """A serial order, which the first schedule must repeat."""
+        self.has_begun = False
+        """Whether the first schedule was performed."""
         self.image: Image | None = None
         self.before = ""
         self.retried = 0
@@ -406,7 +415,7 @@ class Stage:
                         ]
                     )
                 )
-        self.reference, _ = self._perform_twice(self.names)
+        self.reference = self._perform_twice(self.names)
         self.lookout.is_noting = False
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
@@ -421,12 +430,12 @@ class Stage:
             walk.restart()
             performance = self.perform(walk.choose)
             walk.check_followed(performance)
-            if self.reference is not None:
-                check_repeated(self.reference, performance, self.learned.by_type)
+            if self.reference is not None and not self.has_begun:
+                check_repeated(self.reference.performance, performance, by_type=self.names)
             return performance
 
         performance = self._tried(perform)
-        self.reference = None
+        self.has_begun = True
         return performance
 
     def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
@@ -437,7 +446,7 @@ class Stage:
         self.unheld_sql.check()
         if self.lookout.is_noting:
             self.ways |= ways_of(performance)
-        self.learned.tables |= tables_written(performance)
+        self.learned.note_written(performance)
         return performance
 
     def judge(self, performance: Performance) -> Run | None:
@@ -445,26 +454,31 @@ class Stage:
         if performance.cut:
             return None
         run = self._run_of(performance)
+        for doubtful in self._runs_in_doubt(run):
+            self._learn_chance(doubtful)
         if self.explorer.serial:
             # This comes last, since it performs other schedules, and so changes the database.
             self._compare_with_serial_orders(run)
         return run
 
-    def review(self, result: Result) -> None:
-        """Judge again by all that is known now. Raises Unrepeatable if the sessions have drifted.
+    def _runs_in_doubt(self, run: Run) -> list[Run]:
+        reference, self.reference = self.reference, None
+        doubtful = self.habits.runs_in_doubt(run, self.learned.by_type)
+        if reference is not None and reference.choices == run.choices:
+            doubtful += [reference] * (self._outcome(reference) != self._outcome(run))
+        return doubtful
 
-        Nothing is compared with the steps after the last choice of a branch. So the
-        first schedule and the shortest broken one are performed once more.
+    def review(self, result: Result) -> None:
+        """Perform the first schedule once more, and the shortest that is broken.
+
+        Raises Unrepeatable if they don't end as before. Judges all runs by what is known now.
         """
-        for run in result.runs:
-            if run.is_serializable is False:
-                self._compare_with_serial_orders(run)
         if result.runs:
             self._check_again(result.runs[0])
+            self._judge_again(result.runs)
         if result.shortest is not None:
             self._check_again(result.shortest)
-        for run in result.runs:
-            run.outcome = self.learned.outcome_of(run.ending)
+            self._judge_again(result.runs)
         if self.explorer.serial:
             for sentence in notes_on(self.learned):
                 result.note(sentence)
@@ -539,21 +553,23 @@ class Stage:
         self.learned.note_steps(event.step for event in performance.events)
         return performance
 
-    def _perform_twice(self, order: tuple[str, ...]) -> tuple[Performance, Ending]:
+    def _perform_twice(self, order: tuple[str, ...]) -> Run:
         """Perform a serial order twice, and learn which values differ by chance."""
-        latest = self._perform_serially(order)
-        ending = self._ending_of(latest)
+        latest = self._serial_run(order)
 
-        def perform_again() -> tuple[Performance, Ending]:
-            nonlocal latest, ending
-            before, ending_before = latest, ending
-            latest = self._perform_serially(order)
-            ending = self._ending_of(latest)
-            check_repeated(before, latest, by_type=order)
-            self.learned.learn_noise(ending_before, ending)
-            return latest, ending
+        def perform_again() -> Run:
+            nonlocal latest
+            before, latest = latest, self._serial_run(order)
+            check_repeated(before.performance, latest.performance, by_type=order)
+            self.learned.learn_noise(before.ending, latest.ending)
+            return latest
 
         return self._tried(perform_again)
+
+    def _serial_run(self, order: tuple[str, ...]) -> Run:
+        performance = self._perform_serially(order)
+        ending = self._ending_of(performance)
+        return Run(performance, 0, ending.results, before="", after="", ending=ending)
 
     def _perform_again(self, run: Run) -> Run:
         """Perform a schedule once more. Raises Unrepeatable if other statements come of it."""
@@ -581,6 +597,13 @@ class Stage:
     def _set_up(self) -> None:
         """Bring caches, chance and the database to the state in which every schedule begins."""
         explorer = self.explorer
+        self._bring_back()
+        self.start.look()
+        self.before = explorer.describe() if explorer.describe else ""
+        random.seed(explorer.seed)
+
+    def _bring_back(self) -> None:
+        explorer = self.explorer
         if explorer.clear_caches:
             clear_caches()
         random.seed(explorer.seed)
@@ -590,12 +613,9 @@ class Stage:
             self._run_setup()
             if explorer.image:
                 self.image = Image(self.server, explorer.using)
+                if explorer.clear_caches:
+                    clear_caches()  # as for the other schedules, before which setup isn't called
         prepare(explorer.sessions)
-        if explorer.state is None:
-            new = self.learned.tables - self.learned.start.keys()
-            self.learned.start.update(self.snapshots.contents(new))
-        self.before = explorer.describe() if explorer.describe else ""
-        random.seed(explorer.seed)
 
     def _run_setup(self) -> None:
         try:
@@ -647,21 +667,51 @@ class Stage:
         orders, gone = self.serial_orders, undone(run.performance)
         if self.learned.tables - self.learned.start.keys():
             self._set_up()  # to see the tables that nobody had written so far
-        for tries_left in reversed(range(CONFIRMATIONS + 1)):
+        if orders.include(run.ending, gone):
+            return True
+        if orders.is_odd(run.ending):
+            return False
+        for _ in range(CONFIRMATIONS):
+            self._learn_chance(run)
             if orders.include(run.ending, gone):
                 return True
-            if orders.is_odd(run.ending) or not tries_left:
-                break
-            self.learned.learn_noise(run.ending, self._perform_again(run).ending)
+        orders.renew(run.ending, gone)
+        if orders.include(run.ending, gone):
+            return True
         orders.add_odd(run.ending)
         return False
 
+    def _learn_chance(self, run: Run) -> Run:
+        """Perform the schedule once more, and learn which values differ by chance.
+
+        Raises Unrepeatable if other statements come of it; or if it ends in another way, and
+        in that way ever after: chance and a clock would be different again.
+        """
+        again = self._perform_again(run)
+        if self._outcome(again) != self._outcome(run):
+            others = [self._perform_again(run) for _ in range(REPEATS)]
+            if all(self._outcome(other) == self._outcome(again) for other in others):
+                time.sleep(TICK)
+                others.append(self._perform_again(run))
+            if all(self._outcome(other) == self._outcome(again) for other in others):
+                check_repeated(run.performance, again.performance, self.learned.by_type)
+                check_same_end(self._outcome(run), self._outcome(again))
+            for other in (again, *others):
+                self.learned.learn_noise(run.ending, other.ending)
+        return again
+
+    def _outcome(self, run: Run) -> Outcome:
+        return self.learned.outcome_of(run.ending)
+
+    def _judge_again(self, runs: list[Run]) -> None:
+        for run in runs:
+            if run.is_serializable is False:
+                self._compare_with_serial_orders(run)
+            run.outcome = self._outcome(run)
+
     def _check_again(self, run: Run) -> None:
         """Raise Unrepeatable if the schedule doesn't end as before."""
-        again = self._perform_again(run)
-        if self.explorer.serial:
-            check_repeated(run.performance, again.performance, self.learned.by_type)
-            check_same_end(*(self.learned.outcome_of(each.ending) for each in (run, again)))
+        again = self._learn_chance(run)
         if self.explorer.invariant is not None and (run.broken is None) != (again.broken is None):
             raise Unrepeatable(
                 f"The schedule {run.schedule} was performed again, and the invariant answered "

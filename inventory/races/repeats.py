@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from .conductor import Performance
 from .errors import Unrepeatable
 from .schedule import Choices, format_schedule
-from .serial import results_of
+from .serial import DEADLOCK, results_of
 from .session import Step
 
 NOT_THERE = "(done, or waiting for a lock)"
@@ -77,16 +77,21 @@ def check_repeated(before: Performance, now: Performance, by_type: Collection[st
 
 
 def lines_of(performance: Performance) -> list[tuple[str, str]]:
-    """The lines of the transcript that another performance must repeat: (session, text)."""
+    """The lines of the transcript that another performance must repeat: (session, text).
+
+    The wait that ends in a deadlock is left out: PostgreSQL may end it before anybody sees it.
+    """
     lines = []
     for event in performance.events:
         step = event.step
-        what = step.sql
-        if event.is_completion:
-            what += " <completed>"
-        elif step.wait:
-            what += f" <{step.wait}>"
-        lines.append((step.session, f"{what} {step.sqlstate or step.rows}"))
+        outcome = f"{step.sql} {step.sqlstate or step.rows}"
+        if step.sqlstate == DEADLOCK:
+            if not event.is_completion:
+                lines.append((step.session, outcome))
+        elif event.is_completion:
+            lines.append((step.session, f"{outcome} <completed>"))
+        else:
+            lines.append((step.session, f"{outcome} <{step.wait}>" if step.wait else outcome))
     return lines
 
 

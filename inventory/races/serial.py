@@ -13,12 +13,15 @@ and are made comparable by what is known at the time.
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Model
 
 from .conductor import Performance
@@ -31,6 +34,7 @@ from .touch import Extent, united
 MADE_ANEW = {"timestamptz", "timestamp", "time", "timetz", "uuid"}
 NUMBERED = {"int2", "int4", "int8", "uuid"}
 MOST_ROWS = 10_000
+FEW = 2  # odd ends, for each of which the serial orders are performed again
 SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
 
 State = tuple[object, ...]
@@ -73,6 +77,8 @@ class Learned:
     """The number of schedules if no session ever had to wait; 0: nothing was learned yet."""
     tables: set[str] = field(default_factory=set)
     """The tables that sessions write, and that are compared."""
+    left_out: set[str] = field(default_factory=set)
+    """Tables that sessions write, and that are never compared."""
     start: dict[str, Contents] = field(default_factory=dict)
     """Their rows when a schedule begins."""
     noise: set[tuple[str, str]] = field(default_factory=set)
@@ -92,6 +98,12 @@ class Learned:
     def size(self) -> int:
         """The number of facts that outcomes depend on: when it grows, they are made anew."""
         return len(self.tables) + len(self.noise) + len(self.by_type)
+
+    def note_written(self, performance: Performance) -> None:
+        """Compare the tables, too, that are written in this performance."""
+        written = tables_written(performance)
+        self.left_out |= written & session_tables()
+        self.tables |= written - self.left_out
 
     def note_steps(self, steps: Iterable[Step]) -> None:
         """Learn from the steps of a serial order."""
@@ -195,9 +207,27 @@ class Snapshots:
         self._kept: dict[Any, Any] = {}
         """One of each content: most schedules end alike."""
 
-    def contents(self, tables: Iterable[str]) -> dict[str, Contents]:
+    def contents(self, tables: set[str]) -> dict[str, Contents]:
         """All rows of these tables. Raises Misuse if there are too many."""
-        rows = self._rows(tables)
+        contents = self.contents_of_small(tables)
+        for table in sorted(tables - contents.keys()):
+            raise Misuse(
+                f"The table {table}, or one that it refers to, has more than {MOST_ROWS} rows, too "
+                "many to compare after each schedule. Say what to compare with explore(state=…)."
+            )
+        return contents
+
+    def contents_of_small(self, tables: Collection[str]) -> dict[str, Contents]:
+        """All rows of those of these tables that don't have too many."""
+        return self.contents_among(self.rows(self._with_parents(tables), MOST_ROWS), tables)
+
+    def rows(self, tables: Iterable[str], most: int) -> Rows:
+        """The rows of those tables that have no more than ``most``."""
+        rows = {table: self._server.rows(table, most) for table in tables}
+        return {table: found for table, found in rows.items() if found is not None}
+
+    def contents_among(self, rows: Rows, tables: Collection[str]) -> dict[str, Contents]:
+        """The contents of these tables, as far as ``rows`` has them and what they refer to."""
         by_key = {
             table: {row[key]: row for row in rows[table]}
             for table in rows
@@ -212,21 +242,17 @@ class Snapshots:
                 )
             )
             for table in tables
+            if self._with_parents([table]) <= rows.keys()
         }
 
-    def _rows(self, tables: Iterable[str]) -> Rows:
-        """All rows of these tables, and of the tables that they refer to."""
-        wanted, rows = set(tables), {}
+    def _with_parents(self, tables: Iterable[str]) -> set[str]:
+        """These tables, and all to which they refer, directly or not."""
+        wanted, found = set(tables), set[str]()
         while wanted:
             table = wanted.pop()
-            rows[table] = self._server.rows(table)
-            if len(rows[table]) > MOST_ROWS:
-                raise Misuse(
-                    f"The table {table} has more than {MOST_ROWS} rows, too many to compare after "
-                    "each schedule. Say what to compare with explore(state=…)."
-                )
-            wanted |= set(self._server.tables[table].parents.values()) - rows.keys()
-        return rows
+            found.add(table)
+            wanted |= set(self._server.tables[table].parents.values()) - found
+        return found
 
     def _cells(
         self, table: str, row: dict[str, Any], by_key: dict[str, dict[Any, Any]], depth: int
@@ -256,6 +282,7 @@ class SerialOrders:
         self._learned = learned
         self._ending_of = ending_of
         self._outcomes: dict[tuple[frozenset[str] | None, int], set[Outcome]] = {}
+        self._renewed_at: dict[frozenset[str], float] = {}
 
     def include(self, ending: Ending, undone: Collection[str]) -> bool:
         """Whether the end is that of a serial order.
@@ -265,9 +292,22 @@ class SerialOrders:
         """
         names = frozenset(ending.results) - set(undone)
         if names not in self._learned.serial:
-            orders = itertools.permutations(sorted(names))
-            self._learned.serial[names] = [self._ending_of(order) for order in orders]
+            self._learned.serial[names] = [self._ending_of(order) for order in orders_of(names)]
         return self._learned.outcome_of(ending, names) in self._outcomes_of(names)
+
+    def renew(self, ending: Ending, undone: Collection[str]) -> None:
+        """Perform the serial orders once more: what differs from before is chance, or the clock.
+
+        A clock that ticks each second may have ticked since. Once a second is often enough.
+        """
+        names = frozenset(ending.results) - set(undone)
+        if time.monotonic() < self._renewed_at.get(names, 0) + 1 and len(self._learned.odd) > FEW:
+            return
+        before = self._learned.serial[names]
+        self._learned.serial[names] = [self._ending_of(order) for order in orders_of(names)]
+        for old, new in zip(before, self._learned.serial[names], strict=True):
+            self._learned.learn_noise(old, new)
+        self._renewed_at[names] = time.monotonic()
 
     def is_odd(self, ending: Ending) -> bool:
         """Whether an end like this one was found to be like no serial order, more than once."""
@@ -285,6 +325,10 @@ class SerialOrders:
             endings = self._learned.odd if names is None else self._learned.serial[names]
             self._outcomes[key] = {self._learned.outcome_of(each, names) for each in endings}
         return self._outcomes[key]
+
+
+def orders_of(names: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    return itertools.permutations(sorted(names))
 
 
 def difference(was: Outcome, is_: Outcome) -> str:
@@ -309,6 +353,9 @@ def rows_in_words(rows: Iterable[Content]) -> str:
 
 def notes_on(learned: Learned) -> Iterator[str]:
     """Sentences on all that isn't compared with serial orders."""
+    if learned.left_out:
+        tables = ", ".join(sorted(learned.left_out))
+        yield f"Not compared, since its rows are random keys and signed times: {tables}."
     if learned.noise:
         columns = ", ".join(f"{table}.{path}" for table, path in sorted(learned.noise))
         yield f"Not compared, since two performances of one schedule differ there: {columns}."
@@ -327,6 +374,19 @@ def tables_written(performance: Performance) -> set[str]:
         if event.step.kind in (Kind.WRITE, Kind.OTHER)
         for table in event.step.tables
     }
+
+
+def session_tables() -> set[str]:
+    """The table of django.contrib.sessions, if it is used.
+
+    Its rows can't be compared: their keys are random, and they are signed with the time. A row
+    that an earlier schedule left does no harm, since nobody has its key.
+    """
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    try:
+        return {store.get_model_class()._meta.db_table}
+    except (AttributeError, ImportError, RuntimeError):  # the engine has none, or isn't installed
+        return set()
 
 
 def undone(performance: Performance) -> set[str]:

@@ -101,6 +101,11 @@ FUNCTIONS = """
     SELECT DISTINCT proname FROM pg_proc
     WHERE provolatile <> 'i' AND pronamespace <> 'pg_catalog'::regnamespace
 """
+READABLE = """
+    SELECT relname FROM pg_class
+    WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
+        AND relnamespace <> 'pg_catalog'::regnamespace AND has_table_privilege(oid, 'SELECT')
+"""
 FOREIGN_KEYS = """
     SELECT child.relname, attname, parent.relname, cardinality(conkey) = 1,
         NOT condeferred OR confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')
@@ -300,14 +305,18 @@ class Server:
         calls = ", ".join(f"set_config('{name}', %({name})s, false)" for name in settings)
         return f"SELECT pg_backend_pid(), {calls}", settings
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        """All rows of a table as committed, as text."""
-        [columns] = [list(self.tables[table].columns)]
+    def rows(self, table: str, most: int) -> list[dict[str, Any]] | None:
+        """All rows of a table as committed, as text; None if there are more than ``most``."""
+        columns = list(self.tables[table].columns)
         chosen = ", ".join(f'"{column}"::text' for column in columns)
-        return [
-            dict(zip(columns, row, strict=True))
-            for row in self.ask(f'SELECT {chosen} FROM "{table}"')
-        ]
+        rows = self.ask(f'SELECT {chosen} FROM "{table}" LIMIT {most + 1}')
+        if len(rows) > most:
+            return None
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def readable_tables(self) -> set[str]:
+        """The tables, and no views, that the role may read."""
+        return {name for (name,) in self.ask(READABLE)}
 
     def _tables(self) -> dict[str, Table]:
         tables = {

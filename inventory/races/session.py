@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 import re
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 import psycopg
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.postgres import types as oids
 from psycopg.pq import ExecStatus, PipelineStatus, TransactionStatus
 
 from . import statements
@@ -35,6 +37,8 @@ from .touch import NOTHING, UNKNOWN, Touch
 MOST_ROWS_SHOWN = 3
 LOOK = re.compile(r"(?:still waiting|avoided deadlock) for \w+ on (?P<lock>.+?)(?: by .+)? after ")
 LONGEST_VALUE = 40  # characters of a value that are kept for the transcript
+# The types of instants and of UUIDs, which are other ones in each schedule
+MADE_ANEW = {oids[name].oid for name in ("timestamptz", "timestamp", "time", "timetz", "uuid")}
 
 
 class Aborted(BaseException):
@@ -76,6 +80,8 @@ class Step:
     rows: int | None = None
     values: tuple[dict[str, str], ...] = ()
     """The first rows that a query returned, as text."""
+    answer: int = 0
+    """A hash of all rows that a query returned, without keys and instants."""
     wait: Wait | None = None
     sqlstate: str | None = None
     error: str | None = None
@@ -151,6 +157,7 @@ class Session(threading.Thread):
         using: str,
         isolation: str | None,
         lookout: Lookout,
+        seed: str,
     ) -> None:
         super().__init__(name=f"race session {name}", daemon=True)
         self.label = name
@@ -174,6 +181,8 @@ class Session(threading.Thread):
         self._using = using
         self._isolation = isolation
         self.lookout = lookout
+        self._chance = random.Random(seed).getstate()
+        """The state of ``random`` in this session, whatever the others draw."""
         self._transaction = NOTHING
         """All that the open transaction touches."""
         self._pipeline: Step | None = None
@@ -457,6 +466,8 @@ class Session(threading.Thread):
             if not self._board.is_aborted:
                 if self.state is State.AT_GATE:
                     raise self._refuse_two_at_once(step)
+                if self.state is not State.STARTING:
+                    self._chance = random.getstate()
                 self.step = step
                 self.state = State.AT_GATE
                 self._board.changed.notify_all()
@@ -465,6 +476,7 @@ class Session(threading.Thread):
             if self._board.is_aborted:
                 self.state = State.RUNNING
                 raise Aborted
+        random.setstate(self._chance)
 
     def _refuse_two_at_once(self, step: Step | None) -> Misuse:
         steps = " and ".join(f"“{each.shown}”" for each in (self.step, step) if each)
@@ -480,6 +492,7 @@ class Session(threading.Thread):
             self.is_in_sql = was_in_sql
             if self.state is State.BLOCKED:
                 self.state = State.RUNNING
+        random.setstate(self._chance)  # others may have drawn while this one waited for a lock
 
     def _note_transaction(self, step: Step) -> None:
         if step.kind in (Kind.COMMIT, Kind.ROLLBACK):
@@ -531,6 +544,15 @@ def note_result(step: Step, cursor: Any) -> None:
             if result.fformat(column) == 0
         }
         for row in range(min(result.ntuples, MOST_ROWS_SHOWN))
+    )
+    keys = {key.column for key in step.primary_keys.values()}
+    compared = [
+        column
+        for column, name in enumerate(names)
+        if result.ftype(column) not in MADE_ANEW and not (name in keys or name.endswith("_id"))
+    ]
+    step.answer = hash(
+        tuple(result.get_value(row, column) for row in range(result.ntuples) for column in compared)
     )
 
 

@@ -18,7 +18,7 @@ from inventory import conf, reservations, strategies
 from inventory.database import atomic
 from inventory.experiments.strategy_races import check_sale, race
 from inventory.holds import Request, record_hold
-from inventory.models import Product, Reservation
+from inventory.models import Product, Reservation, StockAlert
 from inventory.races import explore, story
 from inventory.reservations import reserve
 from inventory.snapshots import refusal
@@ -207,8 +207,9 @@ def product_with_lapsed_hold(make_product: MakeProduct) -> tuple[Product, Callab
     product = make_product(1, backstop=False, strategy="single_statement")
 
     def setup() -> None:
+        StockAlert.objects.all().delete()
         Reservation.objects.all().delete()
-        Product.objects.filter(pk=product.pk).update(stock=1)
+        Product.objects.filter(pk=product.pk).update(stock=1, version=1)
         lapse(reserve(product, 1, buyer="gone"))
 
     return product, setup

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
 import secrets
+import time
 from collections.abc import Callable
 
 import pytest
@@ -224,6 +226,72 @@ def test_statements_by_chance() -> None:
 
     with pytest.raises(RacesError):
         explore([draws, takes], setup=one_mug)
+
+
+class Clock:
+    """Ticks at every ninth reading, as a clock of whole seconds does while schedules go by."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def now(self) -> str:
+        self.readings += 1
+        return str(self.readings // 9)
+
+
+def test_a_clock_that_ticks_now_and_then() -> None:
+    """Both performances of each serial order fall between two ticks."""
+    clock = Clock()
+
+    def stamps() -> str:
+        Mug.objects.update(sku=clock.now())
+        Mug.objects.filter(stock=1).count()
+        return clock.now()
+
+    result = explore([stamps, stamps], setup=one_mug, max_preemptions=1)
+    result.assert_serializable()
+    assert "race_models_mug.sku" in result.notes[0]
+
+
+def test_a_real_clock_of_whole_seconds() -> None:
+    def stamps() -> None:
+        Mug.objects.update(sku=int(time.time()))
+        Mug.objects.filter(stock=1).count()
+
+    for _ in range(3):
+        explore([stamps, stamps], setup=one_mug).assert_serializable()
+
+
+def test_what_a_session_draws_from_random_is_its_own() -> None:
+    """It doesn't hang on how often the others have drawn: no chance is left to be learned."""
+
+    def draws() -> float:
+        Mug.objects.get()
+        Sale.objects.create(sku=f"{random.randrange(10**9)}")
+        Mug.objects.get()
+        return random.random()
+
+    result = explore([draws, draws], setup=one_mug, max_preemptions=2)
+    result.assert_serializable()
+    assert not result.notes
+    assert len(result.outcomes) == 1
+    again = explore([draws, draws], setup=one_mug, max_preemptions=0)
+    assert set(again.outcomes) == set(result.outcomes)
+    other = explore([draws, draws], setup=one_mug, max_preemptions=0, seed=1)
+    assert set(other.outcomes) != set(result.outcomes)
+
+
+def test_what_a_session_draws_after_a_wait_is_its_own() -> None:
+    def draws() -> float:
+        with transaction.atomic():
+            Mug.objects.select_for_update().get()
+            drawn = random.random()
+            Mug.objects.get()
+            return drawn
+
+    result = explore([draws, draws], setup=one_mug)
+    assert result.waits > 0
+    assert len({run.results["A"] for run in result.runs}) == 1
 
 
 # The rows that are compared

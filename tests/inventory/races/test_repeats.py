@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import eq, lt
 from typing import Any
 
 import pytest
@@ -10,8 +13,15 @@ from django.core.cache import cache, caches
 from django.core.cache.backends.dummy import DummyCache
 
 from inventory.races import ImpossibleSchedule, Misuse, Run, Unrepeatable, explore, replay
-from tests.inventory.races.models import Mug
+from inventory.races.conductor import Event, Performance
+from inventory.races.repeats import lines_of
+from inventory.races.server import Wait
+from inventory.races.session import Step
+from inventory.races.statements import Kind
+from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import one_mug
+
+STRIDE = 1 if "RACES_THOROUGH" in os.environ else 4  # of the calls at which sessions change
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -159,3 +169,126 @@ def test_a_cache_that_can_t_be_cleared(settings: Any) -> None:
     with pytest.raises(Misuse, match=r"cache “default” can't be cleared .*clear_caches=False"):
         explore([sell, sell], setup=one_mug)
     assert explore([sell, sell], setup=one_mug, clear_caches=False).exhaustive
+
+
+# Sessions that change at any time
+
+
+def lenient() -> None:
+    """Sees the same in each schedule, and writes what no invariant looks at."""
+    Sale.objects.create(sku="MUG")
+    Sale.objects.create(sku="MUG")
+
+
+class Changing:
+    """Acts as ``then`` in the calls that ``is_changed`` picks out, else as ``first``."""
+
+    def __init__(
+        self,
+        first: Callable[[], object],
+        then: Callable[[], object],
+        is_changed: Callable[[int], bool],
+    ) -> None:
+        self.first = first
+        self.then = then
+        self.is_changed = is_changed
+        self.calls = 0
+
+    def __call__(self) -> object:
+        self.calls += 1
+        return (self.then if self.is_changed(self.calls) else self.first)()
+
+
+def one_step_less() -> None:
+    Sale.objects.create(sku="MUG")
+
+
+def one_step_more() -> None:
+    lenient()
+    Sale.objects.filter(sku="MUG").count()
+
+
+def another_answer() -> str:
+    lenient()
+    return "429"
+
+
+def another_error() -> None:
+    lenient()
+    raise PermissionError
+
+
+@pytest.mark.parametrize(
+    ("then", "serial"),
+    [
+        (one_step_less, True),
+        (one_step_more, True),
+        (another_answer, True),
+        (another_answer, False),
+        (another_error, False),
+    ],
+)
+def test_sessions_that_change_for_good(then: Callable[[], object], serial: bool) -> None:
+    """At whatever call: no exploration ends with results of the one, and of the other, too."""
+    whole = Changing(lenient, then, lambda call: False)
+    explore([whole, lenient], setup=one_mug, serial=serial, invariant=lambda run: True)
+    for change in range(4, whole.calls, STRIDE):
+        changing = Changing(lenient, then, partial(lt, change))
+        with pytest.raises(Unrepeatable):
+            explore([changing, lenient], setup=one_mug, serial=serial, invariant=lambda run: True)
+
+
+@pytest.mark.parametrize("then", [one_step_less, one_step_more, another_answer, another_error])
+def test_sessions_that_change_once(then: Callable[[], object]) -> None:
+    """The performance that was different is repeated, or is the end of the exploration."""
+    whole = Changing(lenient, then, lambda call: False)
+    usual = explore([whole, lenient], setup=one_mug, serial=False)
+    for change in range(4, whole.calls, STRIDE):
+        changing = Changing(lenient, then, partial(eq, change))
+        try:
+            result = explore([changing, lenient], setup=one_mug, serial=False)
+        except Unrepeatable:
+            continue
+        assert {tuple(run.lines_to_compare()) for run in result.runs} == {
+            tuple(run.lines_to_compare()) for run in usual.runs
+        }
+
+
+def test_memory_that_sessions_share_within_a_schedule_is_theirs() -> None:
+    """It follows the schedule: a session acts differently by it, and each time in the same way."""
+    seen: set[str] = set()
+
+    def setup() -> None:
+        seen.clear()
+        one_mug()
+
+    def session() -> str:
+        Mug.objects.get()
+        if "MUG" not in seen:
+            seen.add("MUG")
+            Mug.objects.update(stock=0)
+            return "first"
+        Mug.objects.get()
+        return "second"
+
+    result = explore([session, session], setup=setup)
+    assert result.exhaustive
+    assert {tuple(run.results.items()) for run in result.runs} == {
+        (("A", "'first'"), ("B", "'second'")),
+        (("A", "'second'"), ("B", "'first'")),
+    }
+
+
+def test_a_wait_that_ends_in_a_deadlock_may_be_seen_or_not() -> None:
+    """On a busy machine PostgreSQL looks for a deadlock before the explorer asks who waits."""
+    wait = Wait(("B",), "row lock on race_models_mug")
+    steps = [Step("A", "UPDATE", "UPDATE", Kind.WRITE, frozenset(), False) for _ in range(3)]
+    seen, unseen, waited = steps
+    seen.sqlstate = unseen.sqlstate = "40P01"
+    seen.wait = waited.wait = wait
+
+    def lines(*events: Event) -> list[tuple[str, str]]:
+        return lines_of(Performance([], list(events), {}, {}))
+
+    assert lines(Event(seen), Event(seen, is_completion=True)) == lines(Event(unseen))
+    assert len(lines(Event(waited), Event(waited, is_completion=True))) == 2

@@ -18,7 +18,7 @@ from django.db import connection
 
 from inventory import monitor, reservations
 from inventory.exceptions import InsufficientStock
-from inventory.models import Product, Reservation
+from inventory.models import Product, Reservation, StockAlert
 from inventory.races import Result, Run, explore
 from inventory.reservations import reserve
 from inventory.strategies import combined
@@ -48,8 +48,9 @@ def race(
     """Try all orders of ``sessions`` from ``units`` in stock; each must end with ``held`` units."""
 
     def setup() -> None:
+        StockAlert.objects.all().delete()
         Reservation.objects.all().delete()
-        Product.objects.filter(pk=product.pk).update(stock=units, units_received=units)
+        Product.objects.filter(pk=product.pk).update(stock=units, units_received=units, version=1)
 
     def is_right(run: Run) -> None:
         state = monitor.state_of(product.pk)
@@ -123,8 +124,9 @@ def test_a_batch_and_units_that_come_back(make_product: MakeProduct) -> None:
         assert state.held == served_of(run)
 
     def setup() -> None:
+        StockAlert.objects.all().delete()
         Reservation.objects.all().delete()
-        Product.objects.filter(pk=product.pk).update(stock=2, units_received=2)
+        Product.objects.filter(pk=product.pk).update(stock=2, units_received=2, version=1)
         hold()
 
     sessions: dict[str, Callable[[], object]] = {
