@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ def in_words(frame: FrameType) -> str:
         if folder in path.parts:
             below = path.parts[path.parts.index(folder) + 1 :]
             return f"{'/'.join(below)}:{frame.f_lineno}"
-    if path.is_relative_to(Path.cwd()):
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it isn't below
         path = path.relative_to(Path.cwd())
     return f"{path}:{frame.f_lineno}"
 

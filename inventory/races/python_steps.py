@@ -179,7 +179,7 @@ class Watch:
                 self._see_operation(frame)
             elif frame.f_code is GET_DEFAULT and is_clock_partial(frame.f_locals["self"].default):
                 self._see_reading(frame)
-        elif frame is self._operation:
+        elif event == "return" and frame is self._operation:
             self._operation = None
 
     def _see_reading(self, frame: FrameType) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import psycopg.generators
@@ -31,7 +32,9 @@ class UnheldSql:
         self._using = using
         self._explorers_thread = threading.current_thread()
         self._misuse: Misuse | None = None
-        self.bystanders: dict[str, None] = {}
+        self._starters: dict[str, None] = {}
+        """Sessions that started a process."""
+        self._bystanders: dict[str, None] = {}
         """Threads that used a database meanwhile, and that no session has started, by name."""
 
     @contextlib.contextmanager
@@ -39,7 +42,7 @@ class UnheldSql:
         """Watch from here to the end of the block."""
         ensure_connection = BaseDatabaseWrapper.ensure_connection
         start, submit = threading.Thread.start, ThreadPoolExecutor.submit
-        connecting = psycopg.generators.connect
+        connecting, start_child = psycopg.generators.connect, BaseProcess.start
 
         def watched_ensure_connection(connection: BaseDatabaseWrapper) -> None:
             self._look_at(connection)
@@ -61,7 +64,14 @@ class UnheldSql:
             session = responsible_session()
             return submit(pool, session.adopted(call) if session else call, *args, **kwargs)
 
+        def start_process(process: BaseProcess) -> None:
+            session = responsible_session()
+            if session is not None:
+                self._starters[session.label] = None
+            start_child(process)
+
         with (
+            replaced(BaseProcess, "start", start_process),
             replaced(BaseDatabaseWrapper, "ensure_connection", watched_ensure_connection),
             replaced(psycopg.generators, "connect", watched_connecting),
             replaced(threading.Thread, "start", start_known),
@@ -76,10 +86,14 @@ class UnheldSql:
 
     def notes(self) -> list[str]:
         """Sentences on SQL that ran beside the sessions."""
-        return [
+        processes = [
+            f"{name} started another process, whose statements are neither held nor seen."
+            for name in self._starters
+        ]
+        return processes + [
             f"The thread “{name}” used a database while the sessions ran. Its statements were not "
             "held."
-            for name in self.bystanders
+            for name in self._bystanders
         ]
 
     def _look_at(self, connection: BaseDatabaseWrapper) -> None:
@@ -92,7 +106,7 @@ class UnheldSql:
         elif session is not None:
             raise self._refuse(session, another_thread(session, thread))
         elif thread is not self._explorers_thread:
-            self.bystanders[thread.name] = None
+            self._bystanders[thread.name] = None
 
     def _look_at_psycopg(self) -> None:
         """Called whenever psycopg connects, also for Django."""

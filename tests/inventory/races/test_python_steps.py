@@ -522,7 +522,9 @@ def test_keys_that_only_one_session_uses_or_nobody_writes_have_no_word() -> None
         caches["default"].set("hits", 1)
 
     sessions = {"Ann": lambda: session("Ann"), "Bob": lambda: session("Bob")}
-    assert explore(sessions, setup=setup).notes == []
+    result = explore(sessions, setup=setup)
+    assert result.notes == []
+    assert not result.runs[0].raised
 
 
 @pytest.mark.parametrize(
@@ -568,10 +570,26 @@ def test_a_backend_with_decorated_methods(settings: object) -> None:
     result = explore([count_a_hit, count_a_hit], setup=setup, cache=True)
     assert result.schedules == 20
 
+    def hit_at_once() -> None:
+        caches["default"].incr("hits")
+
+    def one_hit() -> None:
+        setup()
+        caches["default"].set("hits", 1)
+
+    # One step each, and then no operation that comes after it is left out.
+    assert explore([hit_at_once, hit_at_once], setup=one_hit, cache=True).schedules == 2
+    assert explore([hit_then_get, look], setup=one_hit, cache=True).schedules == 3
+
 
 def test_a_session_without_statements_is_told_of_steps_in_python() -> None:
     with pytest.raises(Misuse, match=r"Session A ran no SQL on “default”.*races.point"):
         explore([in_memory, look], setup=one_mug)
+
+
+def hit_then_get() -> None:
+    caches["default"].incr("hits")
+    caches["default"].get("hits")
 
 
 def decorated(method: Any) -> Any:
@@ -583,8 +601,16 @@ def decorated(method: Any) -> Any:
 
 
 class Decorated(LocMemCache):
+    """One operation that is made of two others: with its own lock, as far as others can see."""
+
     get = decorated(LocMemCache.get)
     set = decorated(LocMemCache.set)
+
+    def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
+        assert len(key) < 250
+        value: int = self.get(key) + delta
+        self.set(key, value)
+        return value
 
 
 # Swapping equal steps

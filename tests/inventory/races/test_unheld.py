@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import Process
 from multiprocessing.pool import ThreadPool
+from multiprocessing.process import BaseProcess
 from typing import Any
 from urllib.request import urlopen
 
@@ -227,6 +229,19 @@ def test_a_server_of_the_test_that_works_for_a_session(live_server: object) -> N
     with pytest.raises(Misuse, match="Session A ran no SQL") as refused:
         explore([session, look], setup=one_mug)
     assert "used a database while the sessions ran" in str(refused.value)
+
+
+def test_a_process_that_a_session_starts_has_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseProcess, "start", lambda process: None)  # it would take a second
+
+    def session() -> None:
+        look()
+        Process(target=look).start()
+
+    result = explore({"Ann": session, "Bob": look}, setup=one_mug)
+    assert result.notes == [
+        "Ann started another process, whose statements are neither held nor seen."
+    ]
 
 
 def test_a_thread_of_somebody_else_has_a_word() -> None:
