@@ -41,7 +41,6 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 IN_THIS_PROCESS = ("LocMemCache", "DummyCache")
 MEMORY = "django.core.cache.backends.locmem.LocMemCache"
 UNDEFINED_TABLE = "42P01"
-SWITCHES_TRIGGERS_OFF = "session_replication_role"
 LONGEST_ERROR = 200  # characters
 
 
@@ -157,15 +156,8 @@ class UrlRace:
 
     @contextlib.contextmanager
     def _rows_kept(self) -> Iterator[Image]:
-        """Keep an image of the rows. Raises Misuse if the role may not bring rows back."""
         server = Server(self._using)
         try:
-            if not server.may_set(SWITCHES_TRIGGERS_OFF):
-                raise Misuse(
-                    "The rows of setup must be brought back before each schedule, and for that the "
-                    "database role must be allowed to switch triggers off: a superuser may, or "
-                    f"GRANT SET ON PARAMETER {SWITCHES_TRIGGERS_OFF} TO …."
-                )
             image = Image(server, self._using)
             try:
                 yield image

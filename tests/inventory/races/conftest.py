@@ -7,9 +7,9 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from tests.inventory.races import models
-from tests.inventory.races.office import django_here, each_of, office, races_in_office
+from tests.inventory.races.office import django_here, each_of, office, races_in_office, start_here
 
-__all__ = ["django_here", "each_of", "office", "races_in_office"]
+__all__ = ["django_here", "each_of", "office", "races_in_office", "start_here"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -32,6 +32,7 @@ class Done:
 
 
 Races = Callable[..., Done]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="session")
@@ -45,16 +46,16 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def django_here(office: Path, transactional_db: None) -> Callable[..., Done]:
-    """Run Python in the project, and see that it leaves no database behind."""
+def start_here(office: Path, transactional_db: None) -> Start:
+    """Start Python in the project, on the server of the tests."""
     server = {key: connection.settings_dict[key] for key in ("USER", "PASSWORD", "HOST", "PORT")}
     engine = {"ENGINE": "django.db.backends.postgresql", **server}
     database = {**engine, "NAME": connection.settings_dict["NAME"]}
 
-    def run(*command: str, columns: int = 140, given: str = "", **changed: Any) -> Done:
+    def start(*command: str, columns: int = 140, **changed: Any) -> subprocess.Popen[str]:
         databases = {"default": {**database, **changed}, "other": {**database}}
-        process = subprocess.Popen(
-            [sys.executable, *command],
+        return subprocess.Popen(
+            [sys.executable, "-u", *command],
             cwd=office,
             env={
                 **os.environ,
@@ -68,6 +69,16 @@ def django_here(office: Path, transactional_db: None) -> Callable[..., Done]:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    return start
+
+
+@pytest.fixture
+def django_here(start_here: Start) -> Callable[..., Done]:
+    """Run Python in the project, and see that it leaves no database behind."""
+
+    def run(*command: str, given: str = "", **options: Any) -> Done:
+        process = start_here(*command, **options)
         out, errors = process.communicate(given, timeout=120)
         assert "Traceback" not in out + errors, out + errors
         assert scratch_databases(process.pid) == []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from inventory.races.management.commands.races import Command
-from tests.inventory.races.office import Done, Races
+from tests.inventory.races.office import Done, Races, Start, scratch_databases
 
 ONE_SEAT = "--setup=scenes:one_seat"
 ONE_BOOKING = "--setup=scenes:one_booking"
@@ -82,6 +85,51 @@ def test_users_values_of_setup_caches_and_locks(each_of: Callable[..., list[Done
     # One after the other: A has all, and B sees it.
     assert serial.code == 0, serial
     assert "B returned HttpResponse 409" in serial.out
+
+
+@pytest.fixture
+def owner() -> Iterator[dict[str, str]]:
+    """A role that may make databases, and is no superuser: settings of its connection."""
+    role = {"USER": "races_owner", "PASSWORD": "only for tests"}
+    with connection.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS races_owner")
+        cursor.execute("CREATE ROLE races_owner LOGIN CREATEDB PASSWORD 'only for tests'")
+    yield role
+    with connection.cursor() as cursor:
+        cursor.execute("DROP ROLE races_owner")
+
+
+@pytest.mark.slow
+def test_a_role_that_is_no_superuser(races_in_office: Races, owner: dict[str, str]) -> None:
+    """Each of the schedules begins with a wallet of 500, which a trigger keeps where it is."""
+    done = races_in_office(
+        *(PAY, "--setup=scenes:guarded_wallet", "--as=ann", "--max-preemptions=1", "--json=-"),
+        **owner,
+    )
+    assert done.code == 1, done.errors
+    found = json.loads(done.out)
+    # Without preemption, one charge comes after the other.
+    assert 0 < found["broken"] <= found["schedules"] - 2
+    assert [line["result"] for line in found["shortest"]["lines"] if "cents" in line["result"]] == [
+        "cents=500"
+    ] * 2
+
+
+@pytest.mark.slow
+def test_an_interrupted_race_says_what_it_found(office: Path, start_here: Start) -> None:
+    rule = "--invariant=scenes:noted"
+    process = start_here("-m", "django", "races", *[PAY] * 3, ONE_BOOKING, rule, "--as=ann")
+    judged = office / "judged"
+    deadline = time.monotonic() + 60
+    while not (judged.exists() and judged.stat().st_size >= 3) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)  # after a few schedules of thousands
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, out + errors
+    assert "0 broken (broken off)" in out
+    assert "Broken off. The scratch database is dropped." in errors
+    assert "Traceback" not in out + errors
+    assert scratch_databases(process.pid) == []
 
 
 # Requests that can't be what was meant

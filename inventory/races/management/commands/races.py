@@ -39,9 +39,10 @@ OF_REQUESTS = {
     "--setup": "setup", "--invariant": "invariant", "--as": "users", "--data": "data",
     "--header": "header", "--method": "methods", "--replay": "replay", "--database": "database",
     "--first": "first", "--seconds": "seconds", "--max-steps": "max_steps", "--full": "full",
+    "--clock": "clock", "--cache": "cache",
 }  # fmt: skip
 """Options that are about requests, and the names of their values."""
-OF_ALL = ("isolation", "max_steps")  # also for a replay
+OF_ALL = ("isolation", "max_steps", "clock", "cache")  # also for a replay
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLUMNS = 80  # of a line where there is no terminal
@@ -123,6 +124,14 @@ class Command(BaseCommand):
         of_urls.add_argument("--first", action="store_true", help="stop at the first broken one")
         of_urls.add_argument(
             "--seconds", type=seconds, metavar="N", help="begin no schedule later than that"
+        )
+        of_urls.add_argument(
+            "--clock", action="store_true", help="make each reading of the clock a step"
+        )
+        of_urls.add_argument(
+            "--cache",
+            action="store_true",
+            help="make each operation on one of Django's caches a step",
         )
         of_urls.add_argument(
             "--max-steps",
@@ -248,7 +257,7 @@ class Command(BaseCommand):
     def report(self, looks: list[Alone], begun: list[Result], options: dict[str, Any]) -> None:
         """Print and write the results so far."""
         for result in [each for each in begun if each.runs]:
-            self.print(options, "", f"{result.summary}\n{result.seconds:.1f} seconds.")
+            self.print(options, "", f"{as_options(result.summary)}\n{result.seconds:.1f} seconds.")
             if result.shortest is not None:
                 self.print_shortest(result, result.shortest, options)
             if options["json"]:
@@ -278,6 +287,11 @@ class Command(BaseCommand):
         """Print for people: to standard error if JSON goes to standard output."""
         stream = self.stderr if options["json"] == STANDARD_OUTPUT else self.stdout
         print_rich(stream, *renderables, width=width())
+
+
+def as_options(text: str) -> str:
+    """A text of the library, with options as this command has them."""
+    return text.replace("clock=True", "--clock").replace("cache=True", "--cache")
 
 
 def chosen(options: dict[str, Any], *names: str) -> dict[str, Any]:

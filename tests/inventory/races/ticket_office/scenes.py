@@ -20,6 +20,19 @@ def one_booking():
     return {"booking": booking.pk}
 
 
+def guarded_wallet():
+    """Nobody may add or delete a wallet any more: bringing rows back must not be noticed."""
+    values = one_booking()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION ''no wallets''; END';"
+            "CREATE TRIGGER refuse BEFORE INSERT OR DELETE ON tickets_wallet "
+            "FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    return values
+
+
 def at_most_one_booking(run):
     return Booking.objects.count() <= 1
 
@@ -27,6 +40,12 @@ def at_most_one_booking(run):
 def each_charge_counts():
     cents = Wallet.objects.get().cents
     assert cents == 300, f"500 - 2 * 100 cents are {cents}"
+
+
+def noted():
+    """Holds; a file beside the project grows with each schedule."""
+    with open("judged", "a") as file:
+        file.write(".")
 
 
 def wrong_invariant(run):
