@@ -40,7 +40,22 @@ async def result_of(awaitable: Awaitable[Any], begun: Callable[[Cancel], None]) 
             loop.call_soon_threadsafe(task.cancel)
 
     begun(cancel)
-    return await awaitable
+    try:
+        result = await awaitable
+    except Exception:
+        await others_than(task)
+        raise
+    await others_than(task)
+    return result
+
+
+async def others_than(task: asyncio.Task[Any]) -> None:
+    """Wait for the tasks that the coroutine has started.
+
+    In a server they go on when the response is sent. Here the loop would end, and cancel them.
+    """
+    while tasks := asyncio.all_tasks() - {task}:
+        await asyncio.wait(tasks)
 
 
 def waited_for(call: Callable[P, R]) -> Callable[P, R]:

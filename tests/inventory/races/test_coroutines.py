@@ -111,6 +111,26 @@ def test_tasks_of_one_session_come_in_one_order() -> None:
     assert (result.schedules, result.exhaustive) == (84, True)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_task_that_nobody_awaits_belongs_to_its_session(fails: bool) -> None:
+    """In a server, it goes on when the response is sent."""
+
+    async def later() -> None:
+        await Mug.objects.aupdate(stock=0)
+        await Sale.objects.acreate(sku="MUG")
+
+    async def at_once() -> None:
+        await Mug.objects.acount()
+        tasks.append(asyncio.create_task(later()))
+        if fails:
+            raise SoldOut
+
+    tasks: list[object] = []
+    run = replay("A", [at_once, aread_check_save], setup=one_mug)
+    kinds = [step.kind.value for step in run.steps if step.session == "A"]
+    assert kinds == ["read", "write", "write"]
+
+
 def test_sessions_that_are_given_up_end() -> None:
     async def for_ever() -> None:
         async with asyncio.TaskGroup() as group:
@@ -126,18 +146,24 @@ def test_sessions_that_are_given_up_end() -> None:
     assert not sessions_left()
 
 
-def test_a_coroutine_that_waits_for_nothing_is_cancelled() -> None:
+@pytest.mark.parametrize("is_awaited", [True, False])
+def test_a_coroutine_that_waits_for_nothing_is_cancelled(is_awaited: bool) -> None:
     """Otherwise its loop's thread would keep the tests from ending."""
     has_ended = threading.Event()
 
-    async def stand_still() -> None:
-        await Mug.objects.acount()
+    async def wait() -> None:
         try:
             await asyncio.Event().wait()
         finally:
             has_ended.set()
 
-    with pytest.raises(StepTimedOut, match="Session A isn't in SQL"):
+    async def stand_still() -> None:
+        await Mug.objects.acount()
+        task = asyncio.create_task(wait())
+        if is_awaited:
+            await task
+
+    with pytest.raises(StepTimedOut, match=r"Session A isn't in SQL"):
         explore([stand_still, aread_check_save], setup=one_mug, step_timeout=0.2)
     assert has_ended.wait(5)
     assert not sessions_left()
