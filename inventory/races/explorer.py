@@ -372,11 +372,13 @@ class Stage:
         self.snapshots = Snapshots(server)
         self.start = Start(self._bring_back, server, self.snapshots, self.learned)
         self.serial_orders = SerialOrders(
-            self.learned, lambda order: self._perform_twice(order).ending
+            self.learned, self._learned_ending_of, lambda order: self._serial_run(order).ending
         )
         self.habits = Habits()
         self.reference: Run | None = None
         """A serial order, which the first schedule must repeat."""
+        self.confirmed: set[Run] = set()
+        """Runs that were performed more than once."""
         self.has_begun = False
         """Whether the first schedule was performed."""
         self.image: Image | None = None
@@ -462,8 +464,9 @@ class Stage:
         return run
 
     def _runs_in_doubt(self, run: Run) -> list[Run]:
-        reference, self.reference = self.reference, None
+        """Runs that must be performed again, by what the sessions do in this one."""
         doubtful = self.habits.runs_in_doubt(run, self.learned.by_type)
+        reference = self.reference
         if reference is not None and reference.choices == run.choices:
             doubtful += [reference] * (self._outcome(reference) != self._outcome(run))
         return doubtful
@@ -474,10 +477,10 @@ class Stage:
         Raises Unrepeatable if they don't end as before. Judges all runs by what is known now.
         """
         if result.runs:
-            self._check_again(result.runs[0])
+            self._learn_chance(result.runs[0])
             self._judge_again(result.runs)
-        if result.shortest is not None:
-            self._check_again(result.shortest)
+        if result.shortest is not None and result.shortest not in self.confirmed:
+            self._learn_chance(result.shortest)
             self._judge_again(result.runs)
         if self.explorer.serial:
             for sentence in notes_on(self.learned):
@@ -565,6 +568,11 @@ class Stage:
             return latest
 
         return self._tried(perform_again)
+
+    def _learned_ending_of(self, order: tuple[str, ...]) -> Ending:
+        if self.reference is not None and order == self.names:
+            return self.reference.ending
+        return self._perform_twice(order).ending
 
     def _serial_run(self, order: tuple[str, ...]) -> Run:
         performance = self._perform_serially(order)
@@ -671,7 +679,7 @@ class Stage:
             return True
         if orders.is_odd(run.ending):
             return False
-        for _ in range(CONFIRMATIONS):
+        for _ in range(1 if self.learned.odd else CONFIRMATIONS):
             self._learn_chance(run)
             if orders.include(run.ending, gone):
                 return True
@@ -681,11 +689,12 @@ class Stage:
         orders.add_odd(run.ending)
         return False
 
-    def _learn_chance(self, run: Run) -> Run:
+    def _learn_chance(self, run: Run) -> None:
         """Perform the schedule once more, and learn which values differ by chance.
 
-        Raises Unrepeatable if other statements come of it; or if it ends in another way, and
-        in that way ever after: chance and a clock would be different again.
+        Raises Unrepeatable if other statements come of it; if it ends in another way, and in that
+        way ever after: chance and a clock would be different again; or if the invariant changes
+        its mind.
         """
         again = self._perform_again(run)
         if self._outcome(again) != self._outcome(run):
@@ -698,7 +707,15 @@ class Stage:
                 check_same_end(self._outcome(run), self._outcome(again))
             for other in (again, *others):
                 self.learned.learn_noise(run.ending, other.ending)
-        return again
+        is_judged = self.explorer.invariant is not None and run is not self.reference
+        if is_judged and (run.broken is None) != (again.broken is None):
+            raise Unrepeatable(
+                f"The schedule {run.schedule} was performed again, and the invariant answered "
+                f"otherwise:\n"
+                f"  it was {run.broken or 'true'}\n"
+                f"  it is  {again.broken or 'true'}"
+            )
+        self.confirmed.add(run)
 
     def _outcome(self, run: Run) -> Outcome:
         return self.learned.outcome_of(run.ending)
@@ -708,17 +725,6 @@ class Stage:
             if run.is_serializable is False:
                 self._compare_with_serial_orders(run)
             run.outcome = self._outcome(run)
-
-    def _check_again(self, run: Run) -> None:
-        """Raise Unrepeatable if the schedule doesn't end as before."""
-        again = self._learn_chance(run)
-        if self.explorer.invariant is not None and (run.broken is None) != (again.broken is None):
-            raise Unrepeatable(
-                f"The schedule {run.schedule} was performed again, and the invariant answered "
-                f"otherwise:\n"
-                f"  it was {run.broken or 'true'}\n"
-                f"  it is  {again.broken or 'true'}"
-            )
 
 
 def check_same_end(before: Outcome, now: Outcome) -> None:

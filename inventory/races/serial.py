@@ -101,9 +101,10 @@ class Learned:
 
     def note_written(self, performance: Performance) -> None:
         """Compare the tables, too, that are written in this performance."""
-        written = tables_written(performance)
-        self.left_out |= written & session_tables()
-        self.tables |= written - self.left_out
+        never = session_tables()
+        self.tables |= tables_written(performance) - never
+        texts = [event.step.sql for event in performance.events if event.step.kind is Kind.WRITE]
+        self.left_out |= {table for table in never if any(table in text for text in texts)}
 
     def note_steps(self, steps: Iterable[Step]) -> None:
         """Learn from the steps of a serial order."""
@@ -278,8 +279,15 @@ class Snapshots:
 class SerialOrders:
     """The outcomes of serial orders, of all sessions or some, each performed when needed."""
 
-    def __init__(self, learned: Learned, ending_of: Callable[[tuple[str, ...]], Ending]) -> None:
+    def __init__(
+        self,
+        learned: Learned,
+        learned_ending_of: Callable[[tuple[str, ...]], Ending],
+        ending_of: Callable[[tuple[str, ...]], Ending],
+    ) -> None:
         self._learned = learned
+        self._learned_ending_of = learned_ending_of
+        """Performs an order more than once, and learns what differs."""
         self._ending_of = ending_of
         self._outcomes: dict[tuple[frozenset[str] | None, int], set[Outcome]] = {}
         self._renewed_at: dict[frozenset[str], float] = {}
@@ -292,7 +300,9 @@ class SerialOrders:
         """
         names = frozenset(ending.results) - set(undone)
         if names not in self._learned.serial:
-            self._learned.serial[names] = [self._ending_of(order) for order in orders_of(names)]
+            self._learned.serial[names] = [
+                self._learned_ending_of(order) for order in orders_of(names)
+            ]
         return self._learned.outcome_of(ending, names) in self._outcomes_of(names)
 
     def renew(self, ending: Ending, undone: Collection[str]) -> None:
@@ -307,6 +317,7 @@ class SerialOrders:
         self._learned.serial[names] = [self._ending_of(order) for order in orders_of(names)]
         for old, new in zip(before, self._learned.serial[names], strict=True):
             self._learned.learn_noise(old, new)
+        self._outcomes.clear()
         self._renewed_at[names] = time.monotonic()
 
     def is_odd(self, ending: Ending) -> bool:
