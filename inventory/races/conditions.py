@@ -6,6 +6,7 @@ It knows the usual operators and a few functions. All else is UNKNOWN.
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
@@ -308,7 +309,11 @@ def _combined(sign: str, one: Value, other: Value) -> Value:
     first, second = _number(one), _number(other)
     if first is None or second is None:
         return UNKNOWN
-    return {"+": first + second, "-": first - second, "*": first * second}[sign]
+    try:
+        result: Decimal = ARITHMETIC[sign](first, second)
+    except ArithmeticError:  # too large
+        return UNKNOWN
+    return result
 
 
 def _substring(arguments: list[Value]) -> Value:
@@ -328,12 +333,11 @@ def _of_text(change: Callable[[str], Value]) -> Callable[[list[Value]], Value]:
 
 
 def _number(value: Value) -> Decimal | None:
-    if isinstance(value, Decimal):
-        return value
     try:
-        return Decimal(value) if isinstance(value, str) else None
+        number = Decimal(value) if isinstance(value, str | Decimal) else None
     except InvalidOperation:
         return None
+    return number if number is not None and number.is_finite() else None
 
 
 def _same_text(one: str, other: str) -> Value:
@@ -393,6 +397,7 @@ COMPARISONS: dict[str, Callable[[Value, Value], Value]] = {
     "<=": lambda one, other: not_(is_less(other, one)),
     ">=": lambda one, other: not_(is_less(one, other)),
 }
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 FUNCTIONS: dict[str, Callable[[list[Value]], Value]] = {
     "COALESCE": lambda values: next((value for value in values if value is not None), None),
     "UPPER": _of_text(str.upper),

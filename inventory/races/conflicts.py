@@ -13,7 +13,7 @@ from .evidence import (
     Row,
     Timeline,
     columns_changed,
-    is_same,
+    is_among,
     rows_added,
     rows_read,
     touches,
@@ -132,7 +132,7 @@ class Conflict:
         """The finding, if the reader wrote by what was no longer true; else None."""
         at, visible = self.timeline.at, self.timeline.at(self.end)
         mine = self.timeline.end_of(write)
-        if at(write) < at(self.read):
+        if at(write) < at(self.read) or self.timeline.has_given_up(self.read, write):
             return None
         if write.kind is Kind.CACHE:
             found = self.stored(write) if visible < at(write) else None
@@ -178,6 +178,8 @@ class Conflict:
         me, other = self.read.session, self.change.session
         table, verb = parts_of(self.change.shown).table, parts_of(self.change.shown).verb
         effect = {"INSERT": "added", "DELETE": "deleted"}.get(verb, "changed")
+        if is_upsert(self.change):
+            effect = "wrote"
         where = "" if self.end is self.change else f" (line {self.timeline.label(self.change)})"
         return (
             f"{me} looked at {table} (line {self.timeline.label(self.read)}) {self.before}, did "
@@ -192,6 +194,8 @@ class Conflict:
             return f"went on to write to the cache “{cache_written(write)}” (line {line})"
         if table:
             does = "delete" if parts.verb == "DELETE" else "change"
+        elif is_upsert(write):
+            does = "write to"
         else:
             does = {"INSERT": "add to", "DELETE": "delete from"}.get(parts.verb, "change")
         return f"went on to {does} {table or parts.table} (line {line})"
@@ -366,7 +370,7 @@ class ConflictOfSet(Conflict):
         verb, parts = parts_of(self.change.shown).verb, parts_of(write.shown)
         anomaly = self.anomaly
         table = parts_of(self.change.shown).table
-        is_own = verb == parts.verb == "INSERT" and parts.table == table
+        is_own = verb == parts.verb == "INSERT" and parts.table == table and not is_upsert(write)
         if is_own:
             sentence = self.unseen(f"added its own (line {self.timeline.label(write)})")
         elif self.is_of_change(write):
@@ -383,6 +387,12 @@ class ConflictOfSet(Conflict):
 
 
 NO_LONGER = ": what it had read was no longer true."
+
+
+def is_upsert(step: Step) -> bool:
+    """Whether it is an INSERT that updates rows which are there already."""
+    parts = parts_of(step.shown)
+    return parts.verb == "INSERT" and bool(parts.assigned)
 
 
 def comparisons_in(condition: tuple[Token, ...]) -> Iterator[tuple[str, str, tuple[Token, ...]]]:
@@ -454,8 +464,7 @@ def is_in(change: Step, read: Step) -> bool:
     table = parts_of(change.shown).table
     added = [Row(table, row) for row in rows_added(change)]
     return any(
-        touches(change, row) is True or any(is_same(row, each, change) for each in added)
-        for row in rows_read(read)
+        touches(change, row) is True or is_among(row, added, change) for row in rows_read(read)
     )
 
 

@@ -7,7 +7,7 @@ is known to meet. Where that isn't known, the answer is None.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from .conditions import NULL, UNKNOWN, Value, is_equal, is_met, value_of
@@ -30,9 +30,9 @@ class Row:
 
     def changed_by(self, change: Step, *, is_certain: bool = True) -> Row | None:
         """The row after the change, without the columns whose values aren't known then."""
-        values = dict(self.values)
+        values, names = dict(self.values), names_of(change)
         for column, expression in parts_of(change.shown).assigned:
-            value = value_of(expression, self.values) if is_certain else UNKNOWN
+            value = value_of(expression, self.values, names) if is_certain else UNKNOWN
             values.pop(column, None)
             if value is not UNKNOWN:
                 values[column] = as_text(value)
@@ -84,8 +84,12 @@ def single_values(condition: tuple[Token, ...]) -> dict[str, str]:
 def touches(change: Step, row: Row) -> bool | None:
     """Whether the change was one of this row; None where that isn't known."""
     parts = parts_of(change.shown)
-    if parts.verb == "INSERT" or not change.changes:
+    if not change.changes:
         return False
+    if parts.verb == "INSERT":
+        if not parts.assigned or parts.table != row.table:
+            return False
+        return is_among(row, [Row(row.table, each) for each in rows_added(change)], change) or None
     if parts.verb not in ("UPDATE", "DELETE"):
         return None if row.table in change.tables else False
     if parts.table != row.table:
@@ -96,7 +100,13 @@ def touches(change: Step, row: Row) -> bool | None:
         mine = key_of(row.values.get(key.column), key.type_name)
         if mine is not None and None not in changed:
             return mine in changed
-    return is_met(parts.condition, row.values, {None, parts.table, *parts.sources[parts.table]})
+    return is_met(parts.condition, row.values, names_of(change))
+
+
+def names_of(change: Step) -> set[str | None]:
+    """The names before a column by which a write means its own table; None: without a name."""
+    parts = parts_of(change.shown)
+    return {None, parts.table, *parts.sources.get(parts.table, ())}
 
 
 def rows_added(step: Step) -> list[Mapping[str, str]]:
@@ -152,6 +162,8 @@ class Timeline:
         """The COMMIT that makes a write visible; in autocommit the write itself; else None."""
         if write.is_autocommit:
             return write
+        if self.is_undone(write):
+            return None
         for step in self.steps:
             if step.session == write.session and step.number > write.number:
                 if step.kind is Kind.COMMIT and step.error is None:
@@ -159,6 +171,37 @@ class Timeline:
                 if step.kind is Kind.ROLLBACK:
                     return None
         return None
+
+    def is_undone(self, write: Step) -> bool:
+        """Whether the session has rolled back to a savepoint that it had set before the write."""
+        savepoints: set[str] = set()
+        for step in self.steps:
+            if step.session != write.session:
+                continue
+            words = [token.name for token in tokens_of(step.sql)]
+            if words[:1] == ["savepoint"] and step.number < write.number:
+                savepoints.add(words[-1])
+            elif words[:1] == ["savepoint"]:
+                savepoints.discard(words[-1])  # another one of the same name
+            elif words[:1] == ["release"] and step.number < write.number:
+                savepoints.discard(words[-1])
+            elif words[:2] == ["rollback", "to"] and step.number > write.number:
+                if words[-1] in savepoints:
+                    return True
+            elif step.kind in (Kind.COMMIT, Kind.ROLLBACK):
+                if step.number > write.number:
+                    return False
+                savepoints.clear()
+        return False
+
+    def has_given_up(self, read: Step, write: Step) -> bool:
+        """Whether the transaction of the read was rolled back before the write: a new try."""
+        return not read.is_autocommit and any(
+            step.session == read.session
+            and step.kind is Kind.ROLLBACK
+            and read.number < step.number < write.number
+            for step in self.steps
+        )
 
     def changes_after(self, read: Step) -> Iterator[tuple[Step, Step]]:
         """Changes of other sessions that became visible after the read: (change, its end)."""
@@ -211,6 +254,11 @@ def asks_the_same(one: Step, other: Step) -> bool:
     return first.sources.keys() == second.sources.keys() and texts[0] == texts[1]
 
 
+def is_among(row: Row, others: Iterable[Row], step: Step) -> bool:
+    """Whether a row is one of others, by primary key."""
+    return any(is_same(row, other, step) for other in others)
+
+
 def is_same(one: Row, other: Row, step: Step) -> bool:
     """Whether two rows are one, by primary key."""
     key = step.primary_keys.get(one.table)
@@ -226,7 +274,7 @@ def columns_changed(change: Step, current: Row, row: Row) -> dict[str, Value]:
     ``current`` is the row just before the change, ``row`` as it was read.
     """
     values = {
-        column: value_of(expression, current.values)
+        column: value_of(expression, current.values, names_of(change))
         for column, expression in parts_of(change.shown).assigned
         if column in row.values
     }

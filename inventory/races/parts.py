@@ -13,6 +13,7 @@ from .tokens import (
     Form,
     Token,
     content_of,
+    depth_of,
     first_brackets,
     is_in_brackets,
     place_of,
@@ -35,7 +36,7 @@ class Parts:
     condition: tuple[Token, ...] = ()
     """Behind its WHERE."""
     assigned: tuple[tuple[str, tuple[Token, ...]], ...] = ()
-    """Of an UPDATE: (column, expression)."""
+    """Of an UPDATE, or of an INSERT that updates rows which are there: (column, expression)."""
     inserted: tuple[Mapping[str, tuple[Token, ...]], ...] = ()
     """Of an INSERT: each row as column → expression."""
     selected: Mapping[str, tuple[str, str]] | None = field(default_factory=dict)
@@ -68,8 +69,11 @@ def _parts_of_one(tokens: Sequence[Token]) -> Parts:
     if verb not in ("SELECT", "INSERT", "UPDATE", "DELETE"):
         return Parts("", _first_table(tokens), {})
     if verb == "INSERT":
-        table = _first_table(tokens)
-        return Parts(verb, table, {table: frozenset({table})}, inserted=_rows_inserted(tokens))
+        return _parts_of_insert(tokens)
+    sets = place_of(tokens, _SET_OPERATORS)
+    if sets < len(tokens):  # the rows of several SELECTs
+        first = _parts_of_one(tokens[:sets])
+        return replace(first, condition=(*first.condition, tokens[sets]), selected={})
     setting, where = place_of(tokens, ["SET"]), place_of(tokens, ["WHERE"])
     start = 0 if verb == "UPDATE" else place_of(tokens, ["FROM"])
     end = place_of(tokens, _AFTER_WHERE, start)
@@ -81,6 +85,20 @@ def _parts_of_one(tokens: Sequence[Token]) -> Parts:
         tuple(tokens[where + 1 : place_of(tokens, _AFTER_WHERE, where)]),
         _assigned(tokens[setting + 1 : min(where, end)]) if verb == "UPDATE" else (),
         selected=_selected(tokens[1:start]) if verb == "SELECT" else {},
+    )
+
+
+def _parts_of_insert(tokens: Sequence[Token]) -> Parts:
+    table = _first_table(tokens)
+    conflict = next((p for p, token in enumerate(tokens) if token.word == "CONFLICT"), len(tokens))
+    setting = place_of(tokens, ["SET"], conflict)
+    end = place_of(tokens, ["WHERE", "RETURNING"], setting)
+    return Parts(
+        "INSERT",
+        table,
+        {table: frozenset({table})},
+        assigned=_assigned(tokens[setting + 1 : end]),
+        inserted=_rows_inserted(tokens),
     )
 
 
@@ -112,8 +130,12 @@ def _sources(tokens: Sequence[Token]) -> dict[str, frozenset[str]]:
     """The tables of a FROM, with the names by which columns are said to be theirs."""
     sources: dict[str, frozenset[str]] = {}
     is_next = True
+    depth = 0
     for place, token in enumerate(tokens):
-        if is_next and token.name and token.word not in ("ONLY", "LATERAL"):
+        depth += depth_of(token)
+        if depth:
+            is_next = False  # a sub-select, or a function
+        elif is_next and token.name and token.word not in ("ONLY", "LATERAL"):
             rest = tokens[place:]
             if len(rest) > 2 and rest[1].is_sign(".") and rest[2].name:
                 rest = rest[2:]
@@ -127,6 +149,7 @@ def _sources(tokens: Sequence[Token]) -> dict[str, frozenset[str]]:
     return sources
 
 
+_SET_OPERATORS = {"UNION", "INTERSECT", "EXCEPT"}
 _NO_ALIAS = {
     "SET",
     "WHERE",

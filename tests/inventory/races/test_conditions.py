@@ -61,6 +61,8 @@ UNKNOWN_CONDITIONS = [
     "stock = ANY (ARRAY[3])",
     "stock = 3 garbage",
     "stock = %s",
+    "stock < 'NaN'",
+    "stock = 9e999999 * 9e999999",
 ]
 
 

@@ -9,7 +9,7 @@ from django.db import connection
 from django.db.models import F
 
 from inventory.races import parts, replay, statements, tokens
-from inventory.races.parts import Key, Rows, rows_named
+from inventory.races.parts import Key, Rows, parts_of, rows_named
 from inventory.races.statements import (
     assignments,
     in_short,
@@ -181,6 +181,18 @@ def test_values_are_not_taken_for_parts_of_a_statement() -> None:
     assert kind_of("WITH x AS (SELECT 'DELETE FROM t' FROM t) SELECT 1 FROM x").value == "read"
     assert normalised("SELECT  'a  b s12_x1'\n FROM  t") == "SELECT 'a  b s12_x1' FROM t"
     assert plain("SELECT 1.5, t.* FROM t -- why") == "SELECT 1.5, t.* FROM t"
+
+
+def test_the_tables_of_a_statement() -> None:
+    def sources(sql: str) -> dict[str, set[str]]:
+        return {table: set(names) for table, names in parts_of(sql).sources.items()}
+
+    joined = "SELECT 1 FROM a LEFT OUTER JOIN public.b AS T3 ON (f(a.id, c) = T3.id) WHERE a.id = 1"
+    assert sources(joined) == {"a": {"a"}, "b": {"t3"}}
+    assert sources("SELECT 1 FROM a, b x WHERE a.id = x.id") == {"a": {"a"}, "b": {"x"}}
+    assert sources("SELECT COUNT(*) FROM (SELECT id FROM a WHERE b = 1) subquery") == {}
+    assert sources("SELECT 1 FROM a UNION SELECT 1 FROM b WHERE c = 1") == {"a": {"a"}}
+    assert sources("DELETE FROM a WHERE id IN (SELECT a_id FROM b)") == {"a": {"a"}}
 
 
 def test_the_examples_in_the_code() -> None:
