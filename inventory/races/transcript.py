@@ -206,8 +206,8 @@ def values_in_words(values: dict[str, str], columns: Columns) -> str:
         return "".join(value_in_words(values[name]) for name in names)
     shown = [f"{name}={value_in_words(values[name])}" for name in names]
     told = sum(name in columns[0] for name in names)
-    if told < len(shown) and len(", ".join(shown)) > LONGEST_RESULT:
-        shown = [*(shown[:told] or shown[:1]), "…"]
+    if 0 < told < len(shown) and len(", ".join(shown)) > LONGEST_RESULT:
+        shown = [*shown[:told], "…"]
     return ", ".join(shown)
 
 
