@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import math
 import random
 import threading
@@ -50,6 +51,7 @@ Call = Callable[[], object]
 Invariant = Callable[[Run], object]
 T = TypeVar("T")
 
+MOST_ORDERS = 24  # serial orders that are performed besides the schedules
 MOST_LOOKS = 20  # performances that only look for clock and caches
 TRIES = 3  # performances of a schedule before it counts as unrepeatable
 CONFIRMATIONS = 2  # more performances of a schedule that ends like no serial order
@@ -265,6 +267,7 @@ class Explorer:
             result.complete_up_to = search.complete_up_to
             if result.ended_by == BUDGET:
                 stage.sample(result, samples, limit, random.Random(seed), max_preemptions)
+            stage.try_serial_orders(result)
             stage.look_where_serial_orders_never_went(result.runs)
             stage.review(result)
             result.retried = stage.retried
@@ -470,6 +473,18 @@ class Stage:
         if reference is not None and reference.choices == run.choices:
             doubtful += [reference] * (self._outcome(reference) != self._outcome(run))
         return doubtful
+
+    def try_serial_orders(self, result: Result) -> None:
+        """See whether it breaks without any race, too, if the schedules don't show it.
+
+        They may lack a serial order: as equal to a race, or since the exploration ended early.
+        """
+        if self.explorer.invariant is None or not result.broken or result.serial_broken:
+            return
+        known = {run.order for run in result.runs if run.is_serial}
+        orders = [each for each in itertools.permutations(self.names) if each not in known]
+        for order in orders[:MOST_ORDERS]:
+            result.serial_runs.append(self._serial_run(order))
 
     def review(self, result: Result) -> None:
         """Perform the first schedule once more, and the shortest that is broken.

@@ -98,6 +98,11 @@ class Run:
         return len(turns) == len(set(turns)) and not self.waits
 
     @property
+    def order(self) -> tuple[str, ...]:
+        """The sessions in the order in which they came to their first step."""
+        return tuple(dict.fromkeys(self.choices))
+
+    @property
     def breaks_without_race(self) -> bool:
         """Whether the invariant doesn't hold although the sessions ran one after the other."""
         ends_serially = self.is_serial and self.is_serializable is not False
@@ -150,6 +155,8 @@ class Result:
     """Sentences on what the result leaves out, each once: see ``note``."""
     broken_off: bool = False
     """Whether the exploration is under way, or ended early (Ctrl-C, an error)."""
+    serial_runs: list[Run] = field(default_factory=list, repr=False)
+    """Serial orders besides ``runs``: whether what is broken in these breaks without a race."""
     _by_choices: dict[Choices, Run] = field(default_factory=dict, repr=False)
 
     def add(self, run: Run | None, cut: str | None) -> None:
@@ -186,8 +193,11 @@ class Result:
 
     @property
     def serial_broken(self) -> list[Run]:
-        """Runs in which the invariant doesn't hold although the sessions didn't race."""
-        return [run for run in self.runs if run.breaks_without_race]
+        """Runs in which the invariant doesn't hold although the sessions didn't race.
+
+        They may be none of ``runs``, which can leave out a serial order as equal to a race.
+        """
+        return [run for run in (*self.runs, *self.serial_runs) if run.breaks_without_race]
 
     @property
     def waits(self) -> int:
@@ -211,7 +221,8 @@ class Result:
     @property
     def shortest(self) -> Run | None:
         """The broken run with the fewest preemptions, then steps; else one like no serial order."""
-        return min(self.broken or self.not_serializable, key=shortness, default=None)
+        found = self.serial_broken or self.broken or self.not_serializable
+        return min(found, key=shortness, default=None)
 
     @property
     def most_instructive(self) -> Run:
@@ -284,18 +295,20 @@ class Result:
         """
         from . import transcript  # the failure is made of runs
 
-        run = min(runs, key=shortness)
-        are_broken = f"{len(runs)} of {counted(self.schedules, 'schedule')} "
-        if len(runs) == 1:
-            are_broken += f"is broken ({self.coverage}):"
+        serial = self.serial_broken
+        run = min(serial or runs, key=shortness)
+        are = "is" if len(runs) == 1 else "are"
+        schedules = counted(self.schedules, "schedule")
+        are_broken = f"{len(runs)} of {schedules} {are} broken ({self.coverage})"
+        if run not in runs:
+            are_broken += "."
         else:
-            are_broken += f"are broken ({self.coverage}). The shortest:"
+            are_broken += ":" if len(runs) == 1 else ". The shortest:"
         again = [f"To see it again: result.replay({run.schedule!r})"]
         if transcript.is_folded(run):
             again.append(
                 f"To see all {len(run.events)} lines: RACES_FULL=1, or pytest --races-full"
             )
-        serial = [each for each in runs if each.breaks_without_race]
         return "\n".join(
             [
                 *([serial_orders_that_break(serial)] if serial else []),

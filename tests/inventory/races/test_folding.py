@@ -7,7 +7,7 @@ import itertools
 import pytest
 from rich.cells import cell_len
 
-from inventory.races import report, story, transcript
+from inventory.races import explore, report, story, transcript
 from inventory.races.folding import MOST, UNFOLDED, Fold, folded
 from inventory.races.result import Run
 from inventory.races.session import Step
@@ -21,6 +21,8 @@ from tests.inventory.races.made import (
     two_checkouts,
     wait_for,
 )
+from tests.inventory.races.models import Mug, Voucher
+from tests.inventory.races.test_counts import one_mug
 
 
 def rows_of(text: str) -> list[str]:
@@ -238,6 +240,28 @@ def test_a_serial_order_that_breaks_is_said_first() -> None:
     assert made_result(runs).serial_broken == runs[:2]
     assert story.anomalies(runs[0]) == [story.NO_RACE]
     assert "This breaks without any race: Ann, then Bob." in transcript.as_text(runs[0], width=80)
+
+
+@pytest.mark.parametrize("options", [{"reduce": True}, {"reduce": True, "first": True}, {}])
+def test_a_serial_order_that_was_left_out_is_tried(options: dict[str, bool]) -> None:
+    """B, then A is as good as A*1 B A*1, so ``reduce`` performs only one of them."""
+
+    def look_and_write() -> None:
+        Voucher.objects.count()
+        Mug.objects.update(stock=1)
+
+    result = explore(
+        {"A": look_and_write, "B": lambda: Mug.objects.update(stock=2)},
+        setup=one_mug,
+        invariant=lambda run: Mug.objects.get().stock == 2,
+        **options,
+    )
+    [serial] = result.serial_broken
+    assert serial.order == ("B", "A")
+    assert result.shortest is serial
+    assert result.failure(result.broken).startswith("This breaks without any race: B, then A.\n")
+    assert "BROKEN  B A*2  (one after the other)" in result.failure(result.broken)
+    assert (serial in result.runs) == (not options)
 
 
 def test_it_is_not_said_of_what_only_a_race_breaks() -> None:
