@@ -484,7 +484,7 @@ class Stage:
         known = {run.order for run in result.runs if run.is_serial}
         orders = [each for each in itertools.permutations(self.names) if each not in known]
         for order in orders[:MOST_ORDERS]:
-            result.serial_runs.append(self._serial_run(order))
+            result.serial_runs.append(self._run_of(self._perform_serially(order)))
 
     def review(self, result: Result) -> None:
         """Perform the first schedule once more, and the shortest that is broken.

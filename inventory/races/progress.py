@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+from rich.cells import cell_len
+
 from .result import Result, counted, preemptions_in_words
 from .shortening import cut
 
@@ -22,18 +24,21 @@ Watch = Callable[[Result], object]
 
 
 @contextlib.contextmanager
-def progress_on(terminal: TextIO | None, *, room: int | None = None) -> Iterator[Watch]:
+def progress_on(
+    terminal: TextIO | None, *, room: int | None = None, title: str = ""
+) -> Iterator[Watch]:
     """Show the progress during the block. Yields a function for ``explore(watch=…)``.
 
     ``terminal``: nothing is shown if it is None, or no terminal that can move its cursor.
     ``room``: the columns that are free behind the cursor; by default a whole line.
+    ``title``: stands before the words, where there are several explorations.
     """
     if terminal is None or not terminal.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda result: None
         return
     if room is None:
         room = os.get_terminal_size(terminal.fileno()).columns - 1
-    progress = Progress(terminal, room)
+    progress = Progress(terminal, room, title)
     try:
         yield progress.watch
     finally:
@@ -43,9 +48,10 @@ def progress_on(terminal: TextIO | None, *, room: int | None = None) -> Iterator
 class Progress:
     """A thread that writes the progress, so that the exploration itself knows nothing of it."""
 
-    def __init__(self, terminal: TextIO, room: int) -> None:
+    def __init__(self, terminal: TextIO, room: int, title: str) -> None:
         self._terminal = terminal
         self._room = room
+        self._title = f"{title}: " if title else ""
         self._result: Result | None = None
         self._began = time.monotonic()
         self._is_over = threading.Event()
@@ -69,8 +75,9 @@ class Progress:
         while not self._is_over.is_set():
             assert self._result is not None
             seconds = time.monotonic() - self._began
-            words = in_words(self._result, seconds, self._room - 1)
-            self._send(f"{SAVE} {words}{ERASE}{RESTORE}")
+            words = in_words(self._result, seconds, self._room - 1 - cell_len(self._title))
+            line = cut(f"{self._title}{words}", self._room - 1)
+            self._send(f"{SAVE} {line}{ERASE}{RESTORE}")
             self._is_over.wait(PERIOD)
         self._send(ERASE)
 
@@ -90,7 +97,7 @@ def in_words(result: Result, seconds: float, room: int) -> str:
         parts.append(extent(result))
     while len(parts) > 1 and len(", ".join([*parts, time_so_far])) > room:
         parts.pop()
-    return cut(", ".join([*parts, time_so_far]), room)
+    return ", ".join([*parts, time_so_far])
 
 
 def extent(result: Result) -> str:

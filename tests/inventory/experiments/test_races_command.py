@@ -139,6 +139,26 @@ def test_a_strategy_that_is_falsely_called_safe_is_an_error(settings: LazySettin
     assert "oversold 1" in out
 
 
+def test_a_transcript_is_printed_once(settings: LazySettings) -> None:
+    own = "tests.inventory.strategies.own_strategies.Oversells"
+    settings.INVENTORY_STRATEGIES = [*conf.STRATEGIES, own]
+    code, out = races("--show=oversells", "--max-preemptions=1", "--buyers=2")
+    assert code == 1
+    assert out.count("BROKEN  A") == 1
+    assert "is broken in 6 of 8 schedules, as shown above." in out
+
+
+def test_a_long_transcript_is_whole_on_demand() -> None:
+    options = ("--show=serializable", "--buyers=4", "--stock=4", "--max-preemptions=0")
+    _, out = races(*options)
+    _, full = races(*options, "--full")
+    assert " more lines (" in out
+    assert "lines: with --full" in out
+    assert " more lines (" not in full
+    assert full.count(" │ ") > out.count(" │ ")
+    assert "with --full" not in full
+
+
 def test_an_aborted_transaction_at_a_higher_level_breaks_nothing() -> None:
     code, out = races("conditional_update", "--buyers=2", "--isolation=serializable")
     assert code == 0

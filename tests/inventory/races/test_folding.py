@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -243,7 +244,7 @@ def test_a_serial_order_that_breaks_is_said_first() -> None:
 
 
 @pytest.mark.parametrize("options", [{"reduce": True}, {"reduce": True, "first": True}, {}])
-def test_a_serial_order_that_was_left_out_is_tried(options: dict[str, bool]) -> None:
+def test_a_serial_order_that_was_left_out_is_tried(options: dict[str, Any]) -> None:
     """B, then A is as good as A*1 B A*1, so ``reduce`` performs only one of them."""
 
     def look_and_write() -> None:

@@ -95,6 +95,14 @@ def test_it_keeps_to_the_room_that_it_has(terminal: Terminal) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
+def test_a_title_says_which_exploration_it_is(terminal: Terminal) -> None:
+    with progress_on(terminal.file, room=60, title="naive, 2 buyers") as watch:
+        watch(made_result([two_checkouts()]))
+        seen = terminal.read(RESTORE)
+    assert seen.startswith(f"{SAVE} naive, 2 buyers: 1 schedule, 1 broken, ")
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("reason", ["no terminal", "a file", "dumb", "no room"])
 def test_nothing_is_written_elsewhere(
     reason: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from inventory.experiments.parameters import chosen_strategies
 from inventory.experiments.strategy_races import StrategyRace, race
 from inventory.management.base import FoldingCommand
 from inventory.management.folding import folded
-from inventory.races import RacesError, report, transcript
+from inventory.races import RacesError, Run, report, transcript
 from inventory.races.management.commands import races as of_urls
 from inventory.races.management.output import (
     FOUND,
@@ -31,6 +31,7 @@ from inventory.races.management.output import (
     whole_number,
     write_json,
 )
+from inventory.races.progress import Watch, progress_on
 from inventory.races.scratch import scratch_database
 
 COLUMNS = (
@@ -139,9 +140,13 @@ class Command(FoldingCommand, of_urls.Command):
                 (buyers, usual if bound is None else bound) for buyers, usual in DEFAULT_RACES
             )
         todo = [(slug, buyers, most) for buyers, most in groups_of_buyers for slug in slugs]
-        with console_on(sys.stderr).status("Racing …") as status:
-            for slug, buyers, most in todo:
-                status.update(f"{slug}, {buyers} buyers …")
+        for slug, buyers, most in todo:
+            with progress_on(sys.stderr, title=f"{slug}, {buyers} buyers") as show_progress:
+
+                def watch(begun: StrategyRace, show: Watch = show_progress) -> None:
+                    races.append(begun)
+                    show(begun.result)
+
                 race(
                     slug,
                     buyers=buyers,
@@ -150,7 +155,7 @@ class Command(FoldingCommand, of_urls.Command):
                     isolation=options["isolation"],
                     budget=options["budget"],
                     seed=options["seed"],
-                    watch=races.append,
+                    watch=watch,
                 )
 
     def report_strategies(self, begun: list[StrategyRace], options: dict[str, Any]) -> None:
@@ -162,7 +167,8 @@ class Command(FoldingCommand, of_urls.Command):
         self.print_rich(*tables_of(races, console_on(self.for_people).width))
         shown = [each for each in races if each.strategy.slug == options["show"]]
         if shown:
-            self.print_rich("", transcript.Rendered(shown[0].result.most_instructive))
+            self.print_rich("")
+            self.print_transcript(shown[0].result.most_instructive, options)
         if options["json"]:
             results = {"results": [each.as_dict() for each in races]}
             write_json(options["json"], results, self.stdout)
@@ -172,16 +178,24 @@ class Command(FoldingCommand, of_urls.Command):
             self.for_people.write(folded(f"Note: {note}"))
         for each in races:
             if each.breaks_promise:
+                is_printed = each in shown[:1]
                 self.for_people.write(
                     self.style.ERROR(
                         folded(
                             f"{each.strategy.slug} calls itself safe, and is broken in "
-                            f"{len(each.result.broken)} of {each.result.schedules} schedules:"
+                            f"{len(each.result.broken)} of {each.result.schedules} schedules"
+                            + (", as shown above." if is_printed else ":")
                         )
                     )
                 )
                 assert each.result.shortest is not None
-                self.print_rich(transcript.Rendered(each.result.shortest))
+                if not is_printed:
+                    self.print_transcript(each.result.shortest, options)
+
+    def print_transcript(self, run: Run, options: dict[str, Any]) -> None:
+        self.print_rich(transcript.Rendered(run, full=options["full"] or None))
+        if transcript.is_folded(run) and not options["full"]:
+            self.print_rich(f"To see all {len(run.events)} lines: with --full")
 
     def print_rich(self, *renderables: RenderableType) -> None:
         print_rich(self.for_people, *renderables, width=console_on(self.for_people).width)

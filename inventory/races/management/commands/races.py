@@ -38,8 +38,8 @@ from ..output import (
 OF_REQUESTS = {
     "--setup": "setup", "--invariant": "invariant", "--as": "users", "--data": "data",
     "--header": "header", "--method": "methods", "--replay": "replay", "--database": "database",
-    "--first": "first", "--seconds": "seconds", "--max-steps": "max_steps", "--full": "full",
-    "--clock": "clock", "--cache": "cache",
+    "--first": "first", "--seconds": "seconds", "--max-steps": "max_steps", "--clock": "clock",
+    "--cache": "cache",
 }  # fmt: skip
 """Options that are about requests, and the names of their values."""
 OF_ALL = ("isolation", "max_steps", "clock", "cache")  # also for a replay
@@ -139,9 +139,6 @@ class Command(BaseCommand):
             metavar="N",
             help="at most N statements of a request in a schedule (default 100)",
         )
-        of_urls.add_argument(
-            "--full", action="store_true", help="show all lines of the transcript, and all pairs"
-        )
 
     def add_options_of_exploring(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -163,6 +160,11 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)"
+        )
+        parser.add_argument(
+            "--full",
+            action="store_true",
+            help="show all lines of a long transcript; with --list all pairs",
         )
         parser.add_argument(
             "--html", type=writable_file, metavar="FILE", help="write the results as a page"
