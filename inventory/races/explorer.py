@@ -830,8 +830,8 @@ def check_connection(using: str) -> None:
         )
     if isinstance(threading.current_thread(), Session):
         raise Misuse("explore() can't be called from within a session.")
-    check_direct(using)
     check_server(using)
+    check_direct(using)
 
 
 @contextlib.contextmanager

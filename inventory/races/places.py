@@ -25,7 +25,9 @@ FOR_THEIR_CALLER = (
     "functools",
     "threading",
 )
-IN_A_THREAD = "in a thread"  # that was given the function alone, such as timezone.now
+# Where nobody's code leads there: a coroutine awaits it in another thread, or an executor was given
+# the function alone, such as timezone.now.
+IN_A_COROUTINE, IN_A_THREAD = "in a coroutine", "in a thread"
 # The readings of Django on which data depends. All others end in cookies, headers, sessions'
 # expiry, pages or logs.
 DJANGO_WITH_DATA = ("django.db.models", "django.contrib.auth", "django.views.generic.dates")
@@ -47,7 +49,7 @@ def place_of_reading(frame: FrameType) -> str | None:
         if not is_below(reader, FOR_THEIR_CALLER) and not is_generated(reader):
             break
     else:
-        return IN_A_THREAD
+        return without_a_place(frame)
     if is_below(reader, ("django",)):
         return place_in_django(reader) if is_below(reader, DJANGO_WITH_DATA) else None
     if module_of(reader).partition(".")[0] in TOOLS or is_of_python(reader):
@@ -66,19 +68,23 @@ def place_in_django(frame: FrameType) -> str:
 def place_outside(frame: FrameType) -> str:
     """The nearest code outside of Django, Python and the explorer that leads to ``frame``.
 
-    If there is none, as where a request or a thread begins, the code in Django itself.
+    If a request is all that leads there, the code in Django itself.
     """
-    found = frame
     for each in frames_from(frame):
         if is_below(each, HANDLERS):
             return in_words(frame)
-        if is_below(each, ("django",)):
-            found = each
-        elif not (
-            is_below(each, ("asgiref", __package__)) or is_of_python(each) or is_generated(each)
+        if not (
+            is_below(each, ("django", "asgiref", __package__))
+            or is_of_python(each)
+            or is_generated(each)
         ):
             return in_words(each)
-    return in_words(found)
+    return without_a_place(frame)
+
+
+def without_a_place(frame: FrameType) -> str:
+    is_awaited = any(is_below(each, ("asgiref",)) for each in frames_from(frame))
+    return IN_A_COROUTINE if is_awaited else IN_A_THREAD
 
 
 def in_words(frame: FrameType) -> str:

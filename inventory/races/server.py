@@ -13,6 +13,7 @@ except ImportError as error:
         "Races are explored on PostgreSQL only, by psycopg 3, which isn't installed: "
         "pip install “psycopg[binary]”."
     ) from error
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from psycopg.sql import SQL, Composed
@@ -395,7 +396,14 @@ def check_vendor(using: str, why: str = WHY_POSTGRESQL) -> None:
     if using not in connections:
         names = " and ".join(f"“{alias}”" for alias in connections)
         raise Misuse(f"The settings have no database “{using}”, only {names}.")
-    connection = connections[using]
+    try:
+        connection = connections[using]
+    except ImproperlyConfigured as error:
+        engine = connections.settings[using]["ENGINE"]
+        raise Misuse(
+            f"The database “{using}” has the engine {engine}, which can't be loaded: "
+            f"{str(error).splitlines()[0]} {why}"
+        ) from error
     if connection.vendor == "unknown":
         raise Misuse(f"The settings say no ENGINE for the database “{using}”.")
     if connection.vendor != "postgresql":

@@ -506,6 +506,15 @@ def test_a_lock_by_a_file_is_two_operations(settings: object, tmp_path: Path) ->
     assert (result.schedules, len(result.broken)) == (6, 4)
 
 
+def test_an_operation_that_a_coroutine_awaits() -> None:
+    async def session() -> None:
+        await Mug.objects.aget()
+        await caches["default"].aset("a", 1)
+
+    [note] = explore([session, session], setup=no_hits).notes
+    assert note.startswith("A and B used the key “a” of the cache “default” (in a coroutine).")
+
+
 def test_keys_that_only_one_session_uses_or_nobody_writes_have_no_word() -> None:
     def session(name: str) -> None:
         look()

@@ -37,7 +37,9 @@ from tests.inventory.races.test_gate import nobody_is_left  # noqa: F401 - a fix
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "replica"])
 
 HERE = "tests/inventory/races/test_unheld.py"
-OTHER_THREAD = r"Session B started the thread “.+”, which uses the database \(\S+:\d+\)"
+OTHER_THREAD = (
+    r"Session B started the thread “.+”, which uses the database \((\S+:\d+|in a coroutine)\)"
+)
 
 
 def look() -> None:
@@ -478,6 +480,15 @@ def test_sqlite(other_vendor: Callable[[dict[str, object]], None]) -> None:
         scratch_database("legacy"),
     ):
         pass
+
+
+def test_an_engine_that_cannot_be_loaded(
+    other_vendor: Callable[[dict[str, object]], None],
+) -> None:
+    """As where no driver of MySQL is installed, or the name is wrong."""
+    other_vendor({"ENGINE": "django.db.backends.nosuchthing"})
+    with pytest.raises(Misuse, match=rf"engine django.db.backends.nosuchthing, which .*{WHY}"):
+        explore([look, sell], setup=one_mug, using="legacy")
 
 
 def test_postgresql_by_the_older_driver(monkeypatch: pytest.MonkeyPatch) -> None:
