@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from django.apps import apps
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connections
@@ -26,6 +27,7 @@ from .failing import notes_on_failing
 from .habits import Habits
 from .image import Image
 from .jobs import check_locks
+from .memory import advice_on_memory
 from .python_steps import Lookout
 from .repeats import check_repeated
 from .result import BUDGET, FIRST, SECONDS, Result, Run
@@ -307,6 +309,11 @@ class Explorer:
             try:
                 with stage.unheld_sql.watching():
                     yield stage
+            except Unrepeatable as error:
+                advice = advice_on_memory()
+                if advice:
+                    error.add_note(advice)
+                raise
             finally:
                 stage.note_in_result()
                 stage.close()
@@ -402,6 +409,7 @@ class Stage:
         if self.learned.upper_bound:
             return
         self.lookout.is_noting = True
+        fill_cache_of_content_types(self.explorer.using, self.server)
         first = self._perform_serially(self.names)
         last = self._perform_serially(self.names[::-1])
         for name in self.names:
@@ -749,6 +757,21 @@ def check_same_end(before: Outcome, now: Outcome) -> None:
             f"The same schedule ended in another state when it was performed again:\n"
             f"{difference(before, now)}"
         )
+
+
+def fill_cache_of_content_types(using: str, server: Server) -> None:
+    """Let Django look up all content types: in memory it keeps them for good.
+
+    Otherwise a session would look one up in the first schedule that needs it, and not again.
+    """
+    if not apps.is_installed("django.contrib.contenttypes"):
+        return
+    from django.contrib.contenttypes.models import ContentType
+
+    if ContentType._meta.db_table in server.tables:
+        manager = ContentType.objects.db_manager(using)
+        models = [each.model_class() for each in manager.all()]
+        manager.get_for_models(*(model for model in models if model is not None))
 
 
 def clear_caches() -> None:

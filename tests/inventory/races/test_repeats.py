@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -9,6 +10,8 @@ from operator import eq, lt
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache, caches
 from django.core.cache.backends.dummy import DummyCache
 
@@ -292,3 +295,53 @@ def test_a_wait_that_ends_in_a_deadlock_may_be_seen_or_not() -> None:
 
     assert lines(Event(seen), Event(seen, is_completion=True)) == lines(Event(unseen))
     assert len(lines(Event(waited), Event(waited, is_completion=True))) == 2
+
+
+# Memory of functions, and of Django
+
+
+@functools.cache
+def first_mug() -> int:
+    return Mug.objects.count()
+
+
+def test_a_function_that_remembers_is_named() -> None:
+    """It asks the database in the first schedule in which another's write was seen, never again."""
+
+    def sees() -> None:
+        if Mug.objects.get().stock == 7:
+            first_mug()
+
+    def writes_twice() -> None:
+        Mug.objects.update(stock=7)
+        Mug.objects.update(stock=1)
+
+    first_mug.cache_clear()
+    with pytest.raises(Unrepeatable) as failed:
+        explore([writes_twice, sees], setup=one_mug)
+    [note] = failed.value.__notes__
+    assert "tests.inventory.races.test_repeats.first_mug" in note
+    assert "cache_clear()" in note
+
+    def setup() -> None:
+        one_mug()
+        first_mug.cache_clear()
+
+    explore([writes_twice, sees], setup=setup)
+
+
+def test_content_types_are_in_memory_from_the_start() -> None:
+    """A session that needs one in some schedules only makes the same statements each time."""
+
+    def sees() -> None:
+        if Mug.objects.get().stock == 7:
+            ContentType.objects.get_for_model(User)
+
+    def writes_twice() -> None:
+        Mug.objects.update(stock=7)
+        Mug.objects.update(stock=1)
+
+    ContentType.objects.clear_cache()
+    result = explore([writes_twice, sees], setup=one_mug)
+    assert result.schedules == 3  # B reads before, between or after the two writes
+    assert not any("content_type" in step.sql for run in result.runs for step in run.steps)
