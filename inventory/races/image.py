@@ -17,7 +17,7 @@ from psycopg import sql
 from .errors import Misuse
 from .server import Server
 from .session import Step
-from .statements import Kind, kind_of
+from .statements import Kind
 
 SCHEMA = "races_image"
 SWITCH = "session_replication_role"
@@ -89,7 +89,7 @@ class Image:
         self, execute: Callable[..., object], sql: str, params: Any, many: bool, context: Any
     ) -> object:
         """Django's wrapper for what the caller writes: to prepare a session, or in an invariant."""
-        kind = kind_of(sql)
+        kind = self._server.kind_of(sql)
         if kind in (Kind.WRITE, Kind.OTHER):
             self._written |= self._server.reach_of(sql, kind) & self._columns.keys()
         return execute(sql, params, many, context)

@@ -23,6 +23,8 @@ from .parts import COMPARABLE, Key, is_plain_insert
 from .statements import (
     Kind,
     assignments,
+    functions_in,
+    kind_of,
     reads_clock,
     tables_in,
     words_in,
@@ -97,11 +99,19 @@ TABLES = """
         AND class.relnamespace <> 'pg_catalog'::regnamespace
 """
 # Functions of the database's own may do anything. Only of those that are IMMUTABLE is it known
-# that they read nothing.
+# that they read nothing. Their text says whether they write, except of those in C, which do not.
 FUNCTIONS = """
-    SELECT DISTINCT proname FROM pg_proc
+    SELECT proname, CASE WHEN lanname NOT IN ('c', 'internal') AND provolatile = 'v'
+        THEN coalesce(pg_get_function_sqlbody(pg_proc.oid), prosrc) ELSE '' END
+    FROM pg_proc JOIN pg_language ON pg_language.oid = prolang
     WHERE provolatile <> 'i' AND pronamespace <> 'pg_catalog'::regnamespace
+        AND prorettype <> 'trigger'::regtype
 """
+WRITING = {
+    "INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "COPY", "EXECUTE", "LOCK", "NOTIFY",
+    "NEXTVAL", "SETVAL", "PG_NOTIFY", "PG_ADVISORY_LOCK", "PG_ADVISORY_XACT_LOCK",
+}  # fmt: skip
+"""Words of functions that other sessions may notice."""
 READABLE = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
@@ -194,7 +204,9 @@ class Server:
         """Whether PostgreSQL tells a session that it has looked for a deadlock."""
         self.tables = self._tables()
         self.primary_keys = {name: table.key for name, table in self.tables.items() if table.key}
-        self._functions = frozenset(name for (name,) in self.ask(FUNCTIONS))
+        functions = self.ask(FUNCTIONS)
+        self._functions = frozenset(name for name, _ in functions)
+        self._writing = writing_functions(functions)
         self._tables_with_clocks = {
             *(name for name, default in self.ask(COLUMN_DEFAULTS) if reads_clock(default)),
             *(n for n, each in self.tables.items() if each.stands_for_others or each.has_triggers),
@@ -205,9 +217,18 @@ class Server:
 
     # The tables and rows of a statement
 
+    def kind_of(self, sql: str) -> Kind:
+        """The kind of a statement: a SELECT may call a function that writes."""
+        kind = kind_of(sql)
+        calls = functions_in(sql) & self._writing.keys()
+        return Kind.OTHER if calls and kind in (Kind.READ, Kind.LOCK) else kind
+
     def reach_of(self, sql: str, kind: Kind) -> frozenset[str]:
         """The tables that a statement may read or change, by its text and the catalogue."""
-        named = tables_in(sql, self.tables)
+        called = functions_in(sql) & self._writing.keys()
+        named = tables_in(sql, self.tables).union(
+            *(self._writing[name] & self.tables.keys() for name in called)
+        )
         known = [self.tables[name] for name in named]
         if any(table.stands_for_others for table in known):
             return frozenset(self.tables)
@@ -462,3 +483,15 @@ def lock_in_words(locktype: str, mode: str, table: str | None) -> str:
     if locktype == "advisory":
         return "advisory lock"
     return f"{locktype} lock" + (f" on {table}" if table else "")
+
+
+def writing_functions(functions: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    """The functions that may write, by name, with all words of theirs and of those they call."""
+    words: dict[str, set[str]] = {}
+    for name, text in functions:
+        words.setdefault(name, set()).update(words_in(text))
+    size = 0
+    while size != (size := sum(map(len, words.values()))):
+        for own in words.values():
+            own.update(*(words[called] for called in own & words.keys()))
+    return {name: own for name, own in words.items() if WRITING & {word.upper() for word in own}}

@@ -389,7 +389,7 @@ class Session(threading.Thread):
         text = statements.normalised(text)
         if many:
             text = f"{text} (many)"
-        kind = statements.kind_of(text)
+        kind = self._server.kind_of(text)
         step = Step(
             self.label,
             text,

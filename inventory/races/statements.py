@@ -135,6 +135,11 @@ def tables_in(sql: str, known: Iterable[str]) -> frozenset[str]:
     return frozenset(table for table in known if table in words)
 
 
+def functions_in(sql: str) -> set[str]:
+    """The functions that the text calls, and all else before an opening bracket."""
+    return {name.name for name, bracket in pairwise(tokens_of(sql)) if bracket.is_sign("(")}
+
+
 def words_in(sql: str) -> set[str]:
     """All words of the text, keywords and values included."""
     return set(_WORD.findall(sql))

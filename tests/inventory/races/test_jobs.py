@@ -6,13 +6,14 @@ that are called in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from django.db import ProgrammingError, close_old_connections, connection, transaction
 from procrastinate.contrib.django import DjangoApp, app
+from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.job_context import JobContext
 
 from inventory.races import Misuse, explore, replay, task
@@ -28,9 +29,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def queue() -> DjangoApp:
+def queue() -> Iterator[DjangoApp]:
     """procrastinate, for tasks that nobody else sees."""
-    return DjangoApp(connector=app.connector)
+    yield DjangoApp(connector=app.connector)
+    no_jobs()
+
+
+def no_jobs() -> None:
+    ProcrastinateJob.objects.all()._raw_delete("default")
 
 
 def sell(sku: str) -> str:
@@ -111,6 +117,21 @@ def test_a_worker_may_look_whether_its_connection_is_usable() -> None:
     assert [step.sql.split()[0] for step in run.steps if step.session == "A"] == [
         "SELECT", "SELECT", "UPDATE", "INSERT",
     ]  # fmt: skip
+
+
+def test_a_job_that_is_queued_is_compared(queue: DjangoApp) -> None:
+    """procrastinate queues jobs by a function of the database: a SELECT that writes."""
+    ship = queue.task(sell)
+
+    def sell_and_queue() -> None:
+        if not ProcrastinateJob.objects.exists():
+            ship.defer(sku="MUG")
+
+    result = explore([sell_and_queue] * 2, setup=no_jobs, first=True)
+    [defer] = {s.kind.value for s in result.runs[0].steps if "defer_jobs" in s.sql}
+    assert defer == "other"
+    assert result.shortest is not None
+    assert result.shortest.schedule == "A B*2 A"
 
 
 # Celery

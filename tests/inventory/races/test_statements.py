@@ -10,8 +10,10 @@ from django.db.models import F
 
 from inventory.races import parts, replay, statements, tokens
 from inventory.races.parts import Key, Rows, parts_of, rows_named
+from inventory.races.server import writing_functions
 from inventory.races.statements import (
     assignments,
+    functions_in,
     in_short,
     kind_of,
     normalised,
@@ -213,3 +215,17 @@ def test_a_value_is_one_token_however_it_is_written(value: str) -> None:
     assert [token.text for token in tokens[:1] + tokens[2:]] == ["SELECT", "::", "text"]
     assert content_of(tokens[1]) == value
     assert tokens_of(f"$x${value}$x$")[0].text == f"$x${value}$x$"
+
+
+def test_a_function_writes_if_one_that_it_calls_does() -> None:
+    functions = [
+        ("book", "BEGIN PERFORM log('booked'); END"),
+        ("log", "SELECT 1"),
+        ("log", "INSERT INTO entry VALUES ($1)"),  # of the same name, for other arguments
+        ("loop", "SELECT loop()"),
+        ("total", "SELECT sum(price) FROM ticket"),
+    ]
+    found = writing_functions(functions)
+    assert found.keys() == {"book", "log"}
+    assert "entry" in found["book"]
+    assert functions_in("SELECT BOOK(1), \"Total\" (2), 'log(3)'") == {"book", "Total"}
