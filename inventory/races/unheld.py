@@ -165,10 +165,10 @@ def another_connection(session: Session, connection: BaseDatabaseWrapper, using:
 
 
 def another_thread(session: Session, thread: threading.Thread) -> str:
-    """The message for a session whose thread uses the database."""
+    """The message for a session that uses the database in another thread than its own."""
     return (
-        f"Session {session.label} started the thread “{thread.name}”, which uses the database "
-        f"({place_outside(sys._getframe())}). Its statements can't be held. Call the function in "
+        f"Session {session.label} uses the database in another thread, “{thread.name}” "
+        f"({place_outside(sys._getframe())}). Statements there can't be held. Call the function in "
         "the session itself, or make it a session of its own; run a coroutine by async_to_sync(), "
         "not by asyncio.run()."
     )
