@@ -25,6 +25,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.http import HttpResponseBase
+from django.test import Client
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
 from django.urls import get_resolver
 
@@ -115,6 +116,7 @@ class UrlRace:
         self._setup = setup
         self._invariant = invariant
         self._using = using
+        self._browsers: dict[str, Client] = {}
         self._requests = {each.name: UrlRequest(self, each) for each in asked}
 
     def look(self) -> list[Alone]:
@@ -189,6 +191,12 @@ class UrlRace:
         except Exception as error:
             raise Misuse(f"invariant failed: {error_in_words(error)}{hint_on(error)}") from error
 
+    def browser_of(self, asked: Asked) -> Client:
+        """The browser that sends a request: one for each user, so with one session of Django's."""
+        if asked.user is None:
+            return web.new_client()
+        return self._browsers.setdefault(asked.user, web.new_client())
+
     def filled(self, text: str, asked: Asked) -> str:
         """The text with the values for its names in braces."""
 
@@ -258,7 +266,7 @@ class UrlRequest(web.Request):
             (name, self._race.filled(value, self.asked)) for name, value in self.asked.headers
         ]
         self.headers = {name: value for name, value in headers if name.lower() != "cookie"}
-        self.client = web.new_client()
+        self.client = self._race.browser_of(self.asked)
         for name, value in headers:
             if name.lower() == "cookie":
                 self.client.cookies.load(value)
@@ -467,7 +475,7 @@ def status_in_words(status: int | None) -> str:
 
 def error_in_words(error: BaseException) -> str:
     """The exception, its first line, and the last place in the project's own code."""
-    from .listing.source import is_own_file, shown_path
+    from .listing.own import is_own_file, shown_path
 
     place, trace = "", error.__traceback__
     while trace is not None:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
 
-from .source import CREATE, DELETE, SAVE, SQL, UPDATE, Effects
+from .effects import (
+    CREATE,
+    DELETE,
+    SAVE,
+    SQL,
+    UPDATE,
+    Effects,
+)
 from .views import OwnView, own_views
 
 __all__ = ["Listing", "OwnView", "Pair", "list_views"]

@@ -14,20 +14,24 @@ from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 from django.utils.regex_helper import normalize
 
-from .source import (
+from .effects import (
     CREATE,
     DELETE,
     SAVE,
     Effects,
+)
+from .natures import (
     Instance,
-    Source,
+    model_of,
+)
+from .own import (
     bound_layers,
     closure_of,
     is_own,
     is_own_somewhere,
     layers,
-    model_of,
 )
+from .source import Source
 
 CHANGING = ("post", "put", "patch", "delete")
 ROUTE_PARAMETER = re.compile(r"<(?:(?P<converter>[^>:]+):)?(?P<name>[^>]+)>")
