@@ -14,6 +14,8 @@ from django.db.models import signals
 from .natures import Nature
 from .own import is_own_somewhere
 
+CHANGING = ("post", "put", "patch", "delete")
+"""Methods of HTTP that may change something."""
 SAVE, CREATE, UPDATE, DELETE, SQL = "save", "create", "update", "delete", "sql"
 WAYS = {
     "save": SAVE, "bulk_update": SAVE, "create": CREATE, "bulk_create": CREATE,
@@ -48,6 +50,27 @@ class Effects:
         self.unseen |= other.unseen
         self.has_advisory_lock |= other.has_advisory_lock
         self.looks_at_post |= other.looks_at_post
+
+
+def way_of_library(bases: set[str], method: str) -> str | None:
+    """The way in which a library's method of a view writes its model, by Django's and DRF's names.
+
+    ``bases``: the names of the view's bases. None: it doesn't write, as far as is known.
+    """
+    action = method.removeprefix("perform_").removeprefix("partial_")
+    if action not in (*CHANGING, "form_valid", "create", "update", "destroy"):
+        return None
+    if "DeletionMixin" in bases or action == "destroy":
+        return DELETE
+    if "DestroyModelMixin" in bases and action == "delete":
+        return DELETE
+    if "BaseCreateView" in bases or action == "create":
+        return CREATE
+    if "CreateModelMixin" in bases and action == "post":
+        return CREATE
+    if "ModelFormMixin" in bases or action == "update":
+        return SAVE
+    return SAVE if "UpdateModelMixin" in bases and action in ("put", "patch") else None
 
 
 def receivers_of(signal: signals.ModelSignal, model: type[models.Model]) -> list[Any]:

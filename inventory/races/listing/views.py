@@ -14,12 +14,7 @@ from django.urls.resolvers import RoutePattern
 from django.utils.module_loading import import_string
 from django.utils.regex_helper import normalize
 
-from .effects import (
-    CREATE,
-    DELETE,
-    SAVE,
-    Effects,
-)
+from .effects import CHANGING, CREATE, DELETE, Effects, way_of_library
 from .natures import (
     Instance,
     model_of,
@@ -33,7 +28,6 @@ from .own import (
 )
 from .source import Source
 
-CHANGING = ("post", "put", "patch", "delete")
 ROUTE_PARAMETER = re.compile(r"<(?:(?P<converter>[^>:]+):)?(?P<name>[^>]+)>")
 REGEX_PARAMETER = re.compile(r"%\((\w+)\)s")
 CALLED_FOR_EACH = {"dispatch", "setup", "initial"}
@@ -267,21 +261,6 @@ def effects_of_library(cls: type, handler: str, source: Source) -> Effects:
         if way != CREATE:
             found.reads.add(model._meta.db_table)
     return found
-
-
-def way_of_library(bases: set[str], handler: str) -> str | None:
-    """The way in which such a view writes its model; None if it doesn't, as far as is known."""
-    if "DeletionMixin" in bases or handler == "destroy":
-        return DELETE
-    if "DestroyModelMixin" in bases and handler == "delete":
-        return DELETE
-    if "BaseCreateView" in bases or handler == "create":
-        return CREATE
-    if "CreateModelMixin" in bases and handler == "post":
-        return CREATE
-    if "ModelFormMixin" in bases or handler in ("update", "partial_update"):
-        return SAVE
-    return SAVE if "UpdateModelMixin" in bases and handler in ("put", "patch") else None
 
 
 def class_of(view: Any) -> type | None:

@@ -25,6 +25,7 @@ from .effects import (
     Effects,
     known_tables,
     session_table,
+    way_of_library,
 )
 from .natures import (
     Above,
@@ -401,21 +402,10 @@ class Walk(ast.NodeVisitor):
             return self._read(Rows(model)) if model else None
         if name in ("get_form", "get_serializer", "get_form_class"):
             return form_of(cls, "form") or form_of(cls, "serializer")
-        if name == "form_valid":
-            self._note_form_valid(cls, model)
-            return None
-        if model is not None and name in ("create", "update", "perform_create", "perform_update"):
-            self._note_write(model, SAVE if "update" in name else CREATE, "save")
+        way = way_of_library({each.__name__ for each in cls.__mro__}, name)
+        if model is not None and way is not None:
+            self._note_write(model, way, "delete" if way == DELETE else "save")
         return None
-
-    def _note_form_valid(self, cls: type, model: type[models.Model] | None) -> None:
-        if model is None:
-            return
-        names = {each.__name__ for each in cls.__mro__}
-        if "DeletionMixin" in names:
-            self._note_write(model, DELETE, "delete")
-        elif "ModelFormMixin" in names:
-            self._note_write(model, CREATE if "BaseCreateView" in names else SAVE, "save")
 
     def _call_class(self, node: ast.Call, cls: type, arguments: tuple[Nature, ...]) -> Nature:
         if cls is super and isinstance(self.owner, Rows | Instance):

@@ -31,6 +31,7 @@ EXPECTED: dict[str, tuple[str, dict[str, list[str]]]] = {
     "POST /elsewhere/": ("elsewhere", {}),
     "POST /crash/": ("crash", {}),
     "POST /cached/<int:pk>/": ("cached", {LOG: ["create"]}),
+    "POST /count/": ("count", {"django_session": ["save"]}),
     "POST /new/": ("NewBooking", {BOOKING: ["create"], LOG: ["create"]}),
     "POST /edit/<int:pk>/": (
         "EditBooking",
@@ -40,6 +41,11 @@ EXPECTED: dict[str, tuple[str, dict[str, list[str]]]] = {
         "DropConcert",
         {CONCERT: ["delete"], BOOKING: ["delete"], "tickets_concert_tags": ["delete"]},
     ),
+    "POST /drop-tag/<int:pk>/": (
+        "DropTag",
+        {"tickets_tag": ["delete"], LOG: ["create"], "tickets_concert_tags": ["delete"]},
+    ),
+    "POST /rename-tag/<int:pk>/": ("RenameTag", {"tickets_tag": ["save"]}),
     "POST /move/<uuid:pk>/": ("Move", {BOOKING: ["save"], LOG: ["create"]}),
     "DELETE /move/<uuid:pk>/": ("Move", {BOOKING: ["delete"]}),
     "POST /api/": (

@@ -60,13 +60,15 @@ def test_two_bookings_of_the_last_seat(races_in_office: Races, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_users_values_of_setup_caches_and_locks(each_of: Callable[..., list[Done]]) -> None:
-    lost, told, locked, cached, serial = each_of(
+    lost, told, locked, cached, serial, same, different = each_of(
         [
             [PAY, ONE_BOOKING, "--as=ann", "--first"],
             [PAY, ONE_BOOKING, "--as=ann", "--first", "--invariant=scenes:each_charge_counts"],
             ["/bookings/{booking}/cancel-safely/", ONE_BOOKING, "--data={}"],
             ["/cached/1/", "/cached/2/", "--max-preemptions=0"],
             [BOOK, ONE_SEAT, "--data=email=a@tickets.example", "--replay=A*5 B*3"],
+            ["/count/", ONE_BOOKING, "--as=ann", "--first"],
+            ["/count/", ONE_BOOKING, "--as=ann", "--as=bob", "--first"],
         ]
     )
     # One URL alone is requested twice. Without an invariant, the serial orders are the rule.
@@ -85,6 +87,10 @@ def test_users_values_of_setup_caches_and_locks(each_of: Callable[..., list[Done
     # One after the other: A has all, and B sees it.
     assert serial.code == 0, serial
     assert "B returned HttpResponse 409" in serial.out
+    # Two tabs of one browser have one session; each saves it whole, over what the other saved.
+    assert same.code == 1, same
+    assert "A returned HttpResponse 201; B returned HttpResponse 201" in same.out
+    assert different.code == 0, different
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import RenderableType
 from rich.text import Text
@@ -177,6 +178,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
+        if not getattr(settings, "ROOT_URLCONF", None):
+            raise CommandError("The settings have no ROOT_URLCONF.", returncode=USAGE_ERROR)
         if options["list"]:
             self.list_views(options)
             return

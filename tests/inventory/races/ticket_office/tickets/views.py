@@ -119,6 +119,13 @@ def cached(request, pk):
     return HttpResponse(Log.objects.count())
 
 
+@require_POST
+def count(request):
+    """The answer's status tells how often the same browser has asked."""
+    request.session["asked"] = request.session.get("asked", 0) + 1
+    return HttpResponse(status=200 + request.session["asked"])
+
+
 class NewBooking(LoginRequiredMixin, CreateView):
     model = Booking
     fields = ("email", "concert")
@@ -138,6 +145,15 @@ class EditBooking(UpdateView):
 class DropConcert(DeleteView):
     model = Concert
     success_url = "/"
+
+
+class DropTag(DeleteView):
+    model = Tag
+    success_url = "/"
+
+    def post(self, request, *args, **kwargs):
+        Log.objects.create(text="dropped")
+        return super().post(request, *args, **kwargs)
 
 
 class About(TemplateView):
@@ -163,6 +179,18 @@ class Move(View):
     def delete(self, request, pk):
         Booking.objects.filter(pk=pk).delete()
         return HttpResponse()
+
+
+class RenameTag(View):
+    def post(self, request, pk):
+        self.tag.name = request.POST["name"]
+        self.tag.save()
+        return HttpResponse()
+
+    def dispatch(self, request, *args, **kwargs):
+        """It runs before ``post``, and stands below it."""
+        self.tag = Tag.objects.get(**kwargs)
+        return super().dispatch(request, *args, **kwargs)
 
 
 class Bookings(ModelViewSet):
