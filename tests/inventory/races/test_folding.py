@@ -154,6 +154,8 @@ def test_the_page_has_all_lines_and_needs_no_script() -> None:
     assert "Show all 74 lines" in page
     assert page.count('<div class="label') == 74
     assert "<script" not in page
+    # Lines 1, 55 to 57, and 72 to 74 are shown.
+    assert page.count('<div class="label folded"') == page.count(' folded"\n') == 34 + 19 + 14
     drawing = report.drawing_of(two_checkouts(), "")
     [ann, bob] = drawing.bars
     rows = {row.number: row for row in drawing.rows}
