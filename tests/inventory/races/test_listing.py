@@ -32,6 +32,7 @@ EXPECTED: dict[str, tuple[str, dict[str, list[str]]]] = {
     "POST /crash/": ("crash", {}),
     "POST /cached/<int:pk>/": ("cached", {LOG: ["create"]}),
     "POST /count/": ("count", {"django_session": ["save"]}),
+    "POST /tags-by-json/": ("by_json", {"tickets_tag": ["create"]}),
     "POST /new/": ("NewBooking", {BOOKING: ["create"], LOG: ["create"]}),
     "POST /edit/<int:pk>/": (
         "EditBooking",

@@ -138,6 +138,24 @@ def test_an_interrupted_race_says_what_it_found(office: Path, start_here: Start)
     assert scratch_databases(process.pid) == []
 
 
+@pytest.mark.slow
+def test_headers_and_bodies(each_of: Callable[..., list[Done]]) -> None:
+    session = "--setup=scenes:one_session"
+    cookie, body = each_of(
+        [
+            ["/count/", session, "--header=Cookie: sessionid={session}", "--first"],
+            ["/tags-by-json/", session, '--data={"name": "{name}"}', "--json=-"],
+        ]
+    )
+    # Anonymous visitors with one cookie have one session.
+    assert cookie.code == 1, cookie
+    assert "A returned HttpResponse 201; B returned HttpResponse 201" in cookie.out
+    assert body.code == 0, body
+    found = json.loads(body.out)
+    assert [each["alone"]["has_written"] for each in found["requests"]] == [True, True]
+    assert found["exhaustive"]
+
+
 # Requests that can't be what was meant
 
 

@@ -1,6 +1,7 @@
 """Functions for --setup and --invariant. None of them clears anything: the command does that."""
 
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import cache
 from django.db import connection, transaction
 from tickets.models import Booking, Concert, Wallet
@@ -18,6 +19,12 @@ def one_booking():
     booking = Booking.objects.create(concert=concert, user=ann, email="ann@tickets.example")
     cache.set("something", 1)
     return {"booking": booking.pk}
+
+
+def one_session():
+    session = SessionStore()
+    session.create()
+    return {"session": session.session_key, "name": "baroque"}
 
 
 def guarded_wallet():

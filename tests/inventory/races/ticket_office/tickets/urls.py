@@ -19,6 +19,7 @@ urlpatterns = [
     path("crash/", views.crash),
     path("cached/<int:pk>/", views.cached),
     path("count/", views.count),
+    path("tags-by-json/", views.by_json),
     path("new/", views.NewBooking.as_view()),
     path("edit/<int:pk>/", views.EditBooking.as_view()),
     re_path(r"^drop/(\d+)/(?P<word>[\w-]+)/$", views.DropConcert.as_view()),

@@ -1,3 +1,5 @@
+import json
+
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core.cache import cache
@@ -124,6 +126,13 @@ def count(request):
     """The answer's status tells how often the same browser has asked."""
     request.session["asked"] = request.session.get("asked", 0) + 1
     return HttpResponse(status=200 + request.session["asked"])
+
+
+@require_POST
+def by_json(request):
+    if request.content_type != "application/json":
+        return HttpResponse(status=415)
+    return HttpResponse(Tag.objects.create(name=json.loads(request.body)["name"]))
 
 
 class NewBooking(LoginRequiredMixin, CreateView):
