@@ -52,9 +52,9 @@ def check_answering(using: str) -> None:
 
 
 def migrate(using: str) -> None:
-    """Make all tables. Raises Misuse if a migration fails."""
+    """Make all tables, also of apps without migrations. Raises Misuse if a migration fails."""
     try:
-        call_command("migrate", database=using, verbosity=0, interactive=False)
+        call_command("migrate", database=using, verbosity=0, interactive=False, run_syncdb=True)
     except Exception as error:
         raise Misuse(
             f"The migrations fail on an empty database: {type(error).__name__}: {first_line(error)}"

@@ -139,12 +139,13 @@ def test_an_interrupted_race_says_what_it_found(office: Path, start_here: Start)
 
 
 @pytest.mark.slow
-def test_headers_and_bodies(each_of: Callable[..., list[Done]]) -> None:
+def test_headers_bodies_and_tables_without_migrations(each_of: Callable[..., list[Done]]) -> None:
     session = "--setup=scenes:one_session"
-    cookie, body = each_of(
+    cookie, body, extra = each_of(
         [
             ["/count/", session, "--header=Cookie: sessionid={session}", "--first"],
             ["/tags-by-json/", session, '--data={"name": "{name}"}', "--json=-"],
+            [BOOK, "--setup=scenes:one_seat_and_an_extra", "--data=email=x", "--first"],
         ]
     )
     # Anonymous visitors with one cookie have one session.
@@ -154,6 +155,7 @@ def test_headers_and_bodies(each_of: Callable[..., list[Done]]) -> None:
     found = json.loads(body.out)
     assert [each["alone"]["has_written"] for each in found["requests"]] == [True, True]
     assert found["exhaustive"]
+    assert extra.code == 1, extra
 
 
 # Requests that can't be what was meant

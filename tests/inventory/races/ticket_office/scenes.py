@@ -4,11 +4,17 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.cache import cache
 from django.db import connection, transaction
+from extras.models import Extra
 from tickets.models import Booking, Concert, Wallet
 
 
 def one_seat():
     Concert.objects.create(pk=1, name="Goldberg Variations", seats=1)
+
+
+def one_seat_and_an_extra():
+    one_seat()
+    Extra.objects.create(text="a glass of wine")
 
 
 def one_booking():

@@ -14,6 +14,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "tickets",
+    "extras",
     "races",
 ]
 MIDDLEWARE = [
