@@ -367,26 +367,28 @@ class ConflictOfSet(Conflict):
         return None
 
     def written(self, write: Step) -> tuple[Weight, str, str] | None:
-        verb, parts = parts_of(self.change.shown).verb, parts_of(write.shown)
-        anomaly = self.anomaly
-        table = parts_of(self.change.shown).table
-        is_own = verb == parts.verb == "INSERT" and parts.table == table and not is_upsert(write)
+        sentence = self.unseen(self.goes_on(write, "it" if self.is_of_change(write) else ""))
+        if self.timeline.has_read_again(self.read, None, self.end, write):
+            weight = Weight.LOOKED_AGAIN if self.is_seen else Weight.HARDLY
+            return weight, self.anomaly, sentence
+        is_own = adds_to(write) is not None and adds_to(write) == adds_to(self.change)
         if is_own:
             sentence = self.unseen(f"added its own (line {self.timeline.label(write)})")
-        elif self.is_of_change(write):
-            sentence = self.unseen(self.goes_on(write, "it"))
-        else:
-            sentence = self.unseen(self.goes_on(write))
-        if self.timeline.has_read_again(self.read, None, self.end, write):
-            return (Weight.LOOKED_AGAIN if self.is_seen else Weight.HARDLY), anomaly, sentence
         if not self.is_seen:
-            return Weight.LIKELY, anomaly, sentence
+            return Weight.LIKELY, self.anomaly, sentence
         if is_own and would_see(self.read, write) is not False:
-            return Weight.BOTH_ADDED, anomaly, sentence
-        return (Weight.ELSEWHERE if verb == "INSERT" else Weight.UNSEEN), anomaly, sentence
+            return Weight.BOTH_ADDED, self.anomaly, sentence
+        weight = Weight.UNSEEN if self.anomaly == WRITE_SKEW else Weight.ELSEWHERE
+        return weight, self.anomaly, sentence
 
 
 NO_LONGER = ": what it had read was no longer true."
+
+
+def adds_to(step: Step) -> str | None:
+    """The table that it adds a row to; None if it is no INSERT, or may update a row instead."""
+    parts = parts_of(step.shown)
+    return parts.table if parts.verb == "INSERT" and not parts.assigned else None
 
 
 def is_upsert(step: Step) -> bool:

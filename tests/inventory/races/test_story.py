@@ -195,7 +195,22 @@ def test_the_column_is_the_one_whose_value_differs() -> None:
 
 
 def test_a_change_that_changes_nothing_is_none() -> None:
-    assert told(("A", READ, [ROW]), ("B", saved("MUG", 5), 1), ("A", saved("MUG", 3), 1)) == SILENT
+    change, write = ("B", saved("MUG", 5), 1), ("A", saved("MUG", 3), 1)
+    assert told(("A", READ, [ROW]), change, write) == SILENT
+    by_name = READ.replace('"id" = 1', "\"sku\" = 'MUG'")
+    assert told(("A", by_name, [ROW]), change, write) == SILENT
+
+
+def test_a_change_of_other_columns_is_none() -> None:
+    def counted(condition: str) -> str:
+        return told(
+            ("A", f"SELECT COUNT(*) AS n FROM mug WHERE {condition}", [{"n": "1"}]),
+            ("B", "UPDATE mug SET stock = 0 WHERE id = 9", 1),
+            ("A", ADD_SALE, [{"id": "8"}]),
+        )
+
+    assert counted("sku = 'MUG'") == SILENT
+    assert counted("sku = 'MUG' AND stock > 0").startswith("A looked at mug (line 1)")
 
 
 def test_the_row_is_found_by_a_condition_that_it_meets() -> None:
@@ -264,6 +279,19 @@ def test_an_added_row_must_have_met_the_condition() -> None:
     assert looked_for("sale.mug_id = 2") == SILENT
     assert looked_for("sale.mug_id = 1 AND sale.who = 'A'") == SILENT
     assert looked_for("sale.id = 3") == SILENT
+
+
+def test_a_session_that_looked_again_did_not_add_blindly() -> None:
+    count = "SELECT COUNT(*) AS n FROM sale WHERE mug_id = 1"
+    assert told(
+        ("A", count, [{"n": "0"}]),
+        ("B", ADD_SALE, [{"id": "7"}]),
+        ("A", count, [{"n": "1"}]),
+        ("A", ADD_SALE, [{"id": "8"}]),
+    ) == (
+        "A looked at sale (line 1) before B's write (line 2), did not see what B added, and went "
+        "on to add to sale (line 4)."
+    )
 
 
 def test_a_reader_that_wrote_elsewhere() -> None:
@@ -346,6 +374,16 @@ def test_what_was_undone_has_changed_nothing() -> None:
     assert rolled_back_to("s_x1", "s_x2") == SILENT
     assert rolled_back_to("s_x2", "s_x1") == SILENT
     assert "over it" in rolled_back_to("s_x2", "s_x3")
+    set_again = told(
+        ("A", READ, [ROW]),
+        ("B", 'SAVEPOINT "s_x1"', None),
+        ("B", saved("MUG", 4), 1),
+        ("B", 'SAVEPOINT "s_x1"', None),
+        ("B", 'ROLLBACK TO SAVEPOINT "s_x1"', None),
+        ("B", "COMMIT", None),
+        ("A", saved("MUG", 3), 1),
+    )
+    assert "over it" in set_again
 
 
 def test_a_new_try_is_not_blamed_for_what_the_one_before_read() -> None:
