@@ -420,8 +420,7 @@ class Stage:
                 raise Misuse(
                     " ".join(
                         [
-                            f"Session {name} ran no SQL on “{self.explorer.using}”, and {ended} "
-                            f"{results_of(first)[name]}.",
+                            f"Session {name} ran no SQL on “{self.explorer.using}”, and {ended}.",
                             *self.unheld_sql.notes(),
                             "If it races in memory or in a cache, make steps in Python: "
                             "races.point() in its code, clock=True, or cache=True.",

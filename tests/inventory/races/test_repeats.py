@@ -345,3 +345,24 @@ def test_content_types_are_in_memory_from_the_start() -> None:
     result = explore([writes_twice, sees], setup=one_mug)
     assert result.schedules == 3  # B reads before, between or after the two writes
     assert not any("content_type" in step.sql for run in result.runs for step in run.steps)
+
+
+def test_values_that_change_for_good() -> None:
+    """The statements are the same. Where it looks like a clock, the result says so."""
+
+    def sets(stock: int) -> None:
+        Mug.objects.update(stock=stock)
+        Mug.objects.filter(stock=stock).count()
+
+    whole = Changing(partial(sets, 5), partial(sets, 6), lambda call: False)
+    explore([whole, lenient], setup=one_mug)
+    endings = []
+    for change in range(4, whole.calls, STRIDE):
+        changing = Changing(partial(sets, 5), partial(sets, 6), partial(lt, change))
+        try:
+            result = explore([changing, lenient], setup=one_mug)
+        except Unrepeatable as error:
+            endings.append(str(error))
+        else:
+            assert "race_models_mug.stock" in result.notes[0]
+    assert any("race_models_mug is:  sku=MUG, stock=6" in ending for ending in endings)
