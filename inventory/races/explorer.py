@@ -683,7 +683,9 @@ class Stage:
         return Ending(
             results=results_of(performance),
             types=results_of(performance, by_type=self.names),
-            tables={} if state else self.snapshots.contents(self.learned.tables),
+            tables={}
+            if state
+            else self.start.rows_of_schedule(self.snapshots.contents(self.learned.tables)),
             own_state=repr(state()) if state else None,
         )
 

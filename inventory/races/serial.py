@@ -13,6 +13,7 @@ and are made comparable by what is known at the time.
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -34,6 +35,7 @@ from .touch import Extent, united
 MADE_ANEW = {"timestamptz", "timestamp", "time", "timetz", "uuid"}
 NUMBERED = {"int2", "int4", "int8", "uuid"}
 MOST_ROWS = 10_000
+PLAIN_INSERT = re.compile(r'INSERT INTO "(\w+)" \([^()]*\) VALUES (?!.* ON CONFLICT)', re.S)
 FEW = 2  # odd ends, for each of which the serial orders are performed again
 SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
 
@@ -77,6 +79,12 @@ class Learned:
     """The number of schedules if no session ever had to wait; 0: nothing was learned yet."""
     tables: set[str] = field(default_factory=set)
     """The tables that sessions write, and that are compared."""
+    looked_at: set[str] = field(default_factory=set)
+    """Tables with which sessions do more than to add rows."""
+    logs: set[str] = field(default_factory=set)
+    """Other tables, in which setup() leaves the rows: only those of one schedule are compared."""
+    long_logs: set[str] = field(default_factory=set)
+    """Logs that became too long to be compared."""
     left_out: set[str] = field(default_factory=set)
     """Tables that sessions write, and that are never compared."""
     start: dict[str, Contents] = field(default_factory=dict)
@@ -95,14 +103,22 @@ class Learned:
     """Ends like those of no serial order, one of each kind."""
 
     @property
-    def size(self) -> int:
-        """The number of facts that outcomes depend on: when it grows, they are made anew."""
-        return len(self.tables) + len(self.noise) + len(self.by_type)
+    def size(self) -> tuple[int, ...]:
+        """The number of facts that outcomes depend on: when it changes, they are made anew."""
+        return len(self.tables), len(self.noise), len(self.by_type)
+
+    def leave_out_log(self, table: str) -> None:
+        """Compare this log no more."""
+        self.logs.discard(table)
+        self.tables.discard(table)
+        self.long_logs.add(table)
 
     def note_written(self, performance: Performance) -> None:
         """Compare the tables, too, that are written in this performance."""
+        for event in performance.events:
+            self.looked_at |= event.step.tables - added_to(event.step)
         never = session_tables()
-        self.tables |= tables_written(performance) - never
+        self.tables |= tables_written(performance) - never - self.long_logs
         texts = [event.step.sql for event in performance.events if event.step.kind is Kind.WRITE]
         self.left_out |= {table for table in never if any(table in text for text in texts)}
 
@@ -214,7 +230,8 @@ class Snapshots:
         for table in sorted(tables - contents.keys()):
             raise Misuse(
                 f"The table {table}, or one that it refers to, has more than {MOST_ROWS} rows, too "
-                "many to compare after each schedule. Say what to compare with explore(state=…)."
+                "many to compare after each schedule, or somebody else has locked it. Say what to "
+                "compare with explore(state=…)."
             )
         return contents
 
@@ -289,7 +306,7 @@ class SerialOrders:
         self._learned_ending_of = learned_ending_of
         """Performs an order more than once, and learns what differs."""
         self._ending_of = ending_of
-        self._outcomes: dict[tuple[frozenset[str] | None, int], set[Outcome]] = {}
+        self._outcomes: dict[tuple[frozenset[str] | None, tuple[int, ...]], set[Outcome]] = {}
         self._renewed_at: dict[frozenset[str], float] = {}
 
     def include(self, ending: Ending, undone: Collection[str]) -> bool:
@@ -367,6 +384,9 @@ def notes_on(learned: Learned) -> Iterator[str]:
     if learned.left_out:
         tables = ", ".join(sorted(learned.left_out))
         yield f"Not compared, since its rows are random keys and signed times: {tables}."
+    if learned.long_logs:
+        tables = ", ".join(sorted(learned.long_logs))
+        yield f"Not compared, since setup() leaves more and more rows there: {tables}."
     if learned.noise:
         columns = ", ".join(f"{table}.{path}" for table, path in sorted(learned.noise))
         yield f"Not compared, since two performances of one schedule differ there: {columns}."
@@ -385,6 +405,12 @@ def tables_written(performance: Performance) -> set[str]:
         if event.step.kind in (Kind.WRITE, Kind.OTHER)
         for table in event.step.tables
     }
+
+
+def added_to(step: Step) -> set[str]:
+    """The table of a plain INSERT, which adds rows and looks at none."""
+    found = PLAIN_INSERT.match(step.sql)
+    return {found[1]} if found and "SELECT" not in step.sql.upper() else set()
 
 
 def session_tables() -> set[str]:

@@ -112,6 +112,7 @@ WRITING = {
     "NEXTVAL", "SETVAL", "PG_NOTIFY", "PG_ADVISORY_LOCK", "PG_ADVISORY_XACT_LOCK",
 }  # fmt: skip
 """Words of functions that other sessions may notice."""
+LONGEST_WAIT = "2s"  # of the explorer itself, for a lock of somebody who is no session
 READABLE = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
@@ -198,6 +199,7 @@ class Server:
         self._wrapper.ensure_connection()
         self._connection: psycopg.Connection[Any] = self._wrapper.connection
         self._connection.prepare_threshold = 0  # a few questions are asked very often
+        self.ask(f"SET lock_timeout = '{LONGEST_WAIT}'")
         self.version = self.ask("SHOW server_version")[0][0].split()[0]
         self.isolation = self._isolation()
         self.reports_looks = all(self.may_set(name) for name in LOOK_SETTINGS)
@@ -328,10 +330,16 @@ class Server:
         return f"SELECT pg_backend_pid(), {calls}", settings
 
     def rows(self, table: str, most: int) -> list[dict[str, Any]] | None:
-        """All rows of a table as committed, as text; None if there are more than ``most``."""
+        """All rows of a table as committed, as text.
+
+        None if there are more than ``most``, or if somebody else has locked the table.
+        """
         columns = list(self.tables[table].columns)
         chosen = ", ".join(f'"{column}"::text' for column in columns)
-        rows = self.ask(f'SELECT {chosen} FROM "{table}" LIMIT {most + 1}')
+        try:
+            rows = self.ask(f'SELECT {chosen} FROM "{table}" LIMIT {most + 1}')
+        except psycopg.errors.LockNotAvailable:
+            return None
         if len(rows) > most:
             return None
         return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -7,7 +7,8 @@ doesn't take it back. Then only the first schedule begins where the caller belie
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 
 from .errors import Misuse
 from .repeats import shortened
@@ -30,6 +31,8 @@ class Start:
         self._learned = learned
         self._first: Rows | None = None
         """The rows of all tables when the first schedule began."""
+        self._logged: dict[str, Contents] = {}
+        """The rows of logs when this schedule began."""
 
     def look(self) -> None:
         """Look at the tables that sessions write. Call this just after setup().
@@ -44,7 +47,35 @@ class Start:
         for table in sorted(new):
             self._learned.start[table] = now.get(table, ())
             if table in first and table in now and first[table] != now[table]:
-                self._check_made_anew(table, first[table], now[table])
+                if self._is_log(table, first[table], now[table]):
+                    self._learned.logs.add(table)
+                    self._learned.start[table] = ()
+                else:
+                    self._check_made_anew(table, first[table], now[table])
+        self._logged = self._snapshots.contents_of_small(self._learned.logs)
+        for table in sorted(self._learned.logs):
+            if len(self._logged.get(table, ())) > FEW_ROWS or table not in self._logged:
+                self._learned.leave_out_log(table)
+                self._logged.pop(table, None)
+        for table in sorted(self._learned.logs & self._learned.looked_at):
+            before = self._snapshots.contents_among(self._first, {table})[table]
+            raise not_brought_back(table, before, self._logged[table])
+
+    def rows_of_schedule(self, tables: dict[str, Contents]) -> dict[str, Contents]:
+        """The rows without those that earlier schedules have left in logs."""
+        return tables | {
+            table: tuple(sorted((Counter(tables[table]) - Counter(logged)).elements()))
+            for table, logged in self._logged.items()
+        }
+
+    def _is_log(self, table: str, first: Contents, now: Contents) -> bool:
+        """Whether sessions only add rows, so that those of earlier schedules make no difference.
+
+        A table that is first written when ends were kept already must have begun empty.
+        """
+        has_only_more = not Counter(first) - Counter(now)
+        is_in_time = not first or not self._learned.upper_bound
+        return has_only_more and is_in_time and table not in self._learned.looked_at
 
     def _check_made_anew(self, table: str, first: Contents, now: Contents) -> None:
         """Raise Misuse unless setup() by itself makes other values each time."""
@@ -60,20 +91,28 @@ class Start:
             has_changed |= again != now
             if has_changed and differing(first, now) <= made_anew:
                 return
-        raise Misuse(
-            "setup() must bring the database back to the same state before every schedule. "
-            f"{difference_in_words(table, first, now, made_anew)} Let setup() take back what the "
-            "sessions leave."
-        )
+        raise not_brought_back(table, first, now, made_anew)
 
 
-def difference_in_words(table: str, first: Contents, now: Contents, made_anew: set[str]) -> str:
+def not_brought_back(
+    table: str, first: Contents, now: Contents, made_anew: Collection[str] = ()
+) -> Misuse:
+    return Misuse(
+        "setup() must bring the database back to the same state before every schedule. "
+        f"{difference_in_words(table, first, now, made_anew)} Let setup() take back what the "
+        "sessions leave."
+    )
+
+
+def difference_in_words(
+    table: str, first: Contents, now: Contents, made_anew: Collection[str]
+) -> str:
     """A sentence on one difference between the rows of a table, then and now."""
     then = "when the first schedule began"
     if len(first) != len(now):
         rows = f"{len(first)} row{'' if len(first) == 1 else 's'}"
         return f"The table {table} had {rows} {then}, and {len(now)} when a later one did."
-    for path in sorted(differing(first, now) - made_anew):
+    for path in sorted(differing(first, now) - set(made_anew)):
         was, is_ = (shortened(", ".join(column(path, rows)), 60) for rows in (first, now))
         return f"The column {table}.{path} was {was} {then}, and {is_} when a later one did."
     return f"The table {table} had other rows {then} than when a later one did."
