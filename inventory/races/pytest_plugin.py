@@ -89,7 +89,9 @@ class Races:
         self._reports = 0
 
     def __call__(self, sessions: Any, **options: Any) -> Result:
-        from .explorer import explore
+        from .explorer import check_transcripts, explore
+
+        check_transcripts()  # else the next line fails without saying what to do
         from .progress import progress_on
 
         with (

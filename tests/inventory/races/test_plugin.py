@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -110,7 +109,10 @@ class Terminal:
 
 
 def test_without_rich_nothing_is_explored(races: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "rich":
+            monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "inventory.races.progress", raising=False)
     with pytest.raises(Misuse, match="pip install rich"):
         races([read_check_save] * 2, setup=one_mug)
 
