@@ -194,6 +194,17 @@ def test_the_column_is_the_one_whose_value_differs() -> None:
     )
 
 
+def test_a_value_of_its_own_tells_more_than_one_written_back() -> None:
+    assert told(("A", READ, [ROW]), ("B", saved("CUP", 4), 1), ("A", saved("MUG", 3), 1)) == (
+        "A read stock = 5 (line 1) before B's write (line 2), and wrote stock = 3 over it (line 3)."
+    )
+
+
+def test_a_session_that_has_written_the_row_goes_by_that() -> None:
+    mine, theirs = ("A", saved("MUG", 4), 1), ("B", saved("MUG", 2), 1)
+    assert told(("A", READ, [ROW]), mine, theirs, ("A", ADD_SALE, [{"id": "8"}])) == SILENT
+
+
 def test_a_change_that_changes_nothing_is_none() -> None:
     change, write = ("B", saved("MUG", 5), 1), ("A", saved("MUG", 3), 1)
     assert told(("A", READ, [ROW]), change, write) == SILENT
