@@ -406,6 +406,11 @@ def test_a_select_loses_its_columns_first(room: int, shown: str | None) -> None:
             "SELECT a FROM t WHERE n BETWEEN 1 AND 20 AND …",
         ),
         (
+            "SELECT a FROM t WHERE a IS DISTINCT FROM b AND c = 1 AND d = 2",
+            48,
+            "SELECT a FROM t WHERE a IS DISTINCT FROM b AND …",
+        ),
+        (
             "UPDATE t SET stock = 1 WHERE a = 'a value WHERE it is long AND has words'",
             50,
             "UPDATE t SET stock = 1 WHERE a = 'a value WHE…'",
