@@ -387,6 +387,8 @@ class Stage:
         self.habits = Habits()
         self.reference: Run | None = None
         """A serial order, which the first schedule must repeat."""
+        self.judged_by: set[tuple[int, ...]] = set()
+        """How much was known when runs were judged."""
         self.confirmed: set[Run] = set()
         """Runs that were performed more than once."""
         self.has_begun = False
@@ -471,6 +473,8 @@ class Stage:
         if self.explorer.serial:
             # This comes last, since it performs other schedules, and so changes the database.
             self._compare_with_serial_orders(run)
+        run.outcome = self._outcome(run)
+        self.judged_by.add(self.learned.size)
         return run
 
     def _runs_in_doubt(self, run: Run) -> list[Run]:
@@ -745,10 +749,13 @@ class Stage:
         return self.learned.outcome_of(run.ending)
 
     def _judge_again(self, runs: list[Run]) -> None:
-        for run in runs:
-            if run.is_serializable is False:
-                self._compare_with_serial_orders(run)
-            run.outcome = self._outcome(run)
+        """Judge the runs by all that is known now, if that is more than what was known then."""
+        while self.judged_by != {self.learned.size}:
+            self.judged_by = {self.learned.size}
+            for run in runs:
+                if run.is_serializable is False:
+                    self._compare_with_serial_orders(run)
+                run.outcome = self._outcome(run)
 
 
 def check_same_end(before: Outcome, now: Outcome) -> None:
