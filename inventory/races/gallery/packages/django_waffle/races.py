@@ -65,11 +65,12 @@ RACES = [
         invariant=lambda ended: ann_is_in(),
         mended={"Admin": invite_ann_mended, "Page": ann_is_in},
         mend=(
-            "Empty the flag's cache once more when the new member is committed. The package "
-            "empties it between INSERT and COMMIT, and a page that asks in between keeps the old "
-            "members in the cache until its timeout. It could do so by on_commit(), as it does "
-            "for the flag itself. The race of the switch, below, remains."
+            "Put the members into the cache after the COMMIT. The package empties it between the "
+            "INSERT and the COMMIT, and a page that asks in between keeps the old members there "
+            "until the timeout. It could do so by on_commit(), as it does for the flag itself; but "
+            "emptying alone would leave the race that the switch has, below."
         ),
+        mended_options={"cache": True, "max_preemptions": 2},
         known=(
             "Issue 296 of the package, from 2018, says so of the flag itself, and was mended. Of "
             "its members: not reported yet. Tell the maintainers first."
