@@ -15,7 +15,7 @@ def test_two_buyers_of_the_last_guitar(races):
 
     def put_back():
         Reservation.objects.all().delete()
-        Product.objects.update(stock=1)
+        Product.objects.update(stock=1, version=1)
 
     def buy(buyer):
         try:
