@@ -71,7 +71,7 @@ def test_rows_that_a_statement_names(sql: str, table: str, keys: set[str]) -> No
         "SELECT 1 FROM t WHERE id = 5 AND EXISTS (SELECT 1 FROM s)",
         "SELECT anything(a) FROM t WHERE id = 5",
         "SELECT 1 FROM t WHERE id = 5; DELETE FROM t",
-        "UPDATE t SET a = 1 WHERE id = 5 RETURNING a; DELETE FROM t",
+        "UPDATE t SET a = 1 WHERE id = 5 RETURNING a; TRUNCATE t",
         "SELECT 1 FROM s WHERE code = U&'d\\0061t'",
         "WITH x AS (DELETE FROM t WHERE id = 5 RETURNING a) SELECT a FROM x WHERE id = 5",
         "UPDATE t SET id = 7 WHERE id = 5",
