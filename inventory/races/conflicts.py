@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from .conditions import UNKNOWN, Value, instant_of, is_equal, is_met, value_of
@@ -66,14 +67,18 @@ class Rank(NamedTuple):
     read: int
 
 
-def stale_reads(run: Run) -> list[Finding]:
-    """The findings that explain most, of sessions that wrote by what was no longer true."""
+@lru_cache(maxsize=8)
+def stale_reads(run: Run) -> tuple[Finding, ...]:
+    """The findings that explain most, of sessions that wrote by what was no longer true.
+
+    They go by the steps alone, which don't change any more; a transcript asks for them often.
+    """
     timeline = Timeline(run)
     best: dict[str, tuple[Rank, Finding]] = {}
     for rank, finding in sorted(conflicts(timeline), key=lambda pair: pair[0]):
         best.setdefault(finding.steps[0].session, (rank, finding))
     found = list(best.values())
-    return [finding for rank, finding in found if rank.weight == found[0][0].weight]
+    return tuple(finding for rank, finding in found if rank.weight == found[0][0].weight)
 
 
 def conflicts(timeline: Timeline) -> Iterator[tuple[Rank, Finding]]:

@@ -141,6 +141,11 @@ class Timeline:
             self._effect[event.step.number] = place  # a completion, where there is one
             if event.is_completion:
                 self._waited.add(event.step.number)
+        self._by_effect = sorted(self.steps, key=self.at)
+        self._steps_of: dict[str, list[Step]] = {}
+        for step in self.steps:
+            self._steps_of.setdefault(step.session, []).append(step)
+        self._ends: dict[int, Step | None] = {}
 
     def label(self, step: Step) -> str:
         return f"{step.number}'" if step.number in self._waited else str(step.number)
@@ -160,12 +165,17 @@ class Timeline:
 
     def end_of(self, write: Step) -> Step | None:
         """The COMMIT that makes a write visible; in autocommit the write itself; else None."""
+        if write.number not in self._ends:
+            self._ends[write.number] = self._find_end(write)
+        return self._ends[write.number]
+
+    def _find_end(self, write: Step) -> Step | None:
         if write.is_autocommit:
             return write
         if self.is_undone(write):
             return None
-        for step in self.steps:
-            if step.session == write.session and step.number > write.number:
+        for step in self._steps_of[write.session]:
+            if step.number > write.number:
                 if step.kind is Kind.COMMIT and step.error is None:
                     return step
                 if step.kind is Kind.ROLLBACK:
@@ -175,9 +185,7 @@ class Timeline:
     def is_undone(self, write: Step) -> bool:
         """Whether the session has rolled back to a savepoint that it had set before the write."""
         savepoints: set[str] = set()
-        for step in self.steps:
-            if step.session != write.session:
-                continue
+        for step in self._steps_of[write.session]:
             words = [token.name for token in tokens_of(step.sql)]
             if words[:1] == ["savepoint"] and step.number < write.number:
                 savepoints.add(words[-1])
@@ -214,7 +222,7 @@ class Timeline:
     def row_before(self, step: Step, row: Row, read: Step) -> Row | None:
         """The row just before the step, by all that is known since it was read."""
         current: Row | None = row
-        for change in sorted(self.steps, key=self.at):
+        for change in self._by_effect:
             if current is None or not self.at(read) < self.at(change) < self.at(step):
                 continue
             if change.changes and self.end_of(change) is not None:
