@@ -59,6 +59,8 @@ class Performance:
     raised: dict[str, BaseException]
     cut: str | None = None
     """The reason why the conductor gave up before the end, if it did."""
+    is_in_turn: bool = False
+    """Whether each session began when the one before it had ended."""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -100,11 +102,14 @@ class Conductor:
         """Close the connections that were kept for the next sessions."""
         self._spare.close()
 
-    def perform(self, choose: Choose, only: Collection[str] | None = None) -> Performance:
+    def perform(
+        self, choose: Choose, only: Collection[str] | None = None, *, in_turn: bool = False
+    ) -> Performance:
         """Run the sessions from start to end, in the order that ``choose`` makes.
 
-        ``only``: these sessions, by name. Raises StepTimedOut or Misuse. All sessions have ended
-        when this returns or raises.
+        ``only``: these sessions, by name. ``in_turn``: none of them begins before the one before it
+        has ended. Otherwise all begin, and come to their first step, before the first choice.
+        Raises StepTimedOut or Misuse. All sessions have ended when this returns or raises.
         """
         board = Board()
         seed = random.getrandbits(64)
@@ -123,9 +128,13 @@ class Conductor:
             for name, call in self._calls.items()
             if only is None or name in only
         ]
-        return _OneSchedule(
+        schedule = _OneSchedule(
             performers, board, self._server, choose, self._step_timeout, self._max_steps
-        ).perform()
+        )
+        if not in_turn or only is None:
+            return schedule.perform([performers])
+        of_name = {performer.label: performer for performer in performers}
+        return schedule.perform([[of_name[name]] for name in only])
 
 
 class _OneSchedule:
@@ -150,11 +159,13 @@ class _OneSchedule:
         """Blocked sessions, in the order in which they began to wait."""
         self.cut: str | None = None
 
-    def perform(self) -> Performance:
+    def perform(self, turns: Sequence[list[Session]]) -> Performance:
+        """Run the sessions; those of a turn begin when all of the turn before have ended."""
         try:
-            self._start()
-            while self._let_one_through():
-                self._settle()
+            for sessions in turns:
+                self._start(sessions)
+                while self._let_one_through():
+                    self._settle()
         finally:
             stuck = self._end_all()
         self._raise_misuse()
@@ -168,14 +179,15 @@ class _OneSchedule:
             {s.label: s.returned for s in self.sessions if s.has_returned},
             {s.label: s.raised for s in self.sessions if s.raised is not None},
             self.cut,
+            is_in_turn=len(turns) == len(self.sessions),
         )
 
-    def _start(self) -> None:
-        """Connect all sessions at once. Then run each up to its first statement, one by one."""
-        for session in self.sessions:
+    def _start(self, sessions: list[Session]) -> None:
+        """Connect these sessions at once. Then run each up to its first step, one by one."""
+        for session in sessions:
             session.start()
         self._settle()
-        for session in self.sessions:
+        for session in sessions:
             if session.state is State.AT_GATE:
                 with self.board.changed:
                     session.state = State.RUNNING
@@ -256,7 +268,8 @@ class _OneSchedule:
             return bool(self._on_the_way())
 
     def _on_the_way(self) -> list[Session]:
-        return [s for s in self.sessions if s.state in (State.STARTING, State.RUNNING)]
+        moving = (State.STARTING, State.RUNNING)
+        return [s for s in self.sessions if s.state in moving and s.ident is not None]
 
     def _update_waiting_sessions(self) -> None:
         asked = [s for s in self._on_the_way() if s.is_in_sql]

@@ -287,8 +287,11 @@ class Explorer:
         )
         with self._ready() as stage:
             stage.warm_up()
-            performance = stage.perform(way.choose)
-            way.check_followed(performance)
+            if recorded and recorded.is_serial:
+                performance = stage.perform_serially(recorded.order)
+            else:
+                performance = stage.perform(way.choose)
+                way.check_followed(performance)
             run = stage.judge(performance)
         if run is None:
             raise ImpossibleSchedule(f"The schedule doesn't end: {performance.cut}.")
@@ -382,7 +385,7 @@ class Stage:
         self.snapshots = Snapshots(server)
         self.start = Start(self._bring_back, server, self.snapshots, self.learned)
         self.serial_orders = SerialOrders(
-            self.learned, self._learned_ending_of, lambda order: self._serial_run(order).ending
+            self.learned, self._learned_ending_of, self._serial_ending_of
         )
         self.habits = Habits()
         self.reference: Run | None = None
@@ -412,8 +415,8 @@ class Stage:
             return
         self.lookout.is_noting = True
         fill_cache_of_content_types(self.explorer.using, self.server)
-        first = self._perform_serially(self.names)
-        last = self._perform_serially(self.names[::-1])
+        first = self.perform_serially(self.names, in_turn=False)
+        last = self.perform_serially(self.names[::-1], in_turn=False)
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
                 ended = (
@@ -429,7 +432,7 @@ class Stage:
                         ]
                     )
                 )
-        self.reference = self._perform_twice(self.names)
+        self.reference = self._perform_twice(self.names, in_turn=False)
         self.lookout.is_noting = False
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
@@ -452,9 +455,11 @@ class Stage:
         self.has_begun = True
         return performance
 
-    def perform(self, choose: Choose, only: tuple[str, ...] | None = None) -> Performance:
+    def perform(
+        self, choose: Choose, only: tuple[str, ...] | None = None, *, in_turn: bool = False
+    ) -> Performance:
         self._set_up()
-        performance = self.conductor.perform(choose, only)
+        performance = self.conductor.perform(choose, only, in_turn=in_turn)
         if self.image is not None:
             self.image.note(event.step for event in performance.events)
         self.unheld_sql.check()
@@ -486,16 +491,14 @@ class Stage:
         return doubtful
 
     def try_serial_orders(self, result: Result) -> None:
-        """See whether it breaks without any race, too, if the schedules don't show it.
+        """See whether it breaks without any race, too.
 
-        They may lack a serial order: as equal to a race, or since the exploration ended early.
+        No schedule shows that for certain: Python before the first steps may have raced in it.
         """
         if self.explorer.invariant is None or not result.broken or result.serial_broken:
             return
-        known = {run.order for run in result.runs if run.is_serial}
-        orders = [each for each in itertools.permutations(self.names) if each not in known]
-        for order in orders[:MOST_ORDERS]:
-            result.serial_runs.append(self._run_of(self._perform_serially(order)))
+        for order in itertools.islice(itertools.permutations(self.names), MOST_ORDERS):
+            result.serial_runs.append(self._run_of(self.perform_serially(order)))
 
     def review(self, result: Result) -> None:
         """Perform the first schedule once more, and the shortest that is broken.
@@ -572,8 +575,12 @@ class Stage:
                 "reduce=True is right at READ COMMITTED only, and a session sets another level."
             )
 
-    def _perform_serially(self, order: tuple[str, ...]) -> Performance:
-        performance = self.perform(Serially(order).choose, order)
+    def perform_serially(self, order: tuple[str, ...], *, in_turn: bool = True) -> Performance:
+        """Perform a serial order; if not ``in_turn``, let all begin, up to their first step.
+
+        That is how schedules begin, whose first one must be like it.
+        """
+        performance = self.perform(Serially(order).choose, order, in_turn=in_turn)
         if performance.cut:
             raise Misuse(
                 f"Alone, one session after the other, {performance.cut}. Give it fewer, or raise "
@@ -582,13 +589,13 @@ class Stage:
         self.learned.note_steps(event.step for event in performance.events)
         return performance
 
-    def _perform_twice(self, order: tuple[str, ...]) -> Run:
+    def _perform_twice(self, order: tuple[str, ...], *, in_turn: bool = True) -> Run:
         """Perform a serial order twice, and learn which values differ by chance."""
-        latest = self._serial_run(order)
+        latest = self._serial_run(order, in_turn=in_turn)
 
         def perform_again() -> Run:
             nonlocal latest
-            before, latest = latest, self._serial_run(order)
+            before, latest = latest, self._serial_run(order, in_turn=in_turn)
             check_repeated(before.performance, latest.performance, by_type=order)
             self.learned.learn_noise(before.ending, latest.ending)
             return latest
@@ -596,12 +603,13 @@ class Stage:
         return self._tried(perform_again)
 
     def _learned_ending_of(self, order: tuple[str, ...]) -> Ending:
-        if self.reference is not None and order == self.names:
-            return self.reference.ending
         return self._perform_twice(order).ending
 
-    def _serial_run(self, order: tuple[str, ...]) -> Run:
-        performance = self._perform_serially(order)
+    def _serial_ending_of(self, order: tuple[str, ...]) -> Ending:
+        return self._serial_run(order).ending
+
+    def _serial_run(self, order: tuple[str, ...], *, in_turn: bool = True) -> Run:
+        performance = self.perform_serially(order, in_turn=in_turn)
         ending = self._ending_of(performance)
         return Run(performance, 0, ending.results, before="", after="", ending=ending)
 
@@ -609,9 +617,12 @@ class Stage:
         """Perform a schedule once more. Raises Unrepeatable if other statements come of it."""
 
         def perform() -> Performance:
-            way = retraced(run.performance.points)
-            performance = self.perform(way.choose)
-            way.check_followed(performance)
+            if run.is_serial:
+                performance = self.perform_serially(run.order)
+            else:
+                way = retraced(run.performance.points)
+                performance = self.perform(way.choose)
+                way.check_followed(performance)
             check_repeated(run.performance, performance, by_type=self.names)
             return performance
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -93,9 +92,8 @@ class Run:
 
     @property
     def is_serial(self) -> bool:
-        """Whether the sessions ran one after the other, so that there was no race."""
-        turns = [name for name, _ in itertools.groupby(self.choices)]
-        return len(turns) == len(set(turns)) and not self.waits
+        """Whether each session began after the one before had ended, so that there was no race."""
+        return self.performance.is_in_turn
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ def made_run(lines: Iterable[Step], *, broken: str | None = None, **fields: Any)
             step.number = len(points)
         events.append(Event(step, is_completion))
     names = sorted({event.step.session for event in events})
-    performance = Performance(points, events, dict.fromkeys(names), {})
+    turns = [name for name, _ in itertools.groupby(point.chosen for point in points)]
+    is_in_turn = len(turns) == len(names) and len(events) == len(points)
+    performance = Performance(points, events, dict.fromkeys(names), {}, is_in_turn=is_in_turn)
     values = {"preemptions": 1, "results": dict.fromkeys(names, "None"), "before": "", "after": ""}
     return Run(performance, broken=broken, **{**values, **fields})
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
-from inventory.races import RaceFound, Result, explore
+from inventory.races import RaceFound, Result, explore, point
 from tests.inventory.races.models import Engraving, Mug, Redemption, Sale, Voucher
 from tests.inventory.races.test_counts import in_a_transaction, locked, one_mug
 
@@ -21,6 +21,36 @@ def test_without_an_invariant_a_lost_update_is_found() -> None:
     assert len(result.broken) == len(result.not_serializable) == 22
     with pytest.raises(RaceFound, match=r"wrote\s+stock = 0\s+over it"):
         result.assert_serializable()
+
+
+MEMORY = {"stock": 2}
+
+
+def two_in_memory() -> None:
+    MEMORY["stock"] = 2
+
+
+def sell_from_memory() -> int:
+    """It reads before its first step, where all sessions begin at once."""
+    stock = MEMORY["stock"]
+    point("looked")
+    MEMORY["stock"] = stock - 1
+    return MEMORY["stock"]
+
+
+def test_in_a_serial_order_no_session_begins_before_its_turn() -> None:
+    result = explore([sell_from_memory] * 2, setup=two_in_memory)
+    with pytest.raises(RaceFound):
+        result.assert_serializable()
+
+
+def test_python_that_races_before_the_first_step_is_a_race() -> None:
+    result = explore(
+        [sell_from_memory] * 2, setup=two_in_memory, invariant=lambda run: MEMORY["stock"] == 0
+    )
+    assert len(result.broken) == result.schedules
+    assert not result.serial_broken
+    assert "without any race" not in result.failure(result.broken)
 
 
 def test_what_waits_and_is_right_is_like_a_serial_order() -> None:
