@@ -23,7 +23,7 @@ from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
-from .failing import notes_on_failing
+from .failing import notes_on_ended, notes_on_failing
 from .habits import Habits
 from .image import Image
 from .jobs import check_locks
@@ -552,7 +552,8 @@ class Stage:
         """Say in the result what no schedule shows."""
         if self.result is None:
             return
-        failing = notes_on_failing(self.result.runs)
+        runs = self.result.runs
+        failing = [*notes_on_ended(runs), *notes_on_failing(runs)]
         for note in [*self.lookout.notes(), *self.unheld_sql.notes(), *failing]:
             self.result.note(note)
 

@@ -1,7 +1,8 @@
-"""Sentences on sessions that fail in every schedule, alone and first, too: they may race nothing.
+"""Sentences on sessions that fail and break no rule: nobody looks at a result that passed.
 
-A typing error in a path, a missing permission or a wrong argument makes a session that writes
-nothing, and so breaks no rule. A pass says little then.
+Some fail in every schedule, alone and first, too: a typing error in a path, a missing permission or
+a wrong argument makes a session that writes nothing. Others are ended by PostgreSQL for the sake of
+others. What they did is undone, so the rows are right, and the user sees an error.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from django.conf import settings
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch
 
-from .serial import described_error
+from .serial import DEADLOCK, SERIALIZATION_FAILURE, described_error
+from .session import sqlstate_of
 
 if TYPE_CHECKING:
     from .result import Run
+
+ENDINGS = {DEADLOCK: "a deadlock", SERIALIZATION_FAILURE: "a serialization failure"}
 
 
 def notes_on_failing(runs: Sequence[Run]) -> Iterator[str]:
@@ -35,6 +39,29 @@ def notes_on_failing(runs: Sequence[Run]) -> Iterator[str]:
                 f"{name} was {answers[0]} in every schedule, and may not have come to what should "
                 "race."
             )
+
+
+def notes_on_ended(runs: Sequence[Run]) -> Iterator[str]:
+    """Sentences on the sessions that PostgreSQL ended, and that did not try again."""
+    for sqlstate, ending in ENDINGS.items():
+        ended = [run for run in runs if sqlstate in sqlstates_of_ended(run)]
+        if ended:
+            number = f"{len(runs)} schedule{'' if len(runs) == 1 else 's'}"
+            yield (
+                f"In {len(ended)} of {number} {ending} ended a session, which did not try again. "
+                f"First: {ended[0].schedule}"
+            )
+
+
+def sqlstates_of_ended(run: Run) -> set[str | None]:
+    """The errors of PostgreSQL with which sessions ended, or which a view answered with 500."""
+    answered = {
+        name
+        for name, response in run.returned.items()
+        if isinstance(status := getattr(response, "status_code", None), int) and status >= 500
+    }
+    hidden = {step.sqlstate for step in run.steps if step.session in answered}
+    return hidden | {sqlstate_of(error) for error in run.raised.values()}
 
 
 def answer_in_words(response: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.decorators import login_required
+from django.db import OperationalError, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -95,3 +96,61 @@ def test_success_is_not_noted_nor_is_who_only_came_second(settings: Any) -> None
     for login in ("/accounts/login/", "a_page_that_is_not_there"):
         settings.LOGIN_URL = login
         assert notes_of(request("/thanks/")) == []
+
+
+def lock(*skus: str) -> None:
+    with transaction.atomic():
+        for sku in skus:
+            Mug.objects.select_for_update().get(sku=sku)
+
+
+def two_mugs() -> None:
+    one_mug()
+    Mug.objects.create(sku="CUP", stock=1)
+
+
+def test_a_deadlock_is_noted_where_no_rule_is_broken() -> None:
+    """As in test_counts, 8 of 12 schedules: neither has both locks when the other has one."""
+    result = explore([lambda: lock("MUG", "CUP"), lambda: lock("CUP", "MUG")], setup=two_mugs)
+    result.assert_serializable()
+    first = next(run for run in result.runs if run.deadlocks)
+    note = "In 8 of 12 schedules a deadlock ended a session, which did not try again. First: "
+    assert note + first.schedule in result.notes
+    assert note in result.summary
+
+
+def sell(again: int = 0) -> None:
+    try:
+        with transaction.atomic():
+            mug = Mug.objects.get(sku="MUG")
+            mug.stock -= 1
+            mug.save()
+    except OperationalError:
+        if not again:
+            raise
+        sell(again - 1)
+
+
+def test_a_serialization_failure_is_noted_unless_its_session_tries_again() -> None:
+    def notes(again: int) -> str:
+        sessions = [lambda: sell(again), lambda: sell(again)]
+        options: dict[str, Any] = {"isolation": "repeatable read", "max_preemptions": 1}
+        result = explore(sessions, setup=one_mug, serial=False, **options)
+        assert "40001" in result.sqlstates
+        return " ".join(result.notes)
+
+    assert "a serialization failure ended a session" in notes(again=0)
+    assert "ended a session" not in notes(again=1)
+
+
+def test_a_deadlock_that_a_view_answers_with_500_is_noted() -> None:
+    def answer(*skus: str) -> HttpResponse:
+        try:
+            lock(*skus)
+        except OperationalError:
+            return HttpResponse(status=500)
+        return HttpResponse()
+
+    sessions = [lambda: answer("MUG", "CUP"), lambda: answer("CUP", "MUG")]
+    result = explore(sessions, setup=two_mugs, serial=False)
+    assert any("a deadlock ended a session" in note for note in result.notes)
