@@ -552,9 +552,10 @@ class Stage:
         """Say in the result what no schedule shows."""
         if self.result is None:
             return
-        runs = self.result.runs
-        failing = [*notes_on_ended(runs), *notes_on_failing(runs)]
-        for note in [*self.lookout.notes(), *self.unheld_sql.notes(), *failing]:
+        runs, exhaustive = self.result.runs, self.result.exhaustive
+        failing = notes_on_failing(runs, exhaustive=exhaustive)
+        own = [*self.lookout.notes(), *self.unheld_sql.notes()]
+        for note in [*own, *notes_on_ended(runs), *failing]:
             self.result.note(note)
 
     def should_reduce(self, max_preemptions: int | None, budget: int) -> bool:

@@ -2,11 +2,12 @@
 
 Some fail in every schedule, alone and first, too: a typing error in a path, a missing permission or
 a wrong argument makes a session that writes nothing. Others are ended by PostgreSQL for the sake of
-others. What they did is undone, so the rows are right, and the user sees an error.
+others. Their changes are undone, so the rows are right, and the user sees an error.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 ENDINGS = {DEADLOCK: "a deadlock", SERIALIZATION_FAILURE: "a serialization failure"}
 
 
-def notes_on_failing(runs: Sequence[Run]) -> Iterator[str]:
-    """Sentences on the sessions that failed in all of these runs."""
+def notes_on_failing(runs: Sequence[Run], *, exhaustive: bool) -> Iterator[str]:
+    """Sentences on the sessions that failed in all of these runs.
+
+    ``exhaustive``: whether these are all. If not, it may be that a session only came too late: then
+    it must also have failed as the first one.
+    """
     for name in runs[0].sessions if runs else []:
+        if not exhaustive and not any(ends_first(name, run) for run in runs):
+            continue
         errors = [run.raised[name] for run in runs if name in run.raised]
         if len(errors) == len(runs):
             yield (
@@ -39,6 +46,11 @@ def notes_on_failing(runs: Sequence[Run]) -> Iterator[str]:
                 f"{name} was {answers[0]} in every schedule, and may not have come to what should "
                 "race."
             )
+
+
+def ends_first(name: str, run: Run) -> bool:
+    """Whether the session ended before another one began."""
+    return name not in itertools.dropwhile(lambda chosen: chosen == name, run.choices)
 
 
 def notes_on_ended(runs: Sequence[Run]) -> Iterator[str]:

@@ -98,6 +98,13 @@ def test_success_is_not_noted_nor_is_who_only_came_second(settings: Any) -> None
         assert notes_of(request("/thanks/")) == []
 
 
+def test_who_came_second_in_all_that_was_performed_is_not_noted() -> None:
+    sessions = {"Ann": request("/buy/"), "Bob": request("/buy/")}
+    result = explore(sessions, setup=one_mug, invariant=lambda run: False, first=True)
+    assert (result.schedules, result.runs[0].returned["Bob"].status_code) == (1, 409)  # type: ignore[attr-defined]
+    assert result.notes == []
+
+
 def lock(*skus: str) -> None:
     with transaction.atomic():
         for sku in skus:
