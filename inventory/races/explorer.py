@@ -29,7 +29,7 @@ from .image import Image
 from .jobs import check_locks
 from .memory import advice_on_memory
 from .python_steps import Lookout
-from .repeats import check_repeated
+from .repeats import check_repeated, notes_on_cold_start
 from .result import BUDGET, FIRST, SECONDS, Result, Run
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
 from .serial import (
@@ -397,6 +397,7 @@ class Stage:
         self.has_begun = False
         """Whether the first schedule was performed."""
         self.image: Image | None = None
+        self.cold_notes: list[str] = []
         self.before = ""
         self.retried = 0
 
@@ -434,6 +435,7 @@ class Stage:
                 )
         self.reference = self._perform_twice(self.names, in_turn=False)
         self.lookout.is_noting = False
+        self.cold_notes = list(notes_on_cold_start(first, self.reference.performance))
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
         self.learned.upper_bound = math.factorial(sum(counts)) // math.prod(
@@ -554,7 +556,7 @@ class Stage:
             return
         runs, exhaustive = self.result.runs, self.result.exhaustive
         failing = notes_on_failing(runs, exhaustive=exhaustive)
-        own = [*self.lookout.notes(), *self.unheld_sql.notes()]
+        own = [*self.lookout.notes(), *self.unheld_sql.notes(), *self.cold_notes]
         for note in [*own, *notes_on_ended(runs), *failing]:
             self.result.note(note)
 

@@ -7,13 +7,14 @@ one came.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from .conductor import Performance
 from .errors import Unrepeatable
 from .schedule import Choices, format_schedule
 from .serial import DEADLOCK, results_of
 from .session import Step
+from .statements import in_short
 
 NOT_THERE = "(done, or waiting for a lock)"
 
@@ -48,6 +49,23 @@ def end_in_words(performance: Performance, name: str) -> str:
 
 def shortened(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def notes_on_cold_start(first: Performance, later: Performance) -> Iterator[str]:
+    """Sentences on sessions that ran other statements the very first time than ever after."""
+    for name in dict.fromkeys(first.choices):
+        was, is_ = (
+            [event.step for event in each.events if event.step.session == name]
+            for each in (first, later)
+        )
+        known = {step.sql for step in is_}
+        once = next((step for step in was if step.sql not in known), None)
+        if once is not None:
+            yield (
+                f"{name} ran “{shortened(in_short(once.sql))}” the first time only: something in "
+                "Python remembers the answer, and no schedule had to ask again. If it may race, "
+                "let setup() clear that memory, as by cache_clear()."
+            )
 
 
 def check_repeated(before: Performance, now: Performance, by_type: Collection[str] = ()) -> None:

@@ -330,6 +330,31 @@ def test_a_function_that_remembers_is_named() -> None:
     explore([writes_twice, sees], setup=setup)
 
 
+def test_statements_of_the_first_time_only_are_named() -> None:
+    """No schedule is cold any more: a race for the first row isn't tried, and is no pass."""
+
+    @functools.lru_cache
+    def settings_row() -> Mug:
+        return Mug.objects.filter(sku="SETTINGS").first() or Mug.objects.create(
+            sku="SETTINGS", stock=1
+        )
+
+    def sell() -> None:
+        Sale.objects.create(sku=settings_row().sku)
+
+    result = explore([sell, sell], setup=one_mug)
+    notes = [note for note in result.notes if "the first time only" in note]
+    assert [note.partition(" ran ")[0] for note in notes] == ["A", "B"]
+    assert "“SELECT id, sku, stock FROM race_models_mug WHERE sku = %s" in notes[0]
+
+    def forget() -> None:
+        one_mug()
+        settings_row.cache_clear()
+
+    result = explore([sell, sell], setup=forget)
+    assert not [note for note in result.notes if "the first time only" in note]
+
+
 def test_content_types_are_in_memory_from_the_start() -> None:
     """A session that needs one in some schedules only makes the same statements each time."""
 
