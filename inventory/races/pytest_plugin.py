@@ -100,8 +100,8 @@ class Races:
         ):
             options = {"first": True, **options, "watch": both(watch, options.get("watch"))}
             result = explore(sessions, **options)
-        if result.shortest is None:
-            self._properties += [(NOTE, note) for note in result.notes]
+        if not result.broken:
+            self._properties += [(NOTE, sentence) for sentence in result.left_out]
         if self._directory is not None and result.shortest is not None:
             self._report(result, self._directory)
         return result

@@ -248,27 +248,43 @@ class Result:
             words += f", and {self.sampled} at random"
         return words + {SECONDS: "; then the time was over"}.get(self.ended_by or "", "")
 
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences on what a pass leaves out: its coverage, unless it is exhaustive; notes."""
+        return [*([] if self.exhaustive else [f"Not exhaustive: {self.coverage}."]), *self.notes]
+
     def assert_holds(self) -> None:
         """Raise RaceFound, with the shortest transcript, if the invariant is broken anywhere.
 
-        Raises Misuse if no schedule was judged.
+        Raises Misuse if no schedule was judged, or, where none is broken, if not even all without
+        preemption were performed.
         """
         __tracebackhide__ = True  # pytest shows the test, and not this
         if self.explorer.invariant is None:
             self._check_compared()
         if self.broken:
             raise RaceFound(self.failure(self.broken))
+        self._check_enough()
 
     def assert_serializable(self) -> None:
         """Raise RaceFound if any schedule ends like no serial order.
 
         Raise it, too, if the exploration stopped at a broken schedule before it could tell.
-        Raises Misuse if the ends weren't compared.
+        Raises Misuse if the ends weren't compared, or if too few schedules were: as assert_holds.
         """
         __tracebackhide__ = True
         self._check_compared()
         if self.not_serializable or self.ended_by == FIRST:
             raise RaceFound(self.failure(self.not_serializable or self.broken))
+        self._check_enough()
+
+    def _check_enough(self) -> None:
+        __tracebackhide__ = True
+        if self.complete_up_to is not None and self.complete_up_to < 0:
+            raise Misuse(
+                f"Too few schedules for a pass: {counted(self.schedules, 'schedule')}, "
+                f"{self.coverage}. Raise {'seconds' if self.ended_by == SECONDS else 'budget'}."
+            )
 
     def _check_compared(self) -> None:
         if not self.explorer.serial:

@@ -15,7 +15,13 @@ import inventory.races
 from inventory.races import Misuse, RaceFound
 from inventory.races.pytest_plugin import pytest_terminal_summary
 from tests.inventory.races.models import Mug, Sale
-from tests.inventory.races.test_counts import one_mug, read_check_save, sells_at_most_one
+from tests.inventory.races.test_counts import (
+    in_a_transaction,
+    locked,
+    one_mug,
+    read_check_save,
+    sells_at_most_one,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -88,6 +94,42 @@ def test_the_notes_of_passes_stand_at_the_end(races: Any, request: pytest.Fixtur
     silent = Terminal(report("test_a"))
     pytest_terminal_summary(silent)  # type: ignore[arg-type]
     assert silent.lines == []
+
+
+def test_a_pass_that_is_not_exhaustive_says_so(races: Any, request: pytest.FixtureRequest) -> None:
+    options = {"setup": one_mug, "invariant": lambda run: True, "serial": False}
+    races([locked] * 2, **options).assert_holds()
+    assert request.node.user_properties == []
+    races([locked] * 2, max_preemptions=0, **options).assert_holds()
+    [(_, sentence)] = request.node.user_properties
+    assert sentence == "Not exhaustive: all with at most no preemptions."
+
+
+def test_a_pass_with_ends_like_no_serial_order_shows_its_notes(
+    races: Any, request: pytest.FixtureRequest
+) -> None:
+    """As of an invariant that lacks its return."""
+    sells_twice = [in_a_transaction] * 2
+    result = races(sells_twice, setup=one_mug, invariant=lambda run: None, max_preemptions=1)
+    assert result.not_serializable
+    assert result.notes
+    shown = [sentence for _, sentence in request.node.user_properties]
+    assert shown == ["Not exhaustive: all with at most 1 preemption.", *result.notes]
+
+
+def test_too_few_schedules_are_no_pass(races: Any) -> None:
+    """The first one is always performed; the other one without preemption is not."""
+    options = {"setup": one_mug, "seconds": 0.000001}
+    for result in (
+        races([locked] * 2, **options),
+        races([locked] * 2, invariant=lambda run: True, **options),
+        races([locked] * 2, setup=one_mug, budget=1, samples=0, reduce=False),
+    ):
+        assert result.schedules == 1
+        with pytest.raises(Misuse, match="1 schedule, not even all without preemption"):
+            result.assert_holds()
+        with pytest.raises(Misuse, match=r"Raise (seconds|budget)"):
+            result.assert_serializable()
 
 
 class Terminal:
