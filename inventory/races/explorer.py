@@ -30,7 +30,7 @@ from .jobs import check_locks
 from .memory import advice_on_memory
 from .python_steps import Lookout
 from .repeats import check_repeated, notes_on_cold_start
-from .result import BUDGET, FIRST, SECONDS, Result, Run
+from .result import BUDGET, FIRST, SECONDS, Result, Run, counted
 from .search import AtRandom, Given, Search, Serially, Walk, preemptions_in, retraced
 from .serial import (
     Ending,
@@ -96,7 +96,8 @@ def explore(
     and ROLLBACK.
     ``setup``: brings the database to the same state before each schedule, and commits.
     ``invariant``: gets the finished Run; the schedule is broken if it returns False or raises
-    AssertionError. Without one, a schedule is broken if it ends like no serial order.
+    AssertionError. None holds, so that it may use assert. Without an invariant, a schedule is
+    broken if it ends like no serial order.
     ``describe``: a line on the state, for the transcript, before and after.
     ``state``: what to compare with the serial orders; by default all tables that were written.
     ``max_preemptions``: leave schedules out that interrupt sessions more often than that.
@@ -400,6 +401,8 @@ class Stage:
         self.cold_notes: list[str] = []
         self.before = ""
         self.retried = 0
+        self.invariant_is_silent = explorer.invariant is not None
+        """Whether the invariant always returned None, and never failed."""
 
     def close(self) -> None:
         self.conductor.close()
@@ -559,6 +562,13 @@ class Stage:
         own = [*self.lookout.notes(), *self.unheld_sql.notes(), *self.cold_notes]
         for note in [*own, *notes_on_ended(runs), *failing]:
             self.result.note(note)
+        if self.invariant_is_silent and self.result.not_serializable:
+            self.result.note(
+                "The invariant returned None in every schedule, and no assert in it failed, so it "
+                f"holds; but {len(self.result.not_serializable)} of "
+                f"{counted(len(runs), 'schedule')} end like no serial order. If it has no assert, "
+                "it lacks a return."
+            )
 
     def should_reduce(self, max_preemptions: int | None, budget: int) -> bool:
         """Whether to leave out equal schedules, if the caller doesn't say."""
@@ -694,8 +704,18 @@ class Stage:
             outcome=self.learned.outcome_of(ending),
         )
         if explorer.invariant is not None:
-            run.broken = verdict(explorer.invariant, run)
+            run.broken = self._verdict(explorer.invariant, run)
         return run
+
+    def _verdict(self, invariant: Invariant, run: Run) -> str | None:
+        """Return the reason why the invariant does not hold, or None if it holds."""
+        try:
+            holds = invariant(run)
+        except AssertionError as error:
+            self.invariant_is_silent = False
+            return str(error).strip() or "The invariant does not hold."
+        self.invariant_is_silent &= holds is None
+        return "The invariant does not hold." if holds is False else None
 
     def _ending_of(self, performance: Performance) -> Ending:
         state = self.explorer.state
@@ -820,15 +840,6 @@ def ways_of(performance: Performance) -> set[Way]:
         step = event.step
         ways.setdefault(step.session, []).append((step.sql, step.rows, step.sqlstate))
     return {(name, *steps) for name, steps in ways.items()}
-
-
-def verdict(invariant: Invariant, run: Run) -> str | None:
-    """Return the reason why the invariant does not hold, or None if it holds."""
-    try:
-        holds = invariant(run)
-    except AssertionError as error:
-        return str(error).strip() or "The invariant does not hold."
-    return "The invariant does not hold." if holds is False else None
 
 
 def check_bounds(

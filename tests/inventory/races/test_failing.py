@@ -11,9 +11,15 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
 
-from inventory.races import explore, request
-from tests.inventory.races.models import Mug
-from tests.inventory.races.test_counts import SoldOut, locked, one_mug
+from inventory.races import Run, explore, request
+from tests.inventory.races.models import Mug, Sale
+from tests.inventory.races.test_counts import (
+    SoldOut,
+    in_a_transaction,
+    locked,
+    one_mug,
+    sells_at_most_one,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -161,3 +167,20 @@ def test_a_deadlock_that_a_view_answers_with_500_is_noted() -> None:
     sessions = [lambda: answer("MUG", "CUP"), lambda: answer("CUP", "MUG")]
     result = explore(sessions, setup=two_mugs, serial=False)
     assert any("a deadlock ended a session" in note for note in result.notes)
+
+
+def test_an_invariant_that_lacks_its_return_is_noted() -> None:
+    """As in test_counts, 22 of 24 schedules sell the mug twice."""
+
+    def lacks_return(run: Run) -> None:
+        Sale.objects.count() <= 1  # noqa: B015
+
+    def notes(invariant: Any, sell: Any) -> list[str]:
+        return explore([sell, sell], setup=one_mug, invariant=invariant).notes
+
+    [note] = notes(lacks_return, in_a_transaction)
+    assert note.startswith("The invariant returned None in every schedule, and no assert in it ")
+    assert "22 of 24 schedules end like no serial order" in note
+    assert notes(lacks_return, locked) == []
+    assert notes(lambda run: True, in_a_transaction) == []
+    assert notes(sells_at_most_one, in_a_transaction) == []
