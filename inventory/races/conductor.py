@@ -88,6 +88,7 @@ class Conductor:
         lookout: Lookout,
         step_timeout: float,
         max_steps: int,
+        after_step: Callable[[list[Event]], object] = lambda events: None,
     ) -> None:
         self._calls = sessions
         self._server = server
@@ -96,6 +97,7 @@ class Conductor:
         self._lookout = lookout
         self._step_timeout = step_timeout
         self._max_steps = max_steps
+        self._after_step = after_step
         self._spare = Spare()
 
     def close(self) -> None:
@@ -129,7 +131,13 @@ class Conductor:
             if only is None or name in only
         ]
         schedule = _OneSchedule(
-            performers, board, self._server, choose, self._step_timeout, self._max_steps
+            performers,
+            board,
+            self._server,
+            choose,
+            self._step_timeout,
+            self._max_steps,
+            self._after_step,
         )
         if not in_turn or only is None:
             return schedule.perform([performers])
@@ -146,6 +154,7 @@ class _OneSchedule:
         choose: Choose,
         step_timeout: float,
         max_steps: int,
+        after_step: Callable[[list[Event]], object],
     ) -> None:
         self.sessions = sessions
         self.board = board
@@ -153,6 +162,7 @@ class _OneSchedule:
         self.choose = choose
         self.step_timeout = step_timeout
         self.max_steps = max_steps
+        self.after_step = after_step
         self.points: list[Point] = []
         self.events: list[Event] = []
         self.waiting: list[Session] = []
@@ -166,6 +176,7 @@ class _OneSchedule:
                 self._start(sessions)
                 while self._let_one_through():
                     self._settle()
+                    self.after_step(self.events)
         finally:
             stuck = self._end_all()
         self._raise_misuse()

@@ -46,6 +46,7 @@ from .serial import (
 from .server import Server, check_direct, check_server, check_vendor
 from .session import Session
 from .start import Start
+from .ties import Ties
 from .unheld import UnheldSql
 from .web import clients_keep_to_themselves
 
@@ -315,8 +316,8 @@ class Explorer:
                     yield stage
             except Unrepeatable as error:
                 advice = advice_on_memory()
-                if advice:
-                    error.add_note(advice)
+                for note in [*([advice] if advice else []), *stage.ties.notes()]:
+                    error.add_note(note)
                 raise
             finally:
                 stage.note_in_result()
@@ -373,6 +374,7 @@ class Stage:
         """Gets the notes at the end, however that comes."""
         self.ways: set[Way] = set()
         """The ways that sessions went while the lookout was noting."""
+        self.ties = Ties(server, self.isolation)
         self.conductor = Conductor(
             explorer.sessions,
             server,
@@ -381,6 +383,7 @@ class Stage:
             lookout=self.lookout,
             step_timeout=explorer.step_timeout,
             max_steps=explorer.max_steps,
+            after_step=self.ties.look,
         )
         self.learned = explorer.learned
         self.snapshots = Snapshots(server)
@@ -560,7 +563,7 @@ class Stage:
         runs, exhaustive = self.result.runs, self.result.exhaustive
         failing = notes_on_failing(runs, exhaustive=exhaustive)
         own = [*self.lookout.notes(), *self.unheld_sql.notes(), *self.cold_notes]
-        for note in [*own, *notes_on_ended(runs), *failing]:
+        for note in [*own, *self.ties.notes(), *notes_on_ended(runs), *failing]:
             self.result.note(note)
         if self.invariant_is_silent and self.result.not_serializable:
             self.result.note(

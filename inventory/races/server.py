@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ WRITING = {
 }  # fmt: skip
 """Words of functions that other sessions may notice."""
 LONGEST_WAIT = "2s"  # of the explorer itself, for a lock of somebody who is no session
+SHORT_WAIT = "50ms"  # for a lock, where nothing depends on the answer
 READABLE = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND pg_table_is_visible(oid)
@@ -399,6 +401,16 @@ class Server:
         with psycopg.Cursor(self._connection) as cursor:
             cursor.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def rows_if_free(self, query: str, most: int) -> list[Any]:
+        """Rows of a query that may not write; no rows if it fails, or would wait for a lock."""
+        with contextlib.suppress(psycopg.Error), self._connection.transaction(force_rollback=True):
+            self._connection.execute("SET TRANSACTION READ ONLY")
+            self._connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'")
+            with psycopg.ClientCursor(self._connection) as cursor:
+                cursor.execute(query.encode())
+                return cursor.fetchmany(most)
+        return []
 
     def execute(self, statements: SQL | Composed) -> None:
         """Execute statements that are used once, in one round trip."""
