@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -318,6 +319,7 @@ class Result:
             are_broken += "."
         else:
             are_broken += ":" if len(runs) == 1 else ". The shortest:"
+        width = transcript.terminal_width() if width is None else width
         again = [f"To see it again: result.replay({run.schedule!r})"]
         if transcript.is_folded(run):
             again.append(
@@ -333,7 +335,7 @@ class Result:
                 ),
                 "",
                 *again,
-                *self._notes,
+                *(line for note in self._notes for line in wrapped(note, width)),
             ]
         )
 
@@ -391,6 +393,11 @@ def serial_orders_that_break(serial: list[Run]) -> str:
     elif len(orders) > 2:
         sentence += f"; and in {len(orders) - 1} other orders"
     return sentence + "."
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text in lines, without a break in a word, so that it can still be copied."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def counted(number: int, noun: str) -> str:

@@ -178,6 +178,9 @@ def test_notes_are_shown_wherever_the_result_is() -> None:
     assert result.as_dict()["notes"] == ["Ann's mug is <blue>."]
     page = report.result_as_html(result, title="mugs")
     assert page.count("<b>Note:</b> Ann&#x27;s mug is &lt;blue&gt;.") == 1
+    result.note("It is " + "very " * 20 + "blue.")
+    lines = result.failure(result.broken, width=60).splitlines()[-2:]
+    assert lines == ["Note: It is" + " very" * 9, "very " * 11 + "blue."]
 
 
 # Reading the text of a statement
