@@ -42,3 +42,7 @@ class SqlAroundTheGate(Misuse):
 
 class RaceFound(AssertionError):
     """The invariant does not hold in every schedule; the message is the shortest transcript."""
+
+
+class LeftOut(UserWarning):
+    """A test of unittest passes, and its exploration left something out; the message says what."""

@@ -10,6 +10,7 @@ import pytest
 from django.test import SimpleTestCase, TestCase, TransactionTestCase
 
 from inventory.races import Misuse, RacesMixin, explore
+from inventory.races.errors import LeftOut
 from tests.inventory.races.models import Mug
 from tests.inventory.races.test_counts import (
     in_a_transaction,
@@ -36,6 +37,10 @@ class Shop(RacesMixin, TransactionTestCase):
     def test_loses_an_update(self) -> None:
         self.assertNoRace([read_check_save] * 2, setup=one_mug)
 
+    def test_leaves_something_out(self) -> None:
+        self.assertNoRace([locked] * 2, max_preemptions=0, **OPTIONS)
+        self.races([locked] * 2, max_preemptions=0, **OPTIONS)
+
     def test_all_schedules(self) -> None:
         assert len(self.races([read_check_save] * 2, **OPTIONS).broken) == 1
         assert len(self.races([read_check_save] * 2, first=False, **OPTIONS).broken) == 12
@@ -60,6 +65,16 @@ def test_a_race_is_a_failure_with_its_transcript() -> None:
         [(_, failure)] = result.failures
         assert said in failure
         assert re.search(r"UPDATE \S*mug", failure)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pass_warns_of_what_it_leaves_out() -> None:
+    with pytest.warns(LeftOut) as warned:
+        assert outcome_of(Shop("test_leaves_something_out")).wasSuccessful()
+    assert [str(each.message) for each in warned] == [
+        "Not exhaustive: all with at most no preemptions."
+    ] * 2
+    assert {each.filename for each in warned} == {__file__}
 
 
 @pytest.mark.parametrize(
