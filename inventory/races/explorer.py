@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import inspect
 import itertools
 import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -23,7 +24,7 @@ from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
-from .failing import notes_on_ended, notes_on_failing
+from .failing import notes_on_ended, notes_on_failing, why_without_sql
 from .habits import Habits
 from .image import Image
 from .jobs import check_locks
@@ -51,7 +52,7 @@ from .unheld import UnheldSql
 from .web import clients_keep_to_themselves
 
 Call = Callable[[], object]
-Invariant = Callable[[Run], object]
+Invariant = Callable[[Run], object] | Callable[[], object]
 T = TypeVar("T")
 
 MOST_ORDERS = 24  # serial orders that are performed besides the schedules
@@ -65,10 +66,18 @@ READ_COMMITTED = "read committed"
 ISOLATION_LEVELS = (READ_COMMITTED, "repeatable read", "serializable")
 
 
+def no_setup() -> None:
+    """Stands for a ``setup`` that the caller forgot."""
+    raise Misuse(
+        "setup is missing: give setup=…, a function that brings the database to the same state "
+        "before each schedule."
+    )
+
+
 def explore(
     sessions: Mapping[str, Call] | Iterable[Call],
     *,
-    setup: Call,
+    setup: Call = no_setup,
     invariant: Invariant | None = None,
     describe: Callable[[], str] | None = None,
     state: Callable[[], object] | None = None,
@@ -96,9 +105,9 @@ def explore(
     runs in a thread and a connection of its own, and is stopped before every statement, COMMIT
     and ROLLBACK.
     ``setup``: brings the database to the same state before each schedule, and commits.
-    ``invariant``: gets the finished Run; the schedule is broken if it returns False or raises
-    AssertionError. None holds, so that it may use assert. Without an invariant, a schedule is
-    broken if it ends like no serial order.
+    ``invariant``: gets the finished Run, if it takes an argument; the schedule is broken if it
+    returns False or raises AssertionError. None holds, so that it may use assert. Without an
+    invariant, a schedule is broken if it ends like no serial order.
     ``describe``: a line on the state, for the transcript, before and after.
     ``state``: what to compare with the serial orders; by default all tables that were written.
     ``max_preemptions``: leave schedules out that interrupt sessions more often than that.
@@ -157,13 +166,14 @@ def replay(
     schedule: str,
     sessions: Mapping[str, Call] | Iterable[Call],
     *,
-    setup: Call,
+    setup: Call = no_setup,
     invariant: Invariant | None = None,
     **options: Any,
 ) -> Run:
     """Perform one schedule (as ``A*3 B*2 A``) and return how it ended. Options as ``explore``.
 
-    Raises ImpossibleSchedule if a session can't go on where the schedule says so.
+    Where the schedule ends before its sessions, they go on without preemption. Raises
+    ImpossibleSchedule if a session can't go on where the schedule says so.
     """
     return Explorer(named(sessions), setup=setup, invariant=invariant, **options).replay(schedule)
 
@@ -215,10 +225,14 @@ class Explorer:
             raise Misuse(
                 f"isolation must be one of {', '.join(ISOLATION_LEVELS)}, not {isolation!r}."
             )
+        check_callable("setup", setup)
+        for option, call in (("invariant", invariant), ("describe", describe), ("state", state)):
+            if call is not None:
+                check_callable(option, call)
         self.sessions = sessions
         self.setup = waited_for(setup)
         self.image = image
-        self.invariant = waited_for(invariant) if invariant else None
+        self.invariant = waited_for(taking_run(invariant)) if invariant else None
         self.describe = waited_for(describe) if describe else None
         self.state = waited_for(state) if state else None
         self.serial = serial
@@ -244,7 +258,7 @@ class Explorer:
         reduce: bool | None,
         watch: Callable[[Result], object] = lambda result: None,
     ) -> Result:
-        check_bounds(max_preemptions, budget, seconds, samples, reduce)
+        check_bounds(max_preemptions, budget, seconds, samples, seed, reduce)
         self.seed = seed
         limit = Limit(budget, seconds, first)
         with self._ready() as stage:
@@ -398,6 +412,8 @@ class Stage:
         """How much was known when runs were judged."""
         self.confirmed: set[Run] = set()
         """Runs that were performed more than once."""
+        self.has_set_up = False
+        """Whether setup() was called, and came to its end."""
         self.has_begun = False
         """Whether the first schedule was performed."""
         self.image: Image | None = None
@@ -426,19 +442,10 @@ class Stage:
         last = self.perform_serially(self.names[::-1], in_turn=False)
         for name in self.names:
             if not any(event.step.session == name for event in first.events):
-                ended = (
-                    f"{'raised' if name in first.raised else 'returned'} {results_of(first)[name]}"
-                )
-                raise Misuse(
-                    " ".join(
-                        [
-                            f"Session {name} ran no SQL on “{self.explorer.using}”, and {ended}.",
-                            *self.unheld_sql.notes(),
-                            "If it races in memory or in a cache, make steps in Python: "
-                            "races.point() in its code, clock=True, or cache=True.",
-                        ]
-                    )
-                )
+                call = self.explorer.sessions[name]
+                start = f"Session {name} ran no SQL on “{self.explorer.using}”"
+                notes = self.unheld_sql.notes()
+                raise Misuse(" ".join([f"{start}{why_without_sql(name, call, first)}", *notes]))
         self.reference = self._perform_twice(self.names, in_turn=False)
         self.lookout.is_noting = False
         self.cold_notes = list(notes_on_cold_start(first, self.reference.performance))
@@ -520,7 +527,7 @@ class Stage:
             self._learn_chance(result.shortest)
             self._judge_again(result.runs)
         if self.explorer.serial:
-            for sentence in notes_on(self.learned):
+            for sentence in notes_on(self.learned, self.server.tables):
                 result.note(sentence)
 
     def sample(
@@ -688,8 +695,11 @@ class Stage:
             error.add_note(
                 "This was setup(), which runs before every schedule: it must first clear what an "
                 "earlier one left."
+                if self.has_set_up
+                else "This was setup(), before the first schedule."
             )
             raise
+        self.has_set_up = True
         if connections[self.explorer.using].in_atomic_block:
             raise Misuse("setup() must commit: it left a transaction open.")
 
@@ -710,7 +720,7 @@ class Stage:
             run.broken = self._verdict(explorer.invariant, run)
         return run
 
-    def _verdict(self, invariant: Invariant, run: Run) -> str | None:
+    def _verdict(self, invariant: Callable[[Run], object], run: Run) -> str | None:
         """Return the reason why the invariant does not hold, or None if it holds."""
         try:
             holds = invariant(run)
@@ -850,8 +860,19 @@ def check_bounds(
     budget: int,
     seconds: float | None,
     samples: int,
+    seed: int,
     reduce: bool | None,
 ) -> None:
+    """Raise Misuse, with the option and its value, where an option can't be meant so."""
+    numbers = {"max_preemptions": max_preemptions, "budget": budget, "samples": samples}
+    for option, number in {**numbers, "seed": seed}.items():
+        may_be_none = number is None and option == "max_preemptions"
+        if not may_be_none and not is_number(number, int):
+            raise Misuse(f"{option} must be a whole number, not {number!r}.")
+    if seconds is not None and not is_number(seconds, (int, float)):
+        raise Misuse(f"seconds must be a number, not {seconds!r}.")
+    if reduce is not None and not isinstance(reduce, bool):
+        raise Misuse(f"reduce must be True, False or None, not {reduce!r}.")
     if max_preemptions is not None and max_preemptions < 0:
         raise Misuse(f"max_preemptions must be 0 or more, not {max_preemptions}.")
     if budget < 1:
@@ -865,6 +886,26 @@ def check_bounds(
             "reduce=True goes with no bound on preemptions: of two equal schedules it may leave "
             "out the one within the bound. Choose one of the two."
         )
+
+
+def is_number(value: object, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_callable(option: str, call: object) -> None:
+    if not callable(call):
+        raise Misuse(f"{option} must be a function, not {call!r}.")
+
+
+def taking_run(invariant: Invariant) -> Callable[[Run], object]:
+    """The invariant; also a function that takes no run."""
+    try:
+        takes_run = bool(inspect.signature(invariant).parameters)
+    except (TypeError, ValueError):  # written in C, it doesn't tell
+        takes_run = True
+    if takes_run:
+        return cast(Callable[[Run], object], invariant)
+    return lambda run: cast(Callable[[], object], invariant)()
 
 
 def check_transcripts() -> None:

@@ -7,15 +7,19 @@ others. Their changes are undone, so the rows are right, and the user sees an er
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch
+from django.urls import NoReverseMatch, get_resolver
+from django.utils.datastructures import MultiValueDictKeyError
 
-from .serial import DEADLOCK, SERIALIZATION_FAILURE, described_error
+from .conductor import Performance
+from .serial import DEADLOCK, SERIALIZATION_FAILURE, described, described_error
 from .session import sqlstate_of
 
 if TYPE_CHECKING:
@@ -74,6 +78,49 @@ def sqlstates_of_ended(run: Run) -> set[str | None]:
     }
     hidden = {step.sqlstate for step in run.steps if step.session in answered}
     return hidden | {sqlstate_of(error) for error in run.raised.values()}
+
+
+def why_without_sql(name: str, call: object, performance: Performance) -> str:
+    """The rest of a sentence on a session that ran no SQL: its outcome, and what helps."""
+    place = getattr(call, "place", "")
+    asked = f"; it asked {place}" if place else ""
+    error = performance.raised.get(name)
+    if isinstance(error, MultiValueDictKeyError):
+        return f"{asked}, and its data lack the field {error.args[0]}."
+    if error is not None:
+        return f"{asked}, and raised {described_error(error)}."
+    response: Any = performance.returned.get(name)
+    answer = answer_in_words(response)
+    if answer.startswith("sent"):
+        return f"{asked}, and was {answer}. Say whose request it is: user=…"
+    if answer == "answered with 404" and place and not is_resolved(response):
+        path = response.request["PATH_INFO"]
+        return f"{asked}, which no URL of the project fits. {guesses(path)}".rstrip()
+    if answer:
+        return f"{asked}, and was {answer}."
+    if getattr(response, "status_code", 0) in (301, 302, 303, 307, 308):
+        return f"{asked}, and was sent to {response.headers.get('Location')}."
+    return (
+        f"{asked}, and returned {described(response)}. If it races in memory or in a cache, make "
+        "steps in Python: races.point() in its code, clock=True, or cache=True."
+    )
+
+
+def is_resolved(response: Any) -> bool:
+    """Whether the URL has a view. The answer 404 may be that of the view."""
+    try:
+        return bool(response.resolver_match.func)
+    except Exception:  # Resolver404, as lazily as it is raised
+        return False
+
+
+def guesses(path: str) -> str:
+    """The URLs that look most like it, as a question."""
+    from .listing.views import places_in
+
+    known = {place.pattern for place in places_in(get_resolver())}
+    close = difflib.get_close_matches(urlsplit(path).path, known, n=2, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else ""
 
 
 def answer_in_words(response: Any) -> str:

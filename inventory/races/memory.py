@@ -28,7 +28,8 @@ def advice_on_memory() -> str | None:
 def remembering_functions() -> Iterator[str]:
     """Their dotted names. Packages, and functions that remember nothing yet, are left out."""
     for each in gc.get_objects():
-        if isinstance(each, Remembering) and each.cache_info().currsize:
+        # Not isinstance(): it asks a lazy object for its class, which works out what it stands for.
+        if issubclass(type(each), Remembering) and each.cache_info().currsize:
             file = getattr(sys.modules.get(each.__module__), "__file__", None) or ""
             if not (file.startswith(INSTALLED) or each.__module__.startswith(f"{__package__}.")):
                 yield f"{each.__module__}.{each.__qualname__}"

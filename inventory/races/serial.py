@@ -16,7 +16,7 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib import import_module
@@ -27,7 +27,7 @@ from django.db.models import Model
 
 from .conductor import Performance
 from .errors import Misuse, Unrepeatable
-from .server import Server
+from .server import Server, Table
 from .session import Step, sqlstate_of
 from .statements import Kind, sets_isolation
 from .touch import Extent, united
@@ -379,8 +379,8 @@ def rows_in_words(rows: Iterable[Content]) -> str:
     return "; ".join(texts) or "without that row"
 
 
-def notes_on(learned: Learned) -> Iterator[str]:
-    """Sentences on all that isn't compared with serial orders."""
+def notes_on(learned: Learned, known: Mapping[str, Table]) -> Iterator[str]:
+    """Sentences on all that isn't compared with serial orders. ``known``: tables by name."""
     if learned.left_out:
         tables = ", ".join(sorted(learned.left_out))
         yield f"Not compared, since its rows are random keys and signed times: {tables}."
@@ -388,7 +388,8 @@ def notes_on(learned: Learned) -> Iterator[str]:
         tables = ", ".join(sorted(learned.long_logs))
         yield f"Not compared, since setup() leaves more and more rows there: {tables}."
     if learned.noise:
-        columns = ", ".join(f"{table}.{path}" for table, path in sorted(learned.noise))
+        found = {column_at(table, path, known) for table, path in learned.noise}
+        columns = ", ".join(sorted(found))
         yield f"Not compared, since two performances of one schedule differ there: {columns}."
     if learned.by_type:
         names = " and ".join(sorted(learned.by_type))
@@ -396,6 +397,13 @@ def notes_on(learned: Learned) -> Iterator[str]:
             f"Compared by type alone, since two performances of one schedule differ there: what "
             f"{names} returned or raised."
         )
+
+
+def column_at(table: str, path: str, known: Mapping[str, Table]) -> str:
+    """The column to which a path through foreign keys leads, with its own table."""
+    first, _, rest = path.partition(".")
+    parent = known[table].parents.get(first) if table in known else None
+    return column_at(parent, rest, known) if parent is not None and rest else f"{table}.{path}"
 
 
 def tables_written(performance: Performance) -> set[str]:

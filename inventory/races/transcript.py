@@ -20,6 +20,7 @@ from . import story
 from .conductor import Event
 from .folding import Fold, folded
 from .result import Run, preemptions_in_words
+from .serial import session_tables
 from .session import Step
 from .shortening import Columns, cut, cut_to_fit, fitted, short_names, visible
 from .statements import Kind, in_short
@@ -191,16 +192,18 @@ def result_in_words(step: Step, columns: Columns) -> str:
     if step.kind in (Kind.COMMIT, Kind.ROLLBACK, Kind.LOCAL):
         return ""
     if step.values:
-        shown = [values_in_words(values, columns) for values in step.values]
+        # Keys and data of browsers' sessions are unreadable.
+        few = 0 if step.tables and step.tables <= session_tables() else FEW_COLUMNS
+        shown = [values_in_words(values, columns, few) for values in step.values]
         if all(shown) and len(step.values) == step.rows and step.kind is not Kind.WRITE:
             return "; ".join(shown)
     return "" if step.rows is None else f"{step.rows} row{'' if step.rows == 1 else 's'}"
 
 
-def values_in_words(values: dict[str, str], columns: Columns) -> str:
-    """The values of a row that matter, the most important first; or all if they are few."""
+def values_in_words(values: dict[str, str], columns: Columns, few: int) -> str:
+    """The values of a row that matter, the most important first; or all, up to ``few``."""
     names = dict.fromkeys(name for each in columns for name in values if name in each)
-    if not names and len(values) <= FEW_COLUMNS:
+    if not names and len(values) <= few:
         names = dict.fromkeys(values)
     if len(values) == 1:
         return "".join(value_in_words(values[name]) for name in names)

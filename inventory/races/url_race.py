@@ -7,7 +7,6 @@ is needed, a form lacks a field) is told at once, and is no pass.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import http
 import logging
 import re
@@ -27,10 +26,10 @@ from django.db.backends.signals import connection_created
 from django.http import HttpResponseBase
 from django.test import Client
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
-from django.urls import get_resolver
 
 from . import explorer, statements, web
 from .errors import Misuse, RacesError
+from .failing import guesses, is_resolved
 from .image import Image
 from .result import Result, Run
 from .scratch import check_answering, scratch_database
@@ -416,23 +415,6 @@ def refusal_of(response: Any, asked: Asked, path: str) -> str:
             return f"{place} {how}. Say whose request it is, with --as USERNAME."
         return f"{place} {how}, although “{asked.user}” is logged in. Is a permission missing?"
     return ""
-
-
-def is_resolved(response: Any) -> bool:
-    """Whether the URL has a view. The answer 404 may be that of the view."""
-    try:
-        return bool(response.resolver_match.func)
-    except Exception:  # Resolver404, as lazily as it is raised
-        return False
-
-
-def guesses(path: str) -> str:
-    """The URLs that look most like it, as a question."""
-    from .listing.views import places_in
-
-    known = {place.pattern for place in places_in(get_resolver())}
-    close = difflib.get_close_matches(urlsplit(path).path, known, n=2, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else ""
 
 
 def details_of(response: HttpResponseBase) -> str:

@@ -91,6 +91,11 @@ class Request:
     def __repr__(self) -> str:
         return f"<{self.method} {self._written[0] if self._written else self.path}>"
 
+    @property
+    def place(self) -> str:
+        """As “POST /book/”; empty if its path isn't known yet."""
+        return f"{self.method} {self._written[0]}" if self._written else ""
+
     def prepare(self) -> None:
         """Write the request, and log the user in. Raises Misuse."""
         if self._written is None or callable(self.path) or callable(self.data):

@@ -195,6 +195,22 @@ def test_a_race_in_a_column_of_chance_is_not_compared_and_that_is_said() -> None
     assert "race_models_mug.stock" in result.as_dict()["notes"][0]
 
 
+def test_chance_behind_a_foreign_key_is_called_by_its_own_table() -> None:
+    def voucher_by_chance() -> None:
+        Redemption.objects.all().delete()
+        Voucher.objects.all().delete()
+        Voucher.objects.create(code=secrets.token_hex(4), may_be_used=2)
+
+    def redeem() -> None:
+        Redemption.objects.create(voucher=Voucher.objects.get())
+
+    result = explore([redeem, redeem], setup=voucher_by_chance, max_preemptions=0)
+    assert result.notes == [
+        "Not compared, since two performances of one schedule differ there: "
+        "race_models_voucher.code."
+    ]
+
+
 def test_nothing_is_noted_where_nothing_is_chance() -> None:
     assert explore([takes, signs_if_it_is_not], setup=one_mug, serial=False).notes == []
     assert explore([takes, takes], setup=one_mug).notes == []

@@ -457,6 +457,15 @@ def test_values_keep_their_quotes(value: str, shown: str) -> None:
     assert row == f"   1 A │ SELECT a, b FROM t  → a={shown}, b=1"
 
 
+def test_the_row_of_a_browser_is_counted_and_not_shown() -> None:
+    """Its key and its data are unreadable, and nobody changes them."""
+    sql = "SELECT session_key, expire_date FROM django_session WHERE session_key = 'qhy2'"
+    values = ({"session_key": "qhy2pd09", "expire_date": "2026-12-12 20:53:35+00"},)
+    step = made_step("A", sql, rows=1, values=values)
+    [row] = rows_of(transcript.as_text(made_run([step]), width=120))
+    assert row.endswith("→ 1 row")
+
+
 def test_columns_of_the_sentence_come_first() -> None:
     """Of a row with many columns that change, those of the sentence alone are shown."""
     fields = {"modified": "2026-11-28 19:49:38.598871+00", "captured": "100", "token": "4711" * 8}

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, connections, transaction
@@ -249,6 +251,53 @@ def test_a_setup_that_does_not_clear_what_was_left() -> None:
     with pytest.raises(IntegrityError) as failed:
         explore([read_check_save] * 2, setup=setup)
     assert any("must first clear" in note for note in failed.value.__notes__)
+
+
+def test_a_setup_that_fails_at_once_is_not_told_to_clear() -> None:
+    def setup() -> None:
+        raise LookupError("no such product")
+
+    with pytest.raises(LookupError) as failed:
+        explore([read_check_save] * 2, setup=setup)
+    assert failed.value.__notes__ == ["This was setup(), before the first schedule."]
+
+
+def test_an_invariant_may_take_no_run() -> None:
+    def stock_is_left() -> bool:
+        return Mug.objects.get().stock == 1
+
+    async def stock_is_left_too() -> bool:
+        return (await Mug.objects.aget()).stock == 1
+
+    for invariant in (stock_is_left, stock_is_left_too):
+        run = replay("A B", [read_check_save] * 2, setup=one_mug, invariant=invariant)
+        assert run.broken == "The invariant does not hold."
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budget": "5"}, "budget must be a whole number, not '5'"),
+        ({"samples": 1.5}, "samples must be a whole number, not 1.5"),
+        ({"max_preemptions": True}, "max_preemptions must be a whole number, not True"),
+        ({"seed": "x"}, "seed must be a whole number, not 'x'"),
+        ({"seconds": "1"}, "seconds must be a number, not '1'"),
+        ({"reduce": "yes"}, "reduce must be True, False or None, not 'yes'"),
+        ({"invariant": True}, "invariant must be a function, not True"),
+        ({"describe": "stock"}, "describe must be a function, not 'stock'"),
+        ({"state": 1}, "state must be a function, not 1"),
+        ({"setup": None}, "setup must be a function, not None"),
+    ],
+)
+def test_an_option_of_another_kind_is_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misuse, match=re.escape(said)):
+        explore([read_check_save] * 2, **{"setup": one_mug, **options})
+
+
+def test_a_setup_that_was_forgotten() -> None:
+    for perform in (explore, partial(replay, "A B")):
+        with pytest.raises(Misuse, match="setup is missing: give setup=…"):
+            perform([read_check_save] * 2)
 
 
 def test_a_session_that_leaves_a_transaction_open() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session as BrowserSession
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import redirect
 from django.template import Context, Template
 from django.test import AsyncClient, Client
@@ -35,6 +36,22 @@ def buy(asked: HttpRequest) -> HttpResponse:
         return HttpResponse("Sold out.", status=409)
     Mug.objects.update(stock=0)
     Sale.objects.create(sku="MUG")
+    return redirect("/thanks/")
+
+
+def gone(asked: HttpRequest) -> HttpResponse:
+    raise Http404
+
+
+def form(asked: HttpRequest) -> HttpResponse:
+    return HttpResponse(asked.POST["email"])
+
+
+def members(asked: HttpRequest) -> HttpResponse:
+    return redirect("/accounts/login/?next=/members/")
+
+
+def elsewhere(asked: HttpRequest) -> HttpResponse:
     return redirect("/thanks/")
 
 
@@ -91,6 +108,10 @@ urlpatterns = [
     path("echo/", echo),
     path("fail/", fail),
     path("stream/", stream),
+    path("gone/", gone),
+    path("form/", form),
+    path("members/", members),
+    path("elsewhere/", elsewhere),
 ]
 
 
@@ -279,9 +300,32 @@ def test_a_response_has_the_templates_of_its_own_request() -> None:
 # Refusals
 
 
-def test_a_wrong_path_is_seen_by_its_answer() -> None:
-    with pytest.raises(Misuse, match=r"A ran no SQL on “default”, and returned .*NotFound 404\."):
-        answer_to(request("/bye/"))
+@pytest.mark.parametrize(
+    ("path", "data", "said"),
+    [
+        (
+            "/boy/",
+            None,
+            "; it asked POST /boy/, which no URL of the project fits. Did you mean /buy/",
+        ),
+        ("/gone/", None, "; it asked POST /gone/, and was answered with 404."),
+        ("/form/", {"name": "Ann"}, "; it asked POST /form/, and its data lack the field email."),
+        (
+            "/members/",
+            None,
+            "; it asked POST /members/, and was sent to the log-in page. Say whose request it is",
+        ),
+        ("/elsewhere/", None, "; it asked POST /elsewhere/, and was sent to /thanks/."),
+    ],
+)
+def test_a_request_without_sql_says_what_it_came_to(
+    path: str, data: object, said: str, settings: Any
+) -> None:
+    settings.LOGIN_URL = "/accounts/login/"
+    settings.DEBUG_PROPAGATE_EXCEPTIONS = True  # no page for them, which might send statements
+    with pytest.raises(Misuse, match=re.escape(f"A ran no SQL on “default”{said}")) as refused:
+        answer_to(request(path, data=data))
+    assert "in memory" not in str(refused.value)
 
 
 def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

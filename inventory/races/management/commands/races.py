@@ -20,6 +20,7 @@ from rich.text import Text
 
 from ... import report, transcript
 from ...errors import RacesError
+from ...explorer import taking_run
 from ...progress import progress_on
 from ...result import Result, Run, serial_orders_that_break
 from ...url_race import Alone, Asked, UrlRace, race_of
@@ -157,7 +158,8 @@ class Command(BaseCommand):
             type=whole_number(1, 1_000_000),
             default=5000,
             metavar="N",
-            help="at most N schedules; if there are more, choose some at random (default 5000)",
+            help="at most N schedules, fewest preemptions first; if there are more, 200 others are "
+            "drawn at random besides (default 5000)",
         )
         parser.add_argument(
             "--seed", type=int, default=0, metavar="N", help="seed of the random choice (default 0)"
@@ -456,10 +458,4 @@ def needed_by(function: Callable[..., Any]) -> int:
 
 def invariant_from(function: Callable[..., Any] | None) -> Callable[[Run], object] | None:
     """The invariant; also a function that takes no run."""
-    if function is None:
-        return None
-    try:
-        takes_run = bool(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        takes_run = True
-    return function if takes_run else lambda run: function()
+    return None if function is None else taking_run(function)
