@@ -1,8 +1,9 @@
 """Notices reads in which PostgreSQL chose between rows that are equal by ORDER BY.
 
-It gives first whichever it comes to first. That depends on where the rows lie on the disk, and so
-on earlier schedules, on autovacuum and on whoever else uses the server. A session that goes on
-with such a row may go on with another one in the next performance of the same schedule.
+It gives first whichever it comes to first. That depends on the plan (an index read backwards, or
+the whole table in its order) and on where the rows lie on the disk, and so on earlier schedules, on
+autovacuum and on whoever else uses the server. A session that goes on with such a row may go on
+with another one in the next performance of the same schedule.
 """
 
 from __future__ import annotations
