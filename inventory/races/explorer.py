@@ -24,7 +24,7 @@ from .conductor import Choose, Conductor, Performance
 from .coroutines import check_no_loop, waited_for
 from .current import responsible_session
 from .errors import ImpossibleSchedule, Misuse, RacesError, Unrepeatable
-from .failing import notes_on_ended, notes_on_failing, why_without_sql
+from .failing import notes_on_ended, notes_on_failing, notes_on_no_change, why_without_sql
 from .habits import Habits
 from .image import Image
 from .jobs import check_locks
@@ -572,6 +572,9 @@ class Stage:
         own = [*self.lookout.notes(), *self.unheld_sql.notes(), *self.cold_notes]
         for note in [*own, *self.ties.notes(), *notes_on_ended(runs), *failing]:
             self.result.note(note)
+        if not self.result.notes:  # else they say what may race besides rows, or what fails
+            for note in notes_on_no_change(runs):
+                self.result.note(note)
         if self.invariant_is_silent and self.result.not_serializable:
             self.result.note(
                 "The invariant returned None in every schedule, and no assert in it failed, so it "

@@ -20,7 +20,8 @@ from django.utils.datastructures import MultiValueDictKeyError
 
 from .conductor import Performance
 from .serial import DEADLOCK, SERIALIZATION_FAILURE, described, described_error
-from .session import sqlstate_of
+from .session import Step, sqlstate_of
+from .statements import Kind
 
 if TYPE_CHECKING:
     from .result import Run
@@ -55,6 +56,20 @@ def notes_on_failing(runs: Sequence[Run], *, exhaustive: bool) -> Iterator[str]:
 def ends_first(name: str, run: Run) -> bool:
     """Whether the session ended before another one began."""
     return name not in itertools.dropwhile(lambda chosen: chosen == name, run.choices)
+
+
+def notes_on_no_change(runs: Sequence[Run]) -> Iterator[str]:
+    """A sentence if all runs hold, and no step of theirs changed a row, or may have."""
+    if runs and not any(run.is_flagged or any(map(may_change, run.steps)) for run in runs):
+        yield (
+            "No session changed a row in any schedule. If one should: does setup make all that it "
+            "needs, and is the data of its request complete?"
+        )
+
+
+def may_change(step: Step) -> bool:
+    """Whether it changed a row, or may have changed something that the explorer doesn't know."""
+    return step.changes or step.kind in (Kind.OTHER, Kind.POINT, Kind.CACHE)
 
 
 def notes_on_ended(runs: Sequence[Run]) -> Iterator[str]:

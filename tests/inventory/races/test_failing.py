@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
 
-from inventory.races import Run, explore, request
+from inventory.races import Run, explore, point, request
 from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import (
     SoldOut,
@@ -109,6 +109,25 @@ def test_who_came_second_in_all_that_was_performed_is_not_noted() -> None:
     result = explore(sessions, setup=one_mug, invariant=lambda run: False, first=True)
     assert (result.schedules, result.runs[0].returned["Bob"].status_code) == (1, 409)  # type: ignore[attr-defined]
     assert result.notes == []
+
+
+def looks_in_memory() -> None:
+    Mug.objects.count()
+    point("in memory")
+
+
+def test_sessions_that_change_nothing_are_noted() -> None:
+    """As those whose form lacks a field. A point says that something in memory may change."""
+
+    def notes(look: Any) -> list[str]:
+        return explore([look, look], setup=one_mug, max_preemptions=0).notes
+
+    [note] = notes(request("/thanks/"))
+    assert note.startswith("No session changed a row in any schedule")
+    [note] = notes(lambda: Mug.objects.filter(sku="MOG").update(stock=0))
+    assert note.startswith("No session changed a row in any schedule")
+    assert notes(lambda: Mug.objects.update(stock=0)) == []
+    assert notes(looks_in_memory) == []
 
 
 def lock(*skus: str) -> None:
