@@ -137,7 +137,10 @@ class Result:
     exhaustive: bool = False
     """Whether every schedule was performed; with ``reduce``, or one with the same effect."""
     complete_up_to: int | None = None
-    """Every schedule with at most so many preemptions was performed. None: every schedule."""
+    """Every schedule with at most so many preemptions was performed. None: every schedule.
+
+    -1: nobody knows, as for ``reduced`` ones that ended early.
+    """
     ended_by: str | None = None
     """``first``, ``seconds`` or ``budget``: what ended it early. None: it came to its end."""
     reduced: bool = False
@@ -240,7 +243,7 @@ class Result:
         if self.complete_up_to is None:
             words = f"all but {self.given_up} with a session of too many steps"
         elif self.complete_up_to < 0:
-            words = "not even all without preemption"
+            words = "not all" if self.reduced else "not even all without preemption"
         else:
             words = f"all with at most {preemptions_in_words(self.complete_up_to)}"
         if self.reduced:
@@ -281,11 +284,18 @@ class Result:
 
     def _check_enough(self) -> None:
         __tracebackhide__ = True
-        if self.complete_up_to is not None and self.complete_up_to < 0:
+        if self._has_seen_too_little:
             raise Misuse(
                 f"Too few schedules for a pass: {counted(self.schedules, 'schedule')}, "
                 f"{self.coverage}. Raise {'seconds' if self.ended_by == SECONDS else 'budget'}."
             )
+
+    @property
+    def _has_seen_too_little(self) -> bool:
+        """Whether not even each session came first once."""
+        if self.complete_up_to is None or self.complete_up_to >= 0:
+            return False
+        return not self.reduced or {run.order[0] for run in self.runs} < set(self.explorer.sessions)
 
     def _check_compared(self) -> None:
         if not self.explorer.serial:

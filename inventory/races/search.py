@@ -96,9 +96,13 @@ class Search:
 
     @property
     def complete_up_to(self) -> int | None:
-        """The number of preemptions up to which all schedules were performed; None if all were."""
+        """The number of preemptions up to which all schedules were performed; None if all were.
+
+        A race that is seen later may add a branch with fewer preemptions than others had: so with
+        ``reduce`` it is -1 up to the end.
+        """
         if self._queue:
-            return self._queue[0].preemptions - 1
+            return -1 if self.reduce else self._queue[0].preemptions - 1
         return self.max_preemptions if self.has_left_out else None
 
     def next(self) -> Walk:

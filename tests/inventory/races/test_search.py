@@ -255,6 +255,16 @@ def test_leaving_equal_schedules_out_loses_no_outcome(sessions: list[Callable[[]
     assert reduced.coverage == "exhaustive, equal ones left out"
 
 
+def test_a_reduced_search_that_ends_early_claims_little() -> None:
+    result = explore([locked] * 2, setup=one_mug, reduce=True, budget=1, samples=0)
+    assert result.coverage == "not all, equal ones left out"
+    with pytest.raises(Misuse, match="Too few schedules for a pass: 1 schedule"):
+        result.assert_serializable()
+    result = explore([locked] * 2, setup=one_mug, reduce=True, budget=5, samples=0)
+    assert {run.order[0] for run in result.runs} == {"A", "B"}
+    result.assert_serializable()
+
+
 def at_a_level_of_its_own() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
