@@ -37,7 +37,7 @@ from inventory.races import RaceFound, Run, explore
 from shop import holds, orders
 from shop.exceptions import NotInThisState, ShopError
 from shop.middleware import buyer
-from shop.models import DemoBankCharge, HoldAddress, Order, OrderLine, Payment, Refund
+from shop.models import DemoBankCharge, HoldAddress, Order, OrderLine, Payment, Refund, Refusal
 from shop.orders import checkout
 from shop.payments import demo
 from tests.conftest import MakeProduct
@@ -381,6 +381,7 @@ def last_unit(make_product: MakeProduct, strategy: str) -> Any:
 
     def setup() -> None:
         HoldAddress.objects.all().delete()
+        Refusal.objects.all().delete()
         Reservation.objects.all().delete()
         Product.objects.filter(pk=product.pk).update(stock=1, version=1)
 
@@ -411,6 +412,7 @@ def test_the_inventory_attack_two_customers_reserve_the_last_unit(
     last_unit(make_product, "single_statement").assert_holds()
 
 
+@pytest.mark.breaks_law
 def test_the_inventory_attack_succeeds_on_naive(make_product: MakeProduct) -> None:
-    with pytest.raises(RaceFound, match="oversold 1"):
+    with pytest.raises(RaceFound, match=r"oversold\s+1"):
         last_unit(make_product, "naive").assert_holds()

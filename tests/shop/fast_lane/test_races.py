@@ -21,7 +21,7 @@ from inventory.reservations import reserve
 from shop import basket
 from shop.fast_lane import reserving
 from shop.fast_lane.reserving import Form, Outcome, serve
-from shop.models import HoldAddress
+from shop.models import HoldAddress, Refusal
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
 
@@ -43,6 +43,7 @@ class Sale:
     def open(self) -> None:
         """Put all as it was."""
         HoldAddress.objects.all().delete()
+        Refusal.objects.all().delete()
         Reservation.objects.all().delete()
         Product.objects.filter(pk=self.product.pk).update(
             stock=self.units, is_active=True, strategy="combined", max_per_buyer=None
