@@ -38,8 +38,8 @@ class Node:
     asleep: frozenset[str]
     """Sessions to leave out here: another branch covers them, with the same outcome."""
     parent: Node | None = None
-    children: dict[str, Node | None] = field(default_factory=dict)
-    """Choices that were made here or are in the queue, and the nodes that they led to."""
+    tried: set[str] = field(default_factory=set)
+    """Choices that were made here, or are in the queue."""
 
     @property
     def steps(self) -> dict[str, Step]:
@@ -86,7 +86,6 @@ class Search:
         self.reduce = reduce
         self._writes = writes or {}
         self.has_left_out = False
-        self.root: Node | None = None
         self._numbers = itertools.count()
         self._queue = [Branch(0, 0, next(self._numbers), None, "", frozenset())]
 
@@ -119,8 +118,8 @@ class Search:
         if self.max_preemptions is not None and preemptions > self.max_preemptions:
             self.has_left_out = True
             return
-        asleep = node.asleep | node.children.keys() if self.reduce else frozenset()
-        node.children[chosen] = None
+        asleep = node.asleep | node.tried if self.reduce else frozenset()
+        node.tried.add(chosen)
         branch = Branch(preemptions, rank, next(self._numbers), node, chosen, asleep)
         heapq.heappush(self._queue, branch)
 
@@ -197,13 +196,9 @@ class Walk:
             raise left_its_way(performance, self.known[place].enabled, self._astray or [])
 
     def note_branches(self, performance: Performance) -> None:
-        """Keep the nodes on the way, and put the ways not taken into the queue."""
-        for node, child, chosen in zip(
-            self.nodes, [*self.nodes[1:], None], self._chosen, strict=False
-        ):
-            node.children[chosen] = child
-        if self.search.root is None:
-            self.search.root = self.nodes[0]
+        """Note the choices that were made, and put ways not taken into the queue."""
+        for node, chosen in zip(self.nodes, self._chosen, strict=False):
+            node.tried.add(chosen)
         ways = self._reversing(performance) if self.search.reduce else self._all_others()
         for place, chosen in ways:
             self.search.add(self.nodes[place], chosen, self._rank(place, chosen, performance))
@@ -212,13 +207,13 @@ class Walk:
         """All choices that weren't made at the new nodes."""
         for place in range(len(self.known), len(self.nodes)):
             node = self.nodes[place]
-            yield from ((place, name) for name in node.steps if name not in node.children)
+            yield from ((place, name) for name in node.steps if name not in node.tried)
 
     def _reversing(self, performance: Performance) -> Iterator[tuple[int, str]]:
         """Choices that turn round a race of this performance, where none is made or queued yet."""
         for reversal in reversals_in(performance):
             node = self.nodes[reversal.place]
-            covered = node.asleep | node.children.keys()
+            covered = node.asleep | node.tried
             if covered.isdisjoint(reversal.candidates):
                 yield reversal.place, min(reversal.candidates, key=node.preemptions_after)
 
