@@ -31,6 +31,7 @@ from . import explorer, statements, web
 from .errors import Misuse, RacesError
 from .failing import guesses, is_resolved
 from .image import Image
+from .repeats import shortened
 from .result import Result, Run
 from .scratch import check_answering, scratch_database
 from .server import Server, check_vendor
@@ -428,12 +429,12 @@ def details_of(response: HttpResponseBase) -> str:
             if getattr(value, "is_bound", False) and isinstance(found, Mapping):
                 errors += [error_of_field(value, *each) for each in found.items()]
     if errors:
-        return f"(its form says: {shortened('; '.join(dict.fromkeys(errors)))})"
+        return f"(its form says: {in_one_line('; '.join(dict.fromkeys(errors)))})"
     body = getattr(response, "content", b"")
     if response.status_code >= 400 and response.headers.get("Content-Type", "").startswith(
         ("text/plain", "application/json")
     ):
-        return f"({shortened(body.decode(errors='replace'))})"
+        return f"({in_one_line(body.decode(errors='replace'))})"
     return ""
 
 
@@ -466,7 +467,7 @@ def error_in_words(error: BaseException) -> str:
             place = f" ({shown_path(Path(file))}:{trace.tb_lineno})"
         trace = trace.tb_next
     text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}{': ' if text else ''}{shortened(text)}{place}"
+    return f"{type(error).__name__}{': ' if text else ''}{in_one_line(text)}{place}"
 
 
 def hint_on(error: BaseException) -> str:
@@ -475,6 +476,5 @@ def hint_on(error: BaseException) -> str:
     return ""
 
 
-def shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST_ERROR else text[: LONGEST_ERROR - 1] + "…"
+def in_one_line(text: str) -> str:
+    return shortened(" ".join(text.split()), LONGEST_ERROR)
