@@ -89,7 +89,8 @@ class Races:
         self._reports = 0
 
     def __call__(self, sessions: Any, **options: Any) -> Result:
-        from .explorer import check_transcripts, explore
+        from .explorer import explore
+        from .surroundings import check_transcripts
 
         check_transcripts()  # else the next line fails without saying what to do
         from .progress import progress_on

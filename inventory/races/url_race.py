@@ -27,7 +27,7 @@ from django.http import HttpResponseBase
 from django.test import Client
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
 
-from . import explorer, statements, web
+from . import explorer, statements, surroundings, web
 from .errors import Misuse, RacesError
 from .failing import guesses, is_resolved
 from .image import Image
@@ -256,7 +256,7 @@ class UrlRequest(web.Request):
 
     def prepare(self) -> None:
         """Forget what an earlier schedule left in memory. Rows are brought back by the image."""
-        explorer.clear_caches()
+        surroundings.clear_caches()
         if hasattr(mail, "outbox"):
             mail.outbox.clear()
 
@@ -299,7 +299,7 @@ def race_of(
     """
     check_vendor(using)
     check_answering(using)
-    explorer.check_connection(using)
+    surroundings.check_connection(using)
     with (
         as_in_tests(),
         without_lines_on_responses(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from django.db import connections
 
-from ..explorer import prepare
+from ..stage import prepare
 from .race import Race, verdict
 
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from django.core.management.base import OutputWrapper
 from rich.console import Console, RenderableType
 
-from ..explorer import ISOLATION_LEVELS
+from ..options import ISOLATION_LEVELS
 
 FOUND, USAGE_ERROR = 1, 2
 """Exit codes: a race was found; the command can't do what was asked."""

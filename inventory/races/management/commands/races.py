@@ -20,7 +20,7 @@ from rich.text import Text
 
 from ... import report, transcript
 from ...errors import RacesError
-from ...explorer import taking_run
+from ...options import taking_run
 from ...progress import progress_on
 from ...result import Result, Run, serial_orders_that_break
 from ...url_race import Alone, Asked, UrlRace, race_of
