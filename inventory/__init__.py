@@ -21,6 +21,7 @@ DOORS = {
     "database": "where the stock is kept: a connection, and transactions on it",
     "monitor": "the law, checked",
     "alerts": "alerts for the merchant, raised and resolved",
+    "signals": "what was reserved and how fast, for those who count it",
     "exceptions": "what is refused, and why",
     "postgres_errors": "PostgreSQL's codes of errors",
     "words": "numbers of things in words",

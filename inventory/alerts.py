@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -42,14 +43,15 @@ def check_all(*, exhibits: bool = False) -> list[StockState]:
     Returns the products that break the law, by SKU. Exhibits are among them only with
     ``exhibits``; their alerts are brought in line in any case.
     """
-    states = monitor.needing_a_look()
+    states, sums = monitor.needing_a_look()
     if _take_back_lapsed([state.product_id for state in states if state.is_low]):
-        states = monitor.needing_a_look()
+        states, sums = monitor.needing_a_look()
     for product_ids in _batches(_products_out_of_line(states)):
         refresh(product_ids)
     broken = [state for state in states if not state.keeps_law]
     own = [state for state in broken if not state.is_exhibit]
-    StockCheck.objects.update_or_create(pk=1, defaults={"checked_at": Now(), "broken": len(own)})
+    outcome = {"checked_at": Now(), "broken": len(own), **asdict(sums)}
+    StockCheck.objects.update_or_create(pk=1, defaults=outcome)
     return broken if exhibits else own
 
 

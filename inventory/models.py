@@ -486,10 +486,22 @@ class StockAlert(Figures, Alert):
 
 
 class StockCheck(models.Model):
-    """The time and the outcome of the last check of all products; at most one row."""
+    """The time and the outcome of the last check of all products; at most one row.
+
+    Everything in it leaves exhibits out. Its sums are there for whoever asks more often than all
+    reservations can be added up. They are empty until the first check that has made them.
+    """
 
     checked_at = models.DateTimeField()
     broken = models.PositiveIntegerField(help_text="Products that broke the law, no exhibits.")
+    # Units of all products together, on one snapshot.
+    available = models.BigIntegerField(null=True)
+    held = models.BigIntegerField(null=True)
+    sold = models.BigIntegerField(null=True)
+    oversold = models.BigIntegerField(null=True)
+    drift = models.BigIntegerField(
+        null=True, help_text="The sum of the sizes: +1 and -1 are two units of drift."
+    )
 
     def __str__(self) -> str:
         return f"{self.checked_at:%Y-%m-%d %H:%M:%S}: {self.broken} broken"

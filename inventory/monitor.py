@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from inventory.database import connection
 from inventory.law import BREAKS_LAW, Figures, figures_in_sql
@@ -32,10 +32,37 @@ class StockState(Figures):
         return f"{self.sku}: {self.in_words()}"
 
 
+@dataclass(frozen=True)
+class StockSums:
+    """Units of all products together, without exhibits."""
+
+    available: int
+    held: int
+    sold: int
+    oversold: int
+    drift: int
+    """The sum of the sizes: +1 and -1 are two units of drift."""
+
+
 STATES = """
     SELECT id, sku, is_exhibit, received, available, held, sold, recorded,
         CASE WHEN is_active AND NOT is_exhibit THEN low_stock_threshold ELSE 0 END
     FROM ({figures}) AS product WHERE {which} ORDER BY sku
+"""
+# Each row has the sums. There is a row without a state if no product needs a look.
+SUMS_AND_STATES = """
+    WITH product AS MATERIALIZED (
+        SELECT id, sku, is_exhibit, is_active, low_stock_threshold,
+            received, available, held, sold, recorded
+        FROM ({figures}) AS with_all_columns
+    ), sums AS (
+        SELECT coalesce(sum(available), 0)::bigint, coalesce(sum(held), 0)::bigint,
+            coalesce(sum(sold), 0)::bigint,
+            coalesce(sum(greatest(held + sold - received, 0)), 0)::bigint,
+            coalesce(sum(abs(available + held + sold - received)), 0)::bigint
+        FROM product WHERE NOT is_exhibit
+    )
+    SELECT sums.*, state.* FROM sums LEFT JOIN ({states}) AS state ON true ORDER BY state.sku
 """
 NEEDS_A_LOOK = f"""
     ({BREAKS_LAW} OR available < 0
@@ -54,9 +81,18 @@ def check(*, exhibits: bool = False) -> list[StockState]:
     return _states(STATES.format(figures=figures_in_sql(), which=which))
 
 
-def needing_a_look() -> list[StockState]:
-    """Return every product, exhibits too, that calls for an alert or has an open one."""
-    return _states(STATES.format(figures=figures_in_sql(), which=NEEDS_A_LOOK))
+def needing_a_look() -> tuple[list[StockState], StockSums]:
+    """Return every product, exhibits too, that calls for an alert or has an open one; and the sums.
+
+    They are from one snapshot.
+    """
+    states = STATES.format(figures="SELECT * FROM product", which=NEEDS_A_LOOK)
+    with connection().cursor() as cursor:
+        cursor.execute(SUMS_AND_STATES.format(figures=figures_in_sql(), states=states))
+        rows = cursor.fetchall()
+    number = len(fields(StockSums))
+    found = [StockState(*row[number:]) for row in rows if row[number] is not None]
+    return found, StockSums(*rows[0][:number])
 
 
 def states_of(product_ids: Collection[int]) -> list[StockState]:

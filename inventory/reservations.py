@@ -6,10 +6,11 @@ units. Locks are taken in the order of ``inventory.locking``.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import reduce
 from operator import or_
@@ -18,7 +19,7 @@ from uuid import UUID, uuid4
 from django.db.models import Exists, F, ForeignObjectRel, OuterRef, Q
 from django.db.models.functions import Least, Now
 
-from inventory import conf, strategies
+from inventory import conf, signals, strategies
 from inventory.database import atomic
 from inventory.exceptions import (
     BuyerLimitExceeded,
@@ -101,6 +102,20 @@ def reserve(
         max_per_buyer=product.max_per_buyer,
         reservation_id=reservation_id or uuid4(),
     )
+    began = time.perf_counter()
+    try:
+        reservation = _take_or_find(chosen, request, pay)
+    except InsufficientStock:
+        seconds = time.perf_counter() - began
+        signals.report_tried(chosen.slug, signals.Outcome.REFUSED, [seconds])
+        raise
+    if reservation.pk == request.reservation_id:  # it isn't the one of an earlier request
+        signals.report_reserved(chosen.slug, [time.perf_counter() - began])
+    return reservation
+
+
+def _take_or_find(chosen: Strategy, request: Request, pay: Pay) -> Reservation:
+    """Take the units, also those of lapsed holds, or find the reservation of the same request."""
     try:
         return chosen.take(request, pay)
     except InsufficientStock as refused:
@@ -125,6 +140,8 @@ class Wanted:
     buyer: str
     idempotency_key: str
     reservation_id: UUID
+    began: float = field(default_factory=time.perf_counter)
+    """The time at which the buyer began to wait, by ``time.perf_counter``."""
 
 
 def can_reserve_for_many(product: Product) -> bool:
@@ -138,7 +155,8 @@ def reserve_for_many(product: Product, wanted: Sequence[Wanted]) -> list[Excepti
     Returns for each, in their order, None if the reservation was made, with the id that was asked
     for, or the error that ``reserve`` would raise. It takes no lapsed holds back: an
     InsufficientStock whose ``available`` is enough is a case for ``reserve``. All the idempotency
-    keys must differ. Call it outside a transaction, only if ``can_reserve_for_many``.
+    keys must differ. Call it outside a transaction, only if ``can_reserve_for_many``. It reports
+    the reservations (``signals``), and no refusals: the caller knows which of them are final.
 
     Raises an error of the database. Then nobody knows which reservations were made; ``reserve``
     with the same key finds out.
@@ -159,6 +177,13 @@ def reserve_for_many(product: Product, wanted: Sequence[Wanted]) -> list[Excepti
         for each in wanted
     ]
     serve(waiting)
+    now = time.perf_counter()
+    reserved = [
+        now - buyer.began
+        for buyer, each in zip(wanted, waiting, strict=True)
+        if each.granted is not None
+    ]
+    signals.report_tried(Combined.slug, signals.Outcome.RESERVED, reserved)
     return [each.error for each in waiting]
 
 

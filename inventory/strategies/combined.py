@@ -17,6 +17,7 @@ from decimal import Decimal
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
+from inventory import signals
 from inventory.database import atomic, connection
 from inventory.exceptions import BuyerLimitExceeded, InsufficientStock, TooMuchContention
 from inventory.holds import HOLD_COLUMNS, Request, written_hold
@@ -348,7 +349,8 @@ def _send(together: Sequence[Waiting]) -> tuple[Decimal, datetime] | None:
             },
         )
         row: tuple[Decimal, datetime] | None = cursor.fetchone()
-        return row
+    signals.report_batch(len(requests))
+    return row
 
 
 def _find_granted(together: Sequence[Waiting]) -> bool:

@@ -96,7 +96,7 @@ class TestBelowZero:
         product = make_product(3, low_stock_threshold=5, backstop=False)
         look = monitor.needing_a_look
 
-        def look_and_be_late() -> list[monitor.StockState]:
+        def look_and_be_late() -> tuple[list[monitor.StockState], monitor.StockSums]:
             seen = look()
             Product.objects.filter(pk=product.pk).update(stock=-1)
             return seen
