@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from django.conf import settings
 
 from shop.wsgi import application as django  # sets Django up for all below
 
 # isort: split
+from shop import metrics
 from shop.deployment.wsgi_threads import Receive, Scope, Send, ThreadedWSGI
 from shop.fast_lane import FastLane
 
 lane = FastLane() if settings.FAST_LANE else None
 threaded_django = ThreadedWSGI(django, settings.WEB_THREADS)
+# Prometheus has a thread of its own: it must see a rush that keeps all others busy.
+scrapes = ThreadedWSGI(django, threads=1) if metrics.are_on() else None
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,6 +36,12 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
     Django alone answers a large body, or one of unknown length, since it rejects most of them
     before they have come.
     """
+    if scrapes:
+        scope[metrics.BEGAN] = time.perf_counter()
+        server = scope.get("server") or ("", 0)
+        if scope["path"] == metrics.PATH or metrics.is_own_address(*server):
+            await scrapes(scope, receive, send)
+            return
     if not has_small_body(scope):
         await threaded_django(scope, receive, send)
         return
@@ -77,6 +87,8 @@ async def live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await threaded_django.close()
+    if scrapes:
+        await scrapes.close()
     if lane:
         await asyncio.to_thread(lane.close)
     await send({"type": "lifespan.shutdown.complete"})

@@ -9,10 +9,14 @@ Each thread keeps a connection to the database, and the fast lane of a worker up
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from gunicorn.arbiter import Arbiter
+from gunicorn.sock import create_sockets
 
+from shop import metrics
 from shop.deployment.access_log import FORMAT
 from shop.deployment.environment import Environment, whole_number
 
@@ -43,9 +47,40 @@ logger_class = "shop.deployment.access_log.AccessLog"
 
 
 def on_starting(server: Arbiter) -> None:
-    """Read the key, or make it: without a key gunicorn ends here, before the first request.
+    """Prepare what all workers, our forks, use.
 
-    The workers, our forks, have it as a text: using the lazy key costs as much as signing with it.
+    Read the key, or make it: without a key gunicorn ends here, before the first request. The
+    workers have it as a text: using the lazy key costs as much as signing with it.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-    settings.SECRET_KEY = str(settings.SECRET_KEY)
+    try:
+        settings.SECRET_KEY = str(settings.SECRET_KEY)
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
+    if metrics.are_on():
+        from shop.metrics import files
+
+        files.make_directory()
+
+
+def when_ready(server: Arbiter) -> None:
+    """Listen at METRICS_ADDRESS, too, whatever ``--bind`` says.
+
+    The new master of an upgrade has the old one's socket already.
+    """
+    names = [listener.getsockname() for listener in server.LISTENERS]
+    if settings.METRICS_ADDRESS and settings.METRICS_ADDRESS not in [name[:2] for name in names]:
+        plain = {"certfile": None, "keyfile": None, "is_ssl": False, "reuse_port": False}
+        only = SimpleNamespace(
+            address=[settings.METRICS_ADDRESS], backlog=server.cfg.backlog, **plain
+        )
+        server.LISTENERS += create_sockets(only, server.log)
+        server.log.info("Listening at: %s (only %s)", server.LISTENERS[-1], metrics.PATH)
+
+
+def on_exit(server: Arbiter) -> None:
+    """Remove the counts of the workers, which have ended."""
+    if metrics.are_on():
+        from shop.metrics import files
+
+        files.remove_directory()

@@ -18,11 +18,13 @@ from shop.deployment.environment import (
     currency,
     email,
     email_addresses,
+    listening_address,
     rate,
     sender,
     sender_on_this_machine,
     shipping_cost,
     time_zone,
+    token,
     web_address,
     whole_number,
     whole_number_or_off,
@@ -78,6 +80,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "shop.middleware.cache_control.middleware",  # the outermost: also for what the others refuse
+    "shop.middleware.request_metrics.RequestMetricsMiddleware",  # outside of all that answers
     "django.middleware.security.SecurityMiddleware",
     "shop.deployment.static_files.StaticFilesMiddleware",
     "shop.middleware.content_security.middleware",
@@ -251,6 +254,11 @@ DEFAULT_FROM_EMAIL = env(
 SERVER_EMAIL = DEFAULT_FROM_EMAIL  # of e-mails to the managers
 EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
 EMAIL_TIMEOUT = 30  # seconds
+
+# Figures for Prometheus (shop/metrics/). Without a token and an address nothing is counted.
+
+METRICS_TOKEN = env("METRICS_TOKEN", cast=token, default="")
+METRICS_ADDRESS = env("METRICS_ADDRESS", cast=listening_address, default=None)
 
 # The admin (shop/admin/)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from email.utils import parseaddr, quote
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,11 @@ from shop.money import MOST_SHIPPING
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
+TOKEN = re.compile(r"[!-~]{16,}")
+
+
+class BadSecret(ValueError):
+    """Raised by the ``cast`` of a secret: no message may repeat the value."""
 
 
 class Environment(Env):  # type: ignore[misc]  # it has no types
@@ -67,6 +73,8 @@ class Environment(Env):  # type: ignore[misc]  # it has no types
             return default
         try:
             return self.parse_value(value, cast)
+        except BadSecret as error:
+            raise ImproperlyConfigured(f"{var} can't be used: {error}") from error
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} is {without_password(value)!r}: {error}") from error
 
@@ -154,6 +162,23 @@ def has_host(url: str) -> bool:
         return bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def listening_address(value: str) -> tuple[str, int]:
+    """A ``cast`` for the address and the port at which a server listens."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(f"//{value}")
+        host = str(ip_address(parts.hostname or ""))
+        if parts.port and parts.netloc == value and "@" not in value:
+            return host, parts.port
+    raise ValueError("it must be an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100.")
+
+
+def token(value: str) -> str:
+    """A ``cast`` for a secret that clients send in a header."""
+    if not TOKEN.fullmatch(value):
+        raise BadSecret("it must be at least 16 ASCII letters, digits or signs, without blanks.")
+    return value
 
 
 def currency(value: str) -> str:

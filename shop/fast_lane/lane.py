@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from shop import notices
+from shop import metrics, notices
 from shop.deployment.wsgi_threads import Scope
 from shop.fast_lane import sure
 from shop.fast_lane.batches import Batches, Threads
@@ -43,7 +45,10 @@ class FastLane:
         self._is_on = not sure.strange_settings()
         self._counters_are_shared = rate_limits.counters_are_shared()
         self._holds = reverse("basket-holds")
-        self._shows_product = re.compile(f"{_pattern('product')}|{_pattern('product-stock')}")
+        self._shows_product = re.compile(
+            f"(?P<product>{_pattern('product')})|{_pattern('product-stock')}"
+        )
+        self._count = _counter()
 
     async def answer(self, scope: Scope, body: bytes) -> Answer | None:
         """The answer to an HTTP request; None if the lane isn't sure, and Django must answer.
@@ -52,14 +57,21 @@ class FastLane:
         """
         if not self._is_on or not sure.is_plain(scope):
             return None
+        answer = None
         try:
             if scope["path"] == self._holds:
-                return await self._reserve(scope, body)
-            if scope["method"] == "GET" and self._shows_product.fullmatch(scope["path"]):
-                return await self._show(scope, body)
+                view = "basket-holds"
+                answer = await self._reserve(scope, body)
+            elif scope["method"] == "GET" and (
+                shown := self._shows_product.fullmatch(scope["path"])
+            ):
+                view = "product" if shown["product"] else "product-stock"
+                answer = await self._show(scope, body)
         except Exception:
             log.exception("The fast lane leaves %s to Django.", scope["path"])
-        return None
+        if answer and self._count and (began := scope.get(metrics.BEGAN)):
+            self._count(view, answer.status, time.perf_counter() - began)
+        return answer
 
     def close(self) -> None:
         """Close the lane's connections to the database. Not for the loop's own thread."""
@@ -112,6 +124,16 @@ def _to_basket(request: ShopRequest) -> HttpResponse:
     """The response to a buyer for whom units were reserved; its notice is of no hold."""
     notices.note_reserved(request, UUID(int=0), wanted=1, seen_price=None, more=False)
     return redirect("basket")
+
+
+def _counter() -> Callable[[str, int, float], None] | None:
+    """The function that counts an answer; None while the metrics are off."""
+    if not metrics.are_on():
+        return None
+    from shop.metrics import counted
+
+    counted.listen()
+    return counted.count_request
 
 
 def _pattern(name: str) -> str:

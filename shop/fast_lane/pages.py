@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import _does_token_match, get_token  # type: ignore[attr-defined]
 
 from shop.fast_lane.batches import Threads
-from shop.middleware import rate_limits
+from shop.middleware import rate_limits, request_metrics
 from shop.middleware.buyer import ShopRequest, cookie_name, ensure_key, signed_key
 from shop.notice_storage import NoticeStorage
 
@@ -182,7 +182,8 @@ class Maker(BaseHandler):
         self, environ: dict[str, Any], view: View | None, arguments: tuple[Any, ...]
     ) -> Any:
         """The response, with the secret of its tokens as ``csrf_secret``."""
-        request: Any = WSGIRequest({**environ, VIEW: view and (view, arguments)})
+        ours = {VIEW: view and (view, arguments), request_metrics.UNCOUNTED: True}
+        request: Any = WSGIRequest({**environ, **ours})
         request._dont_enforce_csrf_checks = True  # the visitor's own form was checked
         response: Any = self.get_response(request)
         response.close()

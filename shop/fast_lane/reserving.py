@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import enum
 import re
+import time
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import Error
 
-from inventory import reservations
+from inventory import reservations, signals
 from inventory.exceptions import InsufficientStock
 from inventory.models import Product
 from inventory.reservations import Wanted
@@ -56,6 +57,7 @@ class Form:
     seen_price: Decimal | None
     buyer: str
     network: str
+    began: float = field(default_factory=time.perf_counter)
     outcome: Outcome = Outcome.UNKNOWN
     hold_id: UUID | None = None
     why: str = ""
@@ -97,7 +99,7 @@ def serve(slug: str, forms: Sequence[Form]) -> None:
     forms = _within_limits(product, forms)
     refused = _refused_at_once(product, forms)
     wanted = {
-        form: Wanted(form.quantity, form.buyer, _once(form), uuid4())
+        form: Wanted(form.quantity, form.buyer, _once(form), uuid4(), form.began)
         for form in forms
         if form not in refused
     }
@@ -207,3 +209,6 @@ def _refuse(product: Product, refused: Collection[Form]) -> None:
     refusals.record(product, [form.quantity for form in strangers])
     for form in strangers:
         form.outcome = Outcome.REFUSED
+    now = time.perf_counter()
+    waited = [now - form.began for form in strangers]
+    signals.report_tried(product.strategy_slug, signals.Outcome.REFUSED, waited)

@@ -26,6 +26,7 @@ PLAIN_FORM = re.compile(rb"[-A-Za-z0-9._=&]{1,1000}")
 # visitor and rejects no request: it never sees a visitor of the lane, only the page for everybody.
 KNOWN = (
     "shop.middleware.cache_control.middleware",
+    "shop.middleware.request_metrics.RequestMetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "shop.deployment.static_files.StaticFilesMiddleware",
     "shop.middleware.content_security.middleware",

@@ -162,11 +162,26 @@ def test_managers_get_their_e_mails_from_the_shops_own_address(checkout: Path) -
         ("DEFAULT_FROM_EMAIL", "Shop", "it must be an e-mail address"),
         ("MANAGERS", "boss", "it must be e-mail addresses"),
         ("TIME_ZONE", "Mars/Olympus", "it must be the name of a time zone"),
+        ("METRICS_ADDRESS", "9100", "it must be an IP address and a port"),
     ],
 )
 def test_a_bad_value_is_named(checkout: Path, name: str, value: str, complaint: str) -> None:
     run = manage("check", checkout=checkout, env={**ELSEWHERE, name: value})
     assert f"{name} is '{value}': {complaint}" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.returncode == 1
+
+
+@pytest.mark.slow
+def test_gunicorn_names_a_bad_value_too(checkout: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "-c", "python:shop.gunicorn_conf", "shop.asgi"],
+        cwd=checkout,
+        env={**ELSEWHERE, "METRICS_TOKEN": "short", "PYTHONPATH": PACKAGES},
+        capture_output=True,
+        text=True,
+    )
+    assert "METRICS_TOKEN can't be used: it must be at least 16" in run.stderr
     assert "Traceback" not in run.stderr
     assert run.returncode == 1
 

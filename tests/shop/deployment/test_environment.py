@@ -52,6 +52,47 @@ def test_an_address_of_the_web_may_have_a_path_and_a_password() -> None:
         environment.web_address("hooks.example.org/services/1")
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("127.0.0.1:9100", ("127.0.0.1", 9100)),
+        ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("[0:0::1]:9100", ("::1", 9100)),
+    ],
+)
+def test_an_address_to_listen_at(value: str, read: tuple[str, int]) -> None:
+    assert environment.listening_address(value) == read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("9100", ":9100", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536"),
+        *("localhost:9100", "127.0.0.1:9100/metrics", "http://127.0.0.1:9100", "::1:9100"),
+        *("me@127.0.0.1:9100", "127.0.0.1:9100?a", "127.0.0.1:x", "[::1:9100", "127.0.0.1:-1"),
+    ],
+)
+def test_other_addresses_to_listen_at_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1:9100 or \[::1\]:9100\.$"):
+        environment.listening_address(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["fifteen-letters", "with a blank in it", "with-an-ümlaut-inside"]
+)
+def test_a_bad_token_is_not_repeated(tmp_path: Path, value: str) -> None:
+    env = environment.Environment(tmp_path / ".env")
+    env.ENVIRON = {"METRICS_TOKEN": value}
+    with pytest.raises(ImproperlyConfigured) as raised:
+        env("METRICS_TOKEN", cast=environment.token)
+    assert str(raised.value) == (
+        "METRICS_TOKEN can't be used: it must be at least 16 ASCII letters, digits or signs, "
+        "without blanks."
+    )
+    assert environment.token("sixteen-letters!") == "sixteen-letters!"
+
+
 def test_a_currency_is_one_with_two_decimal_places() -> None:
     assert environment.currency("chf") == "CHF"
     for wrong in ("EURO", "€", "JPY", "KWD"):

@@ -1,0 +1,32 @@
+"""Figures for Prometheus, at ``/metrics``: off unless METRICS_TOKEN or METRICS_ADDRESS is set.
+
+- ``counted``: what each process counts while it works. It starts anew with the web server.
+- ``files``: where gunicorn's processes keep these counts, so that each can show those of all.
+- ``asked``: figures of the database, one statement for each family, asked when somebody wants them.
+- ``exposition``: all of it in Prometheus' format.
+
+Only these modules import prometheus_client. While the metrics are off, nothing imports them.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from django.conf import settings
+
+PATH = "/metrics"
+BEGAN = "shop.began"
+"""In the ASGI scope: when the request was there, by ``time.perf_counter``."""
+
+
+def are_on() -> bool:
+    """Whether anything is counted and shown."""
+    return bool(settings.METRICS_TOKEN or settings.METRICS_ADDRESS)
+
+
+def is_own_address(host: str, port: int) -> bool:
+    """Whether a server that listens there is the one of METRICS_ADDRESS."""
+    if settings.METRICS_ADDRESS is None or port != settings.METRICS_ADDRESS[1]:
+        return False
+    own: str = settings.METRICS_ADDRESS[0]
+    return host == own or ip_address(own).is_unspecified

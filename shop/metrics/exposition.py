@@ -1,0 +1,48 @@
+"""All figures in the text format of Prometheus."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.registry import Collector
+
+from shop.metrics import asked, counted
+
+__all__ = ["CONTENT_TYPE", "FAMILIES", "expose"]
+
+log = logging.getLogger(__name__)
+
+SUCCESS = "shop_collector_success"
+FAMILIES = {**counted.FAMILIES, **asked.FAMILIES, SUCCESS: ("collector",)}
+"""The names of all families, each with its labels."""
+
+
+def expose() -> bytes:
+    """The figures of this moment."""
+    return generate_latest(_Everything())
+
+
+class _Everything(Collector):
+    def collect(self) -> Iterable[Metric]:
+        success = GaugeMetricFamily(
+            SUCCESS, "1, or 0 if the collector's figures can't be had.", labels=["collector"]
+        )
+        counts = _counts()
+        yield from counts
+        success.add_metric(["counted"], bool(counts))
+        for name, metrics in asked.collect():
+            yield from metrics
+            success.add_metric([name], bool(metrics))
+        yield success
+
+
+def _counts() -> list[Metric]:
+    try:
+        return list(counted.collect())
+    except Exception:  # a directory that is gone, a file that can't be read
+        log.exception("The counts can't be had.")
+        return []
