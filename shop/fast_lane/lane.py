@@ -57,6 +57,7 @@ class FastLane:
         """
         if not self._is_on or not sure.is_plain(scope):
             return None
+        began = scope.get(metrics.BEGAN) or time.perf_counter()
         answer = None
         try:
             if scope["path"] == self._holds:
@@ -69,7 +70,7 @@ class FastLane:
                 answer = await self._show(scope, body)
         except Exception:
             log.exception("The fast lane leaves %s to Django.", scope["path"])
-        if answer and self._count and (began := scope.get(metrics.BEGAN)):
+        if answer and self._count:
             self._count(view, answer.status, time.perf_counter() - began)
         return answer
 
