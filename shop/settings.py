@@ -18,7 +18,7 @@ from shop.deployment.environment import (
     currency,
     email,
     email_addresses,
-    listening_address,
+    listening_address_or_off,
     rate,
     sender,
     sender_on_this_machine,
@@ -258,7 +258,7 @@ EMAIL_TIMEOUT = 30  # seconds
 # Figures for Prometheus (shop/metrics/). Without a token and an address nothing is counted.
 
 METRICS_TOKEN = env("METRICS_TOKEN", cast=token, default="")
-METRICS_ADDRESS = env("METRICS_ADDRESS", cast=listening_address, default=None)
+METRICS_ADDRESS = env("METRICS_ADDRESS", cast=listening_address_or_off, default=None)
 
 # The admin (shop/admin/)
 

@@ -164,14 +164,18 @@ def has_host(url: str) -> bool:
         return False
 
 
-def listening_address(value: str) -> tuple[str, int]:
-    """A ``cast`` for the address and the port at which a server listens."""
+def listening_address_or_off(value: str) -> tuple[str, int] | None:
+    """A ``cast`` for the address and the port at which a server listens; ``off`` is none."""
+    if value == "off":
+        return None
     with contextlib.suppress(ValueError):
         parts = urlsplit(f"//{value}")
         host = str(ip_address(parts.hostname or ""))
         if parts.port and parts.netloc == value and "@" not in value:
             return host, parts.port
-    raise ValueError("it must be an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100.")
+    raise ValueError(
+        "it must be an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100, or off."
+    )
 
 
 def token(value: str) -> str:

@@ -154,6 +154,7 @@ class ServedShop:
             "PAGES_PER_ADDRESS": "off",  # all buyers come from this machine
             "POSTS_PER_ADDRESS": "off",
             "MOST_UNITS_PER_ADDRESS": "off",
+            "METRICS_ADDRESS": "off",  # another shop listens there
             **(variables or {}),
         }
         self._programs: list[subprocess.Popen[bytes]] = []

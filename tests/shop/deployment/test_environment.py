@@ -57,12 +57,13 @@ def test_an_address_of_the_web_may_have_a_path_and_a_password() -> None:
     [
         ("127.0.0.1:9100", ("127.0.0.1", 9100)),
         ("0.0.0.0:1", ("0.0.0.0", 1)),
+        ("off", None),
         ("[::1]:65535", ("::1", 65535)),
         ("[0:0::1]:9100", ("::1", 9100)),
     ],
 )
-def test_an_address_to_listen_at(value: str, read: tuple[str, int]) -> None:
-    assert environment.listening_address(value) == read
+def test_an_address_to_listen_at(value: str, read: tuple[str, int] | None) -> None:
+    assert environment.listening_address_or_off(value) == read
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,8 @@ def test_an_address_to_listen_at(value: str, read: tuple[str, int]) -> None:
     ],
 )
 def test_other_addresses_to_listen_at_are_refused(value: str) -> None:
-    with pytest.raises(ValueError, match=r"such as 127\.0\.0\.1:9100 or \[::1\]:9100\.$"):
-        environment.listening_address(value)
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1:9100 or \[::1\]:9100, or off\.$"):
+        environment.listening_address_or_off(value)
 
 
 @pytest.mark.parametrize(
