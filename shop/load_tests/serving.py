@@ -161,7 +161,7 @@ class ServedShop:
 
     def start_web(self) -> subprocess.Popen[bytes]:
         """Start gunicorn, and wait until it answers. Raises NotServed."""
-        web = self._start(self._web_server(self.bind))
+        web = self.begin_web()
         deadline = time.monotonic() + SECONDS_TO_START
         while not is_served(self.url):
             if web.poll() is not None:
@@ -171,17 +171,23 @@ class ServedShop:
             time.sleep(0.1)
         return web
 
+    def begin_web(self, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start gunicorn without waiting for it; ``variables`` are for this start alone."""
+        return self._start(self._web_server(self.bind), variables)
+
     def start_worker(self) -> subprocess.Popen[bytes]:
         return self._start(worker())
 
     def stop(self) -> None:
         end(self._programs)
 
-    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Command, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
             command,
             cwd=self._root,
-            env=self._environment,
+            env={**self._environment, **(variables or {})},
             stdout=subprocess.DEVNULL,
             stderr=self._log,
             start_new_session=True,

@@ -39,6 +39,8 @@ class Page:
     url: str
     status: int
     html: str
+    location: str = ""
+    """Where a redirect leads that wasn't followed."""
 
     def form(self, action: str) -> Form:
         """The form that posts to an address with ``action`` in it. Raises LookupError."""
@@ -70,8 +72,13 @@ class Shopper:
         self.shop = shop
         self.number = number
         self.statuses: list[int] = []
-        cookies = urllib.request.HTTPCookieProcessor(CookieJar())
-        self._opener = urllib.request.build_opener(cookies)
+        self.cookies = CookieJar()
+        cookies = urllib.request.HTTPCookieProcessor(self.cookies)
+        self._opener = urllib.request.build_opener(cookies, *self.handlers())
+
+    def handlers(self) -> list[urllib.request.BaseHandler]:
+        """More handlers of this customer's browser."""
+        return []
 
     def get(self, path: str) -> Page:
         return self._open(urllib.request.Request(urljoin(self.shop, path)))
@@ -101,7 +108,8 @@ class Shopper:
                 return Page(answer.url, answer.status, answer.read().decode())
         except urllib.error.HTTPError as error:
             with error:
-                return Page(error.url or "", error.code, error.read().decode())
+                url, location = error.url or "", error.headers.get("Location", "")
+                return Page(url, error.code, error.read().decode(), location)
 
     # A purchase
 

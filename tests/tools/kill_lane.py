@@ -18,23 +18,27 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
 
-import django
 import psutil
 
 from shop.load_tests.serving import ServedShop
-from tests.tools.kill_payments import Disagreement, whole_number
+from tests.tools.drills import (
+    Crowd,
+    Disagreement,
+    in_words,
+    make_product,
+    run_on_scratch_database,
+    whole_number,
+)
 
 BUYERS_AT_ONCE = 24
 PRODUCTS = 3
@@ -64,11 +68,10 @@ class Figures:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        kills = ", ".join(f"{name} {times} ×" for name, times in sorted(self.kills.items()))
         statuses = ", ".join(f"{status}: {n}" for status, n in sorted(self.statuses.items()))
         return (
             f"seed {self.seed}, {self.seconds:.0f} s\n"
-            f"killed: {kills}\n"
+            f"killed: {in_words(self.kills)}\n"
             f"answers: {statuses}; sent again {self.tried_again} ×\n"
             f"holds {self.held}; the law was looked at {self.looks} ×"
         )
@@ -82,18 +85,7 @@ def main() -> None:
     parser.add_argument("--kills", type=whole_number, default=40)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-    django.setup()
-    from inventory.races.scratch import scratch_database
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        with scratch_database():
-            print(drill(options.forms, options.kills, options.seed))
-    except KeyboardInterrupt:
-        sys.exit("Broken off. Everything that was started has ended.")
-    except Disagreement as error:
-        sys.exit(f"seed {options.seed}: {error}")
+    run_on_scratch_database(lambda: drill(options.forms, options.kills, options.seed), options.seed)
 
 
 def drill(forms: int, kills: int, seed: int) -> Figures:
@@ -105,13 +97,13 @@ def drill(forms: int, kills: int, seed: int) -> Figures:
     figures, chance = Figures(seed), random.Random(seed)
     with machines() as served:
         products = make_products(forms // 2 // PRODUCTS)
-        crowd = Crowd(served, products, forms)
-        crowd.start()
+        crowd = Senders(served, products, forms)
         for kill in range(kills):
             crowd.let_in(forms * (kill + 1) // kills - forms * kill // kills)
             time.sleep(chance.uniform(0, LONGEST_PAUSE))
             served.kill(chance, figures.kills)
             look_at_the_law(figures)
+        crowd.let_in_rest()
         while not crowd.is_done():
             look_at_the_law(figures)
             time.sleep(0.05)
@@ -187,70 +179,27 @@ def machines() -> Iterator[Machines]:
 
 def make_products(units: int) -> list[str]:
     """Make products of so many units each; return their slugs."""
-    from inventory import stock
-    from inventory.models import Product
-
     slugs = [f"killed-{number}" for number in range(PRODUCTS)]
     for slug in slugs:
-        product = Product.objects.create(
-            sku=slug, slug=slug, name=slug, price=Decimal("7.35"), strategy="combined"
-        )
-        stock.receive(product, units)
+        make_product(slug, units, strategy="combined")
     return slugs
 
 
 # The buyers
 
 
-class Crowd:
-    """The buyers: some at a time, each in a thread. They come as they are let in."""
+class Senders(Crowd):
+    """The buyers, each of whom sends one form until there is an answer."""
 
     def __init__(self, served: Machines, slugs: list[str], number: int) -> None:
         self.statuses: Counter[int] = Counter()
         self.tried_again = 0
         self.told: dict[str, int] = {}
         """The last status that each buyer read."""
-        self.errors: list[Exception] = []
         self._ports = [shop.port for shop in served.shops]
         self._slugs = slugs
-        self._buyers = iter(range(number))
-        self._allowed = threading.Semaphore(0)
-        self._lock = threading.Lock()
-        # If the drill is broken off, nobody waits for them.
-        self._threads = [
-            threading.Thread(target=self._come, daemon=True) for _ in range(BUYERS_AT_ONCE)
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def let_in(self, number: int) -> None:
-        """Let so many more buyers come."""
-        self._allowed.release(number)
-
-    def is_done(self) -> bool:
-        self._allowed.release(BUYERS_AT_ONCE)
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def wait(self) -> None:
-        """Wait until all have gone. Raises Disagreement if one of them got no answer."""
-        for thread in self._threads:
-            thread.join()
-        if self.errors:
-            raise Disagreement(f"{len(self.errors)} buyers gave up") from self.errors[0]
-
-    def _come(self) -> None:
-        while True:
-            self._allowed.acquire()
-            with self._lock:
-                number = next(self._buyers, None)
-            if number is None:
-                return
-            try:
-                self._reserve(number)
-            except Exception as error:
-                self.errors.append(error)
+        self._counting = threading.Lock()
+        super().__init__(self._reserve, number, BUYERS_AT_ONCE)
 
     def _reserve(self, number: int) -> None:
         """Send the form until there is an answer, each time to another machine."""
@@ -262,7 +211,7 @@ class Crowd:
                 raise TimeoutError(f"buyer {number} got no answer")
             tries += 1
             time.sleep(0.1)
-        with self._lock:
+        with self._counting:
             self.told[buyer] = status
             self.statuses[status] += 1
             self.tried_again += tries - number
@@ -316,7 +265,7 @@ def look_at_the_law(figures: Figures) -> None:
         raise Disagreement("\n".join(problems))
 
 
-def check(crowd: Crowd, figures: Figures) -> None:
+def check(crowd: Senders, figures: Figures) -> None:
     """Compare the holds with what buyers were told. Raises Disagreement."""
     from inventory.models import Product, Reservation
 

@@ -16,32 +16,31 @@ import queue
 import random
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
-
-import django
 
 from shop.load_tests.serving import ServedShop
 from tests.http.shopper import Page, Shopper
 from tests.stripe_standin.remote import StandinProcess
+from tests.tools.drills import (
+    Crowd,
+    Disagreement,
+    in_words,
+    make_product,
+    run_on_scratch_database,
+    whole_number,
+)
+from tests.tools.money_books import compare_money, order_problems
 
 BUYERS_AT_ONCE = 8
 LONGEST_PAUSE = 2.0  # seconds between the start of a program and its death
 SECONDS_UNTIL_QUIET = 300  # a killed worker's jobs are started again after a minute or two
-MINOR = Decimal("0.01")
 CHANGES = ["cancelled", "cancelled before the return", "refunded", "partly refunded"]
 BY_STAFF = ("refunded", "partly refunded")
-
-
-class Disagreement(Exception):
-    """The books don't agree; the message says where."""
 
 
 @dataclass
@@ -65,14 +64,11 @@ class Figures:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        kills = ", ".join(f"{name} {times} ×" for name, times in sorted(self.kills.items()))
-        changes = ", ".join(f"{name} {times}" for name, times in sorted(self.changes.items()))
-        orders = ", ".join(f"{state} {number}" for state, number in sorted(self.orders.items()))
         return (
             f"seed {self.seed}, {self.seconds:.0f} s\n"
-            f"killed: {kills}\n"
-            f"orders: {orders}\n"
-            f"asked for: {changes}\n"
+            f"killed: {in_words(self.kills)}\n"
+            f"orders: {in_words(self.orders)}\n"
+            f"asked for: {in_words(self.changes)}\n"
             f"charges at the stand-in {self.charges}, {self.charged}; paid by our books "
             f"{self.paid}\n"
             f"refunds at the stand-in {self.refunds}, {self.given_back}; owed by our books "
@@ -90,25 +86,9 @@ def main() -> None:
     parser.add_argument("--kills", type=whole_number, default=40)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     options = parser.parse_args()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-    django.setup()
-    from inventory.races.scratch import scratch_database
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        with scratch_database():
-            print(drill(options.orders, options.kills, options.seed))
-    except KeyboardInterrupt:
-        sys.exit("Broken off. Everything that was started has ended.")
-    except Disagreement as error:
-        sys.exit(f"seed {options.seed}: {error}")
-
-
-def whole_number(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 10000, not {number}")
-    return number
+    run_on_scratch_database(
+        lambda: drill(options.orders, options.kills, options.seed), options.seed
+    )
 
 
 def drill(orders: int, kills: int, seed: int) -> Figures:
@@ -119,8 +99,7 @@ def drill(orders: int, kills: int, seed: int) -> Figures:
     began = time.monotonic()
     figures = Figures(seed)
     with programs() as served:
-        crowd = Crowd(served, orders)
-        crowd.start()
+        crowd = Customers(served, orders)
         chance = random.Random(seed)
         for kill in range(kills):
             crowd.let_in(orders * (kill + 1) // kills - orders * kill // kills)
@@ -128,6 +107,7 @@ def drill(orders: int, kills: int, seed: int) -> Figures:
             time.sleep(chance.uniform(0, LONGEST_PAUSE))
             refund_some(crowd, figures)
             served.kill(chance.choice(["web", "worker", "web and worker"]), figures.kills)
+        crowd.let_in_rest()
         crowd.wait()
         refund_some(crowd, figures)
         wait_until_quiet(served)
@@ -188,8 +168,8 @@ def programs() -> Iterator[Served]:
 # The buyers, and the staff
 
 
-class Crowd:
-    """The buyers: some at a time, each in a thread. They come as they are let in."""
+class Customers(Crowd):
+    """The buyers, each of whom pays for an order; each third one changes something afterwards."""
 
     def __init__(self, served: Served, number: int) -> None:
         self.changes: Counter[str] = Counter()
@@ -197,48 +177,13 @@ class Crowd:
         """The tokens of orders whose buyers read that they are paid."""
         self.to_refund: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         """Tokens of orders that staff shall refund, and how."""
-        self.errors: list[BaseException] = []
         self._served = served
         self._slugs = make_products(2 * number)
-        self._buyers = iter(range(number))
-        self._allowed = threading.Semaphore(0)
-        self._left = number
-        self._lock = threading.Lock()
-        # If the drill is broken off, nobody waits for them.
-        self._threads = [
-            threading.Thread(target=self._come, daemon=True) for _ in range(BUYERS_AT_ONCE)
-        ]
+        super().__init__(self._buy, number, BUYERS_AT_ONCE)
 
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def let_in(self, number: int) -> None:
-        """Let so many more buyers come."""
-        self._allowed.release(number)
-
-    def wait(self) -> None:
-        """Wait until all have gone. Raises Disagreement if one of them couldn't."""
-        self._allowed.release(BUYERS_AT_ONCE)
-        for thread in self._threads:
-            thread.join()
-        if self.errors:
-            raise Disagreement(f"{len(self.errors)} buyers gave up") from self.errors[0]
-
-    def _come(self) -> None:
-        while True:
-            self._allowed.acquire()
-            with self._lock:
-                number = next(self._buyers, None)
-            if number is None:
-                return
-            try:
-                self._buy(Shopper(self._served.shop.url, number), number)
-            except Exception as error:
-                self.errors.append(error)
-
-    def _buy(self, buyer: Shopper, number: int) -> None:
+    def _buy(self, number: int) -> None:
         """Buy something; each third buyer changes something afterwards."""
+        buyer = Shopper(self._served.shop.url, number)
         change = CHANGES[number // 3 % len(CHANGES)] if number % 3 == 0 else ""
         page = buyer.reserve(self._slugs[number % len(self._slugs)], quantity=1 + number % 2)
         page = go_to_stripe(buyer, buyer.check_out())
@@ -264,14 +209,9 @@ class Crowd:
 
 def make_products(units: int) -> list[str]:
     """Make ten products of so many units each; return their slugs."""
-    from inventory import stock
-    from inventory.models import Product
-
     slugs = [f"killed-{number}" for number in range(10)]
     for number, slug in enumerate(slugs):
-        price = Decimal("7.35") + number * Decimal("3.17")
-        product = Product.objects.create(sku=slug, slug=slug, name=slug, price=price)
-        stock.receive(product, units)
+        make_product(slug, units, price=Decimal("7.35") + number * Decimal("3.17"))
     return slugs
 
 
@@ -310,7 +250,7 @@ def cancel(buyer: Shopper, token: str) -> None:
         buyer.send(page.form("/cancellation/"))
 
 
-def refund_some(crowd: Crowd, figures: Figures) -> None:
+def refund_some(crowd: Customers, figures: Figures) -> None:
     """Refund the orders that wait for it, as staff do."""
     from shop import orders
     from shop.models import Order
@@ -348,75 +288,29 @@ def what_is_unfinished(served: Served) -> str:
     return ", ".join(f"{name} {number}" for name, number in found.items() if number)
 
 
-def check(standin: StandinProcess, crowd: Crowd, figures: Figures) -> None:
+def check(standin: StandinProcess, crowd: Customers, figures: Figures) -> None:
     """Compare the shop's books with the stand-in's. Raises Disagreement."""
     from inventory import monitor
-    from shop.models import Order, Payment, Refund
+    from shop.models import Order
 
-    balances = standin.books.balances()
-    charged, given_back = by_payment(balances)
-    figures.charges, figures.charged = len(balances), sum(charged.values(), Decimal(0))
-    refunds = [each for each in standin.refunds.all() if each["status"] == "succeeded"]
-    figures.refunds, figures.given_back = len(refunds), sum(given_back.values(), Decimal(0))
-
-    problems = [str(broken) for broken in monitor.check()]
-    keys = {each["metadata"]["refund"] for each in refunds}
-    if len(keys) != len(refunds):
-        problems.append("a refund was given twice")
-    for payment in Payment.objects.select_related("order"):
-        key = str(payment.key)
-        was_charged = charged.pop(key, Decimal(0))
-        went = given_back.pop(key, Decimal(0))
-        paid = payment.amount if payment.state == Payment.State.PAID else Decimal(0)
-        owed = sum((refund.amount for refund in payment.refunds.counted()), Decimal(0))
-        figures.paid += paid
-        figures.owed += owed
-        if (was_charged, went) != (paid, owed):
-            problems.append(f"{payment}: charged {was_charged}, given back {went}, owed {owed}")
-    if charged:
-        problems.append(f"charges for unknown payments: {charged}")
-    problems += [f"{each} failed: {each.problem}" for each in Refund.objects.filter(state="FAILED")]
+    money = compare_money(standin)
+    figures.charges, figures.charged, figures.paid = money.charges, money.charged, money.paid
+    figures.refunds, figures.given_back, figures.owed = (
+        money.refunds,
+        money.given_back,
+        money.owed,
+    )
+    problems = [str(broken) for broken in monitor.check()] + money.problems
     for order in Order.objects.all():
         figures.orders[order.state] += 1
         figures.kept += order.kept()
-        problems += problems_of(order)
+        problems += order_problems(order)
     if lost := set(crowd.paid) - {
         order.token for order in Order.objects.filter(paid_at__isnull=False)
     }:
         problems.append(f"buyers read that these are paid: {lost}")
     if problems:
         raise Disagreement("\n".join(problems))
-
-
-def by_payment(balances: list[dict[str, Any]]) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
-    """The sums that were charged and given back, by the payment's key."""
-    charged: Counter[str] = Counter()
-    given_back: Counter[str] = Counter()
-    for each in balances:
-        charged[each["metadata"]["payment"]] += each["charged"]
-        given_back[each["metadata"]["payment"]] += each["refunded"]
-    return (
-        {key: minor * MINOR for key, minor in charged.items()},
-        {key: minor * MINOR for key, minor in given_back.items()},
-    )
-
-
-def problems_of(order: Any) -> Iterator[str]:
-    """Where the order's money and goods don't agree."""
-    kept = [payment for payment in order.payments.all() if payment.kept()]
-    if len(kept) > 1:
-        yield f"order {order.number} was paid twice, and both payments are kept"
-    goodwill = sum(
-        refund.amount for payment in kept for refund in payment.refunds.filter(reason="GOODWILL")
-    )
-    has_goods = order.state == "PAID"
-    units = sum(
-        line.reservation.kept for line in order.lines.all() if line.reservation.status == "SOLD"
-    )
-    if order.kept() != (order.total - goodwill if has_goods else 0) or bool(units) != has_goods:
-        yield f"order {order.number} ({order.state}): {order.kept()} kept for {units} units"
-    if order.state == "PENDING":
-        yield f"order {order.number} is still open"
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ class EmbeddedPostgres:
     It is stopped when nobody has used it for ``linger`` seconds.
     """
 
+    settings = SERVER_SETTINGS
+
     def __init__(self, home: Path, linger: float = SECONDS_TO_LINGER) -> None:
         self.home = home
         self.linger = linger
@@ -281,19 +283,20 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return False
 
-    def _run(self, postgres: str) -> psutil.Process:
+    def _run(self, postgres: str, **options: Any) -> psutil.Process:
         # Nobody else runs a server here (we are the keeper), so these are left from a crash.
         # PostgreSQL would not dare to remove them if their process number is in use again.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         for leftover in self.socket_dir.glob(f".s.PGSQL.{PORT}*"):
             leftover.unlink(missing_ok=True)
         directory = str(self.socket_dir).replace('"', '""')
-        settings = {**SERVER_SETTINGS, "unix_socket_directories": f'"{directory}"'}
-        options = [f"--{name}={value}" for name, value in settings.items()]
+        settings = {**self.settings, "unix_socket_directories": f'"{directory}"'}
+        arguments = [f"--{name}={value}" for name, value in settings.items()]
         return psutil.Popen(
-            [postgres, "-D", str(self.data), *options],
+            [postgres, "-D", str(self.data), *arguments],
             cwd=self.data,
             **as_user(self._server_user()),
+            **options,
         )
 
     def _running_server(self) -> psutil.Process | None:
