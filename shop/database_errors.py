@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection
+from procrastinate.exceptions import ConnectorException
 
 from inventory.postgres_errors import sqlstate
 
@@ -17,8 +18,9 @@ TOO_SLOW = ("55P03", "57014", "25P03", "25P04")  # a timeout: of a lock, stateme
 def is_outage(error: BaseException | None) -> bool:
     """Whether the error says that the database can't be reached or used at the moment.
 
-    Takes errors of Django and of psycopg.
+    Takes errors of Django and of psycopg, and those that the queue of jobs makes of them.
     """
+    error = _unwrapped(error)
     if not isinstance(error, Error | psycopg.Error):
         return False
     code = sqlstate(error)
@@ -31,8 +33,13 @@ def is_outage(error: BaseException | None) -> bool:
 
 def is_timeout(error: BaseException | None) -> bool:
     """Whether the database gave up waiting: for a lock, a statement or an idle transaction."""
-    code = sqlstate(error)
+    code = sqlstate(_unwrapped(error))
     return code is not None and code.startswith(TOO_SLOW)
+
+
+def _unwrapped(error: BaseException | None) -> BaseException | None:
+    """The database's own error, if a job could not be queued because of it."""
+    return error.__cause__ if isinstance(error, ConnectorException) else error
 
 
 def _is_disconnected() -> bool:

@@ -21,6 +21,7 @@ from django.db import (
 )
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory.models import Product, Reservation
 from shop.database_errors import is_outage, is_timeout
@@ -129,6 +130,23 @@ def test_an_order_that_was_lost_on_its_way_is_placed_once(
         Shopper().order(make_product(5))
     assert sent
     assert Order.objects.count() == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the write", "after the write"])
+def test_an_order_whose_job_was_lost_on_its_way_is_cancelled_once(
+    make_product: MakeProduct, after: bool
+) -> None:
+    """The queue of jobs makes an error of its own of the database's error."""
+    shopper = Shopper()
+    shopper.order(make_product(5))
+    order = Order.objects.get()
+    with lost_at("procrastinate_defer", after=after) as sent:
+        answer = shopper.client.post(f"/orders/{order.token}/cancellation/")
+    assert sent
+    assert answer.status_code == 302
+    order.refresh_from_db()
+    assert order.state == Order.State.CANCELLED
+    assert ProcrastinateJob.objects.filter(task_name="shop.tasks.send_order_cancelled").count() == 1
 
 
 # The server has closed a connection that lay idle

@@ -296,6 +296,7 @@ class Staff:
 
     def _try_to_refund(self, token: str, *, partly: bool) -> bool:
         from django.db import Error, connection
+        from procrastinate.exceptions import ConnectorException
 
         from shop import orders
         from shop.exceptions import OrderChanged
@@ -310,7 +311,7 @@ class Staff:
                     orders.refund(order.pk, restock=True, seen=Decimal(0))
             except OrderChanged:  # the attempt before was carried out, and its answer was lost
                 return True
-            except Error:
+            except (Error, ConnectorException):
                 return False
             finally:
                 connection.close()
