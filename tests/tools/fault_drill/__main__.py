@@ -83,6 +83,7 @@ def run(options: argparse.Namespace, report: Report, logs: Path) -> str:
                     options.faults, options.seed, options.seconds
                 )
             except RoundFailed as failed:
+                machines.describe(logs)
                 again = f"python -m tests.tools.fault_drill --seed {failed.seed} --faults 1"
                 if options.only:
                     again += f" --only {options.only}"

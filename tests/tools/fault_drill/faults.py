@@ -249,6 +249,7 @@ class WrongClock(Fault):
             "FAKETIME": f"{offset:+d}",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": str(Path(__file__).parent / "other_clock"),
         }
         self._restart()
         # The fault is there only once the web server has come back.

@@ -14,7 +14,7 @@ EXPLAINED = re.compile(
     r"|^procrastinate\.exceptions\.(ConnectorException|JobRetry)$"
     r"|^shop\.payments\.base\.ProviderUnavailable$"
     r"|^(smtplib\.SMTP\w+|TimeoutError|ConnectionResetError|ConnectionRefusedError)$"
-    r"|^(BrokenPipeError|OSError|ConnectionAbortedError)$"
+    r"|^(BrokenPipeError|ConnectionAbortedError)$"
 )
 NOT_EXPLAINED = re.compile(r"\.(IntegrityError|ProgrammingError|DataError|NotSupportedError)$")
 

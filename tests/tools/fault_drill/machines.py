@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from shop.load_tests.serving import ServedShop, is_served
 from tests.stripe_standin.remote import StandinProcess
@@ -30,6 +33,7 @@ VARIABLES = {
     "HOLD_MINUTES": "1440",
     "HOLD_AT_MOST_MINUTES": "2880",
     "PAYMENT_MINUTES": "600",
+    "PYTHONFAULTHANDLER": "1",  # see Machines.describe
 }
 
 
@@ -72,6 +76,20 @@ class Machines:
             and self.worker.is_running()
             and is_served(self.shop.url)
         )
+
+    def describe(self, directory: Path) -> None:
+        """Write into the logs what all programs and the database are doing; end the programs."""
+        lines = []
+        with suppress(psycopg.Error), self.postgres.connect() as connection:
+            for table in ("pg_stat_activity", "procrastinate_jobs", "procrastinate_workers"):
+                rows = connection.execute(f"SELECT * FROM {table}")
+                lines += [table, str([column.name for column in rows.description])]
+                lines += map(str, rows.fetchall())
+        (directory / "database.txt").write_text("\n".join(lines))
+        for process in [*self.web_processes(), psutil.Process(self.worker.pid)]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGABRT)  # it prints where each thread is
+        time.sleep(1)
 
     def wait_until_up(self) -> float:
         """Wait until all is up; return the seconds that it took. Raises TimeoutError."""
