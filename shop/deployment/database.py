@@ -14,6 +14,14 @@ from psycopg.conninfo import conninfo_to_dict
 from shop.deployment import embedded_postgres
 from shop.deployment.embedded_postgres import EmbeddedPostgres
 
+# A server whose machine or network went away says nothing. It is noticed within 20 seconds, and not
+# only when Linux gives up, after a quarter of an hour or two hours. The URL may say otherwise.
+NOTICE_WHEN_AWAY = {
+    "keepalives_idle": "10",  # seconds
+    "keepalives_interval": "5",  # seconds
+    "keepalives_count": "2",
+    "tcp_user_timeout": "20000",  # milliseconds
+}
 ENCODE = "special characters in the user name and the password are percent-encoded (@ is %40)."
 
 
@@ -74,7 +82,7 @@ def _of_server(url: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": port,
-        "OPTIONS": parts,
+        "OPTIONS": {**NOTICE_WHEN_AWAY, **parts},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from urllib.parse import quote
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn
 
 from shop.deployment import database
 from shop.deployment.embedded_postgres import DATABASE, PORT, EmbeddedPostgres
@@ -165,7 +168,33 @@ def test_the_parts_of_a_url_become_djangos_settings() -> None:
         "HOST": "one,two",
         "PORT": "5433,5434",
     }
-    assert settings["OPTIONS"] == {"sslmode": "require", "target_session_attrs": "primary"}
+    assert settings["OPTIONS"] == {
+        **database.NOTICE_WHEN_AWAY,
+        "sslmode": "require",
+        "target_session_attrs": "primary",
+    }
+
+
+@pytest.mark.parametrize(
+    ("in_url", "milliseconds"), [("", 20_000), ("?tcp_user_timeout=7000", 7000)]
+)
+def test_a_server_that_vanished_without_a_word_is_noticed_soon(
+    in_url: str, milliseconds: int
+) -> None:
+    """Ask the connection's socket. Nobody answers here: the kernel has let us in."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgres://u@127.0.0.1:{server.getsockname()[1]}/n{in_url}"
+        options = database.configure(url, Path("/nowhere"))["OPTIONS"]
+        connection = PGconn.connect_start(make_conninfo(url, **options).encode())
+        with socket.socket(fileno=os.dup(connection.socket)) as client:
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle, interval, count = (
+                client.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            )
+            assert idle + interval * count == 20
+        connection.finish()
 
 
 @pytest.mark.slow
