@@ -38,7 +38,7 @@ from shop.exceptions import LimitPerAddress
 from shop.models import HoldAddress
 
 PREFIX = 64  # bits of an IPv6 address: the least that a customer is given
-CLAIM_LASTS = timedelta(minutes=2)  # longer than any request: an older claim was left by a crash
+CLAIM_LASTS = timedelta(seconds=50)  # longer than any request: an older claim was left by a crash
 DELETE_AT_ONCE = 100  # addresses that a claim deletes at most; it adds one or a few
 PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds: most claims last for milliseconds
 
