@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -15,6 +14,8 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
+
+from shop.clock import read_clock
 
 
 def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None:
@@ -43,7 +44,7 @@ def _job(task: str, arguments: dict[str, Any], wait: timedelta | None = None) ->
     return configure_task(
         name=known.name,
         job_manager=JobManager(DjangoConnector()),
-        schedule_in=None if wait is None else {"seconds": int(wait.total_seconds())},
+        schedule_at=None if wait is None else read_clock() + wait,
         queue=known.queue,
         lock=known.lock,
         queueing_lock=known.queueing_lock,
@@ -66,7 +67,7 @@ def retry_failed(task_name: str) -> int:
     tried = 0
     for job_id in ids:
         with suppress(ConnectorException):  # somebody else was first
-            manager.retry_job_by_id(job_id, retry_at=timezone.now())
+            manager.retry_job_by_id(job_id, retry_at=read_clock())
             tried += 1
     return tried
 

@@ -20,7 +20,7 @@ from shop import money
 from shop.address import Address
 from shop.grouped_lines import GroupedLine, grouped_order_lines
 
-TRY_AGAIN_AFTER = timedelta(minutes=5)
+TRY_AGAIN_AFTER = timedelta(seconds=50)
 NUMBER_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # none that is mistaken for another
 
 

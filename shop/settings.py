@@ -253,7 +253,7 @@ DEFAULT_FROM_EMAIL = env(
 )
 SERVER_EMAIL = DEFAULT_FROM_EMAIL  # of e-mails to the managers
 EMAIL_SUBJECT_PREFIX = f"[{SHOP_NAME}] "  # of e-mails to the managers
-EMAIL_TIMEOUT = 30  # seconds
+EMAIL_TIMEOUT = 20  # seconds
 
 # Figures for Prometheus (shop/metrics/). Without a token and an address nothing is counted.
 

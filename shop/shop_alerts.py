@@ -28,6 +28,7 @@ from inventory.words import counted
 from shop import payments
 from shop.models import Dispute, Order, Payment, PaymentEvent, Refund, ShopAlert
 from shop.money import format_amount
+from shop.retries import RECEIVERS, WAITS_FOR_RECEIVER
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,6 @@ PAYMENT_LATE = timedelta(minutes=15)  # after the payment's ``expires_at``
 REFUND_LATE = timedelta(hours=1)  # after it was decided
 MESSAGE_LATE = timedelta(hours=1)  # after the payment is known to be paid
 ENOUGH_WITHOUT_MESSAGES = 3  # payments; a single message may be lost
-MAIL_TASKS = {
-    "send_order_paid",
-    "send_order_shipped",
-    "send_order_refunded",
-    "send_order_cancelled",
-    "send_order_to_managers",
-    "mail_alerts",
-}
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
 # News: no state of ours says when it is right again, so a person does, by acknowledging it. A
 # dispute's alert stays until the dispute is decided, too.
@@ -54,6 +47,7 @@ SHOWN_NUMBERS = 5
 LONGEST_SUBJECT = 128  # characters
 SUBJECT_WITHOUT_NUMBER = LONGEST_SUBJECT - 10
 FAILED_OFTEN = 5  # attempts, which take some six minutes
+AWAY_FOR_LONG = timedelta(minutes=5)  # a receiver, such as the mail server
 
 
 @dataclass(frozen=True)
@@ -524,7 +518,8 @@ def _update_decided_disputes() -> None:
 def _failed_jobs() -> Iterator[Trouble]:
     """Jobs that fail again and again, or were given up; one trouble for each task.
 
-    If a mail server is down, people must know it long before its e-mails are given up, a day later.
+    If a mail server is down, people must know it soon: its e-mails are never given up, and other
+    jobs only after a day.
     Jobs that are queued every minute are left out, and so are jobs whose work those do, too.
     """
     with connection.cursor() as cursor:
@@ -537,11 +532,24 @@ def _failed_jobs() -> Iterator[Trouble]:
             LEFT JOIN shop_payment AS payment ON payment.id = refund.payment_id
             LEFT JOIN shop_order AS o
                 ON o.id = coalesce((job.args ->> 'order_id')::bigint, payment.order_id)
-            WHERE (job.status = 'failed' OR job.status = 'todo' AND job.attempts >= %s)
-                AND job.queueing_lock IS NULL AND job.task_name <> ALL(%s)
+            WHERE (
+                    job.status = 'failed'
+                    OR job.status = 'todo' AND job.attempts >= %s
+                    OR job.status IN ('todo', 'doing') AND job.priority = %s AND EXISTS (
+                        SELECT FROM procrastinate_events AS event
+                        WHERE event.job_id = job.id AND event.type = 'deferred_for_retry'
+                            AND event.at < statement_timestamp() - make_interval(secs => %s)
+                    )
+                ) AND job.queueing_lock IS NULL AND job.task_name <> ALL(%s)
             GROUP BY job.task_name ORDER BY job.task_name
             """,
-            [SHOWN_NUMBERS, FAILED_OFTEN, DONE_EVERY_MINUTE_TOO],
+            [
+                SHOWN_NUMBERS,
+                FAILED_OFTEN,
+                WAITS_FOR_RECEIVER,
+                AWAY_FOR_LONG.total_seconds(),
+                DONE_EVERY_MINUTE_TOO,
+            ],
         )
         rows = cursor.fetchall()
     return (_failing(*row) for row in rows)
@@ -551,7 +559,7 @@ def _failing(
     task_name: str, number: int, given_up: int, order_numbers: list[str] | None
 ) -> Trouble:
     name = task_name.rpartition(".")[2]
-    is_mail = name in MAIL_TASKS
+    is_mail = task_name in RECEIVERS["mail server"]
     what = "e-mail" if is_mail else "background job"
     words = f"{counted(number, what)} of the kind {name} failed."
     if order_numbers:
@@ -560,5 +568,5 @@ def _failing(
     if given_up:
         words += f" {given_up} of them will not be tried again unless you start them."
     else:
-        words += " The worker goes on trying for about a day."
+        words += " The worker goes on trying."
     return Trouble(Kind.MAIL_FAILED if is_mail else Kind.JOB_FAILED, task_name, words)

@@ -10,16 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from procrastinate import RetryStrategy
 from procrastinate.builtin_tasks import remove_old_jobs
 from procrastinate.contrib.django import app
-from procrastinate.exceptions import UniqueViolation
 from procrastinate.job_context import JobContext
-from procrastinate.jobs import Status
 
 from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
-from shop import network_limits, orders, refusals, shop_alerts
+from shop import network_limits, orders, refusals, retries, shop_alerts
 from shop.notifications import alert_delivery, order_mail, outbox
 from shop.orders import refunds, statements
 from shop.payments import demo
@@ -27,11 +24,11 @@ from shop.payments import demo
 log = logging.getLogger(__name__)
 
 EVERY_MINUTE = "* * * * *"
+TWICE_A_MINUTE = "* * * * * */30"
 EVERY_NIGHT = "0 4 * * *"
 KEEP_JOBS = 72  # hours
 
-# After 4, 16, 64, 256 … seconds; about a day in all.
-again_and_again = RetryStrategy(exponential_wait=4, max_attempts=8)
+again_and_again = retries.AgainAndAgain()
 
 
 # Queued by the transaction of an order
@@ -105,7 +102,7 @@ def delete_ended_addresses(timestamp: int) -> None:
     network_limits.delete_ended_addresses()
 
 
-@app.periodic(cron=EVERY_MINUTE)
+@app.periodic(cron=TWICE_A_MINUTE)
 @app.task(queueing_lock="settle_pending")
 def settle_pending(timestamp: int) -> None:
     """Settle orders that a crash or a lost answer left open, and close abandoned ones."""
@@ -113,7 +110,7 @@ def settle_pending(timestamp: int) -> None:
     _call_for_each(orders.close_abandoned, orders.abandoned_orders())
 
 
-@app.periodic(cron=EVERY_MINUTE)
+@app.periodic(cron=TWICE_A_MINUTE)
 @app.task(queueing_lock="carry_out_refunds")
 def carry_out_refunds(timestamp: int) -> None:
     """Carry out refunds whose own job gave up or was lost."""
@@ -163,16 +160,10 @@ def _call_for_each(do: Callable[[int], object], ids: Iterable[int]) -> None:
 # The queue itself
 
 
-@app.periodic(cron=EVERY_MINUTE)
 @app.task(queueing_lock="start_stalled_jobs_again", pass_context=True)
 async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
-    """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
-    manager = context.app.job_manager
-    for job in await manager.get_stalled_jobs():
-        try:
-            await manager.retry_job(job)
-        except UniqueViolation:  # the next one of this periodic job is waiting already
-            await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+    """Do what each worker does all the time. Workers of an earlier release queue this."""
+    await retries.start_stalled_again(context.app)
 
 
 @app.periodic(cron=EVERY_NIGHT)

@@ -170,7 +170,7 @@ def report_missing_worker(*, is_missing: bool) -> None:
     """If no worker runs (``worker_is_missing``), let the first process that sees it send an alert.
 
     This returns at once, since the sending is done in a thread. If that fails, or if its process
-    is killed, another process tries again five minutes later.
+    is killed, another process tries again a minute later.
     """
     alert = shop_alerts.update_worker_alert(is_missing=is_missing)
     if alert is not None and alert.notified_at is None and _is_first_to_try(alert):

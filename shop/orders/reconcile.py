@@ -35,9 +35,9 @@ from django.db import (
 from inventory.exceptions import ReservationChanged
 from inventory.models import Reservation
 from shop import payments, shop_alerts
+from shop.clock import read_clock
 from shop.models import Order, Payment, Refund
 from shop.money import format_amount
-from shop.orders import statements
 from shop.orders.copies import UnusableCopy
 from shop.orders.order_repair import Case, Finding, Found, OrderRepair
 from shop.payments.base import ListedPayment, Outcome, RefundRecord, Statement
@@ -91,7 +91,7 @@ def reconcile(since: datetime, slugs: Sequence[str], *, apply: bool) -> Report:
     Raises ProviderUnavailable, LookupError for an unknown provider; then nothing was changed.
     Raises OperationalError if the shop is open, and the plan would have to wait for it.
     """
-    asked_at = statements.read_clock()
+    asked_at = read_clock()
     found = [each for slug in slugs for each in _ask(slug, since - MARGIN)]
     report = Report(listed={slug: sum(each.provider == slug for each in found) for slug in slugs})
     with _committing() if apply else _rolling_back():

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
 from shop import jobs, payments, shop_alerts
+from shop.clock import read_clock
 from shop.models import Dispute, Order, Payment, Refund, RefundQuerySet
 from shop.money import format_amount
 from shop.orders import refunds
@@ -118,14 +119,6 @@ def _look_into_undecided(since: datetime) -> None:
             log.warning("Payment %s can't be looked up: %s", payment_id, error)
         except Exception:
             log.exception("The news of payment %s can't be recorded.", payment_id)
-
-
-def read_clock() -> datetime:
-    """The database's time, by which statements are put in order."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-        return now
 
 
 @transaction.atomic

@@ -78,6 +78,17 @@ def test_it_goes_on_after_its_connections_were_killed(worker: subprocess.Popen[s
         assert worker.poll() is None
 
 
+def test_it_goes_on_after_another_worker_has_taken_it_for_dead(
+    worker: subprocess.Popen[str],
+) -> None:
+    """It was stopped for a minute, and another one has started meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_workers")
+        assert cursor.rowcount == 1
+    wait_until_done(queue_job())
+    assert worker.poll() is None
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_at_a_signal(worker: subprocess.Popen[str], how: int) -> None:
     wait_until_done(

@@ -556,6 +556,21 @@ def test_e_mails_that_fail_again_and_again_raise_an_alert_before_they_are_given_
     assert opened() == []
 
 
+def test_e_mails_that_wait_for_the_mail_server_for_long_raise_an_alert(paid: Order) -> None:
+    a_job("send_order_paid", "todo", order_id=paid.pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_jobs SET attempts = 1, priority = -1")
+        cursor.execute("UPDATE procrastinate_events SET type = 'deferred_for_retry'")
+    look()
+    assert opened() == []
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = at - interval '6 minutes'")
+    assert_shown_and_mailed("1 e-mail of the kind send_order_paid failed.")
+    do_jobs("send_order_paid")
+    look()
+    assert opened() == []
+
+
 def test_the_e_mail_about_a_refund_that_could_not_be_sent_names_its_order(paid: Order) -> None:
     orders.refund(paid.pk)
     a_job("send_order_refunded", "failed", refund_id=Refund.objects.get().pk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from django.db import DatabaseError, connection
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
+from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
 from shop.deployment.worker import work_until_stopped
 
 BEHIND_POOLER = (
@@ -30,6 +32,7 @@ class Command(procrastinate.Command):
                     self.warn_behind_pooler()
             else:
                 tables.ensure(self.stderr.write, "shop")
+            os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)
             options["func"] = work_until_stopped
         with interrupted_at_once():
             super().handle(*args, **options)

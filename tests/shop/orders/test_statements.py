@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 
 from shop import orders, payments, shop_alerts, tasks
+from shop.clock import read_clock
 from shop.exceptions import NotInThisState, ShopError
 from shop.models import (
     DemoBankCharge,
@@ -338,7 +339,7 @@ def test_old_news_of_a_failed_attempt_change_no_later_one(
     fail_at_bank(DemoBankRefund.objects.get())
     look_into(ten_sold)
     payment = ten_sold.payments.get()
-    asked_at, old = statements.read_clock(), payments.statement(payment)
+    asked_at, old = read_clock(), payments.statement(payment)
     assert refunds.carry_out(refund.pk).state == State.DONE
     assert statements.record(payment, old, asked_at) == []
     refund.refresh_from_db()
@@ -351,7 +352,7 @@ def test_old_news_that_it_was_done_are_corrected(ten_sold: Order) -> None:
     refund = Refund.objects.get()
     payments.refund(refund)  # and the answer was lost
     payment = ten_sold.payments.get()
-    asked_at, old = statements.read_clock(), payments.statement(payment)
+    asked_at, old = read_clock(), payments.statement(payment)
     fail_at_bank(DemoBankRefund.objects.get())
     decline_refunds(ten_sold)
     refunds.record_failed(refund, "The money came back.")
@@ -622,10 +623,10 @@ def test_in_another_currency(make_product: MakeProduct, settings: Any) -> None:
 
 def test_an_older_statement_changes_nothing_after_a_later_one(ten_sold: Order) -> None:
     payment = ten_sold.payments.get()
-    asked_at, before = statements.read_clock(), payments.statement(payment)
+    asked_at, before = read_clock(), payments.statement(payment)
     dispute = dispute_at_bank(ten_sold)
     look_into(ten_sold)
-    open_at, is_open = statements.read_clock(), payments.statement(payment)
+    open_at, is_open = read_clock(), payments.statement(payment)
     decide_at_bank(dispute, "WON")
     look_into(ten_sold)
     assert statements.record(payment, is_open, open_at) == []
@@ -637,7 +638,7 @@ def test_an_older_statement_covers_no_refund_whose_money_came_back(ten_sold: Ord
     refund = declined(ten_sold, TEN)
     made = refund_at_bank(ten_sold, TEN)
     payment = ten_sold.payments.get()
-    asked_at, is_made = statements.read_clock(), payments.statement(payment)
+    asked_at, is_made = read_clock(), payments.statement(payment)
     look_into(ten_sold)
     fail_at_bank(made)
     look_into(ten_sold)

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from shop import jobs, orders, payments
+from shop.clock import read_clock
 from shop.models import (
     DemoBankCharge,
     DemoBankDispute,
@@ -28,7 +29,6 @@ from shop.models import (
     Refund,
     ShopAlert,
 )
-from shop.orders.statements import read_clock
 from shop.payments import (
     Outcome,
     RefundDeclined,

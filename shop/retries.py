@@ -1,0 +1,135 @@
+"""When a job that failed is tried again.
+
+If its receiver is away (the mail server, an alert's webhook, the bank, the database), one of the
+jobs that wait for it is tried every few seconds. When none fails any more, all are. So nothing
+waits for long once the receiver is back, and nobody hammers at its door for a day. Such attempts
+don't count, and there is no last one.
+
+A job that failed for another reason is tried after 4, 16, 64, 256 … seconds, for about a day in
+all.
+
+The database's clock decides: that of a worker's machine may be wrong. So a job that failed is put
+off for a day, and a worker calls it back (``call_back``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+import urllib.error
+from contextlib import suppress
+from typing import Any
+
+from procrastinate import App, BaseRetryStrategy, RetryDecision, utils
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Job, Status
+
+from shop.database_errors import is_outage
+from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
+
+SECONDS_BETWEEN_LOOKS = 10.0
+SECONDS_WITHOUT_FAILURE = 20  # after which a receiver is taken to be back
+MOST_ATTEMPTS = 8
+
+ORDINARY = 0  # priority
+WAITS_FOR_RECEIVER = -1  # priority: all other jobs go first
+
+# Tasks by receiver. All others have one of their own.
+RECEIVERS = {
+    "mail server": [
+        "shop.tasks.send_order_paid",
+        "shop.tasks.send_order_shipped",
+        "shop.tasks.send_order_refunded",
+        "shop.tasks.send_order_cancelled",
+        "shop.tasks.send_order_to_managers",
+        "shop.tasks.mail_alerts",
+    ],
+    "webhook": ["shop.tasks.post_alert", "shop.tasks.post_shop_alert"],
+}
+# A mail server's no to one e-mail. It may take all others.
+REFUSED_MAIL = smtplib.SMTPRecipientsRefused | smtplib.SMTPSenderRefused | smtplib.SMTPDataError
+
+# Another worker may do the same at this moment: it finds the rows changed, and leaves them.
+CALL_BACK = """
+    WITH waiting AS MATERIALIZED (
+        SELECT job.id, job.attempts, job.priority, failed.at,
+            coalesce(%(receivers)s::jsonb ->> job.task_name, job.task_name) AS receiver
+        FROM procrastinate_jobs AS job
+        CROSS JOIN LATERAL (
+            SELECT max(event.at) AS at FROM procrastinate_events AS event
+            WHERE event.job_id = job.id AND event.type = 'deferred_for_retry'
+        ) AS failed
+        WHERE job.status = 'todo' AND job.attempts > 0 AND job.scheduled_at > now()
+    ), away AS (
+        SELECT id, row_number() OVER (PARTITION BY receiver ORDER BY at, id) AS place,
+            max(at) OVER (PARTITION BY receiver) AS failed_last
+        FROM waiting WHERE priority = %(away)s
+    ), due AS (
+        SELECT id FROM away
+        WHERE place = 1 OR failed_last < now() - make_interval(secs => %(quiet)s)
+        UNION ALL
+        SELECT id FROM waiting
+        WHERE priority <> %(away)s AND at + make_interval(secs => 4 ^ least(attempts, 10)) <= now()
+    )
+    UPDATE procrastinate_jobs AS job
+    SET scheduled_at = NULL, attempts = job.attempts - (job.priority = %(away)s)::int
+    WHERE job.id = ANY (SELECT id FROM due) AND job.status = 'todo' AND job.scheduled_at > now()
+"""
+
+
+class AgainAndAgain(BaseRetryStrategy):
+    """Puts a job that failed off, until a worker calls it back."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if receiver_is_away(exception):
+            priority = WAITS_FOR_RECEIVER
+        elif job.attempts < MOST_ATTEMPTS:
+            priority = ORDINARY
+        else:
+            return None
+        return RetryDecision(retry_in={"days": 1}, priority=priority)
+
+
+def receiver_is_away(error: BaseException) -> bool:
+    """Whether the error says that nothing is wrong with the job: its receiver can't be reached."""
+    causes = list(utils.causes(error))
+    for cause in causes:
+        if isinstance(cause, REFUSED_MAIL | ProviderMisconfigured):
+            return False
+        if isinstance(cause, urllib.error.HTTPError):
+            return cause.code >= 500 or cause.code == 429
+    return any(
+        is_outage(cause) or isinstance(cause, OSError | ProviderUnavailable) for cause in causes
+    )
+
+
+async def look_after_queue(app: App) -> None:
+    """Look every few seconds for jobs that wait too long, until cancelled.
+
+    It is no job itself: it must not wait for a job that takes long.
+    """
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        with suppress(ConnectorException):  # the worker itself notices that the database is away
+            await start_stalled_again(app)
+            await call_back(app)
+
+
+async def start_stalled_again(app: App) -> None:
+    """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
+    manager = app.job_manager
+    for job in await manager.get_stalled_jobs():
+        try:
+            await manager.retry_job(job)
+        except UniqueViolation:  # the next one of this periodic job is waiting already
+            await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+
+
+async def call_back(app: App) -> None:
+    """Let the jobs be tried again that have waited long enough."""
+    receivers: dict[str, Any] = {
+        task: receiver for receiver, tasks in RECEIVERS.items() for task in tasks
+    }
+    await app.connector.execute_query_async(
+        CALL_BACK, receivers=receivers, away=WAITS_FOR_RECEIVER, quiet=SECONDS_WITHOUT_FAILURE
+    )
