@@ -17,7 +17,6 @@ from collections.abc import Collection, Sequence
 from threading import Thread
 
 from django.conf import settings
-from django.core.mail import mail_managers
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -26,6 +25,7 @@ from django.template.loader import render_to_string
 from inventory.models import Alert, StockAlert
 from shop import jobs, shop_alerts
 from shop.models import TRY_AGAIN_AFTER, ShopAlert
+from shop.notifications.sending import send_to_managers
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,11 @@ def _mail(stock_alerts: Sequence[StockAlert], shop_alerts: Sequence[ShopAlert]) 
         "shop_alerts": shop_alerts,
         "base_url": settings.BASE_URL,
     }
-    mail_managers(subject, render_to_string("shop/mail/alerts.txt", context))
+    # An alert's number comes again after a restored backup, its time doesn't.
+    identity = [
+        (type(each).__name__, each.pk, each.raised_at) for each in (*stock_alerts, *shop_alerts)
+    ]
+    send_to_managers(identity, subject, render_to_string("shop/mail/alerts.txt", context))
 
 
 def _subject(alert: ShopAlert) -> str:
@@ -186,10 +190,20 @@ def _is_first_to_try(alert: ShopAlert) -> bool:
 def _send_now(alert: ShopAlert) -> None:
     try:
         _mail([], [alert])
-        if settings.ALERT_WEBHOOK_URL:
-            _post(shop_alert_as_json(alert))
+        # At once: if the webhook fails, the e-mail isn't sent again.
         ShopAlert.objects.filter(pk=alert.pk).update(notified_at=Now())
+        if settings.ALERT_WEBHOOK_URL:
+            _post_or_queue(alert)
     except Exception:
         log.exception("The alert that no worker runs could not be sent; it will be tried again.")
     finally:
         connection.close()
+
+
+def _post_or_queue(alert: ShopAlert) -> None:
+    """Send the alert to the webhook, or leave that to the worker that comes back."""
+    try:
+        _post(shop_alert_as_json(alert))
+    except OSError:
+        log.exception("The alert that no worker runs could not be sent to the webhook.")
+        jobs.queue("post_shop_alert", alert_id=alert.pk)

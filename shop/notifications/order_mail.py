@@ -1,21 +1,23 @@
 """E-mails about orders. Only jobs send them: nothing else waits for a mail server.
 
 Each e-mail tells the state of things when it is sent, which may have changed since its job was
-queued. If a job is killed after its e-mail went out, it sends it again: better twice than never.
+queued. If a job is killed after its e-mail went out, it sends it again, by the same Message-ID
+(``sending``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives, mail_managers
 from django.template.loader import render_to_string
 from django.urls import reverse
 
 from shop.models import Dispute, Order, Payment, Refund
 from shop.notifications import outbox
+from shop.notifications.sending import send_mail, send_to_managers
 from shop.orders import CancelledBy
 
 State = Order.State
@@ -46,7 +48,7 @@ def send_order_paid(order_id: int) -> None:
     """
     order = Order.objects.get(pk=order_id)
     if order.state in (State.PAID, State.SHIPPED):
-        _send("order_paid", f"Your order {order.number} is paid", order)
+        _send("order_paid", f"Your order {order.number} is paid", order, [order.token])
 
 
 def send_order_shipped(order_id: int) -> None:
@@ -56,7 +58,7 @@ def send_order_shipped(order_id: int) -> None:
     """
     order = Order.objects.get(pk=order_id)
     if order.state == State.SHIPPED:
-        _send("order_shipped", f"Your order {order.number} is on its way", order)
+        _send("order_shipped", f"Your order {order.number} is on its way", order, [order.token])
 
 
 def send_order_refunded(refund_id: int) -> None:
@@ -73,6 +75,7 @@ def send_order_refunded(refund_id: int) -> None:
         "order_refunded",
         REFUND_SUBJECTS[Refund.State(refund.state)].format(order.number),
         order,
+        [refund.key, refund.state, refund.attempt],
         refund=refund,
         is_disputed=Dispute.objects.undecided().taken().filter(payment__order=order).exists(),
     )
@@ -89,6 +92,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
         "order_cancelled",
         f"Your order {order.number} is cancelled",
         order,
+        [order.token],
         by=CancelledBy(by),
         may_still_be_charged=order.payments.under_way().exists(),
         was_charged=order.paid() > 0,
@@ -97,16 +101,19 @@ def send_order_cancelled(order_id: int, by: str) -> None:
     )
 
 
-def _send(template: str, subject: str, order: Order, **more: object) -> None:
+def _send(
+    template: str, subject: str, order: Order, about: Sequence[object], **more: object
+) -> None:
+    """Send the e-mail. The template and ``about`` tell it from all others."""
     context = {**_context(order), "subject": subject, **more}
-    mail = EmailMultiAlternatives(
+    send_mail(
+        [template, *about],
         subject,
         render_to_string(f"shop/mail/{template}.txt", context),
-        to=[order.email],
+        to=order.email,
+        html=render_to_string(f"shop/mail/{template}.html", context),
         headers={outbox.ORDER: order.number},
     )
-    mail.attach_alternative(render_to_string(f"shop/mail/{template}.html", context), "text/html")
-    mail.send()
 
 
 # To the merchant
@@ -124,7 +131,8 @@ def send_order_to_managers(order_id: int) -> None:
     if context["order_url"]:
         path = reverse("admin:shop_order_change", args=[order.pk])
         context["admin_url"] = urljoin(context["order_url"], path)
-    mail_managers(
+    send_to_managers(
+        ["order_to_managers", order.token],
         f"Order {order.number} is paid: please send it",
         render_to_string("shop/mail/order_to_managers.txt", context),
     )
