@@ -11,7 +11,6 @@ import enum
 import hashlib
 import hmac
 import json
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -29,6 +28,7 @@ from django.urls import reverse
 from django.utils.crypto import salted_hmac
 
 from shop import jobs
+from shop.clock import read_clock
 from shop.models import (
     DemoBankCharge,
     DemoBankDispute,
@@ -410,7 +410,7 @@ def _send(charge: DemoBankCharge, message_id: str, kind: str) -> None:
 
 def sign(body: bytes, timestamp: int | None = None) -> str:
     """The signature of a message, made at ``timestamp`` (seconds since 1970; now)."""
-    at = int(time.time()) if timestamp is None else timestamp
+    at = int(read_clock().timestamp()) if timestamp is None else timestamp
     return f"t={at},v1={_digest(at, body)}"
 
 
@@ -422,7 +422,7 @@ def _check_signature(signature: str, body: bytes) -> None:
         raise BadEvent(f"The message has no signature ({SIGNATURE}: t=…,v1=…).")
     if not hmac.compare_digest(digest.encode(), _digest(int(at), body).encode()):
         raise BadEvent("The signature is wrong.")
-    if abs(time.time() - int(at)) > OLDEST_EVENT:
+    if abs(read_clock().timestamp() - int(at)) > OLDEST_EVENT:
         raise BadEvent(f"The message is older than {OLDEST_EVENT} seconds.")
 
 

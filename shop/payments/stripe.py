@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -30,6 +29,7 @@ from django.db.models import F, Func, TextField, Value
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
+from shop.clock import read_clock
 from shop.models import Payment, Refund
 from shop.orders import copies
 from shop.payments.base import (
@@ -599,7 +599,7 @@ def _check_age(signature: str) -> None:
     times = [part[2:] for part in signature.split(",") if part.startswith("t=")]
     if len(times) != 1 or not re.fullmatch(r"[0-9]{1,15}", times[0]):
         raise BadEvent("The signature has no time.")
-    if abs(time.time() - int(times[0])) > OLDEST_EVENT:
+    if abs(read_clock().timestamp() - int(times[0])) > OLDEST_EVENT:
         raise BadEvent(f"The message is older than {OLDEST_EVENT} seconds, or from the future.")
 
 

@@ -133,13 +133,16 @@ def offers_to_pay(page: str) -> bool:
     return "/payment/" in page
 
 
-def tell(order: Order, event: str = "event-1") -> int:
-    """Deliver the bank's message about the order's first payment; return the answer's status."""
+def tell(order: Order, event: str = "event-1", *, at: int | None = None) -> int:
+    """Deliver the bank's message about the order's first payment; return the answer's status.
+
+    The bank signed it ``at`` that time (seconds since 1970; now).
+    """
     body = json.dumps({"id": event, "payment": str(order.payments.all()[0].key)}).encode()
     response = Client(enforce_csrf_checks=True).post(
         reverse("payment-events", args=["demo"]),
         body,
         content_type="application/json",
-        headers={demo.SIGNATURE: demo.sign(body)},
+        headers={demo.SIGNATURE: demo.sign(body, at)},
     )
     return response.status_code

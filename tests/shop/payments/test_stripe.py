@@ -941,6 +941,18 @@ def test_a_message_must_be_recent_in_both_directions(
     assert now(paid_there.order).state == (State.PAID if status == 200 else State.PENDING)
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_web_machine_whose_clock_is_wrong_takes_messages(
+    paid_there: Payment, stripe_standin: StripeStandin, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = stripe_standin.sessions.get(paid_there.reference)
+    message = stripe_standin.webhooks.event("checkout.session.completed", session)
+    wrong = time.time() + hours * 3600
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    assert post(*message) == 200
+    assert now(paid_there.order).state == State.PAID
+
+
 def test_forged_messages_change_nothing(paid_there: Payment, stripe_standin: StripeStandin) -> None:
     session = stripe_standin.sessions.get(paid_there.reference)
     body, good = stripe_standin.webhooks.event("checkout.session.completed", session)
