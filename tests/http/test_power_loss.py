@@ -1,0 +1,41 @@
+"""The tool that loses the power: what was told survives, and the tool finds it if it doesn't."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command_line import ROOT
+from tests.tools.power_loss.device import missing
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.longest,
+    pytest.mark.skipif(missing("ext4") is not None, reason=f"no loss here: {missing('ext4')}"),
+]
+
+
+def lose_power(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.tools.power_loss", "--times", "1", "--seed", "3", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_what_buyers_were_told_survives() -> None:
+    done = lose_power()
+    assert done.returncode == 0, done.stderr
+    assert "none is lost, and the law holds" in done.stdout
+
+
+@pytest.mark.parametrize("without", ["fsync", "synchronous_commit"])
+def test_without_its_safety_something_is_lost(without: str) -> None:
+    done = lose_power("--without", without)
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("seed 3: ")
+    assert "lost" in done.stderr or "can't be read" in done.stderr or "start" in done.stderr
