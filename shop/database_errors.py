@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection
 from procrastinate.exceptions import ConnectorException
@@ -12,6 +14,8 @@ from inventory.postgres_errors import sqlstate
 LOST = ("08", "57P01", "57P02", "57P03", "57P05")  # connection lost; server starts or stops
 FULL = ("53",)  # too many connections, disk or memory full
 READ_ONLY = ("25006",)  # a standby: another server takes the writes now
+DISK_FULL = "53100"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of this machine's own disks
 TOO_SLOW = ("55P03", "57014", "25P03", "25P04")  # a timeout: of a lock, statement, transaction
 
 
@@ -29,6 +33,13 @@ def is_outage(error: BaseException | None) -> bool:
     if isinstance(error, OperationalError | psycopg.OperationalError):
         return True  # not sent by the server: libpq could not reach it
     return isinstance(error, InterfaceError) and _is_disconnected()
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether the database's disk is full, or one of this machine, such as the one for uploads."""
+    if isinstance(error, OSError):
+        return error.errno in NO_ROOM
+    return sqlstate(error) == DISK_FULL
 
 
 def is_timeout(error: BaseException | None) -> bool:

@@ -162,7 +162,7 @@ FORMAT_MODULE_PATH = ["shop.formats"]
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / ".static"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": {"BACKEND": "shop.deployment.media_files.MediaStorage"},
     "staticfiles": {"BACKEND": "shop.deployment.static_files.HashedIfCollected"},
 }
 WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without collectstatic

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -30,6 +31,7 @@ from inventory.admin.products import ProductAdmin
 from inventory.models import Product, Reservation
 from inventory.words import counted
 from shop import holders
+from shop.deployment.media_files import FileNotStored
 from shop.exceptions import ShopError
 from shop.holders import Holder, Released
 from shop.orders import rescue
@@ -57,6 +59,25 @@ class ReleaseForm(AskForm):
 @admin.register(Product)
 class ProductWithHoldersAdmin(ProductAdmin):
     actions_detail = (*ProductAdmin.actions_detail, "holders", "release_holders", "rescue")
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Show the form again, with the reason, if the picture can't be stored."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except FileNotStored as error:  # all that was written to the database is taken back
+            request.not_stored = str(error)  # type: ignore[attr-defined]
+            return super().changeform_view(request, *args, **kwargs)
+
+    def get_form(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        form = super().get_form(request, *args, **kwargs)
+        if not hasattr(request, "not_stored"):
+            return form
+
+        class WithError(form):  # type: ignore[misc, valid-type]
+            def clean_picture(self) -> None:
+                raise ValidationError(request.not_stored)  # type: ignore[attr-defined]
+
+        return WithError
 
     def offers_action(self, action: str, obj: Product) -> bool:
         if action == "rescue":

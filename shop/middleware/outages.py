@@ -1,4 +1,4 @@
-"""A database that is away or too slow: handle the request again if that is safe, else answer 503.
+"""A database that is away or too slow, a full disk: handle the request again, or answer 503.
 
 A request is handled a second time only if the first time can't have changed anything, or if its
 view is marked as ``repeatable``.
@@ -23,7 +23,7 @@ from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
-from shop.database_errors import is_outage, is_timeout
+from shop.database_errors import is_full_disk, is_outage, is_timeout
 from shop.views import errors
 from shop.waiting_rooms import ProductBusy
 
@@ -139,7 +139,10 @@ class Failed(HttpResponse):
 def failed_response(request: HttpRequest, error: BaseException | None) -> Failed | None:
     """The response that carries an error of the database to the middleware; else None."""
     if error is None or not (
-        is_outage(error) or is_timeout(error) or isinstance(error, ProductBusy)
+        is_outage(error)
+        or is_timeout(error)
+        or is_full_disk(error)
+        or isinstance(error, ProductBusy)
     ):
         return None
     words = str(error).strip().splitlines() or [type(error).__name__]
@@ -182,7 +185,8 @@ def unavailable_page(request: HttpRequest, error: BaseException) -> HttpResponse
     """The page that says that the shop can't do this now, and when to come back."""
     context = {
         "product": error.product_name if isinstance(error, ProductBusy) else "",
-        "is_busy": not is_outage(error),
+        "is_full": is_full_disk(error),
+        "is_busy": not (is_outage(error) or is_full_disk(error)),
         "seconds": RETRY_AFTER,
     }
     response = render(request, "503.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)
