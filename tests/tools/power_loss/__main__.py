@@ -91,7 +91,7 @@ def start_again(server: Server) -> None:
         server.start()
     except (TimeoutError, OSError) as error:
         end = "\n".join(server.log.read_text(errors="replace").splitlines()[-8:])
-        raise Disagreement(f"PostgreSQL doesn't start any more:\n{end}") from error
+        raise Disagreement(f"PostgreSQL doesn't start any more ({error}):\n{end}") from error
 
 
 @contextmanager
