@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SERIALIZATION_FAILURE = "40001"
 DEADLOCK_DETECTED = "40P01"
+LOCK_NOT_AVAILABLE = "55P03"
 UNDEFINED_TABLE = "42P01"
 CONNECTION_EXCEPTION, SHUTTING_DOWN = "08", "57P"  # how codes begin; PgBouncer uses 08, too
 

@@ -1,0 +1,195 @@
+"""The command migrate, as a shop that is open needs it: buyers never queue behind it for long.
+
+A migration that alters a table needs a lock that excludes everybody. While it waits for one long
+reader, all buyers wait behind it. So it waits for a few seconds, gives up, lets the buyers pass,
+and tries again. PostgreSQL has rolled back whole what it had done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.management import CommandError, CommandParser
+from django.core.management.commands import migrate
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations import Migration
+
+from inventory.postgres_errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate
+from shop.deployment import lock_waits
+from shop.deployment.migration_watch import SECONDS_BETWEEN_LINES, MigrationWatch
+
+LOCK_TIMEOUT = 2.0  # seconds; a buyer's own statement waits for longer (LOCK_TIMEOUT in settings)
+LOCK_TRIES = 5
+LONGEST_PAUSE = 8.0  # seconds between two tries
+LOST_TO_OTHERS = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
+ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtext('shop.migrate'))"
+NEXT_ONE = "SELECT pg_advisory_unlock(hashtext('shop.migrate'))"
+AFTERWARDS = "The work after the migrations (permissions, groups)"
+
+
+class Command(migrate.Command):
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--lock-timeout",
+            type=seconds,
+            default=LOCK_TIMEOUT,
+            metavar="SECONDS",
+            help=f"How long a statement waits for a lock (default: {LOCK_TIMEOUT:g}). Buyers may "
+            "have to wait behind it.",
+        )
+        parser.add_argument(
+            "--lock-tries",
+            type=whole_number,
+            default=LOCK_TRIES,
+            metavar="NUMBER",
+            help=f"How often a migration tries to get its locks (default: {LOCK_TRIES}).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["plan"] or options["check_unapplied"] or options["prune"]:
+            super().handle(*args, **options)
+            return
+        connection = connections[options["database"]]
+        self.verbosity = options["verbosity"]
+        self.under_way: Migration | None = None
+        self.long_ones: list[str] = []
+        with (
+            self.one_at_a_time(connection),
+            lock_waits.bounded(connection, options["lock_timeout"]),
+            MigrationWatch(connection, self.write_between) as self.watch,
+        ):
+            self.migrate_patiently(*args, **options)
+        if self.long_ones and self.verbosity:
+            self.stdout.write(f"These took long: {', '.join(self.long_ones)}.")
+
+    def migrate_patiently(self, *args: Any, **options: Any) -> None:
+        """Try until all migrations are done, or one didn't get its locks too often.
+
+        Those that are done stay so: the next try goes on with the one that failed.
+        """
+        failed, tries = "", 0
+        while True:
+            try:
+                super().handle(*args, **options)
+                return
+            except DatabaseError as error:
+                if sqlstate(error) not in LOST_TO_OTHERS:
+                    self.say_if_half_done()
+                    raise
+                name = str(self.under_way or AFTERWARDS)
+                tries = tries + 1 if name == failed else 1
+                failed = name
+                if tries >= options["lock_tries"] or not self.was_rolled_back():
+                    raise CommandError(self.why(name, tries, options["lock_timeout"])) from error
+            except BaseException:
+                self.say_if_half_done()
+                raise
+            pause = min(2.0 ** (tries - 1), LONGEST_PAUSE)
+            self.write_between(
+                f"{name} is rolled back, and tried again in {pause:g} s. It could not get "
+                f"{self.lock()}"
+            )
+            if self.verbosity:
+                self.stdout.write("")
+            time.sleep(pause)
+
+    def migration_progress_callback(
+        self, action: str, migration: Migration | None = None, fake: bool = False
+    ) -> None:
+        super().migration_progress_callback(action, migration, fake)
+        if action in ("apply_start", "unapply_start"):
+            self.under_way = migration
+            self.watch.begin(str(migration))
+        elif action in ("apply_success", "unapply_success"):
+            took = self.watch.end()
+            if took >= SECONDS_BETWEEN_LINES:
+                self.long_ones.append(f"{migration} ({took:.0f} s)")
+            self.under_way = None
+
+    @contextmanager
+    def one_at_a_time(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """Let only one migrate at a time work at a database: the others find its work done.
+
+        They ask again and again. A session that waits for the lock would be waited for itself, by
+        an index that is made concurrently.
+        """
+        if lock_waits.goes_through_pooler(connection):
+            self.stderr.write(
+                self.style.WARNING(
+                    "The connection goes through a pooler, whose timeouts count. Start migrate "
+                    "with a DATABASE_URL that leads to PostgreSQL directly."
+                )
+            )
+            yield
+            return
+        started, lines = time.monotonic(), 0
+        while not ask(connection, ONE_AT_A_TIME):
+            if time.monotonic() - started >= SECONDS_BETWEEN_LINES * lines:
+                lines += 1
+                self.write_between("Another migrate is at work at this database. We wait for it.")
+            time.sleep(0.5)
+        try:
+            yield
+        finally:
+            if connection.connection is not None and not connection.connection.closed:
+                ask(connection, NEXT_ONE)
+
+    # In words
+
+    def write_between(self, line: str) -> None:
+        """Write a line, also in the middle of Django's line on a migration."""
+        if self.verbosity:
+            self.stdout.write(f"\n    {line}", ending="")
+            self.stdout.flush()
+
+    def was_rolled_back(self) -> bool:
+        return self.under_way is None or self.under_way.atomic
+
+    def say_if_half_done(self) -> None:
+        if not self.was_rolled_back():
+            self.stderr.write(f"\n{self.half_done()}")
+
+    def half_done(self) -> str:
+        return (
+            f"{self.under_way} isn't atomic, and was begun: what it did before the error is done, "
+            "and it is not recorded as applied."
+        )
+
+    def why(self, name: str, tries: int, lock_timeout: float) -> str:
+        times = "once" if tries == 1 else f"{tries} times"
+        rest = "It is rolled back: nothing is half done."
+        return (
+            f"{name} waited for {lock_timeout:g} s, {times}, and could not get {self.lock()}\n"
+            f"{rest if self.was_rolled_back() else self.half_done()}\n"
+            "Wait until these sessions end, or end one by SELECT pg_terminate_backend(process). "
+            "Then run migrate again."
+        )
+
+    def lock(self) -> str:
+        return str(self.watch.last_wait or "a lock")
+
+
+def ask(connection: BaseDatabaseWrapper, sql: str) -> bool:
+    """Ask by our own session, past Django's transactions."""
+    return bool(connection.connection.execute(sql).fetchone()[0])
+
+
+def seconds(text: str) -> float:
+    try:
+        if 0.001 <= float(text) <= 3600:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.001 to 3600.")
+
+
+def whole_number(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 1000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to 1000.")
