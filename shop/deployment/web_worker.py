@@ -16,6 +16,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -75,6 +76,17 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         conn.parser.unreader = Rest(conn.sock)
         conn.parser.unreader.unread(data)
         super().enqueue_req(conn)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Return whether the connection is kept, after a request was answered.
+
+        gunicorn reads only now what the shop has not read of the body. If that is broken, it would
+        answer once more, and the client would take that for the answer to its next request.
+        """
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except ParseException:
+            return False
 
     def stop_collecting(self, conn: TConn) -> None:
         del self.collecting[conn]

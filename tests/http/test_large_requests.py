@@ -93,6 +93,27 @@ def test_a_chunked_body(shop: Served, kept: Path) -> None:
     assert sorted(kept.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"zz\r\nabc\r\n0\r\n\r\n",
+        b"3\r\na=bXX0\r\n\r\n",
+        b"0\r\nX-/: a trailer\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+def test_broken_chunks_get_one_answer(shop: Served, chunks: bytes) -> None:
+    """The client would take a second one for the answer to its next request."""
+    with connect(shop, "/basket/holds/", "Transfer-Encoding: chunked") as connection:
+        connection.sendall(chunks)
+        connection.settimeout(1)
+        received = b""
+        with contextlib.suppress(TimeoutError):
+            while piece := connection.recv(65536):
+                received += piece
+    assert received.count(b"HTTP/1.1 4") == 1, received
+
+
 def test_a_body_that_is_shorter_than_announced(shop: Served, kept: Path) -> None:
     before = sorted(kept.iterdir())
     with connect(shop, "/basket/holds/", "Content-Length: 60000") as connection:
