@@ -28,10 +28,15 @@ class UserAdmin(GuardedAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type
     change_password_form = AdminPasswordChangeForm
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """Keep users who have changed anything, and their log. They can be made inactive."""
+        """Keep users who have changed anything, and their log. They can be made inactive.
+
+        Nobody deletes themselves: the log of that would go with them.
+        """
         deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
         logged = LogEntry.objects.filter(user__in=objs).values_list("user__username", flat=True)
         names = [f"log of changes by {name}: make them inactive instead" for name in set(logged)]
+        if request.user.pk in {each.pk for each in objs}:
+            names.append("yourself: ask somebody else to do it")
         lacking = set(lacking) - {LogEntry._meta.verbose_name}
         return deleted, counts, lacking, [*protected, *sorted(names)]
 

@@ -509,6 +509,22 @@ def test_who_has_changed_anything_stays_with_the_log_of_it(
 
 
 @pytest.mark.django_db
+def test_nobody_deletes_themselves(admin: Client) -> None:
+    """The log of it would go with them."""
+    me = User.objects.get(username="staff")
+    url = reverse("admin:auth_user_delete", args=[me.pk])
+    assert "yourself: ask somebody else to do it" in admin.get(url).content.decode()
+    admin.post(url, {"post": "yes"})
+    ticked = {"action": "delete_selected", "_selected_action": [me.pk], "post": "yes"}
+    admin.post(reverse("admin:auth_user_changelist"), ticked)
+    assert User.objects.filter(pk=me.pk).exists()
+    newcomer = User.objects.create_user("newcomer")
+    admin.post(reverse("admin:auth_user_delete", args=[newcomer.pk]), {"post": "yes"})
+    assert not User.objects.filter(pk=newcomer.pk).exists()
+    assert LogEntry.objects.get().object_repr == "newcomer"
+
+
+@pytest.mark.django_db
 def test_only_the_admin_gets_a_looser_policy(admin: Client) -> None:
     of_admin = admin.get(INDEX)["Content-Security-Policy"]
     assert "script-src 'self' 'unsafe-eval'" in of_admin
