@@ -6,6 +6,8 @@ may claim any port, and the link in the e-mail would lead there.
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port
@@ -20,6 +22,12 @@ def absolute_url(request: HttpRequest, path: str) -> str:
     shop on this machine it also has the port on which the web server listens.
     """
     return (settings.BASE_URL or _guessed_url(request)) + path
+
+
+def own_hosts(request: HttpRequest) -> set[str]:
+    """The names of the hosts in ``absolute_url``: of the setting, and of this request."""
+    urls = (settings.BASE_URL, _guessed_url(request))
+    return {host for url in urls if (host := urlsplit(url).hostname)}
 
 
 def _guessed_url(request: HttpRequest) -> str:

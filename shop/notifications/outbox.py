@@ -5,8 +5,10 @@ They are in the database because the worker writes them and the web server's pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -15,12 +17,15 @@ from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 
 from shop.models import Order, OutboxMail
 
 ORDER = "X-Order"
 """The header with the number of the order that an e-mail is about."""
 KEEP = timedelta(days=7)
+ADDRESS = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)]")
 
 
 class EmailBackend(BaseEmailBackend):
@@ -49,6 +54,29 @@ def _html_of(message: EmailMessage) -> str:
             if mimetype == "text/html":
                 return str(content)
     return ""
+
+
+def text_with_links(text: str, hosts: Collection[str]) -> SafeString:
+    """The text of an e-mail as HTML, with links to the pages of these hosts.
+
+    Other addresses stay text: a customer may have typed them, and staff read the e-mail, too.
+    """
+    parts = []
+    end = 0
+    for found in ADDRESS.finditer(text):
+        if _host_of(found[0]) in hosts:
+            link = format_html('<a href="{0}">{0}</a>', found[0])
+            parts += [escape(text[end : found.start()]), link]
+            end = found.end()
+    return mark_safe("".join([*parts, escape(text[end:])]))
+
+
+def _host_of(address: str) -> str:
+    """The name of the host; empty if the address has none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_shown() -> bool:

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_safe
 
+from shop import links
 from shop.middleware.buyer import ShopRequest
 from shop.middleware.content_security import SHOP
 from shop.notifications import outbox
@@ -57,7 +58,8 @@ def mails(request: ShopRequest) -> HttpResponse:
 def mail(request: ShopRequest, pk: int) -> HttpResponse:
     """Show one e-mail, with its HTML in a frame."""
     found = get_object_or_404(outbox.visible_mails(request.user, request.buyer), pk=pk)
-    response = render(request, "shop/outbox_mail.html", {"mail": found})
+    context = {"mail": found, "text": outbox.text_with_links(found.text, links.own_hosts(request))}
+    response = render(request, "shop/outbox_mail.html", context)
     response["Content-Security-Policy"] = f"{SHOP}; frame-src 'self'"
     return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -142,6 +143,28 @@ def test_the_html_of_an_e_mail_can_do_nothing(admin_client: Client) -> None:
     assert html["X-Frame-Options"] == "SAMEORIGIN"
     for answer in (page, html):
         assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "https://other.example/",
+        "http://testserver@other.example/",
+        "http://testserver\\@other.example/",
+        "http://testserver.other.example/",
+        "www.other.example",
+        "http://[",
+        "http:///orders/",
+        "other@other.example",
+    ],
+)
+def test_an_address_that_a_customer_typed_is_no_link(admin_client: Client, typed: str) -> None:
+    text = f"Hello {typed},\nhttp://testserver/orders/1/. Bye <b>"
+    kept = OutboxMail.objects.create(subject="Hello", text=text)
+    page = admin_client.get(mail_page(kept)).content.decode()
+    [shown] = re.findall("<pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    link = '<a href="http://testserver/orders/1/">http://testserver/orders/1/</a>'
+    assert shown == f"Hello {typed},\n{link}. Bye &lt;b&gt;"
 
 
 def test_an_alert_in_text_alone_has_no_page_of_html(
