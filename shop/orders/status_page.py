@@ -46,6 +46,7 @@ class Situation(enum.StrEnum):
     REFUNDED = "refunded"
 
 
+MOST_UNFINISHED = 10  # orders that the other pages list
 CLOSED = {
     Order.State.PAID: Situation.PAID,
     Order.State.SHIPPED: Situation.SHIPPED,
@@ -235,13 +236,17 @@ def _payments_at(token: str) -> PaymentQuerySet:
 
 
 def unfinished_standings(buyer: str, product: Product | None = None) -> list[Standing]:
-    """The standings of the buyer's orders that may still get paid; of this product, or of all."""
+    """The standings of the buyer's orders that may still get paid; of this product, or of all.
+
+    If there are very many, it is the newest: each takes a few statements, on every page. The list
+    of the buyer's orders has all.
+    """
     if _pending_of(buyer=buyer).first() is None:
         return []
     waiting = checkout.unfinished_orders(buyer)
     if product is not None:
         waiting = waiting.with_product(product.pk).distinct()
-    stands = [recorded_standing(order) for order in waiting]
+    stands = [recorded_standing(order) for order in waiting[:MOST_UNFINISHED]]
     return [standing for standing in stands if standing.can_be_paid or standing.awaits_answer]
 
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.paginator import Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -24,14 +25,23 @@ from shop.views.checkout import go_to_bank
 from shop.views.privacy import private_page
 from shop.waiting_rooms import slot_for
 
+ON_A_PAGE = 20  # orders; each takes a few statements
+
 
 @require_safe
 @private_page
 def order_list(request: ShopRequest) -> HttpResponse:
-    """List the orders of this browser's buyer."""
+    """List the orders of this browser's buyer, the newest first."""
     placed = Order.objects.of_buyer(request.buyer).prefetch_related("lines")
-    stands = [status_page.recorded_standing(order) for order in placed]
-    return render(request, "shop/order_list.html", {"stands": stands})
+    page = Paginator(placed, ON_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "stands": [status_page.recorded_standing(order) for order in page],
+        "page": page,
+        "page_numbers": page.paginator.get_elided_page_range(
+            page.number, on_each_side=1, on_ends=1
+        ),
+    }
+    return render(request, "shop/order_list.html", context)
 
 
 @require_safe

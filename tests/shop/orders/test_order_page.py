@@ -561,6 +561,25 @@ def in_short(ada: Shopper) -> list[str]:
     return re.findall(r"<strong>([^<]*)</strong></p>", ada.get("/orders/"))
 
 
+def test_a_buyer_of_very_many_orders_gets_them_page_by_page(
+    ada: Shopper, make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a few statements: no page grows with all that a buyer ever ordered."""
+    monkeypatch.setattr("shop.views.orders.ON_A_PAGE", 2)
+    monkeypatch.setattr("shop.orders.status_page.MOST_UNFINISHED", 2)
+    product = make_product()
+    numbers = [ada.order(product)[0].number for _ in range(5)]
+
+    def shown(address: str) -> list[str]:
+        return [number for number in numbers if number in ada.get(address)]
+
+    assert shown("/orders/") == numbers[3:]
+    assert 'href="?page=2"' in ada.get("/orders/")
+    assert shown("/orders/?page=2") == numbers[1:3]
+    assert shown("/orders/?page=3") == numbers[:1]
+    assert shown("/basket/") == shown(f"/products/{product.slug}/") == numbers[3:]
+
+
 def test_the_list_of_orders_says_how_each_stands(ada: Shopper, make_product: MakeProduct) -> None:
     order, bank = ada.order(make_product())
     assert in_short(ada) == ["waiting for the bank's answer"]
