@@ -34,7 +34,7 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
     """Ask the fast lane, then Django. The server has collected a small body (asgi_worker.py).
 
     Django alone answers a large body, or one of unknown length, since it rejects most of them
-    before they have come.
+    before they have come. Health checks wait neither for a body nor for Django's threads.
     """
     if scrapes:
         scope[metrics.BEGAN] = time.perf_counter()
@@ -42,6 +42,10 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == metrics.PATH or metrics.is_own_address(*server):
             await scrapes(scope, receive, send)
             return
+    if health := await django.answer(scope):
+        for message in health.for_asgi():
+            await send(message)
+        return
     if not has_small_body(scope):
         await threaded_django(scope, receive, send)
         return

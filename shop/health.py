@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from django.db import DatabaseError, ProgrammingError, connection
 from django.db.migrations import Migration
@@ -11,6 +12,10 @@ from django.db.migrations.executor import MigrationExecutor
 from shop.database_errors import is_outage
 
 logger = logging.getLogger(__name__)
+
+# A worker that runs gives a sign of life every ten seconds.
+SEEN_LATELY = timedelta(minutes=2)
+NO_WORKER_SEEN = "No worker was seen in the last 2 minutes."
 
 # The migrations in the database, in one text, when last none of ours was missing. Ours don't
 # change while the process runs. So only another text needs the long look through all of them.
@@ -28,6 +33,19 @@ def find_problem() -> str | None:
         names = ", ".join(f"{migration.app_label}.{migration.name}" for migration in missing)
         return f"Migrations are missing, run manage.py migrate: {names}"
     return None
+
+
+def seconds_since_worker_seen() -> int | None:
+    """How long ago a worker gave a sign of life, by the database's clock; None if not lately."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM statement_timestamp() - max(last_heartbeat))"
+            " FROM procrastinate_workers"
+        )
+        [(seconds,)] = cursor.fetchall()
+    if seconds is None or seconds > SEEN_LATELY.total_seconds():
+        return None
+    return max(0, int(seconds))
 
 
 def _missing_migrations_at_last() -> list[Migration]:

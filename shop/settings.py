@@ -87,7 +87,7 @@ MIDDLEWARE = [
     "shop.middleware.request_checks.RequestChecksMiddleware",
     "shop.middleware.outages.OutageMiddleware",  # outside of all that uses the database
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "shop.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -186,7 +186,7 @@ LOGGING = {
     "loggers": {"django.security.DisallowedHost": {"level": "CRITICAL"}},
 }
 MESSAGE_STORAGE = "shop.notice_storage.NoticeStorage"  # no session rows
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # our own machines ask by HTTP
+SECURE_REDIRECT_EXEMPT = [r"^(livez|healthz)$"]  # our own machines ask by HTTP
 
 # The inventory app
 

@@ -39,6 +39,7 @@ urlpatterns = [
     path("orders/<slug:token>/cancellation/", orders.cancellation, name="order-cancellation"),
     path("help/stock/", pages.how_we_take_stock, name="help-stock"),
     path("metrics", metrics.metrics, name="metrics"),
+    path("livez", pages.livez, name="livez"),
     path("healthz", pages.healthz, name="healthz"),
     path(f"{settings.MEDIA_URL.strip('/')}/<path:path>", pages.picture, name="picture"),
     path("payments/<str:provider>/events/", payments.payment_events, name="payment-events"),

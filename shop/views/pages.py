@@ -15,6 +15,7 @@ from django.views.static import serve
 from inventory import conf, strategies
 from inventory.law import LAW
 from inventory.models import Product
+from inventory.words import counted
 from shop import health, shop_alerts, shop_kind
 from shop.middleware.rate_limits import not_limited
 from shop.notifications import alert_delivery
@@ -55,17 +56,39 @@ def picture(request: HttpRequest, path: str) -> HttpResponseBase:
 
 @require_safe
 @not_limited
+def livez(request: HttpRequest) -> HttpResponse:
+    """200. The web server answers it before Django, without a thread (HealthChecks)."""
+    return _health(HTTPStatus.OK, "ok")
+
+
+@require_safe
+@not_limited
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 if the shop can serve customers, else 503 with the reason; a header names its kind.
 
+    Without a worker stock and money stay right, so it is a reason only for those who ask for that:
+    ``?worker=required``.
+
     Each request also looks after the worker: if jobs wait and none runs, managers get one e-mail.
     """
+    if request.GET.getlist("worker") not in ([], ["required"]):
+        return _health(HTTPStatus.BAD_REQUEST, "worker: it must be required, or left out.")
     problem = health.find_problem()
-    if problem is None:
-        alert_delivery.report_missing_worker(is_missing=shop_alerts.worker_is_missing())
+    if problem:
+        return _health(HTTPStatus.SERVICE_UNAVAILABLE, problem)
+    alert_delivery.report_missing_worker(is_missing=shop_alerts.worker_is_missing())
+    seconds = health.seconds_since_worker_seen()
+    if seconds is not None:
+        return _health(HTTPStatus.OK, "ok", f"A worker was seen {counted(seconds, 'second')} ago.")
+    if "worker" in request.GET:
+        return _health(HTTPStatus.SERVICE_UNAVAILABLE, health.NO_WORKER_SEEN)
+    return _health(HTTPStatus.OK, "ok", health.NO_WORKER_SEEN)
+
+
+def _health(status: HTTPStatus, *lines: str) -> HttpResponse:
     return HttpResponse(
-        f"{problem or 'ok'}\n",
-        content_type="text/plain",
-        status=HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK,
+        "".join(f"{line}\n" for line in lines),
+        content_type="text/plain; charset=utf-8",
+        status=status,
         headers={shop_kind.HEADER: shop_kind.DEMO if settings.DEMO else shop_kind.LIVE},
     )
