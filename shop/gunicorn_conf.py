@@ -13,12 +13,16 @@ from types import SimpleNamespace
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from gunicorn.app import base
 from gunicorn.arbiter import Arbiter
 from gunicorn.sock import create_sockets
 
 from shop import metrics
 from shop.deployment.access_log import FORMAT
+from shop.deployment.arbiter import ServiceArbiter
 from shop.deployment.environment import Environment, whole_number
+
+base.Arbiter = ServiceArbiter  # there is no other way to hand it to gunicorn
 
 env = Environment(Path(__file__).resolve().parent.parent / ".env")
 

@@ -1,12 +1,21 @@
-"""The worker that outlives its database: it waits until the database is back, and goes on."""
+"""The worker that outlives its database: it waits until the database is back, and goes on.
+
+It tells systemd when it works, and SIGHUP makes it start anew: it finishes the jobs under way, and
+its process runs the code and the settings that are there then.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
+import sys
+import threading
 import time
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
 import psycopg
 import psycopg.errors
@@ -14,6 +23,7 @@ from procrastinate import App, signals, utils
 from procrastinate.exceptions import ConnectorException
 
 from shop.database_errors import is_outage
+from shop.deployment.service_manager import READY, STOPPING, ServiceManager
 from shop.retries import look_after_queue
 
 log = logging.getLogger(__name__)
@@ -26,28 +36,58 @@ SECONDS_TO_NOTICE = 5.0
 STRUCK_OFF = psycopg.errors.ForeignKeyViolation
 
 
-async def work_until_stopped(app: App, **options: Any) -> None:
+async def work_until_stopped(
+    app: App,
+    service_manager: ServiceManager | None = None,
+    must_start_anew: threading.Event | None = None,
+    **options: Any,
+) -> None:
     """Run procrastinate's worker, and start it again whenever it loses the database.
 
     By itself procrastinate's worker ends when it loses a connection, as if a signal had come.
     This one returns only after SIGTERM or SIGINT, when the jobs under way are done, or after the
-    last job if ``options`` say ``wait=False``. It raises all errors other than a lost database.
+    last job if ``options`` say ``wait=False``. SIGHUP does the same, and sets ``must_start_anew``.
+    It raises all errors other than a lost database.
     """
+    service_manager = service_manager or ServiceManager()
     stop_requested = asyncio.Event()
+
+    def stop() -> None:
+        service_manager.send(STOPPING)
+        if must_start_anew:  # a stop counts more than a reload under way
+            must_start_anew.clear()
+        stop_requested.set()
+
+    def reload() -> None:
+        if must_start_anew and not stop_requested.is_set():
+            service_manager.send_reloading()
+            must_start_anew.set()
+            stop_requested.set()
+
+    pings = asyncio.ensure_future(_keep_pinging(service_manager))
+    with signals.on_stop(stop), _on_hangup(reload), _when_working(app, service_manager, options):
+        await _work_again_and_again(app, stop_requested, service_manager, **options)
+    pings.cancel()
+
+
+async def _work_again_and_again(
+    app: App, stop_requested: asyncio.Event, service_manager: ServiceManager, **options: Any
+) -> None:
+    """Work until a stop is requested, or no job is left."""
     pause = 0.0
-    with signals.on_stop(stop_requested.set):
-        while True:
-            started = time.monotonic()
-            await _work_once(app, stop_requested, **options)
-            if stop_requested.is_set() or options.get("wait") is False:
-                return
-            lasted = time.monotonic() - started
-            pause = 1.0 if lasted > SECONDS_TO_BE_STABLE else min(pause * 2 or 1.0, LONGEST_PAUSE)
-            log.warning("The worker begins anew in %.0f s.", pause)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop_requested.wait(), pause)
-            if stop_requested.is_set():
-                return
+    while True:
+        started = time.monotonic()
+        await _work_once(app, stop_requested, **options)
+        if stop_requested.is_set() or options.get("wait") is False:
+            return
+        lasted = time.monotonic() - started
+        pause = 1.0 if lasted > SECONDS_TO_BE_STABLE else min(pause * 2 or 1.0, LONGEST_PAUSE)
+        log.warning("The worker begins anew in %.0f s.", pause)
+        service_manager.send("STATUS=Waiting for the database.")
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop_requested.wait(), pause)
+        if stop_requested.is_set():
+            return
 
 
 async def _work_once(app: App, stop_requested: asyncio.Event, **options: Any) -> None:
@@ -93,3 +133,69 @@ async def clock_was_set_back() -> None:
         ahead = max(ahead, time.time() - time.monotonic())
         await asyncio.sleep(SECONDS_TO_NOTICE)
     log.warning("This machine's clock was set back.")
+
+
+# With systemd
+
+
+@contextmanager
+def _when_working(app: App, service_manager: ServiceManager, options: Any) -> Iterator[None]:
+    """Say that we are ready whenever the worker has reached the database and waits for jobs.
+
+    procrastinate registers the worker in the database first. Then it listens, unless told not to.
+    There is no other way to hear of either.
+    """
+    waits = options.get("listen_notify") is not False
+    where, name = (app.connector, "_loop_notify") if waits else (app.job_manager, "register_worker")
+    original = getattr(where, name)
+
+    async def say_so(*args: Any, **kwargs: Any) -> Any:
+        if waits:
+            service_manager.send(READY, "STATUS=Working.")
+            return await original(*args, **kwargs)
+        result = await original(*args, **kwargs)
+        service_manager.send(READY, "STATUS=Working.")
+        return result
+
+    setattr(where, name, say_so)
+    try:
+        yield
+    finally:
+        delattr(where, name)
+
+
+async def _keep_pinging(service_manager: ServiceManager) -> None:
+    """Say that the event loop turns. A database that is away stops no ping: it is waited for."""
+    while seconds := service_manager.seconds_between_pings():
+        service_manager.send_alive()
+        await asyncio.sleep(seconds)
+
+
+@contextmanager
+def _on_hangup(reload: Callable[[], None]) -> Iterator[None]:
+    """Call ``reload`` at SIGHUP, unless that is a closed terminal's, or somebody ignores it."""
+    if _has_terminal() or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def start_anew(service_manager: ServiceManager) -> NoReturn:
+    """Run this program again, in the same process: systemd knows it by its number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    arguments = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, arguments, {**os.environ, **service_manager.variables()})

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -14,8 +15,9 @@ from django.db import DatabaseError, connection
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
+from shop.deployment import worker
 from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
-from shop.deployment.worker import work_until_stopped
+from shop.deployment.service_manager import ServiceManager
 
 BEHIND_POOLER = (
     "The worker's connection goes through a pooler. If that pools transactions, the worker doesn't "
@@ -26,6 +28,7 @@ BEHIND_POOLER = (
 
 class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
+        service_manager, must_start_anew = ServiceManager(), threading.Event()
         if options.get("command") == "worker":
             if settings.DATABASE_URL:
                 with suppress(DatabaseError):  # the worker itself waits for it, and logs that
@@ -33,9 +36,15 @@ class Command(procrastinate.Command):
             else:
                 tables.ensure(self.stderr.write, "shop")
             os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)
-            options["func"] = work_until_stopped
+            options["func"] = partial(
+                worker.work_until_stopped,
+                service_manager=service_manager,
+                must_start_anew=must_start_anew,
+            )
         with interrupted_at_once():
             super().handle(*args, **options)
+        if must_start_anew.is_set():
+            worker.start_anew(service_manager)
 
     def warn_behind_pooler(self) -> None:
         """Warn only: a pooler of sessions would be right, and we can't tell the two apart."""

@@ -1,0 +1,1 @@
+"""Jobs that only tests queue."""
