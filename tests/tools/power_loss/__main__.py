@@ -17,7 +17,7 @@ import django
 from django.db import connections
 
 from tests.tools.drills import Disagreement, whole_number
-from tests.tools.power_loss.device import FILE_SYSTEMS, Device, missing
+from tests.tools.power_loss.device import FILE_SYSTEMS, Device, missing, run_in_own_namespace
 from tests.tools.power_loss.server import WITHOUT, Server
 
 LONGEST_RUSH = 2.5  # seconds until the power is lost
@@ -34,6 +34,7 @@ def main() -> None:
     if problem := missing(options.file_system):
         print(f"The power can't be lost here: {problem}.", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    run_in_own_namespace("tests.tools.power_loss")
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     print(f"seed {seed}, {options.file_system}", flush=True)
     try:

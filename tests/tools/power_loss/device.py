@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ SIZE = 800 * 1024**2  # bytes; the file is sparse
 GOING_DOWN = 0x8004587D  # ioctl: _IOR('X', 125, __u32), of ext4 and xfs
 WITHOUT_FLUSHING_THE_LOG = 2
 SECONDS_TO_LET_GO = 30.0  # until the killed processes have closed their files
+IN_OWN_NAMESPACE = ["unshare", "--mount"]
+HAS_NAMESPACE = "POWER_LOSS_HAS_NAMESPACE"
 FILE_SYSTEMS = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f"]}
 
 
@@ -64,8 +67,24 @@ def missing(file_system: str) -> str | None:
         return "only root can mount file systems"
     if not Path("/dev/loop-control").exists():
         return "there are no loop devices"
-    program = FILE_SYSTEMS[file_system][0]
-    return None if shutil.which(program) else f"there is no {program}"
+    for program in (FILE_SYSTEMS[file_system][0], "unshare"):
+        if shutil.which(program) is None:
+            return f"there is no {program}"
+    if subprocess.run([*IN_OWN_NAMESPACE, "true"], capture_output=True, check=False).returncode:
+        return "this root may not mount"
+    return None
+
+
+def run_in_own_namespace(module: str) -> None:
+    """Run this program again, with mounts of its own; return if it has them already.
+
+    A program that somebody starts meanwhile, with a copy of all mounts, would keep the file system
+    alive that has lost its power. If this program is killed, its mounts are gone.
+    """
+    if os.environ.get(HAS_NAMESPACE) != "yes":
+        os.environ[HAS_NAMESPACE] = "yes"
+        command = [*IN_OWN_NAMESPACE, sys.executable, "-m", module, *sys.argv[1:]]
+        os.execvp(command[0], command)
 
 
 def _run(*command: str | Path) -> None:

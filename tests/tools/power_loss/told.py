@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from django.db import Error, connection, connections
+from procrastinate.exceptions import ConnectorException
 
 from inventory import monitor, reservations
 from inventory.models import Product, Reservation
@@ -64,7 +65,7 @@ class Crowd:
         try:
             while True:
                 self._buy_one(product)
-        except Error:  # the power is gone
+        except (Error, ConnectorException):  # the power is gone
             pass
         finally:
             connections.close_all()
