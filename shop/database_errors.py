@@ -35,6 +35,20 @@ def is_outage(error: BaseException | None) -> bool:
     return isinstance(error, InterfaceError) and _is_disconnected()
 
 
+def causes(error: BaseException) -> list[BaseException]:
+    """The error, the error behind it, and so on; each once.
+
+    procrastinate raises an error from within its own consequence: each is then behind the other,
+    and its function of the same name never ends.
+    """
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is each for each in found):
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether the database's disk is full, or one of this machine, such as the one for uploads."""
     if isinstance(error, OSError):

@@ -20,11 +20,11 @@ import urllib.error
 from contextlib import suppress
 from typing import Any
 
-from procrastinate import App, BaseRetryStrategy, RetryDecision, utils
+from procrastinate import App, BaseRetryStrategy, RetryDecision
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 
-from shop.database_errors import is_outage
+from shop.database_errors import causes, is_outage
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
 
 SECONDS_BETWEEN_LOOKS = 10.0
@@ -92,14 +92,14 @@ class AgainAndAgain(BaseRetryStrategy):
 
 def receiver_is_away(error: BaseException) -> bool:
     """Whether the error says that nothing is wrong with the job: its receiver can't be reached."""
-    causes = list(utils.causes(error))
-    for cause in causes:
+    chain = causes(error)
+    for cause in chain:
         if isinstance(cause, REFUSED_MAIL | ProviderMisconfigured):
             return False
         if isinstance(cause, urllib.error.HTTPError):
             return cause.code >= 500 or cause.code == 429
     return any(
-        is_outage(cause) or isinstance(cause, OSError | ProviderUnavailable) for cause in causes
+        is_outage(cause) or isinstance(cause, OSError | ProviderUnavailable) for cause in chain
     )
 
 

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 import psycopg
 import psycopg.errors
-from procrastinate import App, signals, utils
+from procrastinate import App, signals
 from procrastinate.exceptions import ConnectorException
 
-from shop.database_errors import is_outage
+from shop.database_errors import causes, is_outage
 from shop.deployment.service_manager import READY, STOPPING, ServiceManager
 from shop.retries import look_after_queue
 
@@ -98,12 +98,12 @@ async def _work_once(app: App, stop_requested: asyncio.Event, **options: Any) ->
     except asyncio.CancelledError:
         pass
     except (ConnectorException, psycopg.Error) as error:
-        causes = list(utils.causes(error))
-        if not any(is_outage(cause) or isinstance(cause, STRUCK_OFF) for cause in causes):
+        chain = causes(error)
+        if not any(is_outage(cause) or isinstance(cause, STRUCK_OFF) for cause in chain):
             raise
         if options.get("wait") is False:
             raise
-        log.warning("The worker has lost its database: %s", causes[-1])
+        log.warning("The worker has lost its database: %s", chain[-1])
     if options.get("wait") is not False and not stop_requested.is_set():
         # After a long outage the pool would wait for up to two minutes before it tries again.
         await app.close_async()

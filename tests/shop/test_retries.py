@@ -10,11 +10,13 @@ from email.message import Message
 import psycopg.errors
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from procrastinate import utils
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 
 from shop import jobs, retries
@@ -85,6 +87,21 @@ def test_a_job_that_fails_for_another_reason_is_given_up_in_the_end(error: Excep
     assert decision is not None
     assert decision.priority == OTHER
     assert again_and_again.get_retry_decision(exception=error, job=job_after(8)) is None
+
+
+def test_errors_that_are_each_behind_the_other_are_told_apart_too() -> None:
+    """procrastinate makes such from each error of the database while a job queues another one."""
+    with connection.cursor() as cursor:  # any error of a job's statement
+        cursor.execute("CREATE TEMPORARY TABLE closed (CHECK (false))")
+    with pytest.raises(ConnectorException) as caught, transaction.atomic():
+        DjangoConnector().execute_query("INSERT INTO closed DEFAULT VALUES")
+    behind = caught.value.__cause__
+    assert behind is not None
+    assert behind.__context__ is not None
+    assert behind.__context__.__cause__ is behind
+    decision = again_and_again.get_retry_decision(exception=caught.value, job=job_after(1))
+    assert decision is not None
+    assert decision.priority == OTHER
 
 
 def failed(
