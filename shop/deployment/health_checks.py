@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+from shop import metrics
 from shop.deployment.wsgi_threads import Environ, Scope, make_environ
 
 LIVEZ = "/livez"
@@ -45,7 +46,7 @@ class HealthChecks:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
-        if path == LIVEZ:
+        if path == LIVEZ and not metrics.came_to_own_address(environ):
             answer = liveness(environ["REQUEST_METHOD"])
         elif path == HEALTHZ:
             answer = self._readiness_in_time(environ)

@@ -10,7 +10,9 @@ Only these modules import prometheus_client. While the metrics are off, nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 
 from django.conf import settings
 
@@ -30,3 +32,9 @@ def is_own_address(host: str, port: int) -> bool:
         return False
     own: str = settings.METRICS_ADDRESS[0]
     return host == own or ip_address(own).is_unspecified
+
+
+def came_to_own_address(environ: Mapping[str, Any]) -> bool:
+    """Whether a request, as WSGI describes it, came to METRICS_ADDRESS."""
+    port = environ.get("SERVER_PORT", "")
+    return port.isdigit() and is_own_address(environ.get("SERVER_NAME", ""), int(port))

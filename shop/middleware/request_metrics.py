@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 
-from shop.metrics import BEGAN, PATH, are_on
+from shop.metrics import BEGAN, PATH, are_on, came_to_own_address
 from shop.views import metrics
 
 UNCOUNTED = "shop.uncounted"
@@ -45,7 +45,7 @@ class RequestMetricsMiddleware:
         """The response, and the name by which its view is counted."""
         if request.path_info == PATH:
             return metrics.metrics(request), "metrics"
-        if metrics.came_to_own_address(request):
+        if came_to_own_address(request.META):
             text = f"Only {PATH} is here.\n"
             return HttpResponse(text, "text/plain", HTTPStatus.NOT_FOUND), "unknown"
         return self.get_response(request), view_name(request)

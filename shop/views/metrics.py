@@ -9,13 +9,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_safe
 
-from shop.metrics import is_own_address
+from shop.metrics import came_to_own_address
 
 
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     """Show the figures: at METRICS_ADDRESS to everybody, elsewhere to those with METRICS_TOKEN."""
-    if not came_to_own_address(request):
+    if not came_to_own_address(request.META):
         if not settings.METRICS_TOKEN:
             raise Http404
         sent = request.headers.get("Authorization", "")
@@ -26,12 +26,6 @@ def metrics(request: HttpRequest) -> HttpResponse:
     return HttpResponse(
         exposition.expose(), content_type=exposition.CONTENT_TYPE, headers=FOR_MACHINES
     )
-
-
-def came_to_own_address(request: HttpRequest) -> bool:
-    """Whether the request came to METRICS_ADDRESS."""
-    port = request.META.get("SERVER_PORT", "")
-    return port.isdigit() and is_own_address(request.META.get("SERVER_NAME", ""), int(port))
 
 
 FOR_MACHINES = {

@@ -81,6 +81,15 @@ class Counting(Served):
         wait_until(lambda: len(self.pids() - before) == 1, "gunicorn replaced the process")
         self.wait_until_all_answer()
 
+    def reload(self) -> None:
+        """Let gunicorn replace all processes, and wait until the old ones have ended."""
+        before = self.pids()
+        os.kill(self.web.pid, signal.SIGHUP)
+        wait_until(
+            lambda: len(self.pids()) == 2 and not self.pids() & before,
+            "gunicorn replaced all processes",
+        )
+
     def wait_until_all_answer(self) -> None:
         """Until each process holds its lock, and so has loaded the shop."""
         [directory] = self.directories()
@@ -177,7 +186,15 @@ def test_at_their_own_address_there_is_nothing_else(
     shop: Counting, make_product: MakeProduct
 ) -> None:
     product = f"/products/{make_product().slug}/"  # the fast lane would answer for it
-    for path in ("/", "/healthz", "/help/stock/", "/basket/", "/static/shop/shop.css", product):
+    for path in (
+        "/",
+        "/livez",
+        "/healthz",
+        "/help/stock/",
+        "/basket/",
+        "/static/shop/shop.css",
+        product,
+    ):
         assert shop.status(path, shop.own_url) == 404
     assert shop.status("/metrics", shop.own_url) == 200
     assert shop.status("/metrics") == 401
@@ -202,12 +219,7 @@ def test_no_count_falls_when_the_shop_is_reloaded(shop: Counting) -> None:
     shop.show_pages(10)
     count = shop.pages()
     for _ in range(2):
-        before = shop.pids()
-        os.kill(shop.web.pid, signal.SIGHUP)
-        wait_until(
-            lambda before=before: len(shop.pids()) == 2 and not shop.pids() & before,
-            "gunicorn replaced all processes",
-        )
+        shop.reload()
         shop.wait_until_all_answer()
         assert shop.pages() >= count
         shop.show_pages(3)

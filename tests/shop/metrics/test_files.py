@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -64,7 +65,7 @@ def test_a_process_goes_on_with_the_counts_of_the_one_before_it(tmp_path: Path) 
 
 def test_processes_at_a_time_have_slots_of_their_own(tmp_path: Path) -> None:
     lock = os.open(tmp_path / "0.lock", os.O_CREAT | os.O_RDWR)
-    files.fcntl.flock(lock, files.fcntl.LOCK_EX)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         assert count(tmp_path, 1).stdout == "1 2.0\n"
     finally:
