@@ -20,6 +20,8 @@ from gunicorn.http.errors import ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from shop import metrics
+
 SECONDS_TO_SEND = 10.0  # for a request, as far as it is collected
 SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff uploads
 MOST_HEAD = 64 * 1024  # bytes; gunicorn refuses larger ones
@@ -71,7 +73,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
             has_left = True
         if has_left:
             self.drop(conn)
-        elif LIVEZ_REQUEST.match(collected.data):  # it must not wait for a thread
+        elif LIVEZ_REQUEST.match(collected.data) and not is_for_metrics(conn):
+            # It must not wait for a thread.
             with contextlib.suppress(OSError):  # nobody waits for the answer
                 client.send(ALIVE)
             self.drop(conn)
@@ -115,6 +118,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
             is_idle = not self.alive and not collected.data
             if collected.begun < begun_before or is_idle:
                 self.drop(conn)
+
+
+def is_for_metrics(conn: TConn) -> bool:
+    """Whether the connection came to METRICS_ADDRESS, where only the metrics are."""
+    return isinstance(conn.server, tuple) and metrics.is_own_address(*conn.server[:2])
 
 
 class Collected:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shop.metrics.exposition import FAMILIES
 
 from inventory.models import StockAlert
+from shop.metrics.exposition import FAMILIES
 from shop.models import Dispute, Payment, Refund, ShopAlert
 from tests.command_line import ROOT
 from tests.shop.programs import SECONDS
