@@ -29,6 +29,14 @@ def connection() -> BaseDatabaseWrapper:
     return connections[alias()]
 
 
+def reading_connection() -> BaseDatabaseWrapper:
+    """This thread's connection to the database from which a router reads products at this moment.
+
+    It is another one where a project sends reads that may be a moment old to a replica.
+    """
+    return connections[router.db_for_read(apps.get_model("inventory", "Product"))]
+
+
 def atomic() -> transaction.Atomic:
     """A transaction on it, or a savepoint inside of one."""
     return transaction.atomic(using=alias())
@@ -62,7 +70,7 @@ def ask_together(*questions: Question[Any]) -> list[Any]:
             raise ValueError(f"Two statements have parameters of one name: {sorted(shared)}.")
         parameters |= question.parameters
     answers = []
-    with connection().cursor() as cursor:
+    with reading_connection().cursor() as cursor:
         cursor.execute(";".join(question.sql for question in questions), parameters)
         for question in questions:
             answers.append(question.read(cursor))

@@ -9,10 +9,10 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from shop import payments
-from shop.deployment import database_timeouts
+from shop.deployment import database_timeouts, replicas
 from shop.fast_lane import sure
 from shop.links import THIS_MACHINE
 from shop.middleware import rate_limits
@@ -240,6 +240,16 @@ def locks_are_waited_for_briefly(
         for alias in databases or ()
         if database_timeouts.pooler_lacks_them(connections[alias])
     ]
+
+
+@register(Tags.database)
+def replica_is_a_copy(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Compare the replica with the primary, where either is to be looked at."""
+    if not settings.REPLICA_URL or not {DEFAULT_DB_ALIAS, replicas.REPLICA} & {*(databases or ())}:
+        return []
+    problem = replicas.find_problem()
+    hint = "Name a streaming replica of DATABASE_URL's server (pg_basebackup -R makes one)."
+    return [Error(problem, hint=hint, id="shop.E015")] if problem else []
 
 
 @register

@@ -120,6 +120,12 @@ TEMPLATES = [
 
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": database.configure(DATABASE_URL, BASE_DIR)}
+# A read replica for pages that may be a moment old (shop/deployment/replicas.py).
+REPLICA_URL = env.str("REPLICA_URL", default="")
+REPLICA_MOST_LAG = env.duration("REPLICA_MOST_LAG", "seconds", 1, 3600, default=5)
+if REPLICA_URL:
+    DATABASES = database.with_replica(DATABASES["default"], REPLICA_URL)
+    DATABASE_ROUTERS = ["shop.deployment.replicas.Router"]
 # How long a web request's statement, lock or idle transaction may take
 # (shop/deployment/database_timeouts.py).
 LOCK_TIMEOUT = env.duration("LOCK_TIMEOUT", "seconds", 1, 600, default=5)

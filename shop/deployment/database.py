@@ -23,6 +23,13 @@ NOTICE_WHEN_AWAY = {
     "tcp_user_timeout": "20000",  # milliseconds
 }
 ENCODE = "special characters in the user name and the password are percent-encoded (@ is %40)."
+SECONDS_TO_CONNECT = "5"  # to a replica: without it the primary answers
+OF_CONNECTIONS = {
+    "CONN_MAX_AGE": 60,  # seconds
+    "CONN_HEALTH_CHECKS": True,
+    # A server-side cursor lives longer than a transaction: a pooler would lose it.
+    "DISABLE_SERVER_SIDE_CURSORS": True,
+}
 
 
 def configure(url: str, checkout: Path) -> dict[str, Any]:
@@ -36,14 +43,24 @@ def configure(url: str, checkout: Path) -> dict[str, Any]:
 
     Raises ImproperlyConfigured if the URL isn't one of PostgreSQL.
     """
-    settings = _of_server(url) if url else _of_checkout(checkout)
-    return {
-        **settings,
-        "CONN_MAX_AGE": 60,  # seconds
-        "CONN_HEALTH_CHECKS": True,
-        # A server-side cursor lives longer than a transaction: a pooler would lose it.
-        "DISABLE_SERVER_SIDE_CURSORS": True,
-    }
+    settings = _of_server("DATABASE_URL", url) if url else _of_checkout(checkout)
+    return {**settings, **OF_CONNECTIONS}
+
+
+def with_replica(primary: dict[str, Any], url: str) -> dict[str, dict[str, Any]]:
+    """Return Django's DATABASES of the primary, and of its read replica at ``url``.
+
+    Raises ImproperlyConfigured if the URL isn't one of PostgreSQL, or is the primary's.
+    """
+    settings = _of_server("REPLICA_URL", url)
+    if all(settings[key] == primary[key] for key in ("HOST", "PORT", "NAME")):
+        raise ImproperlyConfigured(
+            "REPLICA_URL names the same server as DATABASE_URL. It must name a streaming replica "
+            "of it, or be left out."
+        )
+    settings["OPTIONS"] = {"connect_timeout": SECONDS_TO_CONNECT, **settings["OPTIONS"]}
+    replica = {**settings, **OF_CONNECTIONS, "TEST": {"MIRROR": "default"}}
+    return {"default": primary, "replica": replica}
 
 
 def url_of(database: Mapping[str, Any]) -> str:
@@ -53,12 +70,15 @@ def url_of(database: Mapping[str, Any]) -> str:
     return f"postgres:///{database['NAME']}?{urlencode(given)}"
 
 
-def _of_server(url: str) -> dict[str, Any]:
-    """Read the URL as PostgreSQL's own programs do (libpq: psql takes the same)."""
+def _of_server(name: str, url: str) -> dict[str, Any]:
+    """Read the URL as PostgreSQL's own programs do (libpq: psql takes the same).
+
+    ``name`` is the variable's.
+    """
     form = "postgres://user:password@host:5432/name"
     if not url.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured(
-            f"DATABASE_URL must name a PostgreSQL database, as in {form}: the shop's guarantees "
+            f"{name} must name a PostgreSQL database, as in {form}: the shop's guarantees "
             "are PostgreSQL's."
         )
     try:
@@ -66,14 +86,14 @@ def _of_server(url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError as error:
         problem = str(error).strip().replace(url, "it")  # the URL has the password in it
         raise ImproperlyConfigured(
-            f"DATABASE_URL can't be read: {problem}. It must look like {form}; {ENCODE}"
+            f"{name} can't be read: {problem}. It must look like {form}; {ENCODE}"
         ) from error
     if not parts.get("dbname"):
-        raise ImproperlyConfigured(f"DATABASE_URL names no database. It must look like {form}")
+        raise ImproperlyConfigured(f"{name} names no database. It must look like {form}")
     port = str(parts.pop("port", ""))
     if not all(number.isdecimal() for number in port.split(",") if number):
         raise ImproperlyConfigured(
-            f"DATABASE_URL has a port that is no number. It must look like {form}; {ENCODE}"
+            f"{name} has a port that is no number. It must look like {form}; {ENCODE}"
         )
     return {
         "ENGINE": "django.db.backends.postgresql",

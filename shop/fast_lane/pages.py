@@ -21,7 +21,7 @@ from django.middleware.csrf import _does_token_match, get_token  # type: ignore[
 
 from shop.fast_lane.batches import Threads
 from shop.middleware import rate_limits, request_metrics
-from shop.middleware.buyer import ShopRequest, cookie_name, ensure_key, signed_key
+from shop.middleware.buyer import CHANGED, ShopRequest, cookie_name, ensure_key, signed_key
 from shop.notice_storage import NoticeStorage
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ def _own_cookie(name: str, request: ShopRequest, notices: str) -> str:
     """The value of this cookie for the visitor; empty if it isn't to be set."""
     if name == NoticeStorage.cookie_name:
         return notices
+    if name == CHANGED:
+        return "1"
     if name == cookie_name():
         return "" if request.buyer else signed_key(ensure_key(request))
     is_new: bool = request.META.get("CSRF_COOKIE_NEEDS_UPDATE", False)

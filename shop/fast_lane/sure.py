@@ -13,7 +13,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.security import SecurityMiddleware
 
 from shop.deployment.wsgi_threads import Scope, make_environ
-from shop.middleware.buyer import ShopRequest, cookie_name, read_key
+from shop.middleware.buyer import CHANGED, ShopRequest, cookie_name, read_key
 from shop.middleware.request_checks import NUL
 from shop.notice_storage import NoticeStorage
 from shop.views import basket
@@ -96,6 +96,8 @@ class Reader:
         request = self._read(scope, body, content_type="")
         if request is None or (cookie_name() in request.COOKIES and not request.buyer):
             return None  # a cookie that was signed in another way, or by somebody else
+        if settings.REPLICA_URL and CHANGED in request.COOKIES:
+            return None  # the page for everybody may be from before the visitor's own change
         return request
 
     def form_request(self, scope: Scope, body: bytes) -> ShopRequest | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from django.conf import settings
 from prometheus_client import Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.registry import Collector
 
+from shop.deployment import replicas
 from shop.metrics import asked, counted
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "expose"]
@@ -17,6 +19,7 @@ __all__ = ["CONTENT_TYPE", "FAMILIES", "expose"]
 log = logging.getLogger(__name__)
 
 SUCCESS = "shop_collector_success"
+REPLICA_LAG = "shop_replica_lag_seconds"  # only with REPLICA_URL
 FAMILIES = {**counted.FAMILIES, **asked.FAMILIES, SUCCESS: ("collector",)}
 """The names of all families, each with its labels."""
 
@@ -37,6 +40,12 @@ class _Everything(Collector):
         for name, metrics in asked.collect():
             yield from metrics
             success.add_metric([name], bool(metrics))
+        if settings.REPLICA_URL:
+            yield GaugeMetricFamily(
+                REPLICA_LAG,
+                "The seconds by which the replica may be behind; infinite: nobody knows.",
+                value=replicas.seconds_behind(),
+            )
         yield success
 
 

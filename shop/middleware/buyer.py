@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.conf import settings
 from django.core import signing
@@ -22,6 +23,10 @@ from shop.cookie_signers import cookie_signer
 SALT = "shop.buyer"  # part of each signature: changing it would take away all baskets
 KEY = re.compile(r"[A-Za-z0-9_-]{32}")
 KEPT_FOR = 400 * 24 * 60 * 60  # seconds: the longest that browsers allow
+# The cookie of a buyer who may have changed something a moment ago, where pages may come from a
+# replica: until that has the change, pages come from the primary (shop/delayed_pages.py).
+CHANGED = "changed"
+SECONDS_OF_COPIES = 2  # how old a page of the fast lane may be, beside the replica's lag, and more
 
 
 class ShopRequest(HttpRequest):
@@ -92,6 +97,15 @@ def middleware(
             ensure_key(request)
         response = get_response(request)
         patch_vary_headers(response, ["Cookie"])
+        if settings.REPLICA_URL and request.buyer and may_have_changed(request):
+            response.set_cookie(
+                CHANGED,
+                "1",
+                max_age=settings.REPLICA_MOST_LAG + timedelta(seconds=SECONDS_OF_COPIES),
+                secure=settings.HTTPS,
+                httponly=True,
+                samesite="Lax",
+            )
         if request.buyer != known:
             response.set_cookie(
                 cookie_name(),
@@ -104,3 +118,12 @@ def middleware(
         return response
 
     return handle
+
+
+def may_have_changed(request: HttpRequest) -> bool:
+    """Whether the request may have changed what its buyer sees: all but pages that only show."""
+    if request.method not in ("GET", "HEAD"):
+        return True
+    match = request.resolver_match
+    only_shows = match is None or not match.url_name or getattr(match.func, "only_shows", False)
+    return not only_shows

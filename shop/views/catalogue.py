@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from inventory import strategies
 from shop import catalogue
 from shop.catalogue import search
+from shop.delayed_pages import may_be_delayed
 from shop.forms import ReserveForm, SearchForm
 from shop.middleware import buyer
 from shop.middleware.buyer import ShopRequest
@@ -23,6 +24,7 @@ ON_A_PAGE = 12
 
 
 @require_safe
+@may_be_delayed
 def product_list(request: ShopRequest) -> HttpResponse:
     """List all products, or the results of a search."""
     form = SearchForm(request.GET)
@@ -50,6 +52,7 @@ def query_without_page(query: MultiValueDict[str, str]) -> str:
 
 
 @require_safe
+@may_be_delayed
 def product_detail(request: ShopRequest, slug: str) -> HttpResponse:
     """Show one product, with the form to reserve it."""
     product = find_product(request, slug)
@@ -94,6 +97,7 @@ def show_product(
 
 
 @require_safe
+@may_be_delayed
 def product_stock(request: ShopRequest, slug: str) -> HttpResponse:
     """Show a product's availability and the buyer's units, for a page that is open.
 

@@ -17,12 +17,16 @@ from inventory.law import LAW
 from inventory.models import Product
 from inventory.words import counted
 from shop import health, shop_alerts, shop_kind
+from shop.delayed_pages import may_be_delayed
+from shop.deployment import replicas
+from shop.middleware.buyer import ShopRequest
 from shop.middleware.rate_limits import not_limited
 from shop.notifications import alert_delivery
 
 
 @require_safe
-def how_we_take_stock(request: HttpRequest) -> HttpResponse:
+@may_be_delayed
+def how_we_take_stock(request: ShopRequest) -> HttpResponse:
     """Explain reserving to shoppers, the strategies in use to the curious, and warn of those that
     oversell."""
     own = Product.objects.for_sale().order_by().values_list("strategy", flat=True).distinct()
@@ -86,6 +90,8 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def _health(status: HTTPStatus, *lines: str) -> HttpResponse:
+    if settings.REPLICA_URL:
+        lines = (*lines, replicas.in_words())
     return HttpResponse(
         "".join(f"{line}\n" for line in lines),
         content_type="text/plain; charset=utf-8",
