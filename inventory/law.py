@@ -40,6 +40,26 @@ UNITS_IN_HOLDS = f"""
     ) AS counted
 """
 
+# From product to product in the index of holds: whatever the tables have, it looks twice for each
+# product that has holds.
+WITH_LAPSED_HOLDS = f"""
+    WITH RECURSIVE with_holds (product_id) AS (
+        (SELECT product_id FROM inventory_reservation WHERE {IS_HELD} ORDER BY product_id LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT next_one.product_id FROM inventory_reservation AS next_one
+            WHERE {IS_HELD} AND next_one.product_id > with_holds.product_id
+            ORDER BY next_one.product_id LIMIT 1
+        ) FROM with_holds WHERE with_holds.product_id IS NOT NULL
+    )
+    SELECT product_id FROM with_holds WHERE product_id IS NOT NULL AND (
+        SELECT true FROM inventory_reservation AS hold
+        WHERE hold.product_id = with_holds.product_id AND {HAS_LAPSED}
+        ORDER BY hold.expires_at LIMIT 1
+    )
+"""
+"""The primary keys of the products that have a lapsed hold."""
+
 FIGURES = f"""
     SELECT product.*, product.units_received AS received, product.stock AS available,
         coalesce(reserved.held, 0) AS held, coalesce(reserved.sold, 0) AS sold,

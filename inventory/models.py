@@ -13,12 +13,13 @@ import pgtrigger
 from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Case, F, OuterRef, Q, Subquery, Value, When
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.db.models.lookups import GreaterThan, LessThanOrEqual, Lookup
 
 from inventory import conf
-from inventory.law import NAMES, Figures, figures_in_sql
+from inventory.law import NAMES, WITH_LAPSED_HOLDS, Figures, figures_in_sql
 from inventory.pictures import PictureField
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 STOCK_BACKSTOP = "product_stock_not_negative_while_backstop"
 KEY_ONCE = "reservation_idempotency_key_once"
+FOR_SALE = Q(is_active=True, is_exhibit=False)
 LONGEST_BUYER = 64  # characters
 LONGEST_KEY = 100
 LONGEST_NOTE = 200
@@ -46,17 +48,15 @@ RAISE_NEGATIVE_STOCK = f"""
 class ProductQuerySet(models.QuerySet["Product"]):
     def for_sale(self) -> ProductQuerySet:
         """Products that customers see."""
-        return self.filter(is_active=True, is_exhibit=False)
+        return self.filter(FOR_SALE)
 
     def catalogue(self) -> ProductQuerySet:
         """The shop's own products, without the exhibits of flash sales."""
         return self.filter(is_exhibit=False)
 
     def with_lapsed_holds(self) -> ProductQuerySet:
-        """Products that have a lapsed hold: one look into the index for each product."""
-        lapsed = Reservation.objects.all_lapsed().filter(product=OuterRef("pk"))
-        first = Subquery(lapsed.order_by("expires_at").values("pk")[:1])
-        return self.alias(lapsed_hold=first).exclude(lapsed_hold=None)
+        """Products that have a lapsed hold: a few looks into the index for each with holds."""
+        return self.filter(pk__in=RawSQL(WITH_LAPSED_HOLDS, ()))
 
 
 class Product(models.Model):
@@ -125,6 +125,35 @@ class Product(models.Model):
                 name="product_max_per_buyer_positive",
                 condition=Q(max_per_buyer=None) | Q(max_per_buyer__gte=1),
             ),
+        ]
+        # None has a column that a reservation changes: that would cost every buyer.
+        indexes = [
+            # The admin's list, and the lists of products for sale: one page is read, not all of it.
+            models.Index(name="product_by_name", fields=["name", "id"]),
+            models.Index(name="product_sale_by_name", fields=["name", "id"], condition=FOR_SALE),
+            models.Index(
+                name="product_sale_by_price", fields=["price", "name", "id"], condition=FOR_SALE
+            ),
+            models.Index(
+                name="product_sale_by_price_down",
+                fields=["-price", "name", "id"],
+                condition=FOR_SALE,
+            ),
+            models.Index(
+                name="product_sale_newest", fields=["-created_at", "-id"], condition=FOR_SALE
+            ),
+            # The few that may be low (the admin's list of them, the dashboard).
+            models.Index(
+                name="product_with_low_stock",
+                fields=["name", "id"],
+                condition=Q(low_stock_threshold__gt=0),
+            ),
+            # The few with a strategy of their own (the shop's help page).
+            models.Index(
+                name="product_own_strategy", fields=["strategy"], condition=~Q(strategy="")
+            ),
+            # The few that flash sales made (the admin's lists of them).
+            models.Index(name="product_exhibit", fields=["id"], condition=Q(is_exhibit=True)),
         ]
         triggers = [
             pgtrigger.Trigger(
@@ -309,6 +338,12 @@ class Reservation(models.Model):
                 name="reservation_of_buyer",
                 fields=["buyer", "product"],
                 condition=Q(status__in=["HELD", "SOLD"]),
+            ),
+            # The others of a buyer (the admin's search).
+            models.Index(
+                name="reservation_ended_of_buyer",
+                fields=["buyer"],
+                condition=Q(status__in=["RELEASED", "EXPIRED"]),
             ),
         ]
 

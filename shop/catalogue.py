@@ -6,9 +6,9 @@ never below zero, even after an oversell: nobody can take less than nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from django.db.models import BigIntegerField, Exists, F, Func, OuterRef, Q, Subquery, Sum, Value
@@ -19,13 +19,14 @@ from django.db.models.lookups import GreaterThan
 from inventory.database import Question
 from inventory.law import HAS_LAPSED, IS_HELD, units_in_holds_in_sql
 from inventory.models import Product, ProductQuerySet, Reservation, ReservationQuerySet
-from shop.compiled_queries import CompiledQuery, compiled
+from shop.compiled_queries import CompiledQuery, Results, compiled
 from shop.holds import open_holds
 from shop.models import Order
 
 FEW = 3  # with so many units or fewer we say "last"
 # So many lapsed units are counted, beside the stock. Of more, a page says "at least".
 LAPSED_COUNTED = 100
+MOST_LISTED = 1200  # products of a list: a hundred pages
 
 
 @dataclass(frozen=True)
@@ -188,21 +189,55 @@ def _sum_of(holds: ReservationQuerySet) -> Coalesce:
     return Coalesce(Subquery(units), 0)
 
 
+class Found:
+    """The first MOST_LISTED products that were found; a list for ``Paginator``.
+
+    Nobody turns more pages. Counting all, and passing all that come before a page, would take as
+    long as the shop has products.
+    """
+
+    def __init__(self, products: Results[Product] | ProductQuerySet) -> None:
+        self._products = products
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __getitem__(self, part: slice) -> Any:
+        return self._products[part]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[0:MOST_LISTED])
+
+    def count(self) -> int:
+        return min(self._counted, MOST_LISTED)
+
+    @property
+    def are_more(self) -> bool:
+        """Whether more were found than are in the list."""
+        return self._counted > MOST_LISTED
+
+    @cached_property
+    def _counted(self) -> int:
+        if isinstance(self._products, Results):
+            return self._products.count_up_to(MOST_LISTED + 1)
+        return self._products.order_by().values("pk")[: MOST_LISTED + 1].count()
+
+
 def search(
     words: Collection[str], order: Sequence[str], *, only_in_stock: bool = False, buyer: str = ""
-) -> Any:
-    """The products for sale that have every word in name, description or SKU; for a Paginator.
+) -> Found:
+    """The products for sale that have every word in name, description or SKU.
 
     ``order`` names the fields to sort by.
     """
     if not words:
-        return _all_for_sale(tuple(order), only_in_stock)(buyer=buyer)
+        return Found(_all_for_sale(tuple(order), only_in_stock)(buyer=buyer))
     products = _for_sale(order, only_in_stock, buyer)
     for word in words:
         products = products.filter(
             Q(name__icontains=word) | Q(description__icontains=word) | Q(sku__icontains=word)
         )
-    return products
+    return Found(products)
 
 
 @cache  # of each order and filter that the search form has

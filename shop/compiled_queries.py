@@ -78,9 +78,11 @@ class CompiledQuery(Generic[Row]):
 
     @cached_property
     def count(self) -> Statement:
-        """The statement that counts the rows."""
+        """The statement that counts the rows, up to ``at_most``."""
         sql, parameters = self._queryset.order_by().values("pk").query.sql_with_params()
-        return self._named(f"SELECT count(*) FROM ({sql}) AS found", parameters)
+        named = self._named(sql, parameters)
+        limited = f"SELECT count(*) FROM ({named.sql} LIMIT %(at_most)s) AS found"
+        return Statement(limited, named.values)
 
     def _named(self, sql: str, parameters: tuple[Any, ...]) -> Statement:
         """The statement with named parameters: a text's own name, or a number."""
@@ -146,8 +148,13 @@ class Results(Generic[Row]):
         return next(iter(self[0:1]), None)
 
     def count(self) -> int:
+        return self.count_up_to(None)
+
+    def count_up_to(self, at_most: int | None) -> int:
+        """The number of rows; of more than ``at_most``, this number. Fewer are read then."""
         statement = self.query.count
-        return ask(Question(statement.sql, statement.values | self.texts, _read_number))
+        values = statement.values | self.texts | {"at_most": at_most}
+        return ask(Question(statement.sql, values, _read_number))
 
     def _fetch(self, end: str = "", **values: int) -> list[Row]:
         return ask(self.question(end, **values))

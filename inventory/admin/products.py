@@ -50,7 +50,8 @@ class StockFilter(RadioFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Product]) -> QuerySet[Product]:
         if self.value() == "low":
-            return queryset.filter(stock__lt=F("low_stock_threshold"), is_active=True)
+            with_threshold = queryset.filter(low_stock_threshold__gt=0)
+            return with_threshold.filter(stock__lt=F("low_stock_threshold"), is_active=True)
         if self.value() == "none":
             return queryset.filter(stock=0)
         if self.value() == "below":

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
@@ -103,7 +103,10 @@ class ReservationAdmin(OffersPossibleActions, ProductRecordAdmin):
         product = Product.objects.filter(sku=term).first()
         if product is not None:
             return queryset.filter(product=product), False
-        return queryset.filter(buyer=term), False
+        # Two indexes have a buyer's reservations: of those that count, and of the others.
+        counted = Q(status__in=[Status.HELD, Status.SOLD])
+        ended = Q(status__in=[Status.RELEASED, Status.EXPIRED])
+        return queryset.filter(Q(counted, buyer=term) | Q(ended, buyer=term)), False
 
     @display(description="Reservation")
     def short_id(self, reservation: Reservation) -> str:

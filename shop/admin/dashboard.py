@@ -303,7 +303,8 @@ def _numbers(midnight: datetime) -> Numbers:
                 {shop_alerts.MISSING_WORKER},
                 (SELECT coalesce(json_agg(low), '[]') FROM (
                     SELECT id, name, sku, stock, low_stock_threshold FROM inventory_product
-                    WHERE stock < low_stock_threshold AND is_active AND NOT is_exhibit
+                    WHERE low_stock_threshold > 0 AND stock < low_stock_threshold
+                        AND is_active AND NOT is_exhibit
                     ORDER BY stock, id LIMIT %(shown)s) AS low)
             FROM (
                 SELECT status, expires_at, product_id, {UNITS_HELD} AS units

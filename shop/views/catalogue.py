@@ -5,13 +5,14 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.utils.datastructures import MultiValueDict
 from django.views.decorators.http import require_safe
 
 from inventory import strategies
+from inventory.models import Product
 from shop import catalogue
 from shop.catalogue import search
 from shop.delayed_pages import may_be_delayed
@@ -29,11 +30,14 @@ def product_list(request: ShopRequest) -> HttpResponse:
     """List all products, or the results of a search."""
     form = SearchForm(request.GET)
     form.is_valid()  # values that make no sense are left out
-    products = search(form.words, form.order, only_in_stock=form.only_in_stock, buyer=request.buyer)
-    page = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
+    products: Any = search(
+        form.words, form.order, only_in_stock=form.only_in_stock, buyer=request.buyer
+    )
+    page: Page[Product] = Paginator(products, ON_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "form": form,
         "page": page,
+        "are_more": products.are_more,
         "page_numbers": page.paginator.get_elided_page_range(
             page.number, on_each_side=1, on_ends=1
         ),

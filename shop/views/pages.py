@@ -29,8 +29,8 @@ from shop.notifications import alert_delivery
 def how_we_take_stock(request: ShopRequest) -> HttpResponse:
     """Explain reserving to shoppers, the strategies in use to the curious, and warn of those that
     oversell."""
-    own = Product.objects.for_sale().order_by().values_list("strategy", flat=True).distinct()
-    slugs = {slug or conf.default_strategy() for slug in own} | {conf.default_strategy()}
+    own = Product.objects.for_sale().exclude(strategy="").order_by()
+    slugs = {conf.default_strategy(), *own.values_list("strategy", flat=True).distinct()}
     used = [strategy for strategy in strategies.all_strategies() if strategy.slug in slugs]
     context = {
         "strategies": used,
