@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Info, Tags, Warning, registe
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from shop import payments
+from shop import payments, search_index
 from shop.deployment import database_timeouts, replicas
 from shop.fast_lane import sure
 from shop.links import THIS_MACHINE
@@ -239,6 +239,23 @@ def locks_are_waited_for_briefly(
         Warning(database_timeouts.MISSING, hint=database_timeouts.HOW_TO_SET, id="shop.W011")
         for alias in databases or ()
         if database_timeouts.pooler_lacks_them(connections[alias])
+    ]
+
+
+@register(Tags.database)
+def search_has_an_index(
+    databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Say that the search reads all products, where there are many."""
+    if DEFAULT_DB_ALIAS not in (databases or ()) or not search_index.is_missed(DEFAULT_DB_ALIAS):
+        return []
+    return [
+        Warning(
+            "Each search reads all products: the database has no index of their words.",
+            hint="Let a superuser run CREATE EXTENSION pg_trgm in it (Debian: package "
+            "postgresql-contrib), then run manage.py migrate.",
+            id="shop.W015",
+        )
     ]
 
 
