@@ -39,6 +39,7 @@ PAYMENT_LATE = timedelta(minutes=15)  # after the payment's ``expires_at``
 REFUND_LATE = timedelta(hours=1)  # after it was decided
 MESSAGE_LATE = timedelta(hours=1)  # after the payment is known to be paid
 ENOUGH_WITHOUT_MESSAGES = 3  # payments; a single message may be lost
+MOST_COUNTED = 1000  # payments without a message; of more, the alert says so
 DONE_EVERY_MINUTE_TOO = ["shop.tasks.carry_out_refund", "shop.tasks.send_demo_bank_event"]
 # News: no state of ours says when it is right again, so a person does, by acknowledging it. A
 # dispute's alert stays until the dispute is decided, too.
@@ -268,10 +269,12 @@ def _missing_messages() -> Iterator[Trouble]:
     last: datetime | None = messages.aggregate(last=Max("received_at"))["last"]
     if last is not None:
         paid = paid.filter(decided_at__gt=last)
-    number = paid.count()
+    number = paid[:MOST_COUNTED].count()
     if number < (1 if last is None else ENOUGH_WITHOUT_MESSAGES):
         return
     which = "the last payment" if number == 1 else f"the last {number} payments"
+    if number == MOST_COUNTED:
+        which = f"the last {number} payments, or more,"
     address = settings.BASE_URL + reverse("payment-events", args=[provider.slug])
     secret = provider.secret_setting
     yield Trouble(

@@ -44,7 +44,7 @@ from shop.admin.payments import (
     links_to_refunds,
 )
 from shop.exceptions import ShopError
-from shop.models import Order, OrderLine, Payment, may_miss_money, owes_money
+from shop.models import Order, OrderLine, Payment, notes_of_money
 from shop.orders import customer_limits
 
 State = Order.State
@@ -256,7 +256,7 @@ class OrderAdmin(OffersPossibleActions, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         """Note where money may be missing or is owed: only for these orders it is counted."""
         orders_of_page = super().get_queryset(request)
-        return orders_of_page.annotate(may_miss_money=may_miss_money(), owes_money=owes_money())
+        return orders_of_page.annotate(**notes_of_money())
 
     def get_fields(self, request: HttpRequest, obj: Order | None = None) -> Any:
         warning = ["money_is_missing"] if obj is not None and obj.missing() else []

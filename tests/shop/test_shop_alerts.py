@@ -262,6 +262,16 @@ def test_messages_that_do_not_arrive_are_one_alert_and_one_e_mail(
     assert len(mail.outbox) == 1
 
 
+def test_no_more_payments_are_counted_than_anybody_needs_to_know(
+    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop_alerts, "MOST_COUNTED", 2)
+    buy(make_product, 3)
+    let_pass(hours=2)
+    look()
+    assert "about the last 2 payments, or more, has arrived" in ShopAlert.objects.get().text
+
+
 def test_anybodys_messages_neither_raise_nor_end_that_alert(
     make_product: MakeProduct, client: Client
 ) -> None:
