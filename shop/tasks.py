@@ -8,6 +8,8 @@ once, or that may be repeated without harm.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable
 
 from procrastinate.builtin_tasks import remove_old_jobs
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 EVERY_MINUTE = "* * * * *"
 TWICE_A_MINUTE = "* * * * * */30"
+SECONDS_IN_MINUTE = 60
 EVERY_NIGHT = "0 4 * * *"
 KEEP_JOBS = 72  # hours
 
@@ -128,8 +131,38 @@ def look_into_payments(timestamp: int) -> None:
 @app.task(queueing_lock="check_law")
 def check_law(timestamp: int) -> None:
     """Check every product, update the stock alerts, and send the new ones to the managers."""
+    checks_of_law.run(_check_all_products)
+
+
+def _check_all_products() -> None:
     stock_alerts.check_all()
     alert_delivery.queue_new_alerts()
+
+
+class Paced:
+    """Runs work for a tenth of the time at most, however long it takes.
+
+    The check reads all products and reservations. In a shop with very many of them it comes less
+    often than every minute, and the database has time for buyers.
+    """
+
+    SHARE = 0.1
+
+    def __init__(self) -> None:
+        self._rests_until = -math.inf
+
+    def run(self, work: Callable[[], object]) -> None:
+        """Run the work, unless it is to rest after the last time in this process."""
+        began = time.monotonic()
+        if began < self._rests_until:
+            return
+        work()
+        seconds = (time.monotonic() - began) / self.SHARE
+        if seconds > SECONDS_IN_MINUTE:  # else its next job comes late enough
+            self._rests_until = began + seconds
+
+
+checks_of_law = Paced()
 
 
 @app.periodic(cron=EVERY_MINUTE)

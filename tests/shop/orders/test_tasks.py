@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -219,6 +220,26 @@ def test_refunds_that_lost_their_job_are_carried_out(make_product: MakeProduct) 
     delete_jobs("carry_out_refund")
     tasks.carry_out_refunds(timestamp=0)
     assert Refund.objects.get().state == Refund.State.DONE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"), [(6, [0, 60, 120, 180, 240]), (20, [0, 240])], ids=["short", "long"]
+)
+def test_the_check_of_the_law_takes_a_tenth_of_the_time_at_most(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, starts: list[int]
+) -> None:
+    clock = {"now": 0}
+    monkeypatch.setattr(time, "monotonic", lambda: clock["now"])
+    paced, began = tasks.Paced(), []
+
+    def check() -> None:
+        began.append(clock["now"])
+        clock["now"] += seconds
+
+    for minute in range(5):
+        clock["now"] = 60 * minute
+        paced.run(check)
+    assert began == starts
 
 
 @pytest.mark.breaks_law
