@@ -189,11 +189,16 @@ def use(name: str) -> bool:
     return is_new
 
 
-def fill(numbers: dict[str, int]) -> None:
+def migrate() -> None:
     from django.core.management import call_command
-    from django.db import connection
 
     call_command("migrate", verbosity=0)
+
+
+def fill(numbers: dict[str, int]) -> None:
+    from django.db import connection
+
+    migrate()
     for what, sql in SQL:
         started = time.monotonic()
         with connection.cursor() as cursor:
