@@ -74,21 +74,21 @@ def run(options: argparse.Namespace, report: Report, logs: Path) -> str:
         django.setup()
         from django.core.management import call_command
 
-        from tests.tools.fault_drill.drill import Drill, RoundFailed
+        from tests.tools.fault_drill.drill import Drill, DrillFailed, Impossible
 
         call_command("migrate", verbosity=0, interactive=False)
         with begun_machines(postgres, disk, logs) as machines:
             try:
-                Drill(machines, report, options.only).run(
-                    options.faults, options.seed, options.seconds
-                )
-            except RoundFailed as failed:
+                drill = Drill(machines, report, options.only)
+            except Impossible as error:
+                sys.exit(str(error))
+            try:
+                drill.run(options.faults, options.seed, options.seconds)
+            except DrillFailed as failed:
                 machines.describe(logs)
-                again = f"python -m tests.tools.fault_drill --seed {failed.seed} --faults 1"
-                if options.only:
-                    again += f" --only {options.only}"
-                return f"{failed}\nTo run it again: {again}"
+                return f"{failed}\nAgain: python -m tests.tools.fault_drill {failed.again}"
             finally:
+                drill.count_everything()
                 report.seconds = time.monotonic() - began
     return ""
 

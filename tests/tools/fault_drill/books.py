@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from decimal import Decimal
 from typing import Any
 
 from tests.stripe_standin.remote import StandinProcess
@@ -12,7 +11,7 @@ from tests.tools.drills import Disagreement
 from tests.tools.fault_drill.buyers import CANCELS_EARLY, IS_PARTLY_REFUNDED, Asked, Buyer
 from tests.tools.fault_drill.catalogue import LIMITED, MOST_OF_LIMITED, SCARCE
 from tests.tools.fault_drill.mail import Mail
-from tests.tools.money_books import compare_money, order_problems
+from tests.tools.money_books import Money, compare_money, order_problems
 
 MOST_SHOWN = 20
 HELD, SOLD = "HELD", "SOLD"
@@ -216,12 +215,25 @@ def subject_of(mail: Mail) -> str:
 # Money
 
 
-def check_money(standin: StandinProcess) -> tuple[int, Decimal, int, Decimal]:
-    """Compare all money with the bank's books, to the cent.
-
-    Return the number of charges, their sum, the number of refunds and their sum.
-    Raises Disagreement.
-    """
+def check_money(standin: StandinProcess) -> Money:
+    """Compare all money with the bank's books, to the cent. Raises Disagreement."""
     money = compare_money(standin)
     raise_if_any(money.problems)
-    return money.charges, money.charged, money.refunds, money.given_back
+    return money
+
+
+def check_strangers(buyers: Collection[Buyer]) -> None:
+    """Nobody but these buyers has anything. Raises Disagreement."""
+    from inventory.models import Reservation
+    from shop.models import Order
+
+    keys = {buyer.key for buyer in buyers}
+    raise_if_any(
+        [
+            f"{each} belongs to a buyer who never came"
+            for each in [
+                *Reservation.objects.exclude(buyer__in=keys),
+                *Order.objects.exclude(buyer__in=keys),
+            ]
+        ]
+    )

@@ -69,8 +69,8 @@ class Told:
 class Answers:
     """Counts the answers of all buyers."""
 
-    def __init__(self) -> None:
-        self.statuses: Counter[int] = Counter()
+    def __init__(self, statuses: Counter[int]) -> None:
+        self.statuses = statuses
         self.lost = 0
         """Requests without an answer."""
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Collection
+from contextlib import suppress
 
 from django.db import Error, connection
 
@@ -13,6 +14,7 @@ from tests.tools.drills import Crowd, Disagreement
 from tests.tools.fault_drill import books, catalogue
 from tests.tools.fault_drill.buyers import Answers, Buyer, Staff
 from tests.tools.fault_drill.faults import Fault, possible_kinds
+from tests.tools.fault_drill.law_watcher import LawWatcher
 from tests.tools.fault_drill.logs import Log, unexplained
 from tests.tools.fault_drill.machines import Machines
 from tests.tools.fault_drill.report import Report
@@ -24,34 +26,41 @@ SECONDS_BETWEEN_BUYERS = 0.12
 LONGEST_START, LONGEST_FAULT = 1.0, 4.0  # seconds
 TWO_AT_ONCE = 0.2  # of all rounds
 SECONDS_TO_FINISH = 60.0
-SECONDS_BETWEEN_LOOKS = 0.3
+LONGEST_PROBLEM = 3000  # characters
 
 
-class RoundFailed(Exception):
-    """Something is wrong after a fault."""
+class DrillFailed(Exception):
+    """Something is wrong, after a fault or at the end; ``again`` are the options that repeat it."""
 
-    def __init__(self, number: int, seed: int, faults: Collection[Fault], problem: str) -> None:
-        named = " and ".join(map(str, faults)) or "no fault"
-        super().__init__(f"fault {number + 1}, seed {seed}, {named}:\n{problem}")
-        self.seed = seed
+    def __init__(self, where: str, problem: str, again: str) -> None:
+        super().__init__(f"{time.strftime('%H:%M:%S')}, {where}:\n{problem[:LONGEST_PROBLEM]}")
+        self.again = again
+
+
+class Impossible(Exception):
+    """This machine can't have the kind of fault that was asked for; the message says why."""
 
 
 class Drill:
-    """A drill on running machines."""
+    """A drill on running machines. Raises Impossible."""
 
     def __init__(self, machines: Machines, report: Report, only: str | None = None) -> None:
         self.machines = machines
         self.report = report
         self.kinds, self.report.left_out = possible_kinds(machines)
-        self.only = [kind for kind in self.kinds if kind.kind == only]
-        self._answers = Answers()
+        if only in self.report.left_out:
+            raise Impossible(f"{only} can't happen here: {self.report.left_out[only]}.")
+        if only:
+            self.kinds = [kind for kind in self.kinds if kind.kind == only]
+        self._again = f" --only {only}" if only else ""
+        self._answers = Answers(report.statuses)
         self._staff = Staff()
         self._log = Log(machines.log)
-        self._buyers = 0
+        self._buyers: list[Buyer] = []
         self._took_to_return = self._took_to_finish = 0.0  # seconds, in the last round
 
     def run(self, faults: int, seed: int, seconds: float) -> None:
-        """Run so many rounds, or fewer if the time is over before. Raises RoundFailed."""
+        """Run so many rounds, or fewer if the time is over before. Raises DrillFailed."""
         deadline = time.monotonic() + seconds
         catalogue.stock_shop()
         with LawWatcher() as watcher:
@@ -59,18 +68,21 @@ class Drill:
                 if time.monotonic() > deadline:
                     break
                 self._run_round(number, seed + number, watcher)
-            self.report.looks = watcher.looks
+                self.report.looks = watcher.looks
         self._check_at_end(faults, seed)
 
     def _run_round(self, number: int, seed: int, watcher: LawWatcher) -> None:
         chance = random.Random(seed)
         faults = self._choose(seed, chance)
         try:
-            buyers = self._let_them_meet(faults, chance)
+            buyers = self._let_them_meet(faults, seed, chance)
             self._wait_until_finished(buyers)
             self._check(buyers, watcher)
         except (Disagreement, TimeoutError, Error) as error:
-            raise RoundFailed(number, seed, faults, str(error)) from error
+            where = f"fault {number + 1}, seed {seed}, {' and '.join(map(str, faults))}"
+            raise DrillFailed(
+                where, str(error), f"--faults 1 --seed {seed}{self._again}"
+            ) from error
         for fault in faults:
             self.report.faults[fault.kind] += 1
         print(
@@ -81,26 +93,27 @@ class Drill:
 
     def _choose(self, seed: int, chance: random.Random) -> list[Fault]:
         """One fault, or two together. All kinds come one after the other."""
-        first = (self.only or self.kinds)[seed % len(self.only or self.kinds)]
+        first = self.kinds[seed % len(self.kinds)]
         kinds = [first]
-        if not self.only and chance.random() < TWO_AT_ONCE:
+        if len(self.kinds) > 1 and chance.random() < TWO_AT_ONCE:
             kinds.append(chance.choice([kind for kind in self.kinds if kind is not first]))
         return [kind(self.machines, chance) for kind in kinds]
 
     # Buyers and faults
 
-    def _let_them_meet(self, faults: list[Fault], chance: random.Random) -> list[Buyer]:
+    def _let_them_meet(self, faults: list[Fault], seed: int, chance: random.Random) -> list[Buyer]:
         """Let buyers come while the faults last; return them when all have done their shopping."""
-        scarce = catalogue.add_scarce(self._buyers, chance)
+        first = len(self._buyers)
+        scarce = catalogue.add_scarce(first, chance)
         connection.close()  # the database may go away
         buyers: list[Buyer] = []
 
         def come(number: int) -> None:
             buyer = Buyer(
                 self.machines.shop.url,
-                self._buyers + number,
+                first + number,
                 self._answers,
-                random.Random(f"{self.report.seed} {self._buyers + number}"),
+                random.Random(f"{seed} {number}"),
             )
             buyers.append(buyer)
             buyer.shop_around(scarce, self._staff)
@@ -119,7 +132,7 @@ class Drill:
         self.report.longest_return = max(self.report.longest_return, self._took_to_return)
         crowd.close()
         crowd.wait()
-        self._buyers += MOST_BUYERS
+        self._buyers += buyers
         return buyers
 
     def _wait_until_finished(self, buyers: Collection[Buyer]) -> None:
@@ -162,18 +175,25 @@ class Drill:
                 self.report.asked["held" if asked.held else "refused"] += 1
 
     def _check_at_end(self, faults: int, seed: int) -> None:
+        report = self.report
+        try:
+            books.check_strangers(self._buyers)
+            money = books.check_money(self.machines.standin)
+        except Disagreement as error:
+            again = f"--faults {faults} --seed {seed}{self._again}"
+            raise DrillFailed("at the end", str(error), again) from error
+        report.charges, report.charged = money.charges, money.charged
+        report.refunds, report.given_back = money.refunds, money.given_back
+
+    def count_everything(self) -> None:
+        """Complete the figures, also of a drill that failed."""
         from shop.models import Order
 
-        report, mails = self.report, self.machines.mail.mails
-        try:
-            report.charges, report.charged, report.refunds, report.given_back = books.check_money(
-                self.machines.standin
-            )
-        except Disagreement as error:
-            raise RoundFailed(faults - 1, seed, [], str(error)) from error
-        report.statuses, report.lost = self._answers.statuses, self._answers.lost
-        report.mails, report.repeated_mails = len(mails), books.repeated_mails(mails)
-        report.orders.update(Order.objects.values_list("state", flat=True))
+        mails = self.machines.mail.mails
+        self.report.lost = self._answers.lost
+        self.report.mails, self.report.repeated_mails = len(mails), books.repeated_mails(mails)
+        with suppress(Error):
+            self.report.orders.update(Order.objects.values_list("state", flat=True))
 
 
 class Doorkeeper:
@@ -193,38 +213,4 @@ class Doorkeeper:
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._thread.join()
-
-
-class LawWatcher:
-    """Looks at the law of stock all the time, also during faults, whenever the database answers."""
-
-    def __init__(self) -> None:
-        self.looks = 0
-        self._problem = ""
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def check(self) -> None:
-        """Raise Disagreement if the law was ever broken."""
-        if self._problem:
-            raise Disagreement(self._problem)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            try:
-                books.check_law()
-                self.looks += 1
-            except Disagreement as error:
-                self._problem = self._problem or str(error)
-            except Error:  # the database is away
-                connection.close()
-        connection.close()
-
-    def __enter__(self) -> LawWatcher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
         self._thread.join()

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 TRACEBACK = "Traceback (most recent call last):"
+SERVER_ERROR = "Internal Server Error: "  # Django says so of each answer 500
 LAST_LINE = re.compile(r"^([A-Za-z_][\w.]*)(: .*)?$")
 # A database, a bank or a mail server that is away, slow or full.
 EXPLAINED = re.compile(
@@ -36,10 +37,12 @@ class Log:
 
 
 def errors_in(text: str) -> Counter[str]:
-    """The kinds of errors of all tracebacks, by the last line of each."""
+    """The kinds of errors: of tracebacks by the last line of each, and answers 500."""
     found: Counter[str] = Counter()
     is_inside = False
     for line in text.splitlines():
+        if SERVER_ERROR in line:
+            found["an answer 500"] += 1
         bare = line.removeprefix("  | ").removeprefix("    | ").lstrip("|+- ")
         if bare.startswith(TRACEBACK):
             is_inside = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
@@ -39,7 +40,7 @@ class KnownBuyer(Buyer):
 
 
 def make_buyer(number: int = 1) -> KnownBuyer:
-    return KnownBuyer("http://shop.example.org", number, Answers(), random.Random(0))
+    return KnownBuyer("http://shop.example.org", number, Answers(Counter()), random.Random(0))
 
 
 class Case:
@@ -297,6 +298,13 @@ def test_everything_left_to_do_is_named(case: Case, change: Lie, words: str) -> 
 
 def test_jobs_left_to_do_are_named(case: Case) -> None:
     assert "jobs shop.tasks.send_order_paid todo 1" in unfinished.find_unfinished(bank(case), [])
+
+
+def test_a_hold_of_a_stranger_is_found(case: Case) -> None:
+    books.check_strangers([case.buyer])
+    reservations.reserve(case.common, 1, buyer="stranger")
+    with pytest.raises(Disagreement, match="a buyer who never came"):
+        books.check_strangers([case.buyer])
 
 
 def test_a_buyer_who_only_looks_is_no_matter() -> None:

@@ -42,6 +42,11 @@ def test_a_database_that_is_away_explains_only_its_own_errors() -> None:
     assert unexplained(errors_in(broken)).total() == 1
 
 
+def test_an_answer_500_is_never_explained() -> None:
+    line = "[2026-01-01] [7] [ERROR] django.request: Internal Server Error: /basket/\n"
+    assert unexplained(errors_in(line + LOST)) == Counter(["an answer 500"])
+
+
 def test_a_log_is_read_once(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(LOST)

@@ -6,9 +6,10 @@ sleeps: with an earlier clock each sleep fails, with a later one it doesn't end.
 
 import select
 import time
+from typing import Any
 
 
-def sleep(seconds: float) -> None:
+def sleep(seconds: Any) -> None:
     """Sleep for a time, and not until one."""
     select.select([], [], [], seconds)
 
