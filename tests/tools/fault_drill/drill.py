@@ -76,8 +76,10 @@ class Drill:
         faults = self._choose(seed, chance)
         try:
             buyers = self._let_them_meet(faults, seed, chance)
+            watcher.check()
             self._wait_until_finished(buyers)
-            self._check(buyers, watcher)
+            watcher.check()
+            self._check(buyers)
         except (Disagreement, TimeoutError, Error) as error:
             where = f"fault {number + 1}, seed {seed}, {' and '.join(map(str, faults))}"
             raise DrillFailed(
@@ -157,9 +159,8 @@ class Drill:
 
     # Comparing
 
-    def _check(self, buyers: Collection[Buyer], watcher: LawWatcher) -> None:
+    def _check(self, buyers: Collection[Buyer]) -> None:
         """Raise Disagreement unless all is as it should be."""
-        watcher.check()
         books.check_law()
         books.check_buyers(buyers, self.machines.mail.mails)
         errors = self._log.new_errors()

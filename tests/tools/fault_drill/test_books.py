@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.test import override_settings
 
 from inventory import reservations
@@ -298,6 +299,23 @@ def test_everything_left_to_do_is_named(case: Case, change: Lie, words: str) -> 
 
 def test_jobs_left_to_do_are_named(case: Case) -> None:
     assert "jobs shop.tasks.send_order_paid todo 1" in unfinished.find_unfinished(bank(case), [])
+
+
+def add_failed_job(name: str, *, queueing_lock: str | None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_jobs (queue_name, task_name, status, queueing_lock)"
+            " VALUES ('default', %s, 'failed', %s)",
+            [name, queueing_lock],
+        )
+
+
+def test_a_failed_job_is_named_unless_the_next_one_does_its_work(case: Case) -> None:
+    delete_jobs()
+    add_failed_job("every-minute", queueing_lock="every-minute")
+    assert unfinished.find_unfinished(bank(case), []) == ""
+    add_failed_job("once", queueing_lock=None)
+    assert "jobs once failed 1" in unfinished.find_unfinished(bank(case), [])
 
 
 def test_a_hold_of_a_stranger_is_found(case: Case) -> None:

@@ -9,11 +9,14 @@ from django.db import connection
 from tests.stripe_standin.remote import StandinProcess
 from tests.tools.drills import in_words
 
-# A job that waits for its first start at a later time isn't late: it is meant to wait.
+# A job that waits for its first start at a later time isn't late: it is meant to wait. Jobs with a
+# queueing lock are queued again and again: the next one does what a failed one has left.
 JOBS = """
     SELECT task_name || ' ' || status, count(*) FROM procrastinate_jobs
-    WHERE status = 'doing' OR status = 'failed' OR status = 'todo' AND queueing_lock IS NULL
-        AND (attempts > 0 OR coalesce(scheduled_at, now()) <= now())
+    WHERE status = 'doing' OR queueing_lock IS NULL AND (
+        status = 'failed'
+        OR status = 'todo' AND (attempts > 0 OR coalesce(scheduled_at, now()) <= now())
+    )
     GROUP BY 1
 """
 
