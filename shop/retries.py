@@ -15,6 +15,7 @@ off for a day, and a worker calls it back (``call_back``).
 from __future__ import annotations
 
 import asyncio
+import logging
 import smtplib
 import urllib.error
 from contextlib import suppress
@@ -26,6 +27,8 @@ from procrastinate.jobs import Job, Status
 
 from shop.database_errors import causes, is_outage
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 10.0
 SECONDS_WITHOUT_FAILURE = 20  # after which a receiver is taken to be back
@@ -110,19 +113,22 @@ async def look_after_queue(app: App) -> None:
     """
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-        with suppress(ConnectorException):  # the worker itself notices that the database is away
-            await start_stalled_again(app)
-            await call_back(app)
+        for look in (start_stalled_again, call_back):
+            try:
+                await look(app)
+            except Exception as error:  # the worker itself notices that the database is away
+                log.warning("The queue could not be looked after: %s", error)
 
 
 async def start_stalled_again(app: App) -> None:
     """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
     manager = app.job_manager
     for job in await manager.get_stalled_jobs():
-        try:
-            await manager.retry_job(job)
-        except UniqueViolation:  # the next one of this periodic job is waiting already
-            await manager.finish_job(job, status=Status.FAILED, delete_job=False)
+        with suppress(ConnectorException):  # its worker lives after all, and has finished it
+            try:
+                await manager.retry_job(job)
+            except UniqueViolation:  # the next one of this periodic job is waiting already
+                await manager.finish_job(job, status=Status.FAILED, delete_job=False)
 
 
 async def call_back(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import smtplib
 import urllib.error
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 from django.utils import timezone
-from procrastinate import utils
+from procrastinate import App, utils
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -191,3 +192,27 @@ def test_this_machines_clock_does_not_decide_when_a_job_starts(
     jobs.retry_failed("shop.tasks.send_order_refunded")
     again = ProcrastinateJob.objects.get(status="todo")
     assert abs(again.scheduled_at - read_clock()) < timedelta(seconds=30)
+
+
+def test_an_error_does_not_end_the_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    async def fail(app: App) -> None:
+        looks.append("failed")
+        raise ZeroDivisionError
+
+    async def look(app: App) -> None:
+        looks.append("looked")
+
+    monkeypatch.setattr(retries, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(retries, "start_stalled_again", fail)
+    monkeypatch.setattr(retries, "call_back", look)
+
+    async def look_for_a_while() -> None:
+        looking = asyncio.ensure_future(retries.look_after_queue(app))
+        while len(looks) < 4 and not looking.done():
+            await asyncio.sleep(0)
+        looking.cancel()
+
+    asyncio.run(look_for_a_while())
+    assert looks[:4] == ["failed", "looked"] * 2
