@@ -12,7 +12,9 @@ def main() -> None:
         from django.core.management import execute_from_command_line
 
         from shop.deployment.startup_errors import explained
+        from shop.logs.failures import log_uncaught
 
+        log_uncaught()
         with explained():
             execute_from_command_line(sys.argv)
     except KeyboardInterrupt:

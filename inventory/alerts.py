@@ -152,12 +152,14 @@ def _same_shortage(product_id: int) -> StockAlert | None:
 def _raise(state: StockState, kind: Kind, figures: dict[str, int]) -> None:
     StockAlert.objects.create(product_id=state.product_id, kind=kind, **figures)
     level = logging.WARNING if kind is Kind.LOW_STOCK else logging.ERROR
-    log.log(logging.INFO if state.is_exhibit else level, "%s: %s", kind.label, state)
+    level = logging.INFO if state.is_exhibit else level
+    log.log(level, "%s: %s", kind.label, state, extra={"product": state.sku})
 
 
 def _resolve(alert: StockAlert) -> None:
     StockAlert.objects.filter(pk=alert.pk).update(resolved_at=Now())
-    log.info("Right again: %s of product %s", alert.kind, alert.product_id)
+    sku = alert.product.sku
+    log.info("Right again: %s of product %s", alert.kind, sku, extra={"product": sku})
 
 
 def _batches(product_ids: list[int]) -> Iterator[list[int]]:

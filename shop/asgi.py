@@ -16,6 +16,7 @@ from shop.wsgi import application as django  # sets Django up for all below
 from shop import metrics
 from shop.deployment.wsgi_threads import Receive, Scope, Send, ThreadedWSGI
 from shop.fast_lane import FastLane
+from shop.middleware.request_ids import begin_asgi_request
 
 lane = FastLane() if settings.FAST_LANE else None
 threaded_django = ThreadedWSGI(django, settings.WEB_THREADS)
@@ -36,6 +37,7 @@ async def answer_request(scope: Scope, receive: Receive, send: Send) -> None:
     Django alone answers a large body, or one of unknown length, since it rejects most of them
     before they have come. Health checks wait neither for a body nor for Django's threads.
     """
+    begin_asgi_request(scope)
     if scrapes:
         scope[metrics.BEGAN] = time.perf_counter()
         server = scope.get("server") or ("", 0)

@@ -456,7 +456,9 @@ def _plain_text(error: InventoryError, product: Product, buyer: str) -> str:
         case ReservationChanged():
             return _changed_text(product)
         case UnknownStrategy():
-            log.error("%s can't be reserved. %s", product.sku, error)
+            log.error(
+                "%s can't be reserved. %s", product.sku, error, extra={"product": product.sku}
+            )
             return f"{name} can’t be reserved at the moment."
     return str(error)
 

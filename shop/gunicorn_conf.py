@@ -21,6 +21,14 @@ from shop import metrics
 from shop.deployment.access_log import FORMAT
 from shop.deployment.arbiter import ServiceArbiter
 from shop.deployment.environment import Environment, whole_number
+from shop.logs.failures import log_uncaught
+from shop.logs.formats import gunicorn_level
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+try:
+    loglevel = gunicorn_level(settings.LOG_LEVEL)
+except ImproperlyConfigured as error:
+    sys.exit(str(error))
 
 base.Arbiter = ServiceArbiter  # there is no other way to hand it to gunicorn
 
@@ -56,7 +64,7 @@ def on_starting(server: Arbiter) -> None:
     Read the key, or make it: without a key gunicorn ends here, before the first request. The
     workers have it as a text: using the lazy key costs as much as signing with it.
     """
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    log_uncaught()
     try:
         settings.SECRET_KEY = str(settings.SECRET_KEY)
     except ImproperlyConfigured as error:

@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce
 from inventory.models import Product, Reservation
 from shop import orders
 from shop.holds import release_unordered
-from shop.models import HoldAddress
+from shop.models import HoldAddress, Order
 from shop.payments.base import ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -110,8 +110,11 @@ def _cancel_orders(product: Product, networks: Collection[str]) -> int:
         try:
             cancelled += orders.cancel_unpaid(order_id)
         except ProviderUnavailable:
+            number = Order.objects.values_list("number", flat=True).get(pk=order_id)
             log.warning(
-                "Order %s is not cancelled: its payment provider can't be reached.", order_id
+                "Order %s is not cancelled: its payment provider can't be reached.",
+                number,
+                extra={"order": number, "product": product.sku},
             )
     return cancelled
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
@@ -15,7 +16,10 @@ from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.tasks import configure_task
 
+from shop import logs
 from shop.clock import read_clock
+
+OF_REQUEST = "request "  # queueing locks begin with it that only carry a request's id
 
 
 def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None:
@@ -47,9 +51,25 @@ def _job(task: str, arguments: dict[str, Any], wait: timedelta | None = None) ->
         schedule_at=None if wait is None else read_clock() + wait,
         queue=known.queue,
         lock=known.lock,
-        queueing_lock=known.queueing_lock,
+        queueing_lock=known.queueing_lock or _lock_with_request_id(),
         priority=known.priority,
     ).make_new_job(**arguments)
+
+
+def _lock_with_request_id() -> str | None:
+    """A queueing lock that no other job has, and that tells the worker which request queued it.
+
+    procrastinate keeps no other text with a job that a worker of an earlier release would leave
+    alone: it would hand an argument more to the task.
+    """
+    request_id = logs.request_id()
+    return f"{OF_REQUEST}{request_id} {uuid4()}" if request_id else None
+
+
+def request_id_of(job: Job) -> str:
+    """The id of the request that queued the job; else a name for this job."""
+    lock = job.queueing_lock or ""
+    return lock.split()[1] if lock.startswith(OF_REQUEST) else f"job-{job.id}"
 
 
 def _put_in_queue(jobs: list[Job]) -> None:

@@ -19,6 +19,8 @@ from shop.deployment.environment import (
     email,
     email_addresses,
     listening_address_or_off,
+    log_format,
+    log_level,
     rate,
     sender,
     sender_on_this_machine,
@@ -29,6 +31,7 @@ from shop.deployment.environment import (
     whole_number,
     whole_number_or_off,
 )
+from shop.logs import formats
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -79,7 +82,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "shop.middleware.cache_control.middleware",  # the outermost: also for what the others refuse
+    "shop.middleware.request_ids.middleware",  # the outermost: also for what the others refuse
+    "shop.middleware.cache_control.middleware",  # so is this one
     "shop.middleware.request_metrics.RequestMetricsMiddleware",  # outside of all that answers
     "django.middleware.security.SecurityMiddleware",
     "shop.deployment.static_files.StaticFilesMiddleware",
@@ -175,22 +179,9 @@ WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without colle
 MEDIA_URL = "media/"
 MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 
-# Tracebacks go to the web server's log. With DEBUG off, Django would only mail them.
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "timed": {  # as gunicorn's lines, among which ours stand
-            "format": "[{asctime}] [{process}] [{levelname}] {name}: {message}",
-            "datefmt": "%Y-%m-%d %H:%M:%S %z",
-            "style": "{",
-        }
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "timed"}},
-    "root": {"handlers": ["console"], "level": "WARNING"},
-    # Scanners ask for any host. The access log has a line on each, with the status 400.
-    "loggers": {"django.security.DisallowedHost": {"level": "CRITICAL"}},
-}
+LOG_LEVEL = env("LOG_LEVEL", cast=log_level, default="INFO")
+LOG_FORMAT = env("LOG_FORMAT", cast=log_format, default="text")
+LOGGING = formats.configure(LOG_LEVEL, LOG_FORMAT)
 MESSAGE_STORAGE = "shop.notice_storage.NoticeStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^(livez|healthz)$"]  # our own machines ask by HTTP
 

@@ -144,7 +144,13 @@ def raise_alert(trouble: Trouble) -> None:
         ],
         ignore_conflicts=True,
     )
-    log.error("%s: %s", trouble.kind.label, trouble.text)
+    log.error("%s: %s", trouble.kind.label, trouble.text, extra=_order_of(trouble))
+
+
+def _order_of(trouble: Trouble) -> dict[str, str]:
+    """The number of the order that the trouble is about, as a field of log lines."""
+    order = Order.objects.filter(pk=trouble.order_id).first() if trouble.order_id else None
+    return {"order": order.number} if order else {}
 
 
 def raise_once(trouble: Trouble) -> None:

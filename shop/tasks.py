@@ -18,10 +18,10 @@ from procrastinate.job_context import JobContext
 
 from inventory import alerts as stock_alerts
 from inventory import conf, import_files, reservations
-from shop import network_limits, orders, refusals, retries, shop_alerts
+from shop import logs, network_limits, orders, refusals, retries, shop_alerts
 from shop.notifications import alert_delivery, order_mail, outbox
 from shop.orders import refunds, statements
-from shop.payments import demo
+from shop.payments import ProviderUnavailable, demo
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +184,11 @@ def delete_ended_reservations(timestamp: int) -> None:
 def _call_for_each(do: Callable[[int], object], ids: Iterable[int]) -> None:
     """Call ``do`` for each; log those that fail, and go on with the others."""
     for pk in ids:
+        logs.unbind()
         try:
             do(pk)
+        except ProviderUnavailable as error:  # no fault of ours: it may last for hours
+            log.warning("%s(%s) failed; it will be tried again. %s", do.__name__, pk, error)
         except Exception:
             log.exception("%s(%s) failed; it will be tried again.", do.__name__, pk)
 

@@ -17,8 +17,10 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.util import split_request_uri
 from gunicorn.workers import gasgi
 
+from shop import logs
 from shop.deployment.access_log import HAS_LEFT
 from shop.deployment.web_worker import CONTINUE, MOST_BODY, SECONDS_TO_SEND, most_connections
+from shop.logs.context import REQUEST_ID
 
 SECONDS_TO_READ = 60.0  # for a client to take the next part of an answer
 SECONDS_TO_HEAR_OUT = 2.0  # for a sender to read an answer that came before all was sent
@@ -147,7 +149,8 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _build_environ(self, *args: Any) -> dict[str, Any]:
         """Describe a request for the access log. gunicorn calls it at the request's end."""
-        return {**super()._build_environ(*args), HAS_LEFT: self._closed}
+        environ = super()._build_environ(*args)
+        return {**environ, HAS_LEFT: self._closed, REQUEST_ID: logs.request_id()}
 
     def _close_transport(self) -> None:
         """Let the client read the last answer, even if it is still sending its request."""

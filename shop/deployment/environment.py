@@ -24,10 +24,12 @@ from django.core.validators import validate_email
 from environ import Env
 
 from shop.address import COUNTRY_NAMES
+from shop.logs.formats import FORMATTERS
 from shop.money import MOST_SHIPPING
 
 YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
 TOKEN = re.compile(r"[!-~]{16,}")
 
@@ -127,6 +129,20 @@ def whole_number_or_off(least: int, most: int) -> Callable[[str], int | None]:
             raise ValueError(f"it must be a whole number from {least} to {most}, or off.") from None
 
     return cast
+
+
+def log_level(value: str) -> str:
+    """A ``cast`` for the least level of log lines, such as INFO."""
+    if value.upper() not in LOG_LEVELS:
+        raise ValueError(f"it must be {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}.")
+    return value.upper()
+
+
+def log_format(value: str) -> str:
+    """A ``cast`` for the form of log lines."""
+    if value.lower() not in FORMATTERS:
+        raise ValueError(f"it must be {' or '.join(FORMATTERS)}.")
+    return value.lower()
 
 
 def time_zone(value: str) -> str:

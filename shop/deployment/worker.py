@@ -23,6 +23,7 @@ from procrastinate import App, signals
 from procrastinate.exceptions import ConnectorException
 
 from shop.database_errors import causes, is_outage
+from shop.deployment.job_log import log_job
 from shop.deployment.service_manager import READY, STOPPING, ServiceManager
 from shop.retries import look_after_queue
 
@@ -110,7 +111,8 @@ async def _work_once(app: App, stop_requested: asyncio.Event, **options: Any) ->
 
 
 async def _work_until_end(app: App, stop_requested: asyncio.Event, **options: Any) -> None:
-    work = asyncio.ensure_future(app.run_worker_async(install_signal_handlers=False, **options))
+    own = {"install_signal_handlers": False, "worker_middleware": [log_job]}
+    work = asyncio.ensure_future(app.run_worker_async(**own, **options))
     ends = [
         asyncio.ensure_future(stop_requested.wait()),
         asyncio.ensure_future(clock_was_set_back()),

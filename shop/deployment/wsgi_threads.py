@@ -17,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 
 from a2wsgi.wsgi import Body, build_environ
 
+from shop import logs
+
 SECONDS_TO_SEND_REST = 60.0  # for a body that a thread reads, such as a picture that staff upload
 PIECE = 1024**2  # bytes of a large response that are fetched at a time
 
@@ -46,7 +48,7 @@ class ThreadedWSGI:
         is_last = False
         while not is_last:
             loop = asyncio.get_running_loop()
-            messages, is_last = await loop.run_in_executor(self._pool, next, pieces)
+            messages, is_last = await loop.run_in_executor(self._pool, logs.carry(next), pieces)
             for message in messages:
                 await send(message)
 

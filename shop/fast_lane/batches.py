@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from shop import logs
 from shop.database_errors import is_timeout
 from shop.middleware.outages import spare_health_check
 
@@ -62,7 +63,7 @@ class Threads:
         except TimeoutError:
             raise AllBusy from None
         running = asyncio.get_running_loop().run_in_executor(
-            self._pool, self._with_good_connection, work, *args
+            self._pool, logs.carry(self._with_good_connection), work, *args
         )
         running.add_done_callback(lambda _: self._free.release())
         return await asyncio.shield(running)  # its thread is busy even if we don't wait any more

@@ -19,9 +19,12 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import _does_token_match, get_token  # type: ignore[attr-defined]
 
+from shop import logs
 from shop.fast_lane.batches import Threads
+from shop.logs.context import REQUEST_ID
 from shop.middleware import rate_limits, request_metrics
 from shop.middleware.buyer import CHANGED, ShopRequest, cookie_name, ensure_key, signed_key
+from shop.middleware.request_ids import HEADER
 from shop.notice_storage import NoticeStorage
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ OF_EVERYBODY = (
     *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL"),
     *("SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_X_FORWARDED_PROTO", "wsgi.url_scheme"),
 )
+ID_HEADER = HEADER.lower().encode()  # each answer has the id of its own request
 VIEW = "shop.view"  # in the environ: a view to call in place of the address's
 
 TOKEN = re.compile(rb"(?<![a-zA-Z0-9])([a-zA-Z0-9]{64})(?![a-zA-Z0-9])")
@@ -72,7 +76,7 @@ class Page:
         for is_key, piece in zip(self.are_keys, self.pieces[1:], strict=True):
             own = str(key or uuid4()) if is_key else get_token(request)
             body += [own.encode(), piece]
-        headers = self.headers.copy()
+        headers = [*self.headers, (ID_HEADER, logs.request_id().encode())]
         for name, (before, after) in self.cookies.items():
             if value := _own_cookie(name, request, notices):
                 headers.append((b"set-cookie", (before + value + after).encode()))
@@ -203,7 +207,9 @@ class Maker(BaseHandler):
 def _without_visitor(request: ShopRequest) -> dict[str, Any]:
     """The same request from a visitor of whom nothing is known."""
     kept = {name: request.META[name] for name in OF_EVERYBODY if name in request.META}
-    return {**kept, "wsgi.input": BytesIO(), "asgi.scope": {rate_limits.SECONDS: 0}}
+    # Its log lines have the id of the visitor who asked for it first.
+    scope = {rate_limits.SECONDS: 0, REQUEST_ID: logs.request_id()}
+    return {**kept, "wsgi.input": BytesIO(), "asgi.scope": scope}
 
 
 def cut(response: HttpResponse, secret: str) -> Page | None:
@@ -225,7 +231,7 @@ def cut(response: HttpResponse, secret: str) -> Page | None:
         cookies[name] = f"{name}=", cookie.OutputString().removeprefix(value)
     return Page(
         status=response.status_code,
-        headers=_headers(response),
+        headers=[header for header in _headers(response) if header[0] != ID_HEADER],
         cookies=cookies,
         pieces=[body[end:start] for end, start in zip(ends, starts, strict=True)],
         are_keys=[span in keys for span in spans],

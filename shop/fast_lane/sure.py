@@ -25,6 +25,7 @@ PLAIN_FORM = re.compile(rb"[-A-Za-z0-9._=&]{1,1000}")
 # The middleware whose work the lane knows. Another one may join them only if it looks at no single
 # visitor and rejects no request: it never sees a visitor of the lane, only the page for everybody.
 KNOWN = (
+    "shop.middleware.request_ids.middleware",
     "shop.middleware.cache_control.middleware",
     "shop.middleware.request_metrics.RequestMetricsMiddleware",
     "django.middleware.security.SecurityMiddleware",

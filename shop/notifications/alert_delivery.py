@@ -52,7 +52,10 @@ def queue_new_alerts() -> int:
             for shop_alert in shop_alerts:
                 jobs.queue("post_shop_alert", alert_id=shop_alert.pk)
     for each in stock_alerts:
-        log.warning("Stock alert for %s: %s, %s", each.product.sku, each.kind, each.figures)
+        sku = each.product.sku
+        log.warning(
+            "Stock alert for %s: %s, %s", sku, each.kind, each.figures, extra={"product": sku}
+        )
     return len(stock_alerts) + len(shop_alerts)
 
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.urls import reverse
 
+from shop import logs
 from shop.models import Dispute, Order, Payment, Refund
 from shop.notifications import outbox
 from shop.notifications.sending import send_mail, send_to_managers
@@ -47,6 +48,7 @@ def send_order_paid(order_id: int) -> None:
     Raises Order.DoesNotExist.
     """
     order = Order.objects.get(pk=order_id)
+    logs.bind_order(order)
     if order.state in (State.PAID, State.SHIPPED):
         _send("order_paid", f"Your order {order.number} is paid", order, [order.token])
 
@@ -57,6 +59,7 @@ def send_order_shipped(order_id: int) -> None:
     Raises Order.DoesNotExist.
     """
     order = Order.objects.get(pk=order_id)
+    logs.bind_order(order)
     if order.state == State.SHIPPED:
         _send("order_shipped", f"Your order {order.number} is on its way", order, [order.token])
 
@@ -68,6 +71,7 @@ def send_order_refunded(refund_id: int) -> None:
     refund stands. Raises Refund.DoesNotExist.
     """
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+    logs.bind_order(refund.payment.order)
     if refund.mailed_state in KNOWN_BY[Refund.State(refund.state)]:
         return
     order = refund.payment.order
@@ -88,6 +92,7 @@ def send_order_cancelled(order_id: int, by: str) -> None:
     Raises Order.DoesNotExist.
     """
     order = Order.objects.get(pk=order_id)
+    logs.bind_order(order)
     _send(
         "order_cancelled",
         f"Your order {order.number} is cancelled",
@@ -125,6 +130,7 @@ def send_order_to_managers(order_id: int) -> None:
     Raises Order.DoesNotExist.
     """
     order = Order.objects.get(pk=order_id)
+    logs.bind_order(order)
     if order.state != State.PAID:
         return
     context = _context(order)

@@ -38,7 +38,7 @@ from inventory.reservations import (
     write_off,
 )
 from inventory.words import counted
-from shop import jobs, money, payments, shop_alerts
+from shop import jobs, logs, money, payments, shop_alerts
 from shop.exceptions import InvalidRefund, LimitPerCustomer, NotInThisState, OrderChanged
 from shop.models import Order, OrderLine, OrderQuerySet, Payment, Refund
 from shop.orders import customer_limits, refunds
@@ -86,6 +86,7 @@ class CancelledBy(enum.StrEnum):
 def lock_order(order_id: int) -> Order:
     """Lock the order's row until the transaction ends. Raises Order.DoesNotExist."""
     for order in Order.objects.raw(LOCK_ORDER, {"order": order_id}):
+        logs.bind_order(order)
         return order
     raise Order.DoesNotExist(f"There is no order {order_id}.")
 
@@ -128,7 +129,8 @@ def _ask_providers(
             if end is not None and end != payment.state:
                 news[payment] = end
         except ProviderUnavailable as error:
-            log.warning("Payment %s: %s", payment.pk, error)
+            logs.bind_order(payment.order)
+            log.warning("Payment %s can't be looked up: %s", payment.pk, error)
             if payment.state == Payment.State.STARTED:
                 silence = error
     return news, silence
@@ -207,7 +209,7 @@ def _hand_over(order: Order, returned: Mapping[UUID, int] | None = None) -> Refu
                 )
             confirm_or_retake(lines, returned=returned)
     except tuple(TOO_LATE) as error:
-        log.info("Order %s is paid, but can't be delivered: %s", order.number, error)
+        log.warning("Order %s is paid, but can't be delivered: %s", order.number, error)
         return TOO_LATE[type(error)]
     return None
 
@@ -244,7 +246,9 @@ def settle_free(order_id: int) -> Order:
 @transaction.atomic
 def record_start_declined(payment: Payment, problem: str) -> None:
     """Record that the provider won't open the payment, and alert staff; ``problem`` says why."""
-    log.error("Payment %s of order %s was not accepted: %s", payment.pk, payment.order_id, problem)
+    logs.bind_order(payment.order)
+    number = payment.order.number
+    log.error("Payment %s of order %s was not accepted: %s", payment.pk, number, problem)
     _is_first_to_record(payment, Payment.State.DECLINED)
     shop_alerts.report_start_declined(payment, problem)
 

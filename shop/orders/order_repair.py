@@ -426,7 +426,7 @@ def _read_decision(record: RefundRecord) -> Decision | None:
     try:
         return copies.read_decision(record.copy)
     except UnusableCopy as error:
-        log.warning("Refund %s: %s", record.key, error)
+        log.warning("The copy of a refund can't be used: %s", error)
         return None
 
 

@@ -34,7 +34,7 @@ from django.db import (
 
 from inventory.exceptions import ReservationChanged
 from inventory.models import Reservation
-from shop import payments, shop_alerts
+from shop import logs, payments, shop_alerts
 from shop.clock import read_clock
 from shop.models import Order, Payment, Refund
 from shop.money import format_amount
@@ -235,6 +235,7 @@ def _turn(case: Case) -> tuple[int, datetime]:
 
 
 def _bring_case_in_line(case: Case, since: datetime, asked_at: datetime, report: Report) -> None:
+    logs.unbind()
     repair = OrderRepair(case, since, asked_at)
     try:
         with transaction.atomic():
@@ -243,7 +244,7 @@ def _bring_case_in_line(case: Case, since: datetime, asked_at: datetime, report:
         raise
     except Exception as error:  # a fault with one order keeps none of the others
         if not isinstance(error, EXPECTED):
-            log.exception("The order of payment %s can't be repaired.", case.found[0].listed.key)
+            log.exception("The order of one of the payments can't be repaired.")
         text = _left_as_it_is(case, error)
         report.findings += [each.as_finding(text) for each in case.found]
         return

@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models.functions import Now
 
-from shop import jobs, payments, shop_alerts
+from shop import jobs, logs, payments, shop_alerts
 from shop.exceptions import NotInThisState
 from shop.models import Order, Payment, Refund, RefundQuerySet
 from shop.orders import copies
@@ -83,12 +83,14 @@ def carry_out(refund_id: int) -> Refund:
     Refund.objects.filter(pk=refund_id, state=State.FAILED).update(state=State.DUE)
     # One with a reference was made at the provider: its statements say how it goes on.
     refund = Refund.objects.select_related("payment__order").get(pk=refund_id)
+    logs.bind_order(refund.payment.order)
     if refund.state != State.DUE or refund.reference:
         return refund
     try:
         status = payments.refund(refund)
     except RefundDeclined as error:
-        log.error("Refund %s was declined: %s", refund.pk, error)
+        number = refund.payment.order.number
+        log.error("Refund %s of order %s was declined: %s", refund.pk, number, error)
         if record_failed(refund, str(error), only_if=[State.DUE]):
             _look_for_another_way(refund.payment)
     else:

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.db.models.functions import Now
 
-from shop import jobs, payments, shop_alerts
+from shop import jobs, logs, payments, shop_alerts
 from shop.clock import read_clock
 from shop.models import Dispute, Order, Payment, Refund, RefundQuerySet
 from shop.money import format_amount
@@ -94,9 +94,11 @@ def _look_into_lists() -> None:
 
 
 def _look_into_listed(slug: str, listed: ListedPayment, asked_at: datetime) -> None:
-    payment = Payment.objects.filter(provider=slug, key=listed.key).first()
+    ours = Payment.objects.select_related("order")
+    payment = ours.filter(provider=slug, key=listed.key).first()
     if payment is None:  # manage.py reconcile finds payments that we don't know
         return
+    logs.bind_order(payment.order)
     if listed.problem:
         log.error("Payment %s can't be looked up: %s", payment.pk, listed.problem)
         return

@@ -15,6 +15,7 @@ from django.db.models import Exists, F, Min, OuterRef
 from django.db.models.functions import Now
 
 from inventory.models import Product, Reservation
+from shop import logs
 from shop.compiled_queries import compiled
 from shop.models import Dispute, Order, OrderQuerySet, Payment, PaymentQuerySet, Refund
 from shop.orders import checkout, lifecycle
@@ -208,6 +209,7 @@ def look_up(token: str) -> Standing:
     order = _order_at(token=token).first()
     if order is None:
         raise Order.DoesNotExist(f"There is no order {token}.")
+    logs.bind_order(order)
     payments = list(_payments_at(token=token))
     if not any(payment.state == Payment.State.STARTED for payment in payments):
         return _standing(order, payments)

@@ -32,7 +32,7 @@ def receive(provider: str, request: HttpRequest) -> Order | None:
     payment = ours.filter(key=event.payment_key).first() if event.payment_key else None
     if payment is None:
         # Another shop may use the same account. An error would make the provider try for days.
-        log.warning("A message of %s is about no payment of this shop: %s", provider, event.id)
+        log.info("A message of %s is about no payment of this shop: %s", provider, event.id)
         return None
     order = orders.settle(payment.order_id)
     news = statements.look_into(payment.pk)

@@ -171,7 +171,7 @@ class StripeCheckout(Provider):
             case _:
                 raise BadEvent("The message is no event of Stripe's.")
         if is_live == is_test_key(settings.STRIPE_SECRET_KEY):
-            log.warning("Message %s is of Stripe's other mode, live or test", event_id)
+            log.warning("Message %s is of Stripe's other mode, live or test.", event_id)
             return event
         return replace(event, payment_key=_find_key(about))
 
@@ -280,7 +280,7 @@ def _find_session(payment: Payment) -> Answer | None:
     except (*REFUSED, stripe.PermissionError) as error:
         # Now its end may be too near for Stripe, or the account may not charge any more. If Stripe
         # has made one all the same, its address has reached nobody: we note it before the buyer.
-        log.info("Payment %s has no session at Stripe: %s", payment.key, words_of(error))
+        log.info("Payment %s has no session at Stripe: %s", payment.pk, words_of(error))
         return None
 
 
@@ -533,7 +533,7 @@ def _listed_payment(session: Answer, statement_of: Callable[[Answer], Statement]
     try:
         statement = statement_of(session)
     except (*NONSENSE, *REFUSED):  # of this payment alone, it seems
-        log.exception("Stripe's answer about payment %s makes no sense", metadata["payment"])
+        log.exception("Stripe's answer about one of the listed payments makes no sense.")
         problem = "Stripe's answer about it makes no sense."
     return ListedPayment(
         key=UUID(metadata["payment"]),

@@ -120,7 +120,7 @@ def translated_errors() -> Iterator[None]:
     except stripe.StripeError as error:
         raise ProviderUnavailable(f"Stripe can't be asked: {words_of(error)}") from error
     except NONSENSE as error:
-        log.exception("Stripe's answer makes no sense")
+        log.exception("Stripe's answer makes no sense.")
         raise ProviderUnavailable("Stripe's answer makes no sense.") from error
 
 

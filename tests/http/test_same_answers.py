@@ -157,7 +157,8 @@ def parts_of(answer: bytes) -> Answer:
         re.sub(rb"(csrftoken|buyer)=[^;]*|expires=[^;]*", b"", header).lower()
         for header in headers
         if not re.match(
-            rb"(?i)(server|date|connection|expires|content-length|transfer-encoding):", header
+            rb"(?i)(server|date|connection|expires|content-length|transfer-encoding|x-request-id):",
+            header,
         )
     )
     body = re.sub(rb'value="[A-Za-z0-9]{64}"|[0-9a-f]{8}-[0-9a-f-]{27}', b"", body)

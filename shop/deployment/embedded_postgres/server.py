@@ -51,6 +51,19 @@ SERVER_SETTINGS = {
     "port": str(PORT),  # else the variable PGPORT would decide
     "unix_socket_permissions": "0700",
     "max_connections": "200",
+    # Its log has no statements and no rows, which are full of personal data: whoever sent a
+    # statement gets the error, and logs it without them.
+    "log_min_messages": "log",  # its own life, not the errors of statements
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "debug_print_parse": "off",
+    "log_lock_waits": "off",
 }
 
 HOW_ELSE = "Set DATABASE_URL to use a PostgreSQL server of your own (see .env.example)."

@@ -209,3 +209,18 @@ def test_managers_are_addresses_and_the_wrong_ones_are_named() -> None:
         environment.email_addresses("boss,me@example.org,me@")
     with pytest.raises(ValueError, match="it must be e-mail addresses"):
         environment.email_addresses(",")
+
+
+def test_a_level_is_one_of_five() -> None:
+    assert environment.log_level("debug") == "DEBUG"
+    for wrong in ("WARN", "20", "NOTSET", "verbose"):
+        with pytest.raises(
+            ValueError, match=r"^it must be DEBUG, INFO, WARNING, ERROR or CRITICAL\.$"
+        ):
+            environment.log_level(wrong)
+
+
+def test_log_lines_have_one_of_two_forms() -> None:
+    assert environment.log_format("JSON") == "json"
+    with pytest.raises(ValueError, match=r"^it must be text or json\.$"):
+        environment.log_format("xml")

@@ -171,6 +171,8 @@ def _comparable_header(name: str, value: bytes, known: dict[str, str]) -> str:
     text = value.decode("latin-1").strip()  # Django puts a space before a cookie
     if name == "expires":
         return _days_from_now(text)
+    if name == "x-request-id":
+        return "an id" if re.fullmatch("[0-9a-f]{16}", text) else text
     if name != "set-cookie":
         return text
     cookie_name, _, rest = text.partition("=")

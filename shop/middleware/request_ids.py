@@ -1,0 +1,54 @@
+"""Each request has an id, which its answer and its log lines repeat (``shop.logs``).
+
+A client or a proxy may give it by ``X-Request-ID``. ``shop.asgi`` chooses it before the fast lane
+is asked, which puts it into its answers itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from shop import logs
+from shop.logs.context import REQUEST_ID, choose_request_id
+
+HEADER = "X-Request-ID"
+
+
+def middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Let the log lines be about this request, and give its id back."""
+
+    def handle(request: HttpRequest) -> HttpResponse:
+        request_id = _request_id(request)
+        request.META[REQUEST_ID] = request_id  # for the access log
+        logs.begin(request_id, sent=partial(_sent_texts, request))
+        response = get_response(request)
+        response[HEADER] = request_id
+        return response
+
+    return handle
+
+
+def begin_asgi_request(scope: dict[str, Any]) -> None:
+    """Choose the id of a request before the fast lane or Django answers it."""
+    given = b",".join(value for name, value in scope["headers"] if name == b"x-request-id")
+    scope[REQUEST_ID] = choose_request_id(given.decode("latin-1"))
+    logs.begin(scope[REQUEST_ID])
+
+
+def _request_id(request: HttpRequest) -> str:
+    chosen: str = request.META.get("asgi.scope", {}).get(REQUEST_ID, "")
+    return chosen or choose_request_id(request.headers.get(HEADER, ""))
+
+
+def _sent_texts(request: HttpRequest) -> Iterator[str]:
+    """What the visitor has typed, as far as Django has read it. It is not read for this."""
+    read: Iterable[Any] = (request.__dict__.get("GET"), request.__dict__.get("_post"))
+    for fields in filter(None, read):
+        for _, values in fields.lists():
+            yield from map(str, values)
