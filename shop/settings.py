@@ -31,7 +31,7 @@ from shop.deployment.environment import (
     whole_number,
     whole_number_or_off,
 )
-from shop.logs import formats
+from shop.logs import formats, sentry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -182,6 +182,7 @@ MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
 LOG_LEVEL = env("LOG_LEVEL", cast=log_level, default="INFO")
 LOG_FORMAT = env("LOG_FORMAT", cast=log_format, default="text")
 LOGGING = formats.configure(LOG_LEVEL, LOG_FORMAT)
+SENTRY_DSN = env("SENTRY_DSN", cast=sentry.dsn, default="")  # shop/logs/sentry.py
 MESSAGE_STORAGE = "shop.notice_storage.NoticeStorage"  # no session rows
 SECURE_REDIRECT_EXEMPT = [r"^(livez|healthz)$"]  # our own machines ask by HTTP
 

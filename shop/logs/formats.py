@@ -46,7 +46,7 @@ def gunicorn_level(level: str) -> str:
     return name.lower()
 
 
-def fields_of(record: logging.LogRecord) -> Fields:
+def fields_of(record: logging.LogRecord | None) -> Fields:
     """What the line is about, by name: request_id, order, product; without what isn't known.
 
     A line's own ``extra`` goes before what the request is about.

@@ -113,6 +113,8 @@ WORD = r"(?:[a-z]+|[A-Z]+|[0-9]+|(?:[A-Z][a-z]+)+)"
 WORDS = re.compile(rf"_*{WORD}(?:[_-]+{WORD})+_*|(?:[A-Z][a-z]{{2,}})+|[_-]+")
 # A path in which no rule would find anything.
 PLAIN_PATH = re.compile(r"(?:/(?!orders/|demo-bank/|outbox/)[A-Za-z0-9.-]{0,31})*")
+# What the shop's own addresses have between two slashes, and what stands there after scrubbing.
+PLAIN_PART = re.compile(r"(?:[A-Za-z0-9._~:@-]|\[[a-z…-]+\])*")
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 
 
@@ -135,7 +137,10 @@ def scrub_target(target: str) -> str:
         return path
     parts = (part.partition("=") for part in query.split("&"))
     names = [f"{name}=[…]" if sign else "[…]" for name, sign, _ in parts] if query else []
-    return _without_secrets(path + mark + "&".join(names)).translate(CONTROLS)
+    shown = [
+        part if PLAIN_PART.fullmatch(part) else "[…]" for part in _without_secrets(path).split("/")
+    ]
+    return "/".join(shown) + _without_secrets(mark + "&".join(names)).translate(CONTROLS)
 
 
 def _without_secrets(text: str) -> str:

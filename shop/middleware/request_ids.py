@@ -6,6 +6,7 @@ is asked, which puts it into its answers itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from shop import logs
 from shop.logs.context import REQUEST_ID, choose_request_id
 
 HEADER = "X-Request-ID"
+PLAIN_PART = re.compile(r"[A-Za-z0-9._~-]*")  # of a path
 
 
 def middleware(
@@ -48,6 +50,9 @@ def _request_id(request: HttpRequest) -> str:
 
 def _sent_texts(request: HttpRequest) -> Iterator[str]:
     """What the visitor has typed, as far as Django has read it. It is not read for this."""
+    for part in request.path_info.split("/"):
+        if not PLAIN_PART.fullmatch(part):
+            yield part
     read: Iterable[Any] = (request.__dict__.get("GET"), request.__dict__.get("_post"))
     for fields in filter(None, read):
         for _, values in fields.lists():

@@ -72,6 +72,11 @@ def test_what_a_visitor_has_typed_is_private_while_the_request_is_handled(
     assert found == [["Zed Quillfeather"]]
 
 
+def test_so_is_an_odd_part_of_the_path(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    client.get("/no/Zed%20Quillfeather/")
+    assert private_texts() == ["Zed Quillfeather"]
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("lane", [True, False])
 def test_the_fast_lane_and_django_behind_it_give_the_id_back_once(
