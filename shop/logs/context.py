@@ -1,4 +1,4 @@
-"""What log lines are about: the request, or the job that it queued, the order and the product."""
+"""The context of log lines: the request or the job under way, its order and its product."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_LETTERS = 3  # of a text that is hidden: a country's code or a number of u
 
 @dataclass(frozen=True)
 class Context:
-    """What the lines of this request or job are about. Empty: nothing is known."""
+    """The request or job that the lines are about. Empty: nothing is known."""
 
     request_id: str = ""
     order: str = ""

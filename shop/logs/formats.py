@@ -47,7 +47,7 @@ def gunicorn_level(level: str) -> str:
 
 
 def fields_of(record: logging.LogRecord | None) -> Fields:
-    """What the line is about, by name: request_id, order, product; without what isn't known.
+    """The line's fields: request_id, order and product, as far as they are known.
 
     A line's own ``extra`` goes before what the request is about.
     """

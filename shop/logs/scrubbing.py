@@ -113,7 +113,7 @@ WORD = r"(?:[a-z]+|[A-Z]+|[0-9]+|(?:[A-Z][a-z]+)+)"
 WORDS = re.compile(rf"_*{WORD}(?:[_-]+{WORD})+_*|(?:[A-Z][a-z]{{2,}})+|[_-]+")
 # A path in which no rule would find anything.
 PLAIN_PATH = re.compile(r"(?:/(?!orders/|demo-bank/|outbox/)[A-Za-z0-9.-]{0,31})*")
-# What the shop's own addresses have between two slashes, and what stands there after scrubbing.
+# Part of a path of the shop's own, between two slashes, or a sign that scrubbing has put there.
 PLAIN_PART = re.compile(r"(?:[A-Za-z0-9._~:@-]|\[[a-z…-]+\])*")
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), 127)}
 

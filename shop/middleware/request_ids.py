@@ -49,7 +49,7 @@ def _request_id(request: HttpRequest) -> str:
 
 
 def _sent_texts(request: HttpRequest) -> Iterator[str]:
-    """What the visitor has typed, as far as Django has read it. It is not read for this."""
+    """The texts that the visitor has typed, as far as Django has read them already."""
     for part in request.path_info.split("/"):
         if not PLAIN_PART.fullmatch(part):
             yield part

@@ -138,7 +138,7 @@ def copy_end(log: Path, begin: int, to: Path) -> None:
         to.write_bytes(file.read())
 
 
-# What happens
+# The deeds
 
 
 def visit_demo_shop(shop: Loud, slug: str) -> list[Shopper]:
@@ -227,7 +227,7 @@ def is_worker_done(mail: MailServer) -> bool:
     return refund_is_done and {0, refused.pk} <= asked and len(mail.sent) >= 5
 
 
-# What is looked for
+# The search
 
 
 def private_texts(shoppers: list[Shopper]) -> set[str]:
