@@ -69,6 +69,8 @@ RULES = [
         re.DOTALL,
     ),
     rule("line", r"\nLINE \d+:[^\n]*\n *\^", r"\nLINE: […]"),
+    rule("range", r"\bvalue \"[^\n]{0,500}\" is out of range", "value […] is out of range"),
+    rule("near", r"\bat or near \"[^\n]{0,500}\"", "at or near […]"),
     rule(
         "invalid malformed range",
         r"((?:invalid|malformed|out of range)[^\"\n]{0,80}: )\"[^\n]{0,500}\"",
@@ -85,7 +87,7 @@ RULES = [
         r"(\btime data |\bisoformat string:? )(['\"])[^\n]{0,500}?\2",
         r"\1[…]",
     ),
-    rule("“", r"“[^”\n]{0,500}”", "“…”"),
+    rule("“ „ « »", r"[“„«»][^”“«»\n]{0,500}[”“«»]", "“…”"),
     # Addresses with a password or a token, or with values
     rule("://", r"([A-Za-z][\w+.-]{0,20}://)[^\s\"'<>]{1,300}@", r"\1[…]@"),
     rule("? &", r"([?&][\w.~%-]{1,60}=)[^\s&\"'<>#]*", r"\1[…]"),

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from django.http import HttpRequest, HttpResponse
 
@@ -28,7 +29,7 @@ def middleware(
     def handle(request: HttpRequest) -> HttpResponse:
         request_id = _request_id(request)
         request.META[REQUEST_ID] = request_id  # for the access log
-        logs.begin(request_id, sent=partial(_sent_texts, request))
+        logs.begin(request_id, sent=partial(_sent_texts, ref(request)))
         response = get_response(request)
         response[HEADER] = request_id
         return response
@@ -48,8 +49,11 @@ def _request_id(request: HttpRequest) -> str:
     return chosen or choose_request_id(request.headers.get(HEADER, ""))
 
 
-def _sent_texts(request: HttpRequest) -> Iterator[str]:
+def _sent_texts(find_request: Callable[[], HttpRequest | None]) -> Iterator[str]:
     """The texts that the visitor has typed, as far as Django has read them already."""
+    request = find_request()
+    if request is None:  # it is over
+        return
     for part in request.path_info.split("/"):
         if not PLAIN_PART.fullmatch(part):
             yield part

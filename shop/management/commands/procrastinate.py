@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -19,6 +20,8 @@ from shop.deployment import worker
 from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
 from shop.deployment.service_manager import ServiceManager
 
+log = logging.getLogger(__name__)
+
 BEHIND_POOLER = (
     "The worker's connection goes through a pooler. If that pools transactions, the worker doesn't "
     "get the notices of new jobs: it finds jobs only by looking every few seconds, and its notices "
@@ -34,7 +37,7 @@ class Command(procrastinate.Command):
                 with suppress(DatabaseError):  # the worker itself waits for it, and logs that
                     self.warn_behind_pooler()
             else:
-                tables.ensure(self.stderr.write, "shop")
+                tables.ensure(log.warning, "shop")
             os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)
             options["func"] = partial(
                 worker.work_until_stopped,
@@ -50,7 +53,7 @@ class Command(procrastinate.Command):
         """Warn only: a pooler of sessions would be right, and we can't tell the two apart."""
         try:
             if self.goes_through_pooler():
-                self.stderr.write(self.style.WARNING(BEHIND_POOLER))
+                log.warning(BEHIND_POOLER)
         finally:
             connection.close()
 

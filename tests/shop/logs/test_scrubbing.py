@@ -40,6 +40,9 @@ TEXTS = [
     'error\nCONTEXT:  SQL statement "INSERT Quillfeather"',
     'invalid input syntax for type integer: "Quillfeather"',
     'invalid input value for enum x: "Zed "Quillfeather""',
+    'value "Quillfeather" is out of range for type integer',
+    "syntax error at or near \"'Zed Quillfeather'\"",
+    "ungültige Eingabesyntax für Typ integer: »Quillfeather«",
     # Errors that repeat a value
     "Field 'id' expected a number but got 'Zed Quillfeather'.",
     "invalid literal for int() with base 10: 'Quillfeather'",
