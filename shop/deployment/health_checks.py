@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from shop import metrics
+from shop import logs, metrics
 from shop.deployment.wsgi_threads import Environ, Scope, make_environ
+from shop.middleware import request_ids
 
 LIVEZ = "/livez"
 HEALTHZ = "/healthz"
@@ -46,6 +47,8 @@ class HealthChecks:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
+        if path in (LIVEZ, HEALTHZ):
+            request_ids.begin_wsgi_request(environ)
         if path == LIVEZ and not metrics.came_to_own_address(environ):
             answer = liveness(environ["REQUEST_METHOD"])
         elif path == HEALTHZ:
@@ -77,7 +80,7 @@ class HealthChecks:
             return hanging(environ["REQUEST_METHOD"])
 
     def _begin(self, environ: Environ) -> Future[Answer]:
-        return self._thread.submit(call, self._application, environ)
+        return self._thread.submit(logs.carry(call), self._application, environ)
 
 
 def liveness(method: str) -> Answer:
@@ -101,6 +104,7 @@ def plain_text(method: str, status: HTTPStatus, words: str) -> Answer:
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
+        (request_ids.HEADER, logs.request_id()),
     ]
     return Answer(status, headers, b"" if method == "HEAD" else body)
 

@@ -44,8 +44,16 @@ def begin_asgi_request(scope: dict[str, Any]) -> None:
     logs.begin(scope[REQUEST_ID])
 
 
+def begin_wsgi_request(environ: dict[str, Any]) -> None:
+    """Choose the id of a request that somebody answers without Django."""
+    environ[REQUEST_ID] = choose_request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+    logs.begin(environ[REQUEST_ID])
+
+
 def _request_id(request: HttpRequest) -> str:
-    chosen: str = request.META.get("asgi.scope", {}).get(REQUEST_ID, "")
+    """The id that was chosen before Django was asked, or one that is chosen now."""
+    scope = request.META.get("asgi.scope", {})
+    chosen: str = request.META.get(REQUEST_ID) or scope.get(REQUEST_ID, "")
     return chosen or choose_request_id(request.headers.get(HEADER, ""))
 
 

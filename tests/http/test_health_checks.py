@@ -68,8 +68,10 @@ def ask(shop: Served, method: str, path: str) -> tuple[int, bytes]:
     """The status and the body of an answer to a machine, which asks by the shop's address."""
     connection = http.client.HTTPConnection(shop.host, shop.port, timeout=SECONDS)
     try:
-        connection.request(method, path, headers={"Host": "10.0.0.7"})
+        headers = {"Host": "10.0.0.7", "X-Request-ID": "probe-1"}
+        connection.request(method, path, headers=headers)
         answer = connection.getresponse()
+        assert answer.getheader("X-Request-ID") == "probe-1"
         return answer.status, answer.read()
     finally:
         connection.close()

@@ -11,7 +11,7 @@ import json
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,13 @@ FIELDS = {"name": "Zed Quillfeather", "address": "14 Plumtree Lane", "town": "Fe
 class Loud(ServedShop):
     """Its programs write standard output into the log, too: the access log goes there."""
 
-    def _start(self, command: Command) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Command, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
             command,
             cwd=self._root,
-            env=self._environment,
+            env={**self._environment, **(variables or {})},
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,

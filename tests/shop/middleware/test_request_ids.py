@@ -90,6 +90,7 @@ def test_the_fast_lane_and_django_behind_it_give_the_id_back_once(
             assert answer.status == 200
             assert answer.header("X-Request-ID") == [given]
         assert shop.answered == (2 if lane else 0)
+        assert shop.ask(scope("/livez", "req-3")).header("X-Request-ID") == ["req-3"]
         [made] = shop.ask(scope("/", "a b")).header("X-Request-ID")
         assert NEW.fullmatch(made)
 
