@@ -111,7 +111,7 @@ async def _work_once(app: App, stop_requested: asyncio.Event, **options: Any) ->
 
 
 async def _work_until_end(app: App, stop_requested: asyncio.Event, **options: Any) -> None:
-    own = {"install_signal_handlers": False, "worker_middleware": [log_job]}
+    own: dict[str, Any] = {"install_signal_handlers": False, "worker_middleware": [log_job]}
     work = asyncio.ensure_future(app.run_worker_async(**own, **options))
     ends = [
         asyncio.ensure_future(stop_requested.wait()),
