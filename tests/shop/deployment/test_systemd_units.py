@@ -163,6 +163,7 @@ def is_silent(systemd: Systemd) -> bool:
 
 
 @django_db
+@pytest.mark.longest
 @pytest.mark.slow
 def test_the_web_server_tells_how_far_it_is(systemd: Systemd) -> None:
     bind = f"127.0.0.1:{free_port()}"
@@ -201,9 +202,9 @@ ODD = {"DJANGO_SETTINGS_MODULE": "tests.shop.deployment.odd_jobs.settings"}
 BACKENDS = "FROM pg_stat_activity WHERE application_name = 'watched-worker'"
 
 
-def start_worker(systemd: Systemd) -> subprocess.Popen[str]:
+def start_worker(systemd: Systemd, *options: str) -> subprocess.Popen[str]:
     url = f"{database_url()}&application_name=watched-worker"
-    return systemd.start(command("worker"), DATABASE_URL=url, **ODD)
+    return systemd.start([*command("worker"), *options], DATABASE_URL=url, **ODD)
 
 
 def queue(task: str, **arguments: str) -> int:
@@ -248,6 +249,15 @@ def test_the_worker_tells_how_far_it_is(systemd: Systemd, tmp_path: Path) -> Non
 
 @django_db
 @pytest.mark.slow
+def test_a_worker_that_only_looks_for_jobs_is_ready_once_it_does(systemd: Systemd) -> None:
+    start_worker(systemd, "--no-listen-notify")
+    systemd.wait_for("READY=1")
+    assert one_value("SELECT count(*) FROM procrastinate_workers") == 1
+    assert one_value(f"SELECT count(*) {BACKENDS} AND query ILIKE 'LISTEN%'") == 0
+
+
+@django_db
+@pytest.mark.slow
 def test_a_stop_counts_more_than_a_reload_under_way(systemd: Systemd, tmp_path: Path) -> None:
     worker = start_worker(systemd)
     systemd.wait_for("READY=1")
@@ -269,10 +279,10 @@ def test_a_worker_whose_database_is_away_lives(systemd: Systemd) -> None:
     systemd.wait_for("READY=1")
     with database_closed_to_new_connections() as elsewhere:
         elsewhere.execute(f"SELECT pg_terminate_backend(pid, 5000) {BACKENDS}")
-        systemd.wait_for("STATUS=Waiting for the database.")
         systemd.forget()
-        systemd.wait_for("WATCHDOG=1")
-    systemd.wait_for("READY=1")
+        wait_until(lambda: systemd.received.count("WATCHDOG=1") > 5, "systemd gets pings")
+        assert "READY=1" not in systemd.received
+    systemd.wait_for("READY=1")  # again: it had lost the database, and has it back
     assert worker.poll() is None
 
 
