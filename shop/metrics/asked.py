@@ -22,7 +22,7 @@ from prometheus_client.core import GaugeMetricFamily
 from inventory.law import HAS_LAPSED
 from inventory.models import StockAlert
 from shop.database_errors import is_outage
-from shop.models import Dispute, Payment, Refund, ShopAlert
+from shop.models import Dispute, Refund, ShopAlert
 
 log = logging.getLogger(__name__)
 
@@ -105,23 +105,28 @@ NOT_OF_EXHIBITS = """
     AND NOT EXISTS (SELECT FROM inventory_product AS product
         WHERE product.id = alert.product_id AND product.is_exhibit)
 """
-PAYMENT_STATES = [state.value for state in Payment.State]
+# In a shop that has been open for long, nearly all payments are paid or declined. Indexes alone
+# answer this. None has the declined ones, and the table itself is large.
+PAYMENTS = """
+    SELECT started, paid, in_all - started - paid AS declined FROM (
+        SELECT (SELECT count(*) FROM shop_payment WHERE state = 'STARTED') AS started,
+            (SELECT count(*) FROM shop_payment WHERE state = 'PAID') AS paid,
+            (SELECT count(*) FROM shop_payment) AS in_all
+    ) AS counts
+"""
 REFUND_STATES = [Refund.State.DUE.value, Refund.State.FAILED.value]
 DISPUTE_STATES = [state.value for state in Dispute.State]
 
 # A job that could start now: since it was queued, or since the time for which it was planned.
 WAITING_JOBS = """
-    SELECT count(*) FILTER (WHERE status = 'todo' AND is_due) AS waiting,
-        count(*) FILTER (WHERE status = 'failed') AS failed,
+    SELECT count(*) AS waiting,
         least(
-            min(scheduled_at) FILTER (WHERE status = 'todo' AND is_due),
-            (SELECT min(at) FROM procrastinate_events AS event WHERE event.job_id =
-                min(job.id) FILTER (WHERE status = 'todo' AND scheduled_at IS NULL))
+            min(scheduled_at),
+            (SELECT min(at) FROM procrastinate_events AS event
+                WHERE event.job_id = min(job.id) FILTER (WHERE scheduled_at IS NULL))
         ) AS oldest
-    FROM procrastinate_jobs AS job, LATERAL (
-        SELECT coalesce(scheduled_at <= statement_timestamp(), true) AS is_due
-    ) AS due
-    WHERE status IN ('todo', 'failed')
+    FROM procrastinate_jobs AS job
+    WHERE status = 'todo' AND coalesce(scheduled_at <= statement_timestamp(), true)
 """
 # A worker shows every ten seconds, and queues jobs every minute. When it stops in order, its own
 # row goes, and the time of those jobs stays.
@@ -168,10 +173,7 @@ COLLECTORS = (
     Collector(
         "payments",
         (Family("shop_payments", "Payments.", "state"),),
-        sql_of(
-            f"SELECT {counts_of('shop_payment', PAYMENT_STATES)}",
-            payments=named(*(state.lower() for state in PAYMENT_STATES)),
-        ),
+        sql_of(PAYMENTS, payments=named("started", "paid", "declined")),
     ),
     Collector(
         "unsettled_payments",
@@ -206,7 +208,6 @@ COLLECTORS = (
         "jobs",
         (
             Family("shop_jobs_waiting", "Background jobs that could start now."),
-            Family("shop_jobs_failed", "Background jobs that were given up."),
             Family(
                 "shop_job_oldest_waiting_seconds",
                 "Since the oldest waiting job could have started; 0: none waits.",
@@ -215,8 +216,15 @@ COLLECTORS = (
         sql_of(
             WAITING_JOBS,
             jobs_waiting={"": "waiting"},
-            jobs_failed={"": "failed"},
             job_oldest_waiting_seconds={"": f"coalesce({seconds_since('oldest')}, 0)"},
+        ),
+    ),
+    Collector(
+        "failed_jobs",
+        (Family("shop_jobs_failed", "Background jobs that were given up."),),
+        sql_of(
+            "SELECT count(*) AS failed FROM procrastinate_jobs WHERE status = 'failed'",
+            jobs_failed={"": "failed"},
         ),
     ),
     Collector(
