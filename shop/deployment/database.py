@@ -53,6 +53,8 @@ def with_replica(primary: dict[str, Any], url: str) -> dict[str, dict[str, Any]]
     Raises ImproperlyConfigured if the URL isn't one of PostgreSQL, or is the primary's.
     """
     settings = _of_server("REPLICA_URL", url)
+    if "," in settings["HOST"]:  # how far it is behind is asked of one, and would hold for all
+        raise ImproperlyConfigured("REPLICA_URL must name one server, with one host.")
     if all(settings[key] == primary[key] for key in ("HOST", "PORT", "NAME")):
         raise ImproperlyConfigured(
             "REPLICA_URL names the same server as DATABASE_URL. It must name a streaming replica "

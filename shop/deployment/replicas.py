@@ -120,6 +120,8 @@ class Watch:
         """When the primary's log had come how far, by the monotonic clock; the oldest first."""
         self._up_to_date_at = -math.inf
         """The time of the last of these notes that the replica has reached."""
+        self._reached = 0
+        """How far the log had come then."""
         self._problem = NOT_ASKED
         self._was_usable: bool | None = None
         self._connections: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
@@ -163,8 +165,10 @@ class Watch:
             self._problem = NO_REPLICA
             return
         self._problem = ""
+        if replayed < self._reached:  # it was killed, and hasn't come as far again yet
+            self._up_to_date_at = -math.inf
         while self._notes and self._notes[0][1] <= replayed:
-            self._up_to_date_at, _ = self._notes.popleft()
+            self._up_to_date_at, self._reached = self._notes.popleft()
 
     def _tell_once(self) -> None:
         """Log that the replica isn't used any more, or again. End what still waits for it."""

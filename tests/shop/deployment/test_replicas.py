@@ -136,6 +136,18 @@ def test_it_is_behind_since_the_last_state_that_it_has(servers: Servers) -> None
     assert (watch.seconds_behind(), watch.is_usable()) == (1.0, True)
 
 
+def test_a_replica_that_has_lost_what_it_had_is_not_read(servers: Servers) -> None:
+    """It was killed, and replays its log from an earlier place."""
+    watch = Watch()
+    watch._look_once()
+    servers.replayed, servers.now = 90, 1001.0
+    watch._look_once()
+    assert not watch.is_usable()
+    servers.replayed = 100
+    watch._look_once()
+    assert watch.is_usable()
+
+
 def test_without_looks_it_grows_old(servers: Servers) -> None:
     watch = Watch()
     watch._look_once()
@@ -224,6 +236,7 @@ def test_without_a_replica_nothing_is_noted(make_product: MakeProduct) -> None:
         ("postgres://db/", "REPLICA_URL names no database"),
         ("postgres://shop:50%off@db/shop", "REPLICA_URL can't be read"),
         ("postgres://db:54x/shop", "REPLICA_URL has a port that is no number"),
+        ("postgres://one,two/shop", "REPLICA_URL must name one server"),
         ("postgres://shop@primary:5432/shop", "REPLICA_URL names the same server as DATABASE_URL"),
     ],
 )
