@@ -18,6 +18,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.sock import create_sockets
 
 from shop import metrics
+from shop.deployment import fresh_worker, secret_key
 from shop.deployment.access_log import FORMAT
 from shop.deployment.arbiter import ServiceArbiter
 from shop.deployment.environment import Environment, whole_number
@@ -58,15 +59,18 @@ access_log_format = FORMAT
 logger_class = "shop.deployment.access_log.AccessLog"
 
 
+post_fork = fresh_worker.post_fork
+
+
 def on_starting(server: Arbiter) -> None:
-    """Prepare what all workers, our forks, use.
+    """Prepare what all workers use.
 
     Read the key, or make it: without a key gunicorn ends here, before the first request. The
-    workers have it as a text: using the lazy key costs as much as signing with it.
+    first workers, our forks, have it from us.
     """
     log_uncaught()
     try:
-        settings.SECRET_KEY = str(settings.SECRET_KEY)
+        secret_key.read()
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     if metrics.are_on():

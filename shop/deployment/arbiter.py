@@ -6,12 +6,15 @@ watches the master, which watches the others.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
+from shop.deployment.reload import replace_processes, seconds_since_a_sign
 from shop.deployment.service_manager import READY, STOPPING, ServiceManager
+
+SERVING = "Serving the shop."
+SERVING_AS_BEFORE = "Serving the shop as before. The reload has failed: see the log."
 
 
 class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
@@ -20,6 +23,8 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
     def __init__(self, app: Any) -> None:
         self.service_manager = ServiceManager()
         self.is_ready = False
+        self.is_reloading = False
+        self.status = SERVING
         super().__init__(app)
 
     def manage_workers(self) -> None:
@@ -28,9 +33,10 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
         self.tell_how_we_are()
 
     def reload(self) -> None:
+        """Replace the processes without a gap. gunicorn calls this for SIGHUP."""
         self.service_manager.send_reloading()
+        self.status = SERVING if replace_processes(self) else SERVING_AS_BEFORE
         self.is_ready = False
-        super().reload()
 
     def halt(self, *args: Any, **kwargs: Any) -> None:
         self.service_manager.send(STOPPING)
@@ -43,13 +49,4 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
             self.service_manager.send_alive()
         if not self.is_ready and len(ages) >= self.num_workers and None not in ages:
             self.is_ready = True
-            self.service_manager.send(READY, "STATUS=Serving the shop.")
-
-
-def seconds_since_a_sign(worker: Any) -> float | None:
-    """How long ago the process's main loop last turned; None if it doesn't take requests yet.
-
-    It leaves the sign as a file's time, by the monotonic clock. A new file has the time of day.
-    """
-    seconds = time.monotonic() - float(worker.tmp.last_update())
-    return None if seconds < 0 else seconds
+            self.service_manager.send(READY, f"STATUS={self.status}")

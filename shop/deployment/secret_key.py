@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from django.utils.functional import SimpleLazyObject
@@ -18,6 +19,15 @@ def of_checkout(checkout: Path) -> str:
     Many programs import settings and sign nothing. They must not change the checkout.
     """
     return cast(str, SimpleLazyObject(partial(kept_key, checkout)))
+
+
+def read() -> None:
+    """Read the key now, or make it: as a text, it costs less to use than as a lazy one.
+
+    Raises ImproperlyConfigured if it can't be kept or read.
+    """
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    settings.SECRET_KEY = str(settings.SECRET_KEY)
 
 
 def kept_key(checkout: Path) -> str:
