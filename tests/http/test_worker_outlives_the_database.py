@@ -21,6 +21,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from shop import jobs
 from shop.deployment.embedded_postgres import DATABASE, USER, EmbeddedPostgres
 from tests.command_line import ROOT, database_url, environment, psql, start
+from tests.concurrency import wait_until_somebody_waits_for_a_lock
 from tests.shop.programs import ServerUser, clean_up, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -98,6 +99,20 @@ def test_it_ends_at_a_signal(worker: subprocess.Popen[str], how: int) -> None:
     _, errors = worker.communicate(timeout=60)
     assert worker.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+def test_it_finishes_the_job_under_way(worker: subprocess.Popen[str]) -> None:
+    with psycopg.connect(database_url()) as other:
+        other.execute("LOCK TABLE shop_refusal")
+        job = queue_job()  # which deletes rows of that table
+        wait_until_somebody_waits_for_a_lock()
+        worker.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            worker.wait(timeout=1)
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 0, errors
+    done = ProcrastinateJob.objects.get(pk=job)
+    assert (done.status, done.attempts) == ("succeeded", 1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
