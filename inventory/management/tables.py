@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import pglock
 from django.conf import settings
@@ -33,10 +33,27 @@ def ensure(write_line: WriteLine, app: str = "inventory") -> None:
 
 def migrate() -> None:
     """Make the tables, as ``migrate`` does."""
-    # Other commands may start at the same time.
-    lock = pglock.advisory("inventory.tables", using=alias())
-    with lock if may_commands_migrate() else nullcontext():
-        call_command("migrate", database=alias(), verbosity=0, interactive=False)
+    if not may_commands_migrate():
+        _call_migrate()
+        return
+    while not _migrate_unless_others_do():
+        time.sleep(0.1)
+
+
+def _migrate_unless_others_do() -> bool:
+    """Migrate, and return True; or return False at once, as another command does so.
+
+    Other commands may start at the same time. None waits in a statement: an index that is made
+    concurrently would wait for the end of that statement, which would wait for the index.
+    """
+    with pglock.advisory("inventory.tables", using=alias(), timeout=0) as is_ours:
+        if is_ours:
+            _call_migrate()
+    return bool(is_ours)
+
+
+def _call_migrate() -> None:
+    call_command("migrate", database=alias(), verbosity=0, interactive=False)
 
 
 def may_commands_migrate() -> bool:

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.core.management import CommandError
+from django.db import connection
 
 from inventory.management import tables
 from shop.deployment.embedded_postgres import DATABASE, PORT, USER, EmbeddedPostgres
@@ -80,6 +84,33 @@ def test_two_programs_that_start_at_once_do_not_disturb_each_other(
     for each in both:
         _, errors = each.communicate(timeout=120)
         assert each.returncode == 0, errors
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_index_is_made_concurrently_while_others_wait_for_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The index waits for all statements that are older: none may wait for us meanwhile."""
+    migrations: list[str] = []
+
+    def wait_for_us() -> None:
+        tables.migrate()
+        connection.close()
+
+    def make_index(command: str, **options: object) -> None:
+        migrations.append(command)
+        if len(migrations) == 1:
+            other = stack.enter_context(ThreadPoolExecutor(1)).submit(wait_for_us)
+            time.sleep(0.5)
+            assert not other.done()
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE INDEX CONCURRENTLY later ON inventory_product (name)")
+                cursor.execute("DROP INDEX later")
+
+    monkeypatch.setattr(tables, "call_command", make_index)
+    with ExitStack() as stack:
+        tables.migrate()
+    assert migrations == ["migrate", "migrate"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
