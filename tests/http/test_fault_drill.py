@@ -5,43 +5,68 @@ By hand there is a longer one: ``python -m tests.tools.fault_drill``.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.command_line import ROOT
 from tests.tools.fault_drill.__main__ import make_parser
 from tests.tools.fault_drill.faults import KINDS
+from tests.tools.fault_drill.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
 ONE_OF_EACH = len(KINDS)
 
 
-def run_drill(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory in which the drill leaves nothing. Its path is short, as that of a socket is."""
+    with tempfile.TemporaryDirectory(prefix="drilled-") as name:
+        yield Path(name)
+
+
+def start_drill(temporary: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "tests.tools.fault_drill", *options],
         cwd=ROOT,
-        capture_output=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
 
 
-def leftovers() -> set[Path]:
-    return set(Path("/tmp").glob("fault-drill-*"))
-
-
 @pytest.mark.longest
-def test_the_shop_is_right_after_a_fault_of_each_kind() -> None:
-    before = leftovers()
-    ended = run_drill("--faults", str(ONE_OF_EACH), "--seed", "1200")
-    assert ended.returncode == 0, ended.stderr + ended.stdout
+def test_the_shop_is_right_after_a_fault_of_each_kind(temporary: Path) -> None:
+    drill = start_drill(temporary, "--faults", str(ONE_OF_EACH), "--seed", "1200")
+    report, problem = drill.communicate()
+    assert drill.returncode == 0, problem + report
     for kind in KINDS:
-        assert kind.kind in ended.stdout, ended.stdout
-    assert leftovers() <= before
+        assert kind.kind in report, report
+    assert list(temporary.iterdir()) == []
+
+
+def test_nothing_is_left_when_it_is_broken_off(temporary: Path) -> None:
+    drill = start_drill(temporary)
+    try:
+        children = psutil.Process(drill.pid).children
+        wait_until(lambda: any(each.name() == "postgres" for each in children()), "it runs", 60)
+        programs = children(recursive=True)
+        drill.send_signal(signal.SIGINT)
+        _, words = drill.communicate(timeout=120)
+    finally:
+        drill.kill()
+    assert (drill.returncode, words) == (1, "Broken off. Everything that was started has ended.\n")
+    assert not [each for each in programs if each.is_running()]
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from urllib.parse import urljoin
 
 from tests.http.shopper import ADDRESS, CONNECTION_PROBLEMS, Form, Page, Shopper
 from tests.tools.drills import Disagreement
-from tests.tools.fault_drill.catalogue import COMMON, LIMITED, STRATEGIES
+from tests.tools.fault_drill.catalogue import COMMON, LIMITED, choose_strategy
 
 SECONDS_TO_TRY = 120.0  # until a buyer gives up
 SECONDS_BETWEEN_TRIES = 0.3
@@ -175,7 +175,7 @@ class Buyer(Shopper):
 
     def _choose(self, scarce: str) -> str:
         kind = self._chance.choice([scarce, COMMON, LIMITED])
-        return kind if kind == scarce else f"{kind}-{self._chance.choice(STRATEGIES)}"
+        return kind if kind == scarce else f"{kind}-{choose_strategy(self._chance)}"
 
     def ask_for(self, slug: str, quantity: int) -> bool:
         """Ask for units until the shop says yes or no; return whether it was yes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -55,6 +56,7 @@ class DrilledPostgres(EmbeddedPostgres):
 
     def stop(self) -> None:
         self.kept.stop()
+        shutil.rmtree(self.socket_dir, ignore_errors=True)  # it may be outside of our directory
 
     def wait_until_answering(self, seconds: float = 60.0) -> None:
         """Wait until it takes connections. Raises TimeoutError."""
