@@ -32,7 +32,7 @@ from tests.tools.fuzz.pages import forbidden_content
 from tests.tools.fuzz.people import ADA, BOB
 from tests.tools.fuzz.reflections import unescaped
 from tests.tools.fuzz.rights import Rights
-from tests.tools.fuzz.senders import Sender
+from tests.tools.fuzz.senders import PASSWORD, Sender
 from tests.tools.fuzz.sending import WebServer
 from tests.tools.fuzz.wire import Answer, Request
 
@@ -244,6 +244,8 @@ def test_a_web_server_may_not_know_what_bytes_mean() -> None:
 
 
 def test_slow_is_an_answer_that_stays_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "PAUSE", 0)
+
     def ask(*seconds: float) -> Answer:
         times = iter(seconds)
         monkeypatch.setattr(WebServer, "_ask_once", lambda *args: Answer(200, seconds=next(times)))
@@ -255,7 +257,7 @@ def test_slow_is_an_answer_that_stays_slow(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert faults(ask(0.1)) == []
     assert faults(ask(5.0, 3.0, 0.9)) == []
-    assert faults(ask(5.0, 3.0, 2.0, 1.5)) == ["slow"]
+    assert faults(ask(*[1.5] * (1 + sending.TRIES))) == ["slow"]
 
 
 @contextlib.contextmanager
@@ -272,7 +274,8 @@ def web_server(answers: bytes, *, closes: bool) -> Iterator[WebServer]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield WebServer(*listener.getsockname(), os.getpid())
+        host, port = listener.getsockname()
+        yield WebServer(host, port, os.getpid())
         thread.join()
 
 
@@ -356,6 +359,13 @@ NAME = update("shop_order", "name", id=1, buyer=ADA.key)
 STATE = update("shop_order", "state", id=1, buyer=ADA.key)
 CHARGE = update("shop_demobankcharge", "state", id=7, key="key-5", charge_id=7)
 LOG = [Change("django_admin_log", "INSERT", {}, {"id": 1, "user_id": 3})]
+JOB = Change("procrastinate_jobs", "INSERT", {}, {"id": 1, "args": {"order_id": 1}})
+CREDENTIALS = f"username=fuzz-merchant&password={PASSWORD}".encode()
+LOGGED_IN = [
+    *update("auth_user", "last_login", id=3, username="fuzz-merchant"),
+    Change("django_session", "INSERT", {}, {"session_key": "new"}),
+    *update("django_session", "user", session_key="new", session_data="e30:x"),
+]
 ORDER_PAGE = f"/orders/{TOKEN}/"
 
 
@@ -380,6 +390,16 @@ ORDER_PAGE = f"/orders/{TOKEN}/"
         (STAFF["merchant"], post("/admin/shop/order/1/change/"), NAME),
         (STAFF["merchant"], post("/admin/auth/user/1/change/"), update("auth_user", "email", id=3)),
         (STAFF["clerk"], post("/admin/"), LOG),
+        (VISITOR, post("/admin/login/"), LOGGED_IN),
+        (VISITOR, Request("POST", "/admin/", body=CREDENTIALS), LOGGED_IN),
+        (
+            VISITOR,
+            Request("POST", "/admin/login/", body=CREDENTIALS),
+            update("django_session", "user", session_key="other", session_data=".eJx:x"),
+        ),
+        (VISITOR, Request("POST", "/admin/login/", body=PASSWORD.encode()), LOGGED_IN),
+        (STAFF["auditor"], post("/admin/password_change/"), update("auth_user", "password", id=3)),
+        (BUYER, post("/orders/x/cancellation/"), [JOB]),
         (STAFF["superuser"], post("/admin/"), update("django_admin_log", "id", user_id=4)),
         (STAFF["superuser"], post("/admin/"), update("inventory_stockmovement", "units", id=1)),
         (STAFF["superuser"], post("/admin/"), update("shop_order", "token", id=1, buyer=ADA.key)),
@@ -405,7 +425,9 @@ def test_a_change_of_what_is_not_ones_own_is_found(
         (VISITOR, post("/basket/holds/"), reserved("new-key")),
         (BUYER, post("/basket/holds/"), reserved(BOB.key)),
         (BUYER, post("/basket/holds/hold-of-bob/"), released("hold-of-bob", BOB.key)),
-        (VISITOR, post(f"{ORDER_PAGE}cancellation/"), STATE),
+        (VISITOR, post(f"{ORDER_PAGE}cancellation/"), [*STATE, JOB]),
+        (VISITOR, Request("POST", "/admin/login/", body=CREDENTIALS), LOGGED_IN),
+        (STAFF["auditor"], post("/admin/password_change/"), update("auth_user", "password", id=2)),
         (VISITOR, Request("GET", ORDER_PAGE), STATE),
         (VISITOR, post("/demo-bank/reference-1/"), CHARGE),
         (STAFF["merchant"], post("/admin/shop/order/1/ship/"), [*STATE, *LOG]),
@@ -449,6 +471,7 @@ def words_read(sender: Sender, address: str, page: str) -> list[str]:
         (STAFF["auditor"], "/admin/shop/order/", TOKEN),
         (STAFF["superuser"], "/admin/shop/order/", ADA.key),
         (STAFF["auditor"], "/demo/outbox/1/", TOKEN),
+        (VISITOR, "/metrics", "shop_stock_units 1"),
         (VISITOR, "/admin/", "Welcome"),
         (BUYER, "/admin/shop/order/", "Orders"),
         (STAFF["clerk"], "/admin/shop/order/", "Orders"),

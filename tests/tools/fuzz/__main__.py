@@ -8,13 +8,14 @@ address, query, method, headers, cookies or body; some are no requests at all. T
 visitor, a buyer, and each kind of staff. A request depends on the seed and its number alone:
 ``--only`` sends it again. (The answer also depends on the requests before it.)
 
-It ends with exit code 1 if it has found a fault.
+It ends with exit code 1 if it has found a fault. Ctrl-C ends it early, with a report.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 
 import django
@@ -25,7 +26,7 @@ def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     with tempfile.TemporaryDirectory(prefix="fuzz-media-") as media:
         os.environ["MEDIA_ROOT"] = media
-        return run(options, media)
+        return start(options, media)
 
 
 def read_options() -> argparse.Namespace:
@@ -47,11 +48,23 @@ def number(text: str) -> int:
     return int(text)
 
 
-def run(options: argparse.Namespace, media: str) -> int:
+def start(options: argparse.Namespace, media: str) -> int:
     from tests.tools.fuzz.environment import AS_IN_PRODUCTION
 
     os.environ |= AS_IN_PRODUCTION
     django.setup()
+    from inventory.races.errors import Misuse
+    from shop.load_tests.serving import NotServed
+
+    try:
+        return drill(options, media)
+    except (Misuse, NotServed) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def drill(options: argparse.Namespace, media: str) -> int:
+    """Run the drill on a scratch database. Raises Misuse, NotServed."""
     from inventory import monitor
     from inventory.races.scratch import scratch_database
     from tests.tools.fuzz import changes
@@ -62,11 +75,11 @@ def run(options: argparse.Namespace, media: str) -> int:
     numbers = range(options.requests) if options.only is None else [options.only]
     with scratch_database(), tempfile.TemporaryFile() as log:
         with changes.noted(), web_servers(media, log) as servers:
-            drill = Drill(servers, options.seed)
-            targets = drill.world.targets
+            run = Drill(servers, options.seed)
+            targets = run.world.targets
             reached = f"{len(targets.addresses)} addresses, {len(targets.forms)} forms"
             print(f"{reached}, seed {options.seed}", flush=True)
-            results = drill.run(numbers)
+            results = run.run(numbers)
         if results.found:
             log.seek(0)
             print(log.read().decode(errors="replace")[-100_000:])

@@ -37,6 +37,7 @@ class Results:
     found: list[Found] = field(default_factory=list)
     slowest: float = 0.0
     """Seconds."""
+    was_broken_off: bool = False
 
 
 class Drill:
@@ -50,11 +51,17 @@ class Drill:
         self.world: World = make_world(servers[0].ask)
 
     def run(self, numbers: Iterable[int]) -> Results:
-        """Send the requests of these numbers; then look at what they have left."""
-        for sent, number in enumerate(numbers):
-            if sent % RENEW == 0:
-                self.renew()
-            self.send(number)
+        """Send the requests of these numbers; then look at what they have left.
+
+        Ctrl-C ends the sending, not what follows.
+        """
+        try:
+            for sent, number in enumerate(numbers):
+                if sent % RENEW == 0:
+                    self.renew()
+                self.send(number)
+        except KeyboardInterrupt:
+            self.results.was_broken_off = True
         self.renew()
         for request in leftovers.requests(self.world):
             self.check(LEFT, request, self.servers[0].ask(request))

@@ -10,5 +10,6 @@ AS_IN_PRODUCTION = {
     "BASE_URL": "http://localhost",
     "PAGES_PER_ADDRESS": "100000000/h",
     "POSTS_PER_ADDRESS": "100000000/h",
+    "METRICS_TOKEN": "a-token-of-the-drill",  # it is never sent
     "MOST_UNITS_PER_ADDRESS": "1000000",
 }

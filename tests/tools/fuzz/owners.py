@@ -118,9 +118,17 @@ class Owners:
                 return self.order_of_payment.get(row["payment_id"], 0)
             case "shop_demobankcharge":
                 return self.order_of_key(row["key"])
+            case "procrastinate_jobs":
+                return self._order_of_job(row["args"])
             case "shop_demobankrefund" | "shop_demobankdispute":
                 return self.order_of_key(self.key_of_charge.get(row["charge_id"], ""))
         return 0
+
+    def _order_of_job(self, arguments: dict[str, Any]) -> int:
+        """The order that a job's arguments name; 0 if they name none."""
+        if "charge_id" in arguments:
+            return self.order_of_key(self.key_of_charge.get(arguments["charge_id"], ""))
+        return int(arguments.get("order_id", 0))
 
     def watched_orders(self) -> list[tuple[int, OrderWords]]:
         """The orders whose words are looked for: those of Ada and Bob, and the newest others."""

@@ -43,6 +43,8 @@ def forbidden_content(answer: Answer, request: Request, sender: Sender) -> str:
     path = request.decoded_path
     if answer.status not in CONTENT or request.method == "OPTIONS":
         return ""
+    if path == "/metrics":
+        return "It is for those with the token."
     if OF_BANK.fullmatch(path):
         return "" if sender.role in ("auditor", "merchant", "superuser") else "It is for staff."
     if not path.startswith("/admin/") or path == LOGIN or sender.role == "superuser":

@@ -30,6 +30,8 @@ def report(results: Results) -> str:
         shown[found.fault.kind] += 1
         if shown[found.fault.kind] <= MOST:
             lines += [describe(found), ""]
+    if results.was_broken_off:
+        lines.append(f"Broken off after {sum(results.kinds.values())} answers.")
     lines.append(f"Answers: {counted(results.kinds)}")
     lines.append(f"Senders: {counted(results.senders)}")
     lines.append(f"Changed rows: {counted(results.rows)}")

@@ -21,13 +21,15 @@ from django.utils.dateparse import parse_datetime
 
 from tests.tools.fuzz.changes import Change
 from tests.tools.fuzz.owners import Owners
-from tests.tools.fuzz.senders import Sender
+from tests.tools.fuzz.senders import PASSWORD, Sender
 from tests.tools.fuzz.wire import Request
 
 ORDER_PAGE = re.compile(r"/orders/[^/]+/")
 STAFF_PAGE = re.compile(r"/(admin|demo-bank/charges)/")
 CHECK_NOW = "/admin/check-stock/"
 LOGIN = "/admin/login/"
+EMPTY = "e30:"  # the beginning of a session's data before it is anybody's
+CHANGE_PASSWORD = "/admin/password_change/"
 AUTHOR = {"django_admin_log": "user_id", "inventory_importfile": "uploaded_by_id"}
 """The column that says who did it."""
 CONTACT = {"name", "email", "email_key", "street", "postcode", "town", "country"}
@@ -159,20 +161,18 @@ class Rights:
         return str(change.row["session_key"]) in self.request.headers.get("Cookie", "")
 
     def _by_order_page(self, change: Change) -> bool:
-        if change.table in JOBS:
-            return True
         if change.table == "shop_order" and change.columns & CONTACT:
             return False
-        return self._is_of_own_order(change)
+        return change.table == "procrastinate_events" or self._is_of_own_order(change)
 
     def _is_of_own_order(self, change: Change) -> bool:
-        if change.table not in OF_ORDERS and change.table != "inventory_reservation":
+        if change.table not in {*OF_ORDERS, *JOBS, "inventory_reservation"}:
             return False
         order = self.owners.order_of(change)
         return self.owners.may_use(order, self.sender, self.request)
 
     def _by_customer(self, change: Change) -> bool:
-        if change.table in TRACES | JOBS:
+        if change.table in TRACES | JOBS and not self.owners.order_of(change):
             return True
         if change.table in ("inventory_reservation", "shop_order"):
             if self._is_mine(change.row["buyer"]):
@@ -190,19 +190,30 @@ class Rights:
         """Whether it is the sender's key; or a new one, which the sender just got."""
         return buyer in self.new_buyers or Owners.is_buyer(buyer, self.sender)
 
-    def _by_staff(self, change: Change) -> bool:
-        if not self.sender.is_staff:
-            return self.request.decoded_path == LOGIN and change.table.startswith("axes_")
+    def _by_login(self, change: Change) -> bool:
+        """Whether it is a note of a failed login; or of one with the right name and password."""
+        if change.table.startswith("axes_"):
+            return True
+        if not self.request.contains(PASSWORD):
+            return False
         if change.table == "auth_user" and change.columns == {"last_login"}:
-            return bool(change.row["id"] == self.sender.user)
+            return self.request.contains(change.row["username"])
+        is_new = change.before.get("session_data", EMPTY).startswith(EMPTY)
+        return change.table == "django_session" and is_new
+
+    def _by_staff(self, change: Change) -> bool:
+        if self.request.decoded_path == LOGIN:
+            return self._by_login(change)
+        if not self.sender.is_staff:
+            return False
+        if self.request.decoded_path == CHANGE_PASSWORD and change.table == "auth_user":
+            return change.columns == {"password"} and change.row["id"] == self.sender.user
         if self.request.decoded_path == CHECK_NOW and self.sender.role != "clerk":
             return change.table in OF_CHECKS | JOBS
         if change.row.get(AUTHOR.get(change.table, ""), self.sender.user) != self.sender.user:
             return False
         if change.table == "shop_order" and change.columns & CONTACT:
             return False
-        if self.request.decoded_path == LOGIN and change.table.startswith("axes_"):
-            return True
         return change.table in BY_STAFF[self.sender.role]
 
     def _unexplained_stock(self, changes: list[Change]) -> list[str]:

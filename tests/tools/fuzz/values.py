@@ -80,6 +80,7 @@ CONTENT_TYPES = [
 ]
 
 HEADERS = {
+    "Authorization": ["\xff", "Bearer x", "Bearer \xff", "Basic !!", "Bearer"],
     "Accept": ["*/*", "text/html;q=x", "\xff", "," * 1000],
     "Accept-Encoding": ["gzip, br", "br;q=nan", "\xff"],
     "Accept-Language": ["de", "x" * 600, "*;q=1e999", "\xff", "en-" * 300],

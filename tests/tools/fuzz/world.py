@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import get_resolver
@@ -17,13 +18,20 @@ from shop.models import DemoBankCharge, DemoBankRefund, OutboxMail, ShopAlert
 from tests.tools.fuzz import addresses, people
 from tests.tools.fuzz.forms import Form, forms_of_page
 from tests.tools.fuzz.generator import Targets
-from tests.tools.fuzz.senders import Sender, make_senders
+from tests.tools.fuzz.senders import PASSWORD, Sender, make_senders
 from tests.tools.fuzz.values import LIST
 from tests.tools.fuzz.wire import Answer, Request
 
 PRODUCTS = (("MUG", 9), ("LAMP", 120))
 FOR_STAFF = ("admin/", "demo-bank/charges/")
 MOST_OF_A_MODEL = 5  # objects whose pages are asked for
+
+
+LOGIN = Form(
+    "/admin/login/",
+    [("username", b"fuzz-merchant"), ("password", PASSWORD.encode()), ("next", b"/admin/")],
+    has_file=False,
+)
 
 
 @dataclass
@@ -39,6 +47,7 @@ class World:
     def renew(self) -> None:
         """Restore what requests have changed or ended, so that later ones find it."""
         restore_products()
+        AccessAttempt.objects.all().delete()  # or nobody could log in soon
         self.senders = make_senders()
         self.targets.cookies = {role: sender.cookies for role, sender in self.senders.items()}
         changed = people.renew(self.ada, self.products) | people.renew(self.bob, self.products)
@@ -69,7 +78,7 @@ def make_world(ask: Callable[[Request], Answer]) -> World:
     targets = Targets(list(addresses.walk(get_resolver())), names=names_in_queries())
     world = World(products, ada, bob, targets)
     world.renew()
-    targets.forms = read_forms(world, ask)
+    targets.forms = [LOGIN, *read_forms(world, ask)]
     return world
 
 
@@ -119,6 +128,9 @@ def real_values(world: World) -> dict[str, list[str]]:
         "term": ["m"],
         "page": ["1"],
         "next": ["/admin/"],
+        "username": ["fuzz-merchant", "fuzz-auditor"],
+        "password": [PASSWORD],
+        "old_password": [PASSWORD],
     }
 
 
