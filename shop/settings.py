@@ -27,7 +27,7 @@ from shop.deployment.environment import (
     shipping_cost,
     time_zone,
     token,
-    web_address,
+    webhook,
     whole_number,
     whole_number_or_off,
 )
@@ -284,4 +284,4 @@ IMPORT_EXPORT_ESCAPE_FORMULAE_ON_EXPORT = True  # a cell such as =1+1 stays text
 # A demo keeps its e-mails, also those to the managers.
 IN_DEMO = ["staff@example.org"] if EMAIL_CONFIG["EMAIL_BACKEND"].startswith("shop.") else []
 MANAGERS = [("", address) for address in env("MANAGERS", cast=email_addresses, default=IN_DEMO)]
-ALERT_WEBHOOK_URL = env("ALERT_WEBHOOK_URL", cast=web_address, default="")
+ALERT_WEBHOOK_URL = env("ALERT_WEBHOOK_URL", cast=webhook, default="")

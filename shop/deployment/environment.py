@@ -171,6 +171,14 @@ def web_address(value: str) -> str:
     return value
 
 
+def webhook(value: str) -> str:
+    """A ``cast`` for the web address of a receiver of alerts, whose path may be a secret."""
+    try:
+        return web_address(value)
+    except ValueError as error:
+        raise BadSecret(str(error)) from None
+
+
 def has_host(url: str) -> bool:
     """Whether the URL names a host, and has no wrong port."""
     try:

@@ -130,6 +130,7 @@ class ServedShop:
         gunicorn_conf: str = GUNICORN_CONF,
         app: str = APP,
         log: IO[bytes] | None = None,
+        access_log: IO[bytes] | int = subprocess.DEVNULL,
         command: Callable[[str], Command] | None = None,
         root: Path = ROOT,
     ) -> None:
@@ -139,11 +140,12 @@ class ServedShop:
         command line of the web server, which listens at the bind that it gets. ``root`` is the
         checkout that the programs run in.
 
-        The programs write their log into ``log`` (None: our standard error).
+        The programs write their log into ``log`` (None: our standard error), and gunicorn its
+        lines about requests into ``access_log``.
         """
         self._web_server = command or partial(web_server, gunicorn_conf=gunicorn_conf, app=app)
         self._root = root
-        self._log = log
+        self._log, self._access_log = log, access_log
         self.host, self.port = "127.0.0.1", free_port()
         self.bind = f"{self.host}:{self.port}"
         self.url = f"http://{self.bind}"
@@ -188,7 +190,7 @@ class ServedShop:
             command,
             cwd=self._root,
             env={**self._environment, **(variables or {})},
-            stdout=subprocess.DEVNULL,
+            stdout=self._access_log,
             stderr=self._log,
             start_new_session=True,
         )

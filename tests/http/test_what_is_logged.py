@@ -8,10 +8,9 @@ LOG_LEVEL=DEBUG. Sentry is a server of the test's own.
 from __future__ import annotations
 
 import json
-import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from django.db import connection
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from shop import jobs, orders
-from shop.load_tests.serving import Command, ServedShop
+from shop.load_tests.serving import ServedShop
 from shop.models import Order, Payment, Refund
 from tests.conftest import MakeProduct
 from tests.http.listeners import MailServer, Sentry
@@ -48,24 +47,6 @@ DSN_KEY = "0123456789abcdef0123456789abcdef"
 FORBIDDEN_NAME = "Ignatz Quillfeather"
 REFUSED = "refused.quillfeather@example.org"
 FIELDS = {"name": "Zed Quillfeather", "address": "14 Plumtree Lane", "town": "Featherham"}
-
-
-class Loud(ServedShop):
-    """Its programs write standard output into the log, too: the access log goes there."""
-
-    def _start(
-        self, command: Command, variables: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        program = subprocess.Popen(
-            command,
-            cwd=self._root,
-            env={**self._environment, **(variables or {})},
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
-        self._programs.append(program)
-        return program
 
 
 @pytest.mark.breaks_law  # it isn't: but looking at it would be one more process that logs
@@ -96,7 +77,7 @@ def test_nothing_private_is_written(make_product: MakeProduct, tmp_path: Path) -
 
 
 @contextmanager
-def running(logs: Path) -> Iterator[tuple[Loud, Loud, Sentry, MailServer]]:
+def running(logs: Path) -> Iterator[tuple[ServedShop, ServedShop, Sentry, MailServer]]:
     """Two shops on the test's database, a worker, and those that they talk to."""
     with ExitStack() as stack:
         sentry, mail = stack.enter_context(Sentry()), stack.enter_context(MailServer())
@@ -121,7 +102,7 @@ def running(logs: Path) -> Iterator[tuple[Loud, Loud, Sentry, MailServer]]:
                 "MANAGERS": "boss.quillfeather@example.org",
             }
             log = stack.enter_context((logs / f"web-{form}").open("wb"))
-            shop = Loud(variables, log=log)
+            shop = ServedShop(variables, log=log, access_log=log)
             shop._environment["DATABASE_URL"] += f"&password={SETTINGS['DATABASE_PASSWORD']}"
             stack.callback(shop.stop)
             shop.start_web()
@@ -143,7 +124,7 @@ def copy_end(log: Path, begin: int, to: Path) -> None:
 # The deeds
 
 
-def visit_demo_shop(shop: Loud, slug: str) -> list[Shopper]:
+def visit_demo_shop(shop: ServedShop, slug: str) -> list[Shopper]:
     """One pays, one is declined, one pays and cancels."""
     buyers = [Shopper(shop.url, number) for number in range(3)]
     for buyer, choice in zip(buyers, ("approve", "decline", "approve"), strict=True):
@@ -152,7 +133,7 @@ def visit_demo_shop(shop: Loud, slug: str) -> list[Shopper]:
     return buyers
 
 
-def visit_stripe_shop(shop: Loud, slug: str) -> list[Shopper]:
+def visit_stripe_shop(shop: ServedShop, slug: str) -> list[Shopper]:
     """One pays and gets a refund, one is declined, one gets no e-mail."""
     buyers = [Shopper(shop.url, 10 + number) for number in range(3)]
     for buyer, choice in zip(buyers, ("pay", "decline", "pay"), strict=True):
@@ -174,7 +155,7 @@ def check_out(buyer: Shopper, slug: str, email: str, **fields: str) -> Page:
     return buyer.send(form, **{**FIELDS, **place, "email": email, **fields})
 
 
-def look_for_customers(shop: Loud) -> Shopper:
+def look_for_customers(shop: ServedShop) -> Shopper:
     """Staff log in, with a wrong password first, and search for a customer."""
     staff = Shopper(shop.url, 20)
     for password in (WRONG_PASSWORD, PASSWORD):
@@ -187,7 +168,7 @@ def look_for_customers(shop: Loud) -> Shopper:
     return staff
 
 
-def send_odd_requests(shop: Loud) -> None:
+def send_odd_requests(shop: ServedShop) -> None:
     """A message with a wrong signature, and orders' tokens at addresses that don't exist."""
     signature = {"Stripe-Signature": "t=1,v1=0123456789abcdef0123456789abcdef0123456789abcdef"}
     request = urllib.request.Request(f"{shop.url}/payments/stripe/events/", b"{}", signature)
@@ -206,7 +187,7 @@ def send_odd_requests(shop: Loud) -> None:
         assert visitor.get(path).status == 404
 
 
-def break_a_checkout(shop: Loud, slug: str) -> None:
+def break_a_checkout(shop: ServedShop, slug: str) -> None:
     """The database refuses an order, and shows all of it in its error."""
     limit = "ALTER TABLE shop_order ADD CONSTRAINT no_ignatz CHECK (name <> %s) NOT VALID"
     with connection.cursor() as cursor:

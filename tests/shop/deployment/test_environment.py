@@ -224,3 +224,12 @@ def test_log_lines_have_one_of_two_forms() -> None:
     assert environment.log_format("JSON") == "json"
     with pytest.raises(ValueError, match=r"^it must be text or json\.$"):
         environment.log_format("xml")
+
+
+def test_a_wrong_webhook_is_not_repeated(tmp_path: Path) -> None:
+    env = environment.Environment(tmp_path / ".env")
+    env.ENVIRON = {"ALERT_WEBHOOK_URL": "hooks.example.org/services/T0/B0/secret"}
+    with pytest.raises(ImproperlyConfigured) as raised:
+        env("ALERT_WEBHOOK_URL", cast=environment.webhook)
+    assert str(raised.value).startswith("ALERT_WEBHOOK_URL can't be used: it must be an address")
+    assert "secret" not in str(raised.value)
