@@ -48,6 +48,7 @@ MATCHES = "as many products as match a common word: they are sorted"
 LISTED = "it ends after the products of a hundred pages"
 ROWS_OF_PAGE = "as many rows as the page shows"
 QUEUE = "the queue's jobs of the last three days"
+METRICS = "the metrics' counts: a second at most, or they are left out"
 OPEN = "as many as are open at the moment: holds, orders, payments, refunds, alerts"
 BY_NATURE = {
     "recorded, CASE WHEN is_active": WORKER_CHECKS,
@@ -65,6 +66,8 @@ BY_NATURE = {
     "SELECT count(*) FROM (SELECT": LISTED,
     '"inventory_reservation"."created_at" <=': ROWS_OF_PAGE,
     "procrastinate_defer_periodic_job": QUEUE,
+    "FROM procrastinate_jobs": QUEUE,
+    "SELECT name, label, value FROM": METRICS,
     'FROM "shop_order" WHERE ("shop_order"."state" = $1 AND NOT': OPEN,
     "shop_demobankcharge": "the demo bank's own table, which no real shop has",
     "FOR UPDATE SKIP LOCKED": "the night's deletions: as many rows as ended, a batch at a time",
