@@ -26,6 +26,10 @@ pytestmark = pytest.mark.slow
 SALE = ["flash_sale", "--strategy", "mutex", "--payment-ms", "0"]
 SHORT = ["--shape", "hot", "--rounds", "1", "--seconds", "0.1", "--buyers", "2", "--row", "mutex"]
 COMMANDS = [SALE, ["benchmark", *SHORT], ["check_stock"], ["demo", "--password"]]
+WAIT_FOR_A_LOCK = """
+    SELECT query FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 NOTICE = "The database has no tables yet. They are made now, as by manage.py migrate."
 
 
@@ -104,6 +108,8 @@ def test_an_index_is_made_concurrently_while_others_wait_for_the_tables(
             time.sleep(0.5)
             assert not other.done()
             with connection.cursor() as cursor:
+                cursor.execute(WAIT_FOR_A_LOCK)
+                assert cursor.fetchall() == []
                 cursor.execute("CREATE INDEX CONCURRENTLY later ON inventory_product (name)")
                 cursor.execute("DROP INDEX later")
 

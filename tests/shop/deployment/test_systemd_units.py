@@ -53,7 +53,8 @@ def read(unit: Path) -> dict[str, list[str]]:
 def command(name: str, setting: str = "ExecStart") -> list[str]:
     """A command line of a unit, with this checkout's programs."""
     unit = read(ROOT / "shop" / "deployment" / "systemd" / f"shop-{name}.service")
-    return shlex.split(unit[setting][0].replace(f"{HOME}/.venv/bin", str(PROGRAMS)))
+    here = unit[setting][0].replace(f"{HOME}/.venv/bin", str(PROGRAMS))
+    return shlex.split(here.replace(str(HOME), str(ROOT)))
 
 
 # The files
