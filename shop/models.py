@@ -16,7 +16,7 @@ from django.utils.text import capfirst
 
 from inventory.models import Alert, AlertQuerySet, Product, Reservation
 from inventory.words import counted
-from shop import money
+from shop import logs, money
 from shop.address import Address
 from shop.grouped_lines import GroupedLine, grouped_order_lines
 
@@ -65,6 +65,7 @@ class Order(models.Model):
     # The buyer's entries at the checkout, in the order of its form. They are saved, compared,
     # corrected and shown to staff by this list alone.
     CHECKOUT_FIELDS = ("name", "email", *ADDRESS_FIELDS)
+    PRIVATE_FIELDS = ("name", "email", "street", "town")  # which no log line shows
 
     token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
     number = models.CharField(max_length=9, unique=True, default=new_number, editable=False)
@@ -134,6 +135,14 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number}, {self.get_state_display()}"
+
+    @classmethod
+    def from_db(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make the order of a row. An error about it must not put its buyer into the log."""
+        order = super().from_db(*args, **kwargs)
+        known = vars(order)
+        logs.hide(known[name] for name in cls.PRIVATE_FIELDS if name in known)
+        return order
 
     @property
     def address(self) -> str:

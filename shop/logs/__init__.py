@@ -7,6 +7,6 @@
 - ``sentry``: errors go to Sentry, scrubbed in the same way.
 """
 
-from shop.logs.context import begin, bind, bind_order, carry, request_id, unbind
+from shop.logs.context import begin, bind, bind_order, carry, hide, request_id, unbind
 
-__all__ = ["begin", "bind", "bind_order", "carry", "request_id", "unbind"]
+__all__ = ["begin", "bind", "bind_order", "carry", "hide", "request_id", "unbind"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,7 @@ T = TypeVar("T")
 REQUEST_ID = "shop.request_id"
 """The key of a request's id, in the ASGI scope and in the environ."""
 PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MOST_PRIVATE = 400  # texts; a list of orders has hundreds, an export as many as you like
 LEAST_LETTERS = 3  # of a text that is hidden: a country's code or a number of units stays
 
 
@@ -26,8 +28,8 @@ class Context:
     """The order's number."""
     product: str = ""
     """The product's SKU."""
-    private: tuple[str, ...] = ()
-    """Texts that no line may show, such as the buyer's name."""
+    private: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_PRIVATE))
+    """Texts that no line may show, such as a buyer's name; the last ones that were told."""
     sent: Callable[[], Iterable[str]] = tuple
     """Returns the texts that the visitor has sent, as far as they are read by now."""
 
@@ -80,8 +82,17 @@ def bind(*, order: str = "", product: str = "") -> None:
 
 def bind_order(order: HasBuyer) -> None:
     """Let further lines name the order, and hide what it says of its buyer."""
-    private = (order.name, order.email, order.street, *order.street.splitlines(), order.town)
-    _context.set(replace(_context.get(), order=order.number, private=private))
+    bind(order=order.number)
+    hide([order.name, order.email, order.street, order.town])
+
+
+def hide(texts: Iterable[str]) -> None:
+    """Let no further line of this request or job show these texts, nor a line of one of them."""
+    if _context.get() is NOTHING:
+        _context.set(Context())
+    private = _context.get().private
+    for text in texts:
+        private.extend({text, *text.splitlines()})
 
 
 def unbind() -> None:

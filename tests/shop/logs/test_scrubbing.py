@@ -13,8 +13,11 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.utils.crypto import get_random_string
 
 from shop import logs
+from shop.logs.context import private_texts
 from shop.logs.formats import FORMATTERS
 from shop.logs.scrubbing import scrub, scrub_target
+from shop.models import Order
+from shop.orders.lifecycle import lock_order
 from tests.conftest import MakeProduct
 from tests.shop.logs.conftest import Written
 from tests.shop.orders.steps import place
@@ -234,16 +237,33 @@ def test_a_statement_with_values_is_not_shown(written: Written) -> None:
 
 
 @pytest.mark.django_db
-def test_what_an_order_says_of_its_buyer_is_hidden_once_a_line_is_about_it(
+def test_what_an_order_says_of_its_buyer_is_hidden_once_it_was_read(
     make_product: MakeProduct, written: Written
 ) -> None:
+    placed = place((make_product(), 1))
+    placed.name, placed.street = "Zed Quillfeather", "1 Plum Lane\nBack door"
+    placed.save()
+    logs.begin("req-1")
+    order = Order.objects.get()
+    log.error("%s, Back door, %s: no parcel goes there.", order.name, order.town)
+    assert "[private], [private], [private]: no parcel goes there" in written()
+
+
+@pytest.mark.django_db
+def test_an_order_that_is_locked_is_named(make_product: MakeProduct, written: Written) -> None:
     order = place((make_product(), 1))
-    order.name, order.street = "Zed Quillfeather", "1 Plum Lane"
-    logs.bind_order(order)
-    log.error("%s, %s: no parcel goes there.", order.name, order.street)
-    assert "no parcel goes there" in written()
+    logs.begin("req-1")
+    with transaction.atomic():
+        lock_order(order.pk)
+    log.error("It failed.")
     assert order.number in written()
-    assert not any(each in written() for each in ("Quillfeather", "Plum"))
+
+
+def test_the_last_texts_are_hidden_however_many_there_are(written: Written) -> None:
+    logs.hide(f"buyer-{number}" for number in range(10_000))
+    log.error("buyer-9999")
+    assert "buyer-9999" not in written()
+    assert len(private_texts()) == 400
 
 
 def test_what_a_visitor_has_sent_is_hidden(written: Written) -> None:
