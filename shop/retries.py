@@ -26,6 +26,7 @@ from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 
 from shop.database_errors import causes, is_outage
+from shop.notifications.sending import AnswerLost
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ RECEIVERS = {
     ],
     "webhook": ["shop.tasks.post_alert", "shop.tasks.post_shop_alert"],
 }
-# A mail server's no to one e-mail. It may take all others.
-REFUSED_MAIL = smtplib.SMTPRecipientsRefused | smtplib.SMTPSenderRefused | smtplib.SMTPDataError
+# Only this job fails, and may have done its work: trying it every few seconds would make copies.
+ONLY_THIS_JOB = smtplib.SMTPRecipientsRefused | AnswerLost | ProviderMisconfigured
 
 # Another worker may do the same at this moment: it finds the rows changed, and leaves them.
 CALL_BACK = """
@@ -97,8 +98,10 @@ def receiver_is_away(error: BaseException) -> bool:
     """Whether the error says that nothing is wrong with the job: its receiver can't be reached."""
     chain = causes(error)
     for cause in chain:
-        if isinstance(cause, REFUSED_MAIL | ProviderMisconfigured):
+        if isinstance(cause, ONLY_THIS_JOB):
             return False
+        if isinstance(cause, smtplib.SMTPSenderRefused | smtplib.SMTPDataError):
+            return cause.smtp_code < 500  # else the mail server doesn't want this e-mail
         if isinstance(cause, urllib.error.HTTPError):
             return cause.code >= 500 or cause.code == 429
     return any(

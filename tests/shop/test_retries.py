@@ -22,6 +22,7 @@ from procrastinate.jobs import Job
 
 from shop import jobs, retries
 from shop.clock import read_clock
+from shop.notifications.sending import AnswerLost
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
 from shop.tasks import again_and_again
 
@@ -48,6 +49,8 @@ AWAY_ERRORS = [
     smtplib.SMTPServerDisconnected(),
     smtplib.SMTPConnectError(421, "busy"),
     smtplib.SMTPAuthenticationError(535, "who are you?"),
+    smtplib.SMTPSenderRefused(451, b"too many", "a@b"),
+    smtplib.SMTPDataError(452, "no room"),
     ProviderUnavailable(),
     caused(ProviderUnavailable(), ConnectionResetError()),
     psycopg.errors.DiskFull(),
@@ -60,6 +63,7 @@ OTHER_ERRORS = [
     smtplib.SMTPRecipientsRefused({}),
     smtplib.SMTPSenderRefused(501, b"no", "a@b"),
     smtplib.SMTPDataError(554, "spam"),
+    caused(AnswerLost(), smtplib.SMTPServerDisconnected()),
 ]
 
 
