@@ -20,7 +20,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from shop import metrics
+from shop import logs, metrics
 
 SECONDS_TO_SEND = 10.0  # for a request, as far as it is collected
 SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff uploads
@@ -50,6 +50,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
     def init_process(self) -> None:
         self.worker_connections = min(self.cfg.worker_connections, most_connections())
         super().init_process()
+
+    def handle(self, conn: TConn) -> Any:
+        """Handle a request in a thread, whose log lines are not about its last one any more."""
+        logs.begin("")
+        return super().handle(conn)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Collect a request from a connection that is new, or was kept alive."""
