@@ -66,9 +66,10 @@ def test_it_does_not_run_as_root() -> None:
 
 def test_it_runs_what_the_units_run() -> None:
     [web] = [each for each in commands() if each[0] == "gunicorn"]
+    unit = command("web")
     assert [each for each in web if each not in ("--bind", "0.0.0.0:8000")] == [
         "gunicorn",
-        *command("web")[1:],
+        *unit[unit.index("-c") :],
     ]
     for module in (web[2].removeprefix("python:"), web[-1]):
         assert importlib.util.find_spec(module)
