@@ -23,7 +23,8 @@ from shop.payments import stripe_settings
 def database_answers(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Connect, so that ``check --database`` reports a server that doesn't answer."""
     for alias in databases or ():
-        connections[alias].ensure_connection()
+        if alias != replicas.REPLICA:  # replica_is_a_copy asks it, and can do without
+            connections[alias].ensure_connection()
     return []
 
 
@@ -238,7 +239,7 @@ def locks_are_waited_for_briefly(
     return [
         Warning(database_timeouts.MISSING, hint=database_timeouts.HOW_TO_SET, id="shop.W011")
         for alias in databases or ()
-        if database_timeouts.pooler_lacks_them(connections[alias])
+        if alias != replicas.REPLICA and database_timeouts.pooler_lacks_them(connections[alias])
     ]
 
 

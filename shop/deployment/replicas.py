@@ -24,7 +24,13 @@ from typing import Any
 
 import psycopg
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, connections
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.models import Model
@@ -94,9 +100,13 @@ def in_words() -> str:
 def find_problem() -> str | None:
     """Return why REPLICA_URL's server can't be a replica of our database, in words; None if it can.
 
-    Raises OperationalError if one of the two can't be reached.
+    Raises OperationalError if our database can't be reached.
     """
-    ours, theirs = (_ask(alias, IDENTITY)[0] for alias in (DEFAULT_DB_ALIAS, REPLICA))
+    [ours] = _ask(DEFAULT_DB_ALIAS, IDENTITY)
+    try:
+        [theirs] = _ask(REPLICA, IDENTITY)
+    except OperationalError as error:
+        return f"REPLICA_URL's server can't be asked: {_first_line(error)}"
     if ours[:2] != theirs[:2]:
         return (
             "REPLICA_URL names a database that isn't a copy of DATABASE_URL's: it is on another "

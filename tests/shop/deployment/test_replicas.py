@@ -246,6 +246,18 @@ def test_a_wrong_address_is_named(tmp_path: Path, url: str, complaint: str) -> N
         database.with_replica(primary, url)
 
 
+def test_a_replica_that_is_away_is_called_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the program would end with the question whether DATABASE_URL is right."""
+
+    def ask(alias: str, sql: str) -> list[tuple[object, ...]]:
+        if alias == "replica":
+            raise OperationalError("connection refused\nmore words")
+        return [(1, "shop", False)]
+
+    monkeypatch.setattr(replicas, "_ask", ask)
+    assert replicas.find_problem() == "REPLICA_URL's server can't be asked: connection refused"
+
+
 # With a real one
 
 
