@@ -1,6 +1,6 @@
 """Figures for Prometheus, at ``/metrics``: off unless METRICS_TOKEN or METRICS_ADDRESS is set.
 
-- ``counted``: what each process counts while it works. It starts anew with the web server.
+- ``counted``: the counts of each process while it works. It starts anew with the web server.
 - ``files``: where gunicorn's processes keep these counts, so that each can show those of all.
 - ``asked``: figures of the database, one statement for each family, asked when somebody wants them.
 - ``exposition``: all of it in Prometheus' format.

@@ -1,4 +1,4 @@
-"""What a process counts while it works. Under gunicorn, all its processes are counted together.
+"""The counts of a process while it works. Under gunicorn, all its processes are counted together.
 
 The counts start anew with the web server. Prometheus knows that: its ``rate`` and ``increase`` take
 a lower count for a new start.

@@ -1,4 +1,4 @@
-"""What receivers of the app's signals are told: each reservation and each refusal, once."""
+"""Receivers of the app's signals hear of each reservation and each refusal, once."""
 
 from __future__ import annotations
 

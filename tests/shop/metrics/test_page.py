@@ -1,4 +1,4 @@
-"""Who may see the figures, and where."""
+"""The figures are shown to those who may see them, and only at the right address."""
 
 from __future__ import annotations
 

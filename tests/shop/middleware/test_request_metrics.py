@@ -28,7 +28,7 @@ def metrics_on(settings: Any) -> None:
 
 
 class Counted:
-    """What was counted since this was made."""
+    """The counts since this was made."""
 
     def __init__(self) -> None:
         self.before = self.now()
