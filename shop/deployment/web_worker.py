@@ -32,10 +32,10 @@ FILES_OF_OUR_OWN = 256  # such as connections to the database
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
-LIVEZ_REQUEST = re.compile(rb"GET /livez(\?[^ ]*)? HTTP/1\.[01]\r\n(.+\r\n)*\r\n")
+LIVEZ_REQUEST = re.compile(rb"(GET|HEAD) /livez(\?[^ ]*)? HTTP/1\.[01]\r\n(.+\r\n)*\r\n")
 ALIVE = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\n"
-    b"Cache-Control: no-store\r\nConnection: close\r\n\r\nok\n"
+    b"Cache-Control: no-store\r\nConnection: close\r\n\r\n"
 )
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -81,7 +81,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
         elif LIVEZ_REQUEST.match(collected.data) and not is_for_metrics(conn):
             # It must not wait for a thread.
             with contextlib.suppress(OSError):  # nobody waits for the answer
-                client.send(ALIVE)
+                client.send(ALIVE if collected.data.startswith(b"HEAD") else ALIVE + b"ok\n")
             self.drop(conn)
         elif collected.is_enough():
             self.hand_over(conn, bytes(collected.data))
