@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
+from django.db import connection
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.django_connector import DjangoConnector
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -20,6 +22,8 @@ from shop import logs
 from shop.clock import read_clock
 
 OF_REQUEST = "request "  # queueing locks begin with it that only carry a request's id
+# In SQL, of rows of procrastinate_jobs: it is queued for a reason of its own, not again and again.
+IS_QUEUED_ONCE = f"(queueing_lock IS NULL OR starts_with(queueing_lock, '{OF_REQUEST}'))"
 
 
 def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None:
@@ -30,7 +34,7 @@ def queue(task: str, *, wait: timedelta | None = None, **arguments: Any) -> None
     The job is part of the transaction under way: it exists exactly if that commits. Inside a
     worker ``task.defer()`` would use another connection, and so another transaction.
 
-    Raises KeyError if there is no such task.
+    Raises KeyError if there is no such task, and Django's errors of the database.
     """
     _put_in_queue([_job(task, arguments, wait)])
 
@@ -73,7 +77,14 @@ def request_id_of(job: Job) -> str:
 
 
 def _put_in_queue(jobs: list[Job]) -> None:
-    JobManager(DjangoConnector()).batch_defer_jobs(jobs)
+    try:
+        JobManager(DjangoConnector()).batch_defer_jobs(jobs)
+    except ConnectorException as error:
+        if not isinstance(error.__cause__, psycopg.Error):
+            raise
+        # procrastinate hides that the database is away. All callers know Django's own errors.
+        with connection.wrap_database_errors:
+            raise error.__cause__ from None
 
 
 def retry_failed(task_name: str) -> int:

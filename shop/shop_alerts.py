@@ -26,6 +26,7 @@ from django.urls import reverse
 
 from inventory.words import counted
 from shop import payments
+from shop.jobs import IS_QUEUED_ONCE
 from shop.models import Dispute, Order, Payment, PaymentEvent, Refund, ShopAlert
 from shop.money import format_amount
 from shop.retries import RECEIVERS, WAITS_FOR_RECEIVER
@@ -533,7 +534,7 @@ def _failed_jobs() -> Iterator[Trouble]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT job.task_name, count(*), count(*) FILTER (WHERE job.status = 'failed'),
                 (array_agg(o.number ORDER BY job.id DESC) FILTER (WHERE o.id IS NOT NULL))[1:%s]
             FROM procrastinate_jobs AS job
@@ -549,7 +550,7 @@ def _failed_jobs() -> Iterator[Trouble]:
                         WHERE event.job_id = job.id AND event.type = 'deferred_for_retry'
                             AND event.at < statement_timestamp() - make_interval(secs => %s)
                     )
-                ) AND job.queueing_lock IS NULL AND job.task_name <> ALL(%s)
+                ) AND {IS_QUEUED_ONCE} AND job.task_name <> ALL(%s)
             GROUP BY job.task_name ORDER BY job.task_name
             """,
             [

@@ -19,7 +19,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from shop import jobs, orders, payments, shop_alerts, tasks
+from shop import jobs, logs, orders, payments, shop_alerts, tasks
 from shop.models import (
     DemoBankCharge,
     DemoBankRefund,
@@ -548,6 +548,16 @@ def test_e_mails_that_could_not_be_sent_raise_an_alert_and_are_tried_again(paid:
     mail.outbox.clear()
     do_jobs("send_order_paid")
     assert [each.to for each in mail.outbox] == [[paid.email]] * 2
+
+
+def test_an_e_mail_that_a_request_queued_raises_an_alert_too(paid: Order) -> None:
+    """Its queueing lock carries the request's id, and is no sign of a job of every minute."""
+    logs.begin("req-1")
+    try:
+        a_job("send_order_paid", "failed", order_id=paid.pk)
+    finally:
+        logs.begin("")
+    assert_shown_and_mailed("1 e-mail of the kind send_order_paid failed")
 
 
 def test_e_mails_that_fail_again_and_again_raise_an_alert_before_they_are_given_up(

@@ -24,6 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from inventory.models import Product, Reservation
+from shop import jobs
 from shop.database_errors import is_outage, is_timeout
 from shop.middleware import outages
 from shop.models import Order
@@ -147,6 +148,13 @@ def test_an_order_whose_job_was_lost_on_its_way_is_cancelled_once(
     order.refresh_from_db()
     assert order.state == Order.State.CANCELLED
     assert ProcrastinateJob.objects.filter(task_name="shop.tasks.send_order_cancelled").count() == 1
+
+
+def test_the_error_of_a_lost_database_is_django_s_own_if_a_job_is_queued() -> None:
+    """After a restore, reconcile tells it from a fault of a single order by that."""
+    with lost_at("procrastinate_defer"), pytest.raises(OperationalError):
+        jobs.queue("send_order_paid", order_id=1)
+    connection.close()
 
 
 # The server has closed a connection that lay idle

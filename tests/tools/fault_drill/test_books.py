@@ -315,7 +315,8 @@ def test_a_failed_job_is_named_unless_the_next_one_does_its_work(case: Case) -> 
     add_failed_job("every-minute", queueing_lock="every-minute")
     assert unfinished.find_unfinished(bank(case), []) == ""
     add_failed_job("once", queueing_lock=None)
-    assert "jobs once failed 1" in unfinished.find_unfinished(bank(case), [])
+    add_failed_job("once", queueing_lock="request 7 of somebody")
+    assert "jobs once failed 2" in unfinished.find_unfinished(bank(case), [])
 
 
 def test_a_hold_of_a_stranger_is_found(case: Case) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Collection
 
 from django.db import connection
 
+from shop.jobs import IS_QUEUED_ONCE
 from tests.stripe_standin.remote import StandinProcess
 from tests.tools.drills import in_words
 
-# A job that waits for its first start at a later time isn't late: it is meant to wait. Jobs with a
-# queueing lock are queued again and again: the next one does what a failed one has left.
-JOBS = """
+# A job that waits for its first start at a later time isn't late: it is meant to wait. Of jobs that
+# are queued again and again, the next one does what a failed one has left.
+JOBS = f"""
     SELECT task_name || ' ' || status, count(*) FROM procrastinate_jobs
-    WHERE status = 'doing' OR queueing_lock IS NULL AND (
+    WHERE status = 'doing' OR {IS_QUEUED_ONCE} AND (
         status = 'failed'
         OR status = 'todo' AND (attempts > 0 OR coalesce(scheduled_at, now()) <= now())
     )
