@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +26,9 @@ from shop.management.commands import migrate
 from shop.management.commands.migrate import NEXT_ONE, ONE_AT_A_TIME
 from tests.concurrency import wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
+from tests.pgbouncer import pgbouncer
 from tests.shop.conftest import Reserve
+from tests.shop.programs import ROOT
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -223,3 +228,19 @@ def test_the_session_is_as_before() -> None:
         cursor.execute("SHOW lock_timeout")
         assert cursor.fetchone() == ("7s",)
         cursor.execute("RESET lock_timeout")
+
+
+def test_a_pooler_keeps_its_own_timeouts() -> None:
+    """A session of the server that served us serves others next."""
+    with pgbouncer() as url:
+        migrating = subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--lock-timeout", "1"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+        )
+        assert migrating.returncode == 0, migrating.stderr
+        assert "The connection goes through a pooler, whose timeouts count." in migrating.stderr
+        with psycopg.connect(url) as other:
+            assert other.execute("SHOW lock_timeout").fetchone() == ("5s",)
