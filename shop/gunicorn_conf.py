@@ -77,7 +77,7 @@ def on_starting(server: Arbiter) -> None:
         from shop.metrics import files
 
         files.make_directory()
-        # What gunicorn hands on to the new master of an upgrade.
+        # gunicorn hands these on to the new master of an upgrade.
         server.cfg.env_orig[files.VARIABLE] = os.environ[files.VARIABLE]
 
 

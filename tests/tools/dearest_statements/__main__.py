@@ -6,8 +6,8 @@
 A PostgreSQL of its own counts the statements (pg_stat_statements), on two databases: one with the
 numbers given, and one with a hundredth of them. gunicorn with the fast lane, and a worker, serve
 a rush on each: reservations of two hot products, whole purchases, pages, lists, searches, the
-admin's pages, the worker's periodic jobs, and a scrape of the metrics. What a statement reads
-(pages of the database per call) tells whether it grows: time would tell of the machine.
+admin's pages, the worker's periodic jobs, and a scrape of the metrics. A statement grows if
+it reads more pages of the database per call: its time would tell of the machine.
 
 ``--keep`` names a directory in which the filled databases stay, for the next run.
 """
@@ -186,9 +186,9 @@ def explain(cluster: Cluster, crowd: Rush) -> dict[int, str]:
 
 
 def measure_costs(cluster: Cluster, crowd: Rush, seconds: float) -> list[Cost]:
-    """What buyers cost the database who do nothing but reserve, or buy.
+    """The cost, for the database, of buyers who do nothing but reserve, or buy.
 
-    Of each time, what the worker's jobs of every minute cost is taken off. It comes first.
+    It comes without the cost of the worker's jobs of every minute, which is measured first.
     """
     from tests.tools.dearest_statements.costs import measure_cost
 

@@ -1,4 +1,4 @@
-"""What the server of the database spends on an act of buyers."""
+"""The cost of an act of buyers, for the database's server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUSY = 0.7  # of the cores; the rest is for peaks, VACUUM and the checkpoints
 
 @dataclass(frozen=True)
 class Cost:
-    """What all the acts together took from the database's server."""
+    """The cost of all the acts together, for the database's server."""
 
     what: str
     acts: int
@@ -39,7 +39,7 @@ class Cost:
         return CORES * BUSY * 1000 / self.ms
 
     def without(self, idle: Cost) -> Cost:
-        """What the acts alone took: less that of as long a time without any."""
+        """The cost of the acts alone: less that of as long a time without any."""
         return Cost(
             self.what,
             self.acts,

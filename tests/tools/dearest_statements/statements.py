@@ -1,4 +1,4 @@
-"""What PostgreSQL has counted of each statement, and which statements grow with the tables."""
+"""PostgreSQL's counts of each statement, and the statements that grow with the tables."""
 
 from __future__ import annotations
 
