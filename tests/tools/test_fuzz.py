@@ -366,6 +366,7 @@ LOGGED_IN = [
     Change("django_session", "INSERT", {}, {"session_key": "new"}),
     *update("django_session", "user", session_key="new", session_data="e30:x"),
 ]
+TYPED = {"id": 1, "buyer": ADA.key, "token": TOKEN, "name": "Bob Bravo"}
 ORDER_PAGE = f"/orders/{TOKEN}/"
 
 
@@ -501,6 +502,20 @@ def test_a_page_for_others_is_found(sender: Sender, address: str, page: str) -> 
 )
 def test_a_page_for_the_sender_is_no_fault(sender: Sender, address: str, page: str) -> None:
     assert words_read(sender, address, page) == []
+
+
+def test_a_name_may_be_that_of_another_order_too() -> None:
+    owners = make_owners()
+    owners.learn(
+        [
+            Change(
+                "shop_order", "UPDATE", {}, dict.fromkeys(("number", "email", "street"), "") | TYPED
+            )
+        ]
+    )
+    request = Request("GET", ORDER_PAGE)
+    answer = Answer(200, HTML, b"Bob Bravo")
+    assert list(find_faults(request, answer, [], VISITOR, owners)) == []
 
 
 def test_a_refusal_is_no_content() -> None:

@@ -61,7 +61,7 @@ class Owners:
         for change in changes:
             row = change.after
             match change.table:
-                case "shop_order" if change.operation == "INSERT":
+                case "shop_order" if row:
                     self._add_order(row)
                 case "inventory_reservation" if row:
                     self._add_hold(row)
@@ -80,7 +80,9 @@ class Owners:
             word for word in private if len(word) > 8 and "zq" not in word and "=" not in word
         }
         known = self.orders.get(row["id"])
-        if known is None:
+        if known is not None:
+            known.private |= private  # its buyer may have typed those of an earlier order
+        else:
             self.orders[row["id"]] = OrderWords(row["buyer"], {row["token"]}, private)
         self.buyers[row["buyer"]] = None
 

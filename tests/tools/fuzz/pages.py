@@ -66,14 +66,18 @@ def leaked_words(answer: Answer, request: Request, sender: Sender, owners: Owner
     """Words in the answer about others' orders, which the sender may not read."""
     heads = "\n".join(value for name, value in answer.headers if name.lower() != "set-cookie")
     text = f"{heads}\n{answer.text}"
+    watched = owners.watched_orders()
+    usable = {number for number, _ in watched if owners.may_use(number, sender, request)}
+    known = {word for number, words in watched if number in usable for word in words.private}
     leaked = []
-    for number, words in owners.watched_orders():
-        if owners.may_use(number, sender, request):
+    for number, words in watched:
+        if number in usable:
             continue
         hidden = words.secret if reads_orders(sender, request) else words.secret | words.private
         if sees_outbox(sender, request):
             hidden = set()
-        leaked += [word for word in hidden if word in text and not request.contains(word)]
+        new = hidden - known
+        leaked += [word for word in new if word in text and not request.contains(word)]
     buyers = [buyer for buyer in owners.watched_buyers() if buyer and buyer != sender.buyer]
     return leaked + [key for key in buyers if key in text and not request.contains(key)]
 
