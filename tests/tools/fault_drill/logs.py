@@ -15,6 +15,7 @@ EXPLAINED = re.compile(
     r"|^procrastinate\.exceptions\.(ConnectorException|JobRetry)$"
     r"|^shop\.payments\.base\.ProviderUnavailable$"
     r"|^(smtplib\.SMTP\w+|TimeoutError|ConnectionResetError|ConnectionRefusedError)$"
+    r"|^shop\.notifications\.sending\.AnswerLost$"
     r"|^(BrokenPipeError|ConnectionAbortedError)$"
 )
 NOT_EXPLAINED = re.compile(r"\.(IntegrityError|ProgrammingError|DataError|NotSupportedError)$")
