@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 
@@ -23,6 +24,7 @@ import django
 
 def main() -> int:
     options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the web servers are stopped
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     with tempfile.TemporaryDirectory(prefix="fuzz-media-") as media:
         os.environ["MEDIA_ROOT"] = media
