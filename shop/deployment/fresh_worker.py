@@ -77,6 +77,8 @@ def main() -> NoReturn:
     try:
         serve(place)
     except SystemExit as exit:
+        if isinstance(exit.code, str):  # the words of gunicorn_conf.py about a wrong setting
+            print(exit.code, file=sys.stderr, flush=True)
         end(CANNOT_START if exit.code else 0, place["must_be_ready"])
     end(0, place["must_be_ready"])
 
