@@ -116,6 +116,8 @@ class Systemd:
         threading.Thread(target=self._receive, daemon=True).start()
 
     def start(self, command: list[str], **variables: str) -> subprocess.Popen[str]:
+        # Programs inherit that a signal is ignored, as nohup does for SIGHUP. systemd ignores none.
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         program = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -125,6 +127,7 @@ class Systemd:
             text=True,
             start_new_session=True,  # no terminal, as with systemd
         )
+        signal.signal(signal.SIGHUP, before)
         self._programs.append(program)
         return program
 
