@@ -10,7 +10,7 @@ from typing import Any
 from . import schedule
 from .coroutines import check_no_loop, waited_for
 from .errors import ImpossibleSchedule, Misuse, Unrepeatable
-from .memory import advice_on_memory
+from .memory import Memory
 from .options import (
     ISOLATION_LEVELS,
     Call,
@@ -263,7 +263,7 @@ class Explorer:
         check_transcripts()
         check_no_loop()
         check_connection(self.using)
-        chance = random.getstate()
+        chance, memory = random.getstate(), Memory()
         with committing_without_sync(self.using), without_pauses(), clients_keep_to_themselves():
             server = Server(self.using)
             stage = Stage(self, server)
@@ -271,7 +271,7 @@ class Explorer:
                 with stage.unheld_sql.watching():
                     yield stage
             except Unrepeatable as error:
-                advice = advice_on_memory()
+                advice = memory.advice()
                 for note in [*([advice] if advice else []), *stage.ties.notes()]:
                     error.add_note(note)
                 raise

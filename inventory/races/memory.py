@@ -14,22 +14,36 @@ INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", 
 MOST_NAMED = 5
 
 
-def advice_on_memory() -> str | None:
-    """A sentence on these functions, if there are any."""
-    names = sorted(set(remembering_functions()))
-    if not names:
-        return None
-    named = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
-    return (
-        f"The cause may be functions that remember their results (cache_clear() ends it): {named}."
-    )
+class Memory:
+    """The functions that remember results, at the moment when an exploration begins."""
+
+    def __init__(self) -> None:
+        self._worked_before = dict(remembering_functions())
+
+    def advice(self) -> str | None:
+        """A sentence on the functions that have worked results out since then, if there are any.
+
+        Others have given the same results in all schedules.
+        """
+        now = remembering_functions()
+        names = sorted({name for name, worked in now if self._worked_before.get(name) != worked})
+        if not names:
+            return None
+        named = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+        return (
+            "The cause may be functions that remember their results (cache_clear() ends it): "
+            f"{named}."
+        )
 
 
-def remembering_functions() -> Iterator[str]:
-    """Their dotted names. Packages, and functions that remember nothing yet, are left out."""
+def remembering_functions() -> Iterator[tuple[str, int]]:
+    """Their dotted names, each with how often it has worked a result out.
+
+    Packages, and functions that remember nothing yet, are left out.
+    """
     for each in gc.get_objects():
         # Not isinstance(): it asks a lazy object for its class, which works out what it stands for.
         if issubclass(type(each), Remembering) and each.cache_info().currsize:
             file = getattr(sys.modules.get(each.__module__), "__file__", None) or ""
             if not (file.startswith(INSTALLED) or each.__module__.startswith(f"{__package__}.")):
-                yield f"{each.__module__}.{each.__qualname__}"
+                yield f"{each.__module__}.{each.__qualname__}", each.cache_info().misses

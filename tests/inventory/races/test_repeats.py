@@ -305,8 +305,17 @@ def first_mug() -> int:
     return Mug.objects.count()
 
 
+@functools.cache
+def a_number() -> int:
+    return 7
+
+
 def test_a_function_that_remembers_is_named() -> None:
-    """It asks the database in the first schedule in which another's write was seen, never again."""
+    """It asks the database in the first schedule in which another's write was seen, never again.
+
+    A function that has worked before is no cause.
+    """
+    a_number()
 
     def sees() -> None:
         if Mug.objects.get().stock == 7:
@@ -321,6 +330,7 @@ def test_a_function_that_remembers_is_named() -> None:
         explore([writes_twice, sees], setup=one_mug)
     [note] = failed.value.__notes__
     assert "tests.inventory.races.test_repeats.first_mug" in note
+    assert "a_number" not in note
     assert "cache_clear()" in note
 
     def setup() -> None:
