@@ -274,6 +274,12 @@ def _standing(order: Order, payments: list[Any], *, provider_is_silent: bool = F
         disputes += taken.select_related("payment")
     has_lost_a_hold = order.is_open and _has_lost_a_hold(order)
     seconds_left = _seconds_left(order) if order.is_open and not has_lost_a_hold else 0
+    if order.is_open and not seconds_left:
+        # Its holds have ended: they lapsed, or somebody has settled or cancelled the order since
+        # it was read, such as the bank's message at the moment of the buyer's return.
+        read_again = Order.objects.get(pk=order.pk)
+        if not read_again.is_open:
+            return recorded_standing(read_again, provider_is_silent=provider_is_silent)
     return Standing(
         order=order,
         situation=_situation(order, payments, refunds, seconds_left, has_lost_a_hold),

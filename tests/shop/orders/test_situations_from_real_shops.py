@@ -21,7 +21,7 @@ from inventory import reservations, stock
 from inventory.models import Product, Reservation
 from shop import orders, payments
 from shop.models import DemoBankCharge, Order, Payment
-from shop.orders import lifecycle
+from shop.orders import lifecycle, status_page
 from shop.payments import Outcome, Started
 from shop.payments.demo import Choice
 from tests.concurrency import at_once, lapse
@@ -328,6 +328,17 @@ def test_a_message_of_payment_after_refund_and_restock_changes_nothing(
     assert [tell(order), tell(order, "event-2")] == [200, 200]
     assert heading(ada.look(order)) == heading(before) == "Refund not finished yet"
     assert (len(refunds_of(order)), stock_of(product)) == (1, 2)
+
+
+def test_a_page_whose_order_is_paid_while_it_is_made_says_paid(
+    ada: Shopper, make_product: MakeProduct
+) -> None:
+    order, bank = ada.order(make_product(3), 2)
+    read_before = Order.objects.get(pk=order.pk)
+    ada.choose(bank)
+    assert heading(ada.look(order)) == "Paid. Thank you!"
+    standing = status_page.recorded_standing(read_before)
+    assert standing.situation == status_page.Situation.PAID
 
 
 @pytest.mark.parametrize("first", ["message", "return"])
