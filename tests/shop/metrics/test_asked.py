@@ -223,7 +223,7 @@ class TestWorker:
         """It deletes its row. The job that it queued in its last minute tells of it."""
         self.run(
             "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp)"
-            " VALUES ('t', extract(epoch FROM now())::bigint - 600)"
+            " VALUES ('t', floor(extract(epoch FROM now())) - 600)"
         )
         assert is_about(figures()("shop_worker_seen_seconds"), 600)
 
