@@ -1,4 +1,4 @@
-"""A PgBouncer before the test's database, set up as in shop/README.md."""
+"""A PgBouncer before the test's database, set up as in shop/deployment/README.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from django.db import connection
 from shop.deployment.database import url_of
 from shop.deployment.embedded_postgres import as_user, system_user
 from shop.load_tests.serving import free_port
-from tests.shop.programs import ROOT, SECONDS
+from tests.readmes import OF_DEPLOYMENT
+from tests.shop.programs import SECONDS
 
 SERVER_CONNECTIONS = 4
 
@@ -69,7 +70,7 @@ def _configuration(port: int, connect_query: str | None) -> ConfigParser:
     """The README's configuration, with the test's addresses, paths and users."""
     found = re.search(
         r"```ini\n(\[databases\].*?)```",
-        (ROOT / "shop" / "README.md").read_text(encoding="utf-8"),
+        OF_DEPLOYMENT.read_text(encoding="utf-8"),
         re.S,
     )
     assert found is not None

@@ -10,7 +10,16 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 OF_INVENTORY = ROOT / "inventory" / "README.md"
 OF_SHOP = ROOT / "shop" / "README.md"
-READMES = [README, OF_INVENTORY, OF_SHOP]
+OF_DEPLOYMENT = ROOT / "shop" / "deployment" / "README.md"
+OF_MONITORING = ROOT / "shop" / "deployment" / "monitoring" / "README.md"
+OF_BACKUP = ROOT / "shop" / "deployment" / "backup.md"
+OF_PAYMENTS = ROOT / "shop" / "payments" / "README.md"
+OF_LOAD_TESTS = ROOT / "shop" / "load_tests" / "README.md"
+OF_TOOLS = ROOT / "tests" / "tools" / "README.md"
+READMES = [
+    *(README, OF_INVENTORY, OF_SHOP, OF_DEPLOYMENT, OF_MONITORING, OF_BACKUP, OF_PAYMENTS),
+    *(OF_LOAD_TESTS, OF_TOOLS),
+]
 
 
 def prose(readme: Path) -> str:

@@ -1,4 +1,4 @@
-"""The three READMEs say what the code does, and name only things that exist."""
+"""The READMEs say what the code does, and name only things that exist."""
 
 from __future__ import annotations
 
@@ -23,13 +23,25 @@ from inventory import conf, database
 from inventory.races import Result
 from shop.models import Order, Payment, Refund
 from shop.payments import stripe_api
-from tests.readmes import OF_INVENTORY, OF_SHOP, README, READMES, ROOT, block_with, blocks, prose
+from tests.readmes import (
+    OF_INVENTORY,
+    OF_PAYMENTS,
+    OF_SHOP,
+    README,
+    READMES,
+    ROOT,
+    block_with,
+    blocks,
+    prose,
+)
 
 MOST_LINES = 200  # of the first one: five minutes
 # What the reader is going to write.
 OF_AN_EXAMPLE = ("guitars", "acme", "ACME", "phone", "conftest.py")
 
-each_readme = pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)
+each_readme = pytest.mark.parametrize(
+    "readme", READMES, ids=lambda path: str(path.relative_to(ROOT))
+)
 
 
 def in_backticks(readme: Path) -> list[str]:
@@ -97,7 +109,7 @@ def is_address(path: str) -> bool:
 def test_commands_exist_and_can_be_parsed(readme: Path) -> None:
     text = re.sub(r"\s+", " ", readme.read_text())
     shown = re.findall(r"manage\.py ([a-z_]+)((?: --?[\w-]+(?: \w[\w:+.-]*)?)*)", text)
-    assert shown
+    assert shown or "manage.py" not in text
     for name, arguments in shown:
         command = load_command_class(get_commands()[name], name)
         if "--help" not in arguments and name != "procrastinate":
@@ -202,14 +214,14 @@ def test_the_race_that_is_shown_holds(races: Callable[..., Result]) -> None:
 @pytest.mark.parametrize("model", [Payment, Refund])
 def test_the_fields_that_a_provider_needs_are_named(model: type[models.Model]) -> None:
     name = model.__name__.lower()
-    _, _, table = prose(OF_SHOP).partition(f"| Field of a {name} | is |\n")
+    _, _, table = prose(OF_PAYMENTS).partition(f"| Field of a {name} | is |\n")
     names = {
         field
         for row in table.partition("\n\n")[0].splitlines()[1:]
         for field in re.findall(r"`(\w+)`", row.split("|")[1])
     }
     assert names <= {field.name for field in model._meta.get_fields()}
-    used = re.findall(rf"\b{name}\.(\w+)", block_with(OF_SHOP, "class Acme"))
+    used = re.findall(rf"\b{name}\.(\w+)", block_with(OF_PAYMENTS, "class Acme"))
     assert names >= {*used, "key", "amount", "copy"}
 
 
@@ -225,7 +237,7 @@ def test_the_checkouts_new_field_is_one() -> None:
 
 
 def test_the_version_of_stripes_api_is_named() -> None:
-    assert f"`{stripe_api.API_VERSION}`" in prose(OF_SHOP)
+    assert f"`{stripe_api.API_VERSION}`" in prose(OF_PAYMENTS)
 
 
 @each_readme

@@ -4,7 +4,7 @@ Only processes that serve the web have these limits. The worker, commands and fl
 take their time.
 
 Behind a pooler of transactions a session's settings don't last, and would reach other programs.
-There the pooler sets them, by its ``connect_query`` (see shop/README.md).
+There the pooler sets them, by its ``connect_query`` (see shop/deployment/README.md).
 
 They also switch PostgreSQL's compiler of queries off. It compiles, for a tenth of a second, what
 seems to take long. In a shop with very many holds that is each page's query, which reads few rows.
@@ -38,7 +38,7 @@ MISSING = (
     "The connections to the database go through a pooler, and no lock_timeout is set: a row that "
     "somebody keeps locked can stop the shop."
 )
-HOW_TO_SET = "Give the pooler a connect_query that sets them, as in shop/README.md."
+HOW_TO_SET = "Give the pooler a connect_query that sets them, as in shop/deployment/README.md."
 
 
 def limit_new_connections() -> None:

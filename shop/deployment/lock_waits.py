@@ -1,7 +1,7 @@
 """Our session's waits for locks: bounded, and seen from another session.
 
 Behind a pooler of transactions a session's settings and locks don't last, and would reach other
-programs. There nothing is set, and the pooler's own timeouts count (shop/README.md).
+programs. There nothing is set, and the pooler's own timeouts count (shop/deployment/README.md).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import ROOT
+from tests.readmes import OF_DEPLOYMENT
 from tests.shop.deployment.test_systemd_units import command
 
 DOCKERFILE = ROOT / "shop" / "deployment" / "Dockerfile"
@@ -76,10 +77,10 @@ def test_it_runs_what_the_units_run() -> None:
     assert ["manage.py", "collectstatic", "--no-input"] in [each[1:] for each in commands()]
     worker = " ".join(["python", *command("worker")[1:]])
     assert worker in DOCKERFILE.read_text()
-    assert worker in (ROOT / "shop" / "README.md").read_text()
+    assert worker in OF_DEPLOYMENT.read_text()
 
 
 def test_its_files_are_those_of_the_readme() -> None:
     named = Path("shop/deployment/Dockerfile")
-    assert f"--file {named}" in (ROOT / "shop" / "README.md").read_text()
+    assert f"--file {named}" in OF_DEPLOYMENT.read_text()
     assert (ROOT / named) == DOCKERFILE

@@ -1,4 +1,4 @@
-"""The example provider of shop/README.md, against a server that answers as its API."""
+"""The example provider of shop/payments/README.md, against a server that answers as its API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shop.orders.refunds import carry_out
 from shop.payments import ProviderUnavailable, RefundDeclined, RefundStatus, StartDeclined
 from shop.payments.base import RefundRecord, answer_within
 from tests.conftest import MakeProduct
-from tests.readmes import OF_SHOP, block_with
+from tests.readmes import OF_PAYMENTS, block_with
 from tests.shop.orders.steps import go_to_bank, now, place
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,7 +131,7 @@ def serve(acme: Acme, settings: LazySettings) -> Iterator[None]:
             pass
 
     module = ModuleType(MODULE)
-    exec(block_with(OF_SHOP, "class Acme"), module.__dict__)
+    exec(block_with(OF_PAYMENTS, "class Acme"), module.__dict__)
     with (
         mock.patch.dict(sys.modules, {MODULE: module}),
         ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,

@@ -1,4 +1,4 @@
-"""The README's lines for backup and restore, run as they stand there."""
+"""The lines of shop/deployment/backup.md for backup and restore, run as they stand there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shop.management.commands.reconcile import read_time
 from shop.models import Order
 from tests.command_line import ROOT, environment
 from tests.conftest import MakeProduct
-from tests.readmes import OF_SHOP, blocks
+from tests.readmes import OF_BACKUP, blocks
 from tests.shop.orders.steps import place
 from tests.shop.reconcile.test_reconcile import pay
 
@@ -30,7 +30,7 @@ RESTORED = "shop_restored"
 
 
 def block_with(words: str) -> str:
-    [block] = [block for block in blocks(OF_SHOP, "sh") if words in block]
+    [block] = [block for block in blocks(OF_BACKUP, "sh") if words in block]
     return block
 
 
@@ -115,7 +115,7 @@ def test_backup_and_restore(make_product: MakeProduct, tmp_path: Path) -> None:
 def test_a_shop_without_pictures(tmp_path: Path) -> None:
     """MEDIA_ROOT isn't there until somebody uploads the first one."""
     for words, root in (("pg_dump --format=custom", "media"), ("media.tar.gz --dir", "restored")):
-        found = [block for block in blocks(OF_SHOP, "sh") if words in block]
+        found = [block for block in blocks(OF_BACKUP, "sh") if words in block]
         lines = [line for line in found[-1].splitlines() if "MEDIA_ROOT" in line]
         variables = {**os.environ, "MEDIA_ROOT": str(tmp_path / root)}
         subprocess.run(
@@ -126,7 +126,7 @@ def test_a_shop_without_pictures(tmp_path: Path) -> None:
 
 def test_a_private_shop_gets_the_restored_database(tmp_path: Path) -> None:
     """As typed into the second terminal, but with names that no other test uses."""
-    [lines] = blocks(OF_SHOP, "sql")
+    [lines] = blocks(OF_BACKUP, "sql")
     name = f"{connection.settings_dict['NAME']}_private"
     names = ["shop_restored", "shop_before", "shop"]
     for number, old in enumerate(names):

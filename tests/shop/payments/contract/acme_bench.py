@@ -1,4 +1,4 @@
-"""The own side of the provider that shop/README.md shows as an example."""
+"""The own side of the provider that shop/payments/README.md shows as an example."""
 
 from __future__ import annotations
 
