@@ -357,18 +357,16 @@ def ask_then_run_for_rows(
         messages.warning(request, "Nothing was done: the ticked rows no longer exist.")
         return None
     if "confirmed" not in request.POST:
-        context = {
-            **model_admin.admin_site.each_context(request),
-            "opts": model_admin.opts,
-            "title": title,
-            "rows": rows,
-            "consequences": consequences,
-            "button": button,
-            "danger": danger,
-            "action": action,
-            "back": list_url(model_admin.model),
-        }
-        return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
+        return ask_about_rows(
+            model_admin,
+            request,
+            rows,
+            action=action,
+            title=title,
+            consequences=consequences,
+            button=button,
+            danger=danger,
+        )
     successes, unchanged, errors = [], [], []
     for obj in rows:
         try:
@@ -387,6 +385,32 @@ def ask_then_run_for_rows(
     add_messages(request, messages.WARNING, unchanged)
     add_messages(request, messages.ERROR, errors)
     return None
+
+
+def ask_about_rows(
+    model_admin: ModelAdmin,
+    request: HttpRequest,
+    rows: list[Any],
+    *,
+    action: str,
+    title: str,
+    consequences: list[str],
+    button: str,
+    danger: bool = False,
+) -> HttpResponse:
+    """Show the form that asks about an action on the rows. Its button sends that action."""
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "opts": model_admin.opts,
+        "title": title,
+        "rows": rows,
+        "consequences": consequences,
+        "button": button,
+        "danger": danger,
+        "action": action,
+        "back": list_url(model_admin.model),
+    }
+    return TemplateResponse(request, "admin/inventory/ask_for_many.html", context)
 
 
 def add_messages(request: HttpRequest, level: int, lines: list[str]) -> None:

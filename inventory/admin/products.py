@@ -19,8 +19,10 @@ from unfold.paginator import InfinitePaginator
 from inventory import monitor, stock, strategies
 from inventory.admin.base import (
     NothingChanged,
+    ask_about_rows,
     ask_then_run,
     ask_then_run_for_rows,
+    change_url,
     list_url,
     object_or_404,
     user_of,
@@ -262,18 +264,9 @@ class ProductAdmin(CsvAdmin, StockActions):
             messages.error(
                 request,
                 "Nothing was deleted. Some products have reservations or stock movements, and this "
-                f"history must stay: {names}. You can switch them off instead.",
+                f"history must stay: {names}.",
             )
-            return ask_then_run_for_rows(
-                self,
-                request,
-                queryset.filter(pk__in=[product.pk for product in with_history]),
-                action="switch_off_ticked",
-                title="Switch them off instead?",
-                consequences=["Customers no longer see these, and nobody can reserve them."],
-                button="Switch off",
-                run=_switch_off,
-            )
+            return self._offer_switching_off(request, with_history)
         return ask_then_run_for_rows(
             self,
             request,
@@ -285,6 +278,22 @@ class ProductAdmin(CsvAdmin, StockActions):
             run=lambda product: self._delete(request, product),
             danger=True,
             expected_errors=(ProtectedError,),
+        )
+
+    def _offer_switching_off(
+        self, request: HttpRequest, products: list[Product]
+    ) -> HttpResponse | None:
+        """Ask about another action than the one that was sent. Only its own form runs it."""
+        if not self.has_change_permission(request):
+            return None
+        return ask_about_rows(
+            self,
+            request,
+            products,
+            action="switch_off_ticked",
+            title="Switch them off instead?",
+            consequences=["Customers no longer see these, and nobody can reserve them."],
+            button="Switch off",
         )
 
     def _delete(self, request: HttpRequest, product: Product) -> None:
@@ -303,8 +312,10 @@ class ProductAdmin(CsvAdmin, StockActions):
             messages.error(
                 request,
                 f"{product} can’t be deleted. It has reservations or stock movements, and this "
-                "history must stay. You can switch it off instead.",
+                "history must stay.",
             )
+            if not self.has_change_permission(request, product):
+                return HttpResponseRedirect(change_url(product))
             return HttpResponseRedirect(
                 reverse("admin:inventory_product_switch_off", args=[product.pk])
             )

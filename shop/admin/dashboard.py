@@ -230,6 +230,7 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         opened = open_alerts(request)
         context |= {
             "law": law(numbers, opened),
+            "may_check": _may_check(request),
             "open_alerts": opened[:SHOWN],
             "open_alerts_url": _list(StockAlert),
         }
@@ -452,10 +453,15 @@ def _list(model: type[Any], query: str = "") -> str:
 # Check now
 
 
+def _may_check(request: HttpRequest) -> bool:
+    """Whether the user may raise and resolve alerts, of stock and of all else."""
+    return staff(request).has_perms(["inventory.change_stockalert", "shop.change_shopalert"])
+
+
 @require_POST
 def check_now(request: HttpRequest) -> HttpResponse:
     """Check all products, as the worker does every minute, and show the result."""
-    if not staff(request).has_perm("inventory.view_stockalert"):
+    if not _may_check(request):
         raise PermissionDenied
     broken = alerts.check_all()
     shop_alerts.check_all()

@@ -359,6 +359,7 @@ NAME = update("shop_order", "name", id=1, buyer=ADA.key)
 STATE = update("shop_order", "state", id=1, buyer=ADA.key)
 CHARGE = update("shop_demobankcharge", "state", id=7, key="key-5", charge_id=7)
 LOG = [Change("django_admin_log", "INSERT", {}, {"id": 1, "user_id": 3})]
+CHECKED = [Change("inventory_stockcheck", "INSERT", {}, {"id": 1})]
 JOB = Change("procrastinate_jobs", "INSERT", {}, {"id": 1, "args": {"order_id": 1}})
 CREDENTIALS = f"username=fuzz-merchant&password={PASSWORD}".encode()
 LOGGED_IN = [
@@ -387,6 +388,7 @@ ORDER_PAGE = f"/orders/{TOKEN}/"
         (STAFF["clerk"], post("/admin/shop/order/1/ship/"), STATE),
         (STAFF["auditor"], post("/admin/shop/order/1/ship/"), STATE),
         (STAFF["auditor"], post("/admin/"), LOG),
+        (STAFF["auditor"], post("/admin/check-stock/"), CHECKED),
         (STAFF["merchant"], Request("GET", "/admin/shop/order/1/ship/"), STATE),
         (STAFF["merchant"], post("/admin/shop/order/1/change/"), NAME),
         (STAFF["merchant"], post("/admin/auth/user/1/change/"), update("auth_user", "email", id=3)),

@@ -195,6 +195,15 @@ class TestDashboard:
         assert "Your account may not do this" in refused.content.decode()
         assert "Back to the dashboard" in refused.content.decode()
 
+    @pytest.mark.parametrize(("group", "may"), [("merchant", True), ("auditor", False), ("", True)])
+    def test_who_may_change_alerts_checks(self, staff: Staff, group: str, may: bool) -> None:
+        client = staff(group)
+        html = client.get(INDEX).content.decode()
+        assert "It was not checked yet" in html
+        assert ("Check now" in html) is may
+        assert client.post("/admin/check-stock/").status_code == (302 if may else 403)
+        assert StockCheck.objects.exists() is may
+
     def test_checking_is_a_post_of_staff(self, admin: Client, client: Client) -> None:
         assert admin.get("/admin/check-stock/").status_code == 405
         assert client.post("/admin/check-stock/").status_code == 302

@@ -9,7 +9,7 @@ from functools import partial
 import html5lib
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
@@ -438,6 +438,35 @@ class TestDeleting:
             False,
             True,
         ]
+
+    def test_history_that_came_while_the_page_asked(
+        self, admin: Client, make_product: MakeProduct
+    ) -> None:
+        """The button said "delete": it switches nothing off."""
+        product = make_product(0)
+        sent = {"_selected_action": [product.pk], "action": "delete_or_refuse", "confirmed": "yes"}
+        stock.receive(product, 3)
+        url = reverse("admin:inventory_product_changelist")
+        response = admin.post(url, sent)
+        assert "Switch them off instead?" in response.content.decode()
+        product.refresh_from_db()
+        assert product.is_active
+
+    def test_who_may_delete_and_not_change_switches_nothing_off(
+        self, staff: Staff, make_product: MakeProduct
+    ) -> None:
+        client, product = staff("auditor"), make_product(3)
+        may = Permission.objects.get(codename="delete_product")
+        Group.objects.get(name="auditor").permissions.add(may)
+        sent = {"_selected_action": [product.pk], "action": "delete_or_refuse", "confirmed": "yes"}
+        response = client.post(reverse("admin:inventory_product_changelist"), sent, follow=True)
+        assert "Nothing was deleted" in words(response)[0]
+        assert "Switch them off" not in response.content.decode()
+        product.refresh_from_db()
+        assert product.is_active
+        response = client.get(page(product, "delete"), follow=True)
+        assert response.status_code == 200
+        assert "can’t be deleted" in words(response)[0]
 
     def test_what_never_had_stock_can_go(self, admin: Client, make_product: MakeProduct) -> None:
         ticked = {"_selected_action": [make_product(0).pk], "action": "delete_or_refuse"}
