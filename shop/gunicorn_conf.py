@@ -74,11 +74,11 @@ def on_starting(server: Arbiter) -> None:
     except ImproperlyConfigured as error:
         sys.exit(str(error))
     if metrics.are_on():
-        from shop.metrics import files
+        from shop.metrics import multiprocess
 
-        files.make_directory()
+        multiprocess.make_directory()
         # gunicorn hands these on to the new master of an upgrade.
-        server.cfg.env_orig[files.VARIABLE] = os.environ[files.VARIABLE]
+        server.cfg.env_orig[multiprocess.VARIABLE] = os.environ[multiprocess.VARIABLE]
 
 
 def when_ready(server: Arbiter) -> None:
@@ -99,6 +99,6 @@ def when_ready(server: Arbiter) -> None:
 def on_exit(server: Arbiter) -> None:
     """Remove the counts of the workers, which have ended."""
     if metrics.are_on():
-        from shop.metrics import files
+        from shop.metrics import multiprocess
 
-        files.remove_directory()
+        multiprocess.remove_directory()

@@ -131,10 +131,10 @@ def _counter() -> Callable[[str, int, float], None] | None:
     """The function that counts an answer; None while the metrics are off."""
     if not metrics.are_on():
         return None
-    from shop.metrics import counted
+    from shop.metrics import counters
 
-    counted.listen()
-    return counted.count_request
+    counters.listen()
+    return counters.count_request
 
 
 def _pattern(name: str) -> str:

@@ -1,8 +1,8 @@
 """Figures for Prometheus, at ``/metrics``: off unless METRICS_TOKEN or METRICS_ADDRESS is set.
 
-- ``counted``: the counts of each process while it works. It starts anew with the web server.
-- ``files``: where gunicorn's processes keep these counts, so that each can show those of all.
-- ``asked``: figures of the database, one statement for each family, asked when somebody wants them.
+- ``counters``: counters and histograms of each process. They start anew with the web server.
+- ``multiprocess``: where gunicorn's processes keep them, so that each can show those of all.
+- ``collectors``: figures of the database, one statement for each collector, read at each scrape.
 - ``exposition``: all of it in Prometheus' format.
 
 Only these modules import prometheus_client. While the metrics are off, nothing imports them.

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.registry import Collector
 
 from shop.deployment import replicas
-from shop.metrics import asked, counted
+from shop.metrics import collectors, counters
 
 __all__ = ["CONTENT_TYPE", "FAMILIES", "expose"]
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SUCCESS = "shop_collector_success"
 REPLICA_LAG = "shop_replica_lag_seconds"  # only with REPLICA_URL
-FAMILIES = {**counted.FAMILIES, **asked.FAMILIES, SUCCESS: ("collector",)}
+FAMILIES = {**counters.FAMILIES, **collectors.FAMILIES, SUCCESS: ("collector",)}
 """The names of all families, each with its labels."""
 
 
@@ -36,8 +36,8 @@ class _Everything(Collector):
         )
         counts = _counts()
         yield from counts
-        success.add_metric(["counted"], bool(counts))
-        for name, metrics in asked.collect():
+        success.add_metric(["counters"], bool(counts))
+        for name, metrics in collectors.collect():
             yield from metrics
             success.add_metric([name], bool(metrics))
         if settings.REPLICA_URL:
@@ -51,7 +51,7 @@ class _Everything(Collector):
 
 def _counts() -> list[Metric]:
     try:
-        return list(counted.collect())
+        return list(counters.collect())
     except Exception:  # a directory that is gone, a file that can't be read
         log.exception("The counts can't be had.")
         return []

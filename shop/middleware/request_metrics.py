@@ -27,11 +27,11 @@ class RequestMetricsMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         if not are_on():
             raise MiddlewareNotUsed
-        from shop.metrics import counted
+        from shop.metrics import counters
 
-        counted.listen()
+        counters.listen()
         self.get_response = get_response
-        self.count = counted.count_request
+        self.count = counters.count_request
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if UNCOUNTED in request.META:

@@ -19,7 +19,7 @@ import pytest
 
 from inventory.models import Reservation
 from shop.load_tests.serving import GUNICORN_CONF, free_port
-from shop.metrics.files import PREFIX
+from shop.metrics.multiprocess import PREFIX
 from tests.conftest import MakeProduct
 from tests.http.conftest import APPS, Served
 from tests.http.shopper import Shopper

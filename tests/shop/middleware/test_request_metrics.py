@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 
 from inventory.models import Reservation
-from shop.metrics import counted
+from shop.metrics import counters
 from shop.middleware.request_metrics import RequestMetricsMiddleware
 from tests.conftest import MakeProduct
 from tests.shop.conftest import Reserve, both_ways
@@ -36,7 +36,7 @@ class Counted:
     def now(self) -> Figures:
         from prometheus_client import generate_latest
 
-        return Figures(generate_latest(counted.registry).decode())
+        return Figures(generate_latest(counters.registry).decode())
 
     def __call__(self, name: str, **labels: object) -> float:
         return self.now().number(name, **labels) - self.before.number(name, **labels)

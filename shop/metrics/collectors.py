@@ -254,24 +254,24 @@ LEFT_OUT_IF_UNKNOWN = {
 }
 
 
-def collect(collectors: Iterable[Collector] = COLLECTORS) -> Iterator[tuple[str, list[Metric]]]:
-    """Ask the database; yield each collector's name, with its families or, if it failed, none.
+def collect() -> Iterator[tuple[str, list[Metric]]]:
+    """Query the database; yield each collector's name, with its families or, if it failed, none.
 
     Once the database can't be reached, no further statement is sent.
     """
     is_away = False
-    for collector in collectors:
+    for collector in COLLECTORS:
         metrics: list[Metric] = []
         try:
             if not is_away:
-                metrics = _ask(collector)
+                metrics = _query(collector)
         except (DatabaseError, InterfaceError) as error:
             is_away = is_outage(error)
             log.warning("The figures of %s can't be had: %s", collector.name, error)
         yield collector.name, metrics
 
 
-def _ask(collector: Collector) -> list[Metric]:
+def _query(collector: Collector) -> list[Metric]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('statement_timeout', %s, true)", [str(MILLISECONDS_OF_STATEMENT)]

@@ -112,6 +112,7 @@ def directory() -> str | None:
 
 def use_slots() -> None:
     """Let all counters that are made from now on count in the files of this process's slot."""
+    # MultiProcessValue takes its class from there: there is no other way to hand it another one.
     prometheus_client.values.MmapedDict = ReservedDict  # type: ignore[attr-defined]
     prometheus_client.values.ValueClass = prometheus_client.values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
 

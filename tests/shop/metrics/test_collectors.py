@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from inventory import alerts, reservations
 from inventory.models import Product, Reservation, StockAlert, StockCheck
-from shop.metrics import asked, exposition
+from shop.metrics import collectors, exposition
 from shop.models import Dispute, Order, Payment, Refund, ShopAlert
 from tests.conftest import MakeProduct
 from tests.shop.metrics.conftest import Scrape
@@ -239,16 +239,16 @@ class TestTheCost:
             scrape()
         sent = [query["sql"] for query in captured if "SAVEPOINT" not in query["sql"]]
         bounds = [sql for sql in sent if "statement_timeout" in sql]
-        assert len(bounds) == len(asked.COLLECTORS)
-        assert len(sent) == 2 * len(asked.COLLECTORS)
+        assert len(bounds) == len(collectors.COLLECTORS)
+        assert len(sent) == 2 * len(collectors.COLLECTORS)
 
     def test_each_family_has_one_collector(self) -> None:
-        names = [family.name for each in asked.COLLECTORS for family in each.families]
-        assert len(names) == len(set(names)) == len(asked.FAMILIES)
+        names = [family.name for each in collectors.COLLECTORS for family in each.families]
+        assert len(names) == len(set(names)) == len(collectors.FAMILIES)
 
     def test_no_statement_reads_all_reservations_or_payments(self) -> None:
         """There are millions of them in a shop that has been open for long."""
-        for collector in asked.COLLECTORS:
+        for collector in collectors.COLLECTORS:
             with connection.cursor() as cursor:
                 cursor.execute("SET LOCAL enable_seqscan = off")
                 cursor.execute(f"EXPLAIN {collector.sql}")
@@ -260,11 +260,11 @@ class TestTheCost:
 class TestFailures:
     def test_the_others_are_still_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for broken in ("SELECT broken", "SELECT pg_sleep(60)"):
-            collectors = [
+            with_broken_one = [
                 replace(each, sql=broken) if each.name == "alerts" else each
-                for each in asked.COLLECTORS
+                for each in collectors.COLLECTORS
             ]
-            monkeypatch.setattr(asked.collect, "__defaults__", (collectors,))
+            monkeypatch.setattr(collectors, "COLLECTORS", with_broken_one)
             now = figures()
             success = now.values_of("shop_collector_success", "collector")
             assert [name for name, value in success.items() if value != 1] == ["alerts"]
@@ -274,13 +274,13 @@ class TestFailures:
     def test_a_database_that_is_away_is_asked_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         attempts = []
 
-        def fail(collector: asked.Collector) -> Any:
+        def fail(collector: collectors.Collector) -> Any:
             attempts.append(collector.name)
             raise OperationalError("connection refused")
 
-        monkeypatch.setattr(asked, "_ask", fail)
+        monkeypatch.setattr(collectors, "_query", fail)
         success = figures().values_of("shop_collector_success", "collector")
         assert len(attempts) == 1
-        assert success.pop("counted") == 1
-        assert set(success) == {each.name for each in asked.COLLECTORS}
+        assert success.pop("counters") == 1
+        assert set(success) == {each.name for each in collectors.COLLECTORS}
         assert set(success.values()) == {0}

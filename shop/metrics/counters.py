@@ -16,10 +16,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from inventory import signals, strategies
 from inventory.signals import Outcome
-from shop.metrics import files
+from shop.metrics import multiprocess
 
-if files.directory():
-    files.use_slots()
+if multiprocess.directory():
+    multiprocess.use_slots()
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 registry = CollectorRegistry()
@@ -99,7 +99,7 @@ def _count_batch(requests: int, **kwargs: Any) -> None:
 
 def collect() -> Iterable[Metric]:
     """The counts of all processes of this gunicorn, or of this process alone outside of one."""
-    directory = files.directory()
+    directory = multiprocess.directory()
     if directory is None:
         return list(registry.collect())
     collector = MultiProcessCollector(None, directory)  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shop.metrics import files
+from shop.metrics import multiprocess
 from tests.shop.programs import ROOT, needs_root
 
 # Counts under names that need more and more room, then shows what of them is kept.
@@ -20,14 +20,14 @@ COUNTING = """
 import sys
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.multiprocess import MultiProcessCollector
-from shop.metrics import files
+from shop.metrics import multiprocess
 
-files.use_slots()
+multiprocess.use_slots()
 counter = Counter("counted_total", "x" * 1000, ["name"], registry=CollectorRegistry())
 for name in range(int(sys.argv[1])):
     counter.labels(str(name)).inc()
     counter.labels("0").inc()
-[family] = MultiProcessCollector(None, files.directory()).collect()
+[family] = MultiProcessCollector(None, multiprocess.directory()).collect()
 kept = {sample.labels["name"]: sample.value for sample in family.samples}
 print(len(kept), kept["0"])
 """
@@ -49,7 +49,7 @@ def count(directory: Path, names: int, program: str = COUNTING) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-c", program, str(names)],
         cwd=ROOT,
-        env={**os.environ, files.VARIABLE: str(directory), "DJANGO_SETTINGS_MODULE": ""},
+        env={**os.environ, multiprocess.VARIABLE: str(directory), "DJANGO_SETTINGS_MODULE": ""},
         capture_output=True,
         text=True,
         timeout=60,
@@ -75,9 +75,9 @@ def test_processes_at_a_time_have_slots_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_full_is_doubled(tmp_path: Path) -> None:
-    names = files.FIRST_SIZE // 1000  # of more than a thousand bytes each
+    names = multiprocess.FIRST_SIZE // 1000  # of more than a thousand bytes each
     assert count(tmp_path, names).stdout == f"{names} {names + 1}.0\n"
-    assert (tmp_path / "counter_0.db").stat().st_size == 2 * files.FIRST_SIZE
+    assert (tmp_path / "counter_0.db").stat().st_size == 2 * multiprocess.FIRST_SIZE
 
 
 @needs_root
@@ -91,17 +91,17 @@ class TestFullDisk:
         assert "aren't kept: [Errno 28]" in run.stderr
 
     def test_what_has_a_place_goes_on_being_counted(self, small_disk: Path) -> None:
-        names = 2 * files.FIRST_SIZE // 1000
+        names = 2 * multiprocess.FIRST_SIZE // 1000
         run = count(small_disk, names)
         assert died_of(run) == "", run.stderr
         kept, first = run.stdout.split()
-        assert 100 < int(kept) < files.FIRST_SIZE / 1000
+        assert 100 < int(kept) < multiprocess.FIRST_SIZE / 1000
         assert float(first) == names + 1
 
     def test_it_would_kill_a_process_whose_room_is_not_reserved(self, small_disk: Path) -> None:
         """The library by itself."""
         fill(small_disk)
-        program = COUNTING.replace("files.use_slots()\n", "")
+        program = COUNTING.replace("multiprocess.use_slots()\n", "")
         assert died_of(count(small_disk, 5, program)) == "SIGBUS"
 
 
