@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import pglock
 from django.core.management import CommandError, CommandParser
 from django.core.management.commands import migrate
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
@@ -27,8 +28,12 @@ LOCK_TIMEOUT = 2.0  # seconds; a buyer's own statement waits for longer (LOCK_TI
 LOCK_TRIES = 5
 LONGEST_PAUSE = 8.0  # seconds between two tries
 LOST_TO_OTHERS = (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED)
-ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtext('shop.migrate'))"
-NEXT_ONE = "SELECT pg_advisory_unlock(hashtext('shop.migrate'))"
+SECONDS_BETWEEN_TURNS = 0.5
+ADVISORY_LOCK = "shop.migrate"
+THROUGH_POOLER = (
+    "The connection goes through a pooler, whose timeouts count. Start migrate with a DATABASE_URL "
+    "that leads to PostgreSQL directly."
+)
 AFTERWARDS = "The work after the migrations (permissions, groups)"
 
 
@@ -80,20 +85,21 @@ class Command(migrate.Command):
                 return
             except DatabaseError as error:
                 if sqlstate(error) not in LOST_TO_OTHERS:
-                    self.say_if_half_done()
+                    self.warn_if_half_done()
                     raise
                 name = str(self.under_way or AFTERWARDS)
                 tries = tries + 1 if name == failed else 1
                 failed = name
                 if tries >= options["lock_tries"] or not self.was_rolled_back():
-                    raise CommandError(self.why(name, tries, options["lock_timeout"])) from error
+                    message = self.failure(name, tries, options["lock_timeout"])
+                    raise CommandError(message) from error
             except BaseException:
-                self.say_if_half_done()
+                self.warn_if_half_done()
                 raise
             pause = min(2.0 ** (tries - 1), LONGEST_PAUSE)
             self.write_between(
                 f"{name} is rolled back, and tried again in {pause:g} s. It could not get "
-                f"{self.lock()}"
+                f"{self.missing_lock()}"
             )
             if self.verbosity:
                 self.stdout.write("")
@@ -116,29 +122,25 @@ class Command(migrate.Command):
     def one_at_a_time(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
         """Let only one migrate at a time work at a database: the others find its work done.
 
-        They ask again and again. A session that waits for the lock would be waited for itself, by
-        an index that is made concurrently.
+        We try again and again. A session that waits for the lock would be waited for itself, by an
+        index that is made concurrently.
         """
         if lock_waits.goes_through_pooler(connection):
-            self.stderr.write(
-                self.style.WARNING(
-                    "The connection goes through a pooler, whose timeouts count. Start migrate "
-                    "with a DATABASE_URL that leads to PostgreSQL directly."
-                )
-            )
+            self.stderr.write(self.style.WARNING(THROUGH_POOLER))
             yield
             return
+        lock = pglock.advisory(ADVISORY_LOCK, using=connection.alias, timeout=0)
         started, lines = time.monotonic(), 0
-        while not ask(connection, ONE_AT_A_TIME):
+        while not lock.acquire():
             if time.monotonic() - started >= SECONDS_BETWEEN_LINES * lines:
                 lines += 1
                 self.write_between("Another migrate is at work at this database. We wait for it.")
-            time.sleep(0.5)
+            time.sleep(SECONDS_BETWEEN_TURNS)
         try:
             yield
         finally:
-            if connection.connection is not None and not connection.connection.closed:
-                ask(connection, NEXT_ONE)
+            with suppress(Error):  # a connection that is lost has lost the lock, too
+                lock.release()
 
     # In words
 
@@ -151,7 +153,7 @@ class Command(migrate.Command):
     def was_rolled_back(self) -> bool:
         return self.under_way is None or self.under_way.atomic
 
-    def say_if_half_done(self) -> None:
+    def warn_if_half_done(self) -> None:
         if not self.was_rolled_back():
             self.stderr.write(f"\n{self.half_done()}")
 
@@ -161,23 +163,19 @@ class Command(migrate.Command):
             "and it is not recorded as applied."
         )
 
-    def why(self, name: str, tries: int, lock_timeout: float) -> str:
+    def failure(self, name: str, tries: int, lock_timeout: float) -> str:
         times = "once" if tries == 1 else f"{tries} times"
+        waited = f"{name} waited for {lock_timeout:g} s, {times},"
         rest = "It is rolled back: nothing is half done."
         return (
-            f"{name} waited for {lock_timeout:g} s, {times}, and could not get {self.lock()}\n"
+            f"{waited} and could not get {self.missing_lock()}\n"
             f"{rest if self.was_rolled_back() else self.half_done()}\n"
             "Wait until these sessions end, or end one by SELECT pg_terminate_backend(process). "
             "Then run migrate again."
         )
 
-    def lock(self) -> str:
+    def missing_lock(self) -> str:
         return str(self.watch.last_wait or "a lock")
-
-
-def ask(connection: BaseDatabaseWrapper, sql: str) -> bool:
-    """Ask by our own session, past Django's transactions."""
-    return bool(connection.connection.execute(sql).fetchone()[0])
 
 
 def seconds(text: str) -> float:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
+import pglock
 import psycopg
 import pytest
 from django.apps import AppConfig, apps
@@ -23,7 +24,6 @@ from inventory.models import Reservation
 from shop.deployment import migration_watch
 from shop.deployment.database import url_of
 from shop.management.commands import migrate
-from shop.management.commands.migrate import NEXT_ONE, ONE_AT_A_TIME
 from tests.concurrency import wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.pgbouncer import pgbouncer
@@ -209,12 +209,13 @@ def test_it_says_which_migration_is_half_done() -> None:
 
 
 def test_the_second_one_waits_for_the_first() -> None:
+    key = pglock.advisory(migrate.ADVISORY_LOCK).int_lock_id
     with session() as first:
-        first.execute(ONE_AT_A_TIME.encode())
+        first.execute("SELECT pg_advisory_lock(%s)", [key])
         with in_background(lambda: run("0002")) as migrating:
             with pytest.raises(TimeoutError):
                 migrating.result(timeout=1)
-            first.execute(NEXT_ONE.encode())
+            first.execute("SELECT pg_advisory_unlock(%s)", [key])
             assert "Another migrate is at work" in migrating.result(timeout=60)
 
 
