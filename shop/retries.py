@@ -9,7 +9,7 @@ A job that failed for another reason is tried after 4, 16, 64, 256 … seconds, 
 all.
 
 The database's clock decides: that of a worker's machine may be wrong. So a job that failed is put
-off for a day, and a worker calls it back (``call_back``).
+off for a day, and a worker brings it back (``retry_due_jobs``).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ RECEIVERS = {
 ONLY_THIS_JOB = smtplib.SMTPRecipientsRefused | AnswerLost | ProviderMisconfigured
 
 # Another worker may do the same at this moment: it finds the rows changed, and leaves them.
-CALL_BACK = """
+RETRY_DUE = """
     WITH waiting AS MATERIALIZED (
         SELECT job.id, job.attempts, job.priority, failed.at,
             coalesce(%(receivers)s::jsonb ->> job.task_name, job.task_name) AS receiver
@@ -81,8 +81,8 @@ CALL_BACK = """
 """
 
 
-class AgainAndAgain(BaseRetryStrategy):
-    """Puts a job that failed off, until a worker calls it back."""
+class PatientRetryStrategy(BaseRetryStrategy):
+    """Puts a job that failed off, until a worker brings it back."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         if receiver_is_away(exception):
@@ -116,14 +116,14 @@ async def look_after_queue(app: App) -> None:
     """
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-        for look in (start_stalled_again, call_back):
+        for look in (restart_stalled_jobs, retry_due_jobs):
             try:
                 await look(app)
             except Exception as error:  # the worker itself notices that the database is away
                 log.warning("The queue could not be looked after: %s", error)
 
 
-async def start_stalled_again(app: App) -> None:
+async def restart_stalled_jobs(app: App) -> None:
     """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
     manager = app.job_manager
     for job in await manager.get_stalled_jobs():
@@ -134,11 +134,11 @@ async def start_stalled_again(app: App) -> None:
                 await manager.finish_job(job, status=Status.FAILED, delete_job=False)
 
 
-async def call_back(app: App) -> None:
-    """Let the jobs be tried again that have waited long enough."""
+async def retry_due_jobs(app: App) -> None:
+    """Bring back the jobs that have waited long enough."""
     receivers: dict[str, Any] = {
         task: receiver for receiver, tasks in RECEIVERS.items() for task in tasks
     }
     await app.connector.execute_query_async(
-        CALL_BACK, receivers=receivers, away=WAITS_FOR_RECEIVER, quiet=SECONDS_WITHOUT_FAILURE
+        RETRY_DUE, receivers=receivers, away=WAITS_FOR_RECEIVER, quiet=SECONDS_WITHOUT_FAILURE
     )

@@ -31,43 +31,43 @@ SECONDS_IN_MINUTE = 60
 EVERY_NIGHT = "0 4 * * *"
 KEEP_JOBS = 72  # hours
 
-again_and_again = retries.AgainAndAgain()
+patiently = retries.PatientRetryStrategy()
 
 
 # Queued by the transaction of an order
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_order_paid(order_id: int) -> None:
     order_mail.send_order_paid(order_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_order_shipped(order_id: int) -> None:
     order_mail.send_order_shipped(order_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_order_refunded(refund_id: int) -> None:
     order_mail.send_order_refunded(refund_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_order_cancelled(order_id: int, by: str) -> None:
     order_mail.send_order_cancelled(order_id, by)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_order_to_managers(order_id: int) -> None:
     order_mail.send_order_to_managers(order_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def carry_out_refund(refund_id: int) -> None:
     refunds.carry_out(refund_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def send_demo_bank_event(charge_id: int, kind: str = "", number: int = 0) -> None:
     demo.send_event(charge_id, kind, number)
 
@@ -75,17 +75,17 @@ def send_demo_bank_event(charge_id: int, kind: str = "", number: int = 0) -> Non
 # Queued for alerts
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def mail_alerts(alert_ids: list[int], shop_alert_ids: list[int] | None = None) -> None:
     alert_delivery.mail_alerts(alert_ids, shop_alert_ids or [])
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def post_alert(alert_id: int) -> None:
     alert_delivery.post_stock_alert(alert_id)
 
 
-@app.task(retry=again_and_again)
+@app.task(retry=patiently)
 def post_shop_alert(alert_id: int) -> None:
     alert_delivery.post_shop_alert(alert_id)
 
@@ -199,7 +199,7 @@ def _call_for_each(do: Callable[[int], object], ids: Iterable[int]) -> None:
 @app.task(queueing_lock="start_stalled_jobs_again", pass_context=True)
 async def start_stalled_jobs_again(context: JobContext, timestamp: int) -> None:
     """Do what each worker does all the time. Workers of an earlier release queue this."""
-    await retries.start_stalled_again(context.app)
+    await retries.restart_stalled_jobs(context.app)
 
 
 @app.periodic(cron=EVERY_NIGHT)

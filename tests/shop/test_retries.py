@@ -24,7 +24,7 @@ from shop import jobs, retries
 from shop.clock import read_clock
 from shop.notifications.sending import AnswerLost
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
-from shop.tasks import again_and_again
+from shop.tasks import patiently
 
 pytestmark = pytest.mark.django_db
 
@@ -81,17 +81,17 @@ def job_after(attempts: int) -> Job:
 
 @pytest.mark.parametrize("error", AWAY_ERRORS, ids=repr)
 def test_a_job_whose_receiver_is_away_is_never_given_up(error: Exception) -> None:
-    decision = again_and_again.get_retry_decision(exception=error, job=job_after(1000))
+    decision = patiently.get_retry_decision(exception=error, job=job_after(1000))
     assert decision is not None
     assert decision.priority == AWAY
 
 
 @pytest.mark.parametrize("error", OTHER_ERRORS, ids=repr)
 def test_a_job_that_fails_for_another_reason_is_given_up_in_the_end(error: Exception) -> None:
-    decision = again_and_again.get_retry_decision(exception=error, job=job_after(7))
+    decision = patiently.get_retry_decision(exception=error, job=job_after(7))
     assert decision is not None
     assert decision.priority == OTHER
-    assert again_and_again.get_retry_decision(exception=error, job=job_after(8)) is None
+    assert patiently.get_retry_decision(exception=error, job=job_after(8)) is None
 
 
 def test_errors_that_are_each_behind_the_other_are_told_apart_too() -> None:
@@ -104,7 +104,7 @@ def test_errors_that_are_each_behind_the_other_are_told_apart_too() -> None:
     assert behind is not None
     assert behind.__context__ is not None
     assert behind.__context__.__cause__ is behind
-    decision = again_and_again.get_retry_decision(exception=caught.value, job=job_after(1))
+    decision = patiently.get_retry_decision(exception=caught.value, job=job_after(1))
     assert decision is not None
     assert decision.priority == OTHER
 
@@ -132,9 +132,9 @@ def failed(
     return int(job.pk)
 
 
-def called_back() -> list[int]:
-    """Call back the jobs that have waited long enough, and return which."""
-    async_to_sync(retries.call_back)(app)
+def brought_back() -> list[int]:
+    """Bring back the jobs that have waited long enough, and return which."""
+    async_to_sync(retries.retry_due_jobs)(app)
     ready = ProcrastinateJob.objects.filter(status="todo", scheduled_at=None)
     return list(ready.order_by("pk").values_list("pk", flat=True))
 
@@ -143,24 +143,24 @@ def test_one_of_those_that_wait_for_the_same_receiver_is_tried_the_longest_waiti
     failed(5, priority=AWAY)
     longest = failed(15, priority=AWAY, task="send_order_shipped")
     failed(10, priority=AWAY, task="mail_alerts")
-    assert called_back() == [longest]
+    assert brought_back() == [longest]
 
 
 def test_all_of_them_are_when_none_has_failed_for_a_while() -> None:
     expected = [failed(seconds, priority=AWAY) for seconds in (21, 60, 3600)]
     failed(1, priority=AWAY, task="post_alert")  # another receiver, which is away still
     other = ProcrastinateJob.objects.latest("pk").pk
-    assert called_back() == [*expected, other]
+    assert brought_back() == [*expected, other]
     failed(19, priority=AWAY)
     failed(18, priority=AWAY)
-    assert len(called_back()) == len(expected) + 2  # one of these two
+    assert len(brought_back()) == len(expected) + 2  # one of these two
 
 
 def test_attempts_that_met_nobody_do_not_count() -> None:
     failed(30, priority=AWAY, attempts=3)
-    called_back()
+    brought_back()
     assert ProcrastinateJob.objects.get().attempts == 2
-    called_back()  # another worker, at the same moment
+    brought_back()  # another worker, at the same moment
     assert ProcrastinateJob.objects.get().attempts == 2
 
 
@@ -170,13 +170,13 @@ def test_a_job_that_failed_for_another_reason_waits_longer_each_time(
 ) -> None:
     failed(seconds - 2, priority=OTHER, attempts=attempts)
     due = failed(seconds + 2, priority=OTHER, attempts=attempts)
-    assert called_back() == [due]
+    assert brought_back() == [due]
     assert ProcrastinateJob.objects.get(pk=due).attempts == attempts
 
 
 def test_jobs_that_are_to_start_later_are_left_alone() -> None:
     jobs.queue("send_order_refunded", wait=timedelta(minutes=1), refund_id=1)
-    assert called_back() == []
+    assert brought_back() == []
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -209,8 +209,8 @@ def test_an_error_does_not_end_the_looking(monkeypatch: pytest.MonkeyPatch) -> N
         looks.append("looked")
 
     monkeypatch.setattr(retries, "SECONDS_BETWEEN_LOOKS", 0)
-    monkeypatch.setattr(retries, "start_stalled_again", fail)
-    monkeypatch.setattr(retries, "call_back", look)
+    monkeypatch.setattr(retries, "restart_stalled_jobs", fail)
+    monkeypatch.setattr(retries, "retry_due_jobs", look)
 
     async def look_for_a_while() -> None:
         looking = asyncio.ensure_future(retries.look_after_queue(app))

@@ -143,4 +143,4 @@ def test_a_webhook_that_fails_is_tried_again(make_product: MakeProduct, webhook:
     webhook.answer = 503
     with pytest.raises(HTTPError):
         tasks.post_alert(StockAlert.objects.get().pk)
-    assert tasks.post_alert.retry_strategy is tasks.again_and_again
+    assert tasks.post_alert.retry_strategy is tasks.patiently
