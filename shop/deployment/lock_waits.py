@@ -17,17 +17,28 @@ import psycopg
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from shop.logs.scrubbing import scrub
+
 CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 NEW_INDEX = re.compile(
     r"CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?"
     r'(?P<name>"[^"]+"|\w+)',
     re.IGNORECASE,
 )
-LITERALS = re.compile(
-    r"""E'(?:[^'\\]|\\.|'')*'?        # with backslashes
-      | '(?:[^']|'')*'?               # the end may be cut off
-      | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z)
-      | (?<![\w"$.])-?\d+(?:\.\d+)?(?!\w)""",
+# A quote in a quoted name or in a comment begins no literal. Each end may be cut off.
+COMMENT = r"""
+    --[^\n]*
+  | /\*(?:(?!/\*|\*/).)*\*/
+  | /\*.*                            # one within another
+"""
+VALUE = r"""
+    (?<![\w$])E'(?:[^'\\]|\\.|'')*'?
+  | '(?:[^']|'')*'?
+  | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+  | (?<![\w"$.])-?\d[\w.]*
+"""
+TOKENS = re.compile(
+    rf'(?P<name>"(?:[^"]|"")*"?)|(?P<comment>{COMMENT})|(?P<value>{VALUE})',
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 LONGEST_QUERY = 100  # characters
@@ -130,7 +141,9 @@ def find_lock_wait(observer: psycopg.Connection[Any], pid: int) -> LockWait | No
     if waits is None:
         return None
     blockers = [
-        Blocker(blocker, name, since, int(seconds or 0), state or "", shorten_query(query or ""))
+        Blocker(
+            blocker, scrub(name), since, int(seconds or 0), state or "", shorten_query(query or "")
+        )
         for blocker, name, since, seconds, state, query in observer.execute(BLOCKERS, {"pid": pid})
     ]
     return LockWait(f"the table {waits[0]}" if waits[0] else "a lock", tuple(blockers))
@@ -155,6 +168,12 @@ BLOCKERS = """
 
 
 def shorten_query(sql: str) -> str:
-    """The statement in one short line, without values: these may be names and addresses."""
-    line = " ".join(LITERALS.sub("…", sql).split())
+    """The statement in one short line, without values and comments: these may name people."""
+    line = scrub(" ".join(TOKENS.sub(_without_values, sql).split()))
     return line if len(line) <= LONGEST_QUERY else line[: LONGEST_QUERY - 1] + "…"
+
+
+def _without_values(token: re.Match[str]) -> str:
+    if token["name"]:
+        return token["name"]
+    return " " if token["comment"] else "…"

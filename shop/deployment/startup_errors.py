@@ -12,6 +12,7 @@ from django.db import NotSupportedError, OperationalError, ProgrammingError
 from inventory.management.folding import folded
 from inventory.postgres_errors import UNDEFINED_TABLE, sqlstate
 from shop.deployment.embedded_postgres import EmbeddedPostgresError
+from shop.logs.scrubbing import scrub
 
 
 @contextmanager
@@ -30,10 +31,11 @@ def explained() -> Iterator[None]:
             sys.exit(folded(str(error)))
         if sqlstate(error) is not None:  # the server answered, so it can be reached
             raise
+        why = scrub(str(error))
         sys.exit(
-            folded(f"The database can't be reached: {error}\nIs DATABASE_URL right, and is it up?")
+            folded(f"The database can't be reached: {why}\nIs DATABASE_URL right, and is it up?")
         )
     except ProgrammingError as error:
         if sqlstate(error) != UNDEFINED_TABLE:
             raise
-        sys.exit(folded(f"A table is missing: {error}\nRun: python manage.py migrate"))
+        sys.exit(folded(f"A table is missing: {scrub(str(error))}\nRun: python manage.py migrate"))

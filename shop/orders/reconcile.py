@@ -36,6 +36,7 @@ from inventory.exceptions import ReservationChanged
 from inventory.models import Reservation
 from shop import logs, payments, shop_alerts
 from shop.clock import read_clock
+from shop.logs.scrubbing import scrub
 from shop.models import Order, Payment, Refund
 from shop.money import format_amount
 from shop.orders.copies import UnusableCopy
@@ -50,7 +51,8 @@ Reason = Refund.Reason
 # provider's clock may be another.
 MARGIN = timedelta(hours=1)
 # Raised where an order can't be brought in line with what we have.
-EXPECTED = (UnusableCopy, ReservationChanged, IntegrityError, DataError)
+EXPLAINED = (UnusableCopy, ReservationChanged)
+EXPECTED = (*EXPLAINED, IntegrityError, DataError)
 PAYMENT_STATES = {
     Outcome.OPEN: Payment.State.STARTED,
     Outcome.PAID: Payment.State.PAID,
@@ -265,7 +267,9 @@ def _left_as_it_is(case: Case, error: Exception) -> str:
     else:
         text = f"Order {order.number} is left as it is here"
     name = "" if isinstance(error, EXPECTED) else f"{type(error).__name__}: "
-    return f"{text}. {name}{' '.join(str(error).split())}"
+    # PostgreSQL's errors show whole rows, with names and addresses.
+    why = str(error) if isinstance(error, EXPLAINED) else scrub(f"{name}{error}")
+    return f"{text}. {' '.join(why.split())}"
 
 
 # Our records that the provider doesn't have

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import stripe
 from django.conf import settings
 
+from shop.logs.scrubbing import scrub
 from shop.payments import base
 from shop.payments.base import ProviderMisconfigured, ProviderUnavailable
 from shop.payments.stripe_settings import secret_key_problem
@@ -127,11 +128,9 @@ def translated_errors() -> Iterator[None]:
 def words_of(error: stripe.StripeError) -> str:
     """Sentences for staff, in one line: the error's message, and what to do if we know it.
 
-    The secret key is never in it.
+    No key and no e-mail address is in it.
     """
-    text = str(error.user_message or type(error).__name__)
-    if key := settings.STRIPE_SECRET_KEY:
-        text = text.replace(key, "(the secret key)")
+    text = scrub(str(error.user_message or type(error).__name__))
     text = shorten(text, LONGEST_PROBLEM, placeholder=" …")
     text = text if text.endswith((".", "!", "?", "…")) else f"{text}."
     return " ".join(filter(None, [text, _advice(error)]))

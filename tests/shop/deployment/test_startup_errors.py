@@ -29,6 +29,22 @@ def test_a_table_that_is_missing() -> None:
 
 
 @pytest.mark.django_db
+def test_a_statement_on_a_missing_table_is_not_shown() -> None:
+    """PostgreSQL quotes the line of the statement, with the values in it."""
+    with pytest.raises(SystemExit) as raised, explained():
+        execute("SELECT * FROM no_such_table WHERE name = 'Ada Lovelace'")
+    assert "no_such_table" in str(raised.value.code)
+    assert "Ada" not in str(raised.value.code)
+
+
+def test_a_password_is_not_shown() -> None:
+    """An "@" in it that isn't percent-encoded makes its end part of the host."""
+    with pytest.raises(SystemExit) as raised, explained():
+        raise OperationalError('could not translate host name "word@db.example.org"')
+    assert "word@" not in str(raised.value.code)
+
+
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("statement", "error"),
     [("SELECT no_such_column", ProgrammingError), ("SELECT 1 / 0", DataError)],

@@ -302,6 +302,12 @@ def test_long_words_of_stripe_end_with_a_whole_word() -> None:
     assert len(words) <= 300
 
 
+def test_words_of_stripe_have_no_key_and_no_address() -> None:
+    """They are in alerts, which leave the shop."""
+    said = words_of(stripe.APIError("No: ada@example.org, whsec_abcdefghijk"))
+    assert said == "No: [e-mail], whsec_[…]."
+
+
 def test_words_of_what_a_restricted_key_may_not_do() -> None:
     words = words_of(stripe.PermissionError("This key may not read disputes"))
     assert words == (

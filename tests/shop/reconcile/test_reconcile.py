@@ -846,6 +846,25 @@ def test_a_fault_of_the_program_with_one_order(
     assert_all_made_again(lost[1:])
 
 
+def test_a_row_that_the_database_refuses_is_not_shown(
+    lost: list[Order], since: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finding is printed, and mailed as an alert."""
+
+    def fail(repair: order_repair.OrderRepair, copy: OrderCopy) -> Order:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TEMPORARY TABLE strict (name text CHECK (name = ''))")
+            cursor.execute("INSERT INTO strict VALUES ('Ada Lovelace')")
+        raise AssertionError("PostgreSQL took the row.")
+
+    monkeypatch.setattr(order_repair.OrderRepair, "_make_order", fail)
+    findings = run(since).findings
+    assert findings
+    for finding in findings:
+        assert "violates check constraint" in finding.text
+        assert "Ada" not in finding.text
+
+
 def test_a_payment_that_cannot_be_read_every_night(
     make_product: MakeProduct, caplog: pytest.LogCaptureFixture
 ) -> None:
