@@ -18,7 +18,11 @@ from inventory import monitor, stock
 from inventory.models import Product
 from tests import emptying
 
-pytest_plugins = ["inventory.races.pytest_plugin", "tests.stripe_standin.fixtures"]
+pytest_plugins = [
+    "inventory.races.pytest_plugin",
+    "tests.open_connections",
+    "tests.stripe_standin.fixtures",
+]
 
 MakeProduct = Callable[..., Product]
 

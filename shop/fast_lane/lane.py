@@ -21,7 +21,14 @@ from shop.deployment.wsgi_threads import Scope
 from shop.fast_lane import sure
 from shop.fast_lane.batches import Batches, Threads
 from shop.fast_lane.pages import Answer, Pages
-from shop.fast_lane.reserving import Form, Outcome, note_reserved, read_form, serve
+from shop.fast_lane.reserving import (
+    Form,
+    Outcome,
+    note_reserved,
+    read_form,
+    record_refusals,
+    serve,
+)
 from shop.fast_lane.visitors import Visitor, look_up
 from shop.middleware import outages, rate_limits
 from shop.middleware.buyer import ShopRequest
@@ -39,6 +46,7 @@ class FastLane:
     def __init__(self) -> None:
         self._to_reserve, self._to_look = Threads(THREADS_TO_RESERVE), Threads(THREADS_TO_LOOK)
         self._forms: Batches[str, Form] = Batches(serve, self._to_reserve)
+        self._refused: Batches[str, Form] = Batches(record_refusals, self._to_reserve)
         self._visitors: Batches[None, Visitor] = Batches(look_up, self._to_look)
         self._pages = Pages(self._to_look)
         self._reader = sure.Reader()
@@ -94,12 +102,23 @@ class FastLane:
                 page = await self._pages.get(
                     request, HTTPStatus.CONFLICT, basket.refused, form.slug, form.quantity
                 )
-                return page.fill(request, key=form.key) if page else None
+                if page is None or not await self._record(scope, form):
+                    return None
+                return page.fill(request, key=form.key)
             case Outcome.OVER_LIMIT:
                 return await self._pages.own(
                     request, basket.refused, form.slug, form.quantity, form.why
                 )
         return None
+
+    async def _record(self, scope: Scope, refused: Form) -> bool:
+        """Whether the refusal is on record now.
+
+        This comes last: a form that the lane leaves to Django is put on record there.
+        """
+        if await self._refused.join(refused.slug, refused):
+            scope[outages.WAITED_IN_VAIN] = True
+        return refused.is_on_record
 
     async def _show(self, scope: Scope, body: bytes) -> Answer | None:
         request = self._reader.page_request(scope, body)

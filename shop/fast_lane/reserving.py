@@ -42,7 +42,7 @@ class Outcome(enum.Enum):
     """Django must find out."""
     RESERVED = enum.auto()
     REFUSED = enum.auto()
-    """There are too few units, and the buyer has none."""
+    """There are too few units, and the buyer has none. It is on record once the buyer is told."""
     OVER_LIMIT = enum.auto()
     """Another request at the same moment has filled the basket. The hold was released."""
 
@@ -62,6 +62,10 @@ class Form:
     hold_id: UUID | None = None
     why: str = ""
     """The reason for OVER_LIMIT."""
+    refused_of: Product | None = None
+    """The product of a refusal."""
+    is_on_record: bool = False
+    """Whether the refusal is."""
 
 
 def read_form(request: ShopRequest) -> Form | None:
@@ -205,10 +209,21 @@ def _is_refusal(error: Exception | None, form: Form) -> bool:
 def _refuse(product: Product, refused: Collection[Form]) -> None:
     """Refuse those who see the page of everybody; the others are Django's."""
     known = buyers_with_something({form.buyer for form in refused})
-    strangers = [form for form in refused if form.buyer not in known]
-    refusals.record(product, [form.quantity for form in strangers])
-    for form in strangers:
-        form.outcome = Outcome.REFUSED
+    for form in refused:
+        if form.buyer not in known:
+            form.outcome, form.refused_of = Outcome.REFUSED, product
+
+
+def record_refusals(slug: str, forms: Sequence[Form]) -> None:
+    """Put the refusals on record, and report them. All are of this product.
+
+    Each has a page to be told by. Without one Django finds the outcome anew, and records it.
+    """
+    product = forms[0].refused_of
+    assert product is not None
+    refusals.record(product, [form.quantity for form in forms])
+    for form in forms:
+        form.is_on_record = True
     now = time.perf_counter()
-    waited = [now - form.began for form in strangers]
+    waited = [now - form.began for form in forms]
     signals.report_tried(product.strategy_slug, signals.Outcome.REFUSED, waited)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import Sum
 
 from inventory import monitor
@@ -32,7 +33,10 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
     def run(call: Callable[[], Any]) -> Any:
         gate.wait(30)
-        return call()
+        try:
+            return call()
+        finally:
+            connection.close()  # a call may ask the database itself
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))

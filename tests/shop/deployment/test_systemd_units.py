@@ -113,7 +113,8 @@ class Systemd:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
         self._programs: list[subprocess.Popen[str]] = []
-        threading.Thread(target=self._receive, daemon=True).start()
+        self._receiving = threading.Thread(target=self._receive)
+        self._receiving.start()
 
     def start(self, command: list[str], **variables: str) -> subprocess.Popen[str]:
         # Programs inherit that a signal is ignored, as nohup does for SIGHUP. systemd ignores none.
@@ -142,14 +143,13 @@ class Systemd:
             if program.poll() is None:
                 os.killpg(program.pid, signal.SIGKILL)
             program.wait()
+        self._socket.shutdown(socket.SHUT_RD)  # which ends the thread's waiting
+        self._receiving.join()
         self._socket.close()
 
     def _receive(self) -> None:
-        while True:
-            try:
-                self.received += self._socket.recv(4096).decode().splitlines()
-            except OSError:
-                return
+        while said := self._socket.recv(4096):
+            self.received += said.decode().splitlines()
 
 
 @pytest.fixture

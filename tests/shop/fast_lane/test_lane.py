@@ -5,15 +5,18 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.urls import reverse
 
 from inventory.models import Reservation
-from shop.fast_lane.pages import cut
+from inventory.signals import Outcome, reservation_tried
+from shop import refusals
+from shop.fast_lane.pages import Pages, cut
 from shop.models import Refusal
 from tests.conftest import MakeProduct
-from tests.shop.fast_lane.conftest import Ask, Browser
+from tests.shop.fast_lane.conftest import Ask, Browser, ask_django
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,3 +76,43 @@ def test_a_page_is_not_kept_if_its_forms_key_is_not_found() -> None:
     assert found is not None
     assert found.are_keys == [True]
     assert lost is None
+
+
+def test_a_refusal_without_a_page_to_tell_of_it_is_recorded_by_django_alone(
+    make_product: MakeProduct, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_page(*args: object, **kwargs: object) -> None:
+        return None
+
+    tried: list[Outcome] = []
+
+    def note(outcome: Outcome, seconds: list[float], **kwargs: object) -> None:
+        tried.extend(outcome for _ in seconds)
+
+    monkeypatch.setattr(Pages, "get", no_page)
+    reservation_tried.connect(note)
+    try:
+        form = Browser().form(make_product(1), 2)
+        assert ask(form) == [None]
+        assert Refusal.objects.count() == 0
+        assert ask_django(form).status_code == 409
+    finally:
+        reservation_tried.disconnect(note)
+    assert Refusal.objects.count() == 1
+    assert tried == [Outcome.REFUSED]
+
+
+def test_nobody_is_told_of_a_refusal_that_is_not_on_record(
+    make_product: MakeProduct, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane would have told; Django refuses, and records it."""
+
+    def fail(*args: object) -> None:
+        raise OperationalError("the connection is lost")
+
+    form = Browser().form(make_product(1), 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(refusals, "record", fail)
+        assert ask(form) == [None]
+    assert ask_django(form).status_code == 409
+    assert Refusal.objects.count() == 1
