@@ -29,14 +29,15 @@ _made: list[tuple[weakref.ref[Connection], str]] = []
 
 def pytest_configure() -> None:
     """Note each connection that is made, by whatever library and thread."""
-    make = psycopg.BaseConnection.__init__
+    kind: Any = psycopg.BaseConnection
+    make = kind.__init__
 
     @wraps(make)
     def make_and_note(connection: Connection, *arguments: Any, **options: Any) -> None:
         make(connection, *arguments, **options)
         _made.append((weakref.ref(connection), _place()))
 
-    psycopg.BaseConnection.__init__ = make_and_note  # type: ignore[method-assign]
+    kind.__init__ = make_and_note
 
 
 @pytest.hookimpl(wrapper=True)
