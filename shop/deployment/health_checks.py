@@ -59,7 +59,10 @@ class HealthChecks:
         return [answer.body]
 
     async def answer(self, scope: Scope) -> Answer | None:
-        """Answer a health check from the event loop, without its body; None if it is none."""
+        """The answer to a health check, given in the event loop; None if the request is none.
+
+        The request's body isn't waited for.
+        """
         if scope["path"] == LIVEZ:
             return liveness(scope["method"])
         if scope["path"] != HEALTHZ:

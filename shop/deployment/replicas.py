@@ -90,7 +90,7 @@ def seconds_behind() -> float:
     return watch().seconds_behind()
 
 
-def in_words() -> str:
+def describe() -> str:
     """How the replica is, in a line for those who watch the shop."""
     if is_usable():
         return f"The replica is read. It is {seconds_behind():.1f} s behind at most."
@@ -138,7 +138,7 @@ class Watch:
 
     def start(self) -> None:
         connection_created.connect(self._note_connection, weak=False)
-        for work in (self._look_once, self._tell_once):
+        for work in (self._look_once, self._log_once):
             threading.Thread(
                 target=_repeat, args=(work,), name=f"replica {work.__name__}", daemon=True
             ).start()
@@ -180,16 +180,16 @@ class Watch:
         while self._notes and self._notes[0][1] <= replayed:
             self._up_to_date_at, self._reached = self._notes.popleft()
 
-    def _tell_once(self) -> None:
+    def _log_once(self) -> None:
         """Log that the replica isn't used any more, or again. End what still waits for it."""
         usable = self.is_usable()
         if usable == self._was_usable or self._problem == NOT_ASKED:
             return
         self._was_usable = usable
         if usable:
-            log.info("%s", in_words())
+            log.info("%s", describe())
         else:
-            log.warning("%s The primary answers.", in_words())
+            log.warning("%s The primary answers.", describe())
             self._hang_up()
 
     def _note_connection(self, connection: BaseDatabaseWrapper, **kwargs: Any) -> None:
@@ -201,17 +201,10 @@ class Watch:
         for wrapper in list(self._connections):
             with suppress(OSError, psycopg.Error, AttributeError):
                 libpq = wrapper.connection.pgconn
-                with socket.socket(fileno=_duplicate(libpq.socket)) as same:
+                # It may also be of another family, which shutdown doesn't ask for.
+                with socket.fromfd(libpq.socket, socket.AF_INET, socket.SOCK_STREAM) as same:
                     if libpq.socket >= 0:  # else the number may be another file's since
                         same.shutdown(socket.SHUT_RDWR)
-
-
-def _duplicate(file: int) -> int:
-    with socket.socket(fileno=file) as opened:
-        try:
-            return opened.dup().detach()
-        finally:
-            opened.detach()
 
 
 _watch: Watch | None = None

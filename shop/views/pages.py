@@ -91,7 +91,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def _health(status: HTTPStatus, *lines: str) -> HttpResponse:
     if settings.REPLICA_URL:
-        lines = (*lines, replicas.in_words())
+        lines = (*lines, replicas.describe())
     return HttpResponse(
         "".join(f"{line}\n" for line in lines),
         content_type="text/plain; charset=utf-8",
