@@ -119,6 +119,8 @@ def test_a_dashboard_is_read_at_a_glance() -> None:
         "prometheus",
     )
     for panel in panels():
+        assert panel["title"]
+        assert panel["description"]
         assert panel["datasource"] == source
         assert all(target["datasource"] == source for target in panel["targets"])
         defaults = panel["fieldConfig"]["defaults"]
