@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.tools.dearest_statements import postgres
-from tests.tools.dearest_statements.__main__ import positive, reason_of
+from tests.tools.dearest_statements.__main__ import parse_options, reason_of
 from tests.tools.dearest_statements.statements import NOT_OF_SHOP, Growth, Statement, compare
 
 
@@ -67,6 +67,10 @@ def test_without_a_server_it_says_which_package_to_install(
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
-def test_a_number_of_rows_is_one_or_more(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="no whole number from 1 on"):
-        positive(text)
+def test_a_number_of_rows_is_one_or_more(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dearest_statements", f"--orders={text}"])
+    with pytest.raises(SystemExit):
+        parse_options()
+    assert "--orders: must be a whole number from 1 to" in capsys.readouterr().err

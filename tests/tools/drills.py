@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -13,20 +12,14 @@ from decimal import Decimal
 
 import django
 
+from inventory.races.management import output
+
+whole_number = output.whole_number(1, 10_000)
+"""A type for argparse: a number of things."""
+
 
 class Disagreement(Exception):
     """A drill has found something wrong; the message says what and where."""
-
-
-def whole_number(text: str) -> int:
-    """A number of things, for the command line."""
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-    if not 1 <= number <= 10_000:
-        raise argparse.ArgumentTypeError(f"must be from 1 to 10000, not {number}")
-    return number
 
 
 def run_on_scratch_database(drill: Callable[[], object], seed: int) -> None:

@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING
 
 import django
 
+from inventory.races.management.output import whole_number
 from tests.tools.dearest_statements.postgres import Cluster, NoServer
 
 if TYPE_CHECKING:
@@ -88,24 +89,18 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
+    number = whole_number(1, 10**9)
     parser = argparse.ArgumentParser(
         prog="python -m tests.tools.dearest_statements",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seconds", type=positive, default=60, help="of the rush (60)")
-    parser.add_argument("--products", type=positive, default=100_000)
-    parser.add_argument("--reservations", type=positive, default=1_000_000)
-    parser.add_argument("--orders", type=positive, default=200_000)
+    parser.add_argument("--seconds", type=number, default=60, help="of the rush (60)")
+    parser.add_argument("--products", type=number, default=100_000)
+    parser.add_argument("--reservations", type=number, default=1_000_000)
+    parser.add_argument("--orders", type=number, default=200_000)
     parser.add_argument("--keep", type=Path, help="keep the databases in this directory")
     return parser.parse_args()
-
-
-def positive(text: str) -> int:
-    """An option's whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
 
 
 @contextmanager

@@ -172,20 +172,20 @@ class Rush:
         thread.start()
         return thread
 
-    def _look_round(self, ending: threading.Event, client: Client, dice: random.Random) -> None:
+    def _look_round(self, ending: threading.Event, client: Client, chance: random.Random) -> None:
         """Open lists, searches and products, as a visitor without cookies."""
         while not ending.is_set():
             for path in LISTS:
                 self._get(client, path, "list")
-                for slug in (*HOT, self._any_slug(dice)):
+                for slug in (*HOT, self._any_slug(chance)):
                     self._get(client, f"/products/{slug}/", "product")
                     self._get(client, f"/products/{slug}/stock/", "stock")
                 ending.wait(SECONDS_BETWEEN_CLICKS)
 
-    def _fill_basket(self, ending: threading.Event, client: Client, dice: random.Random) -> None:
+    def _fill_basket(self, ending: threading.Event, client: Client, chance: random.Random) -> None:
         """Reserve units of any product, and look at one's own pages."""
         while not ending.wait(SECONDS_BETWEEN_CLICKS):
-            slug = self._any_slug(dice)
+            slug = self._any_slug(chance)
             page = self._get(client, f"/products/{slug}/", "product")
             token = TOKEN.search(page.body)
             if token is None:
@@ -213,14 +213,14 @@ class Rush:
                 self.answers["change", posted.status] += 1
                 return
 
-    def _manage(self, ending: threading.Event, client: Client, dice: random.Random) -> None:
+    def _manage(self, ending: threading.Event, client: Client, chance: random.Random) -> None:
         """Open the admin's pages, one after the other."""
         while not ending.is_set():
             for path in fill_database.PAGES.values():
                 self._get(client, path.replace(" ", "+"), "admin", self._session)
                 ending.wait(SECONDS_BETWEEN_CLICKS)
 
-    def _watch(self, ending: threading.Event, client: Client, dice: random.Random) -> None:
+    def _watch(self, ending: threading.Event, client: Client, chance: random.Random) -> None:
         """Ask as a monitoring system does."""
         while True:
             client.close()  # the server closes one that is idle for seconds
@@ -240,8 +240,8 @@ class Rush:
             self.problems.append(f"{path} answered {answer.status}")
         return answer
 
-    def _any_slug(self, dice: random.Random) -> str:
-        return f"product-{dice.randrange(1, max(2, self._most - len(HOT)))}"
+    def _any_slug(self, chance: random.Random) -> str:
+        return f"product-{chance.randrange(1, max(2, self._most - len(HOT)))}"
 
 
 def _make_hot_products() -> dict[str, Product]:

@@ -21,6 +21,8 @@ import tempfile
 
 import django
 
+from inventory.races.management.output import whole_number
+
 
 def main() -> int:
     options = read_options()
@@ -32,6 +34,7 @@ def main() -> int:
 
 
 def read_options() -> argparse.Namespace:
+    number = whole_number(0, 10**7)
     parser = argparse.ArgumentParser(
         prog="python -m tests.tools.fuzz",
         description=__doc__,
@@ -41,13 +44,6 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
     parser.add_argument("--only", type=number, help="send the request of that number alone")
     return parser.parse_args()
-
-
-def number(text: str) -> int:
-    """A number of requests. Raises ArgumentTypeError."""
-    if not text.isascii() or not text.isdigit() or int(text) > 10**7:
-        raise argparse.ArgumentTypeError(f"“{text}” is no whole number from 0 to 10000000.")
-    return int(text)
 
 
 def start(options: argparse.Namespace, media: str) -> int:

@@ -6,23 +6,16 @@ from django.db import connection
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-TASKS = [
-    f"shop.tasks.{name}"
-    for name in (
-        "send_order_paid",
-        "send_order_shipped",
-        "send_order_refunded",
-        "send_order_cancelled",
-        "send_order_to_managers",
-        "mail_alerts",
-    )
-]
+from shop.retries import RECEIVERS
+
+OF_E_MAILS = RECEIVERS["mail server"]
 
 
 def do_waiting() -> list[str]:
     """Do the waiting jobs that send e-mails, and drop all others; return the errors in words."""
     errors = []
-    for job in ProcrastinateJob.objects.filter(status="todo", task_name__in=TASKS).order_by("id"):
+    waiting = ProcrastinateJob.objects.filter(status="todo", task_name__in=OF_E_MAILS)
+    for job in waiting.order_by("id"):
         try:
             app.tasks[job.task_name](**job.args)
         except Exception as error:  # whatever a stored text has led to
