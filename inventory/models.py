@@ -107,7 +107,7 @@ class Product(models.Model):
     is_exhibit = models.BooleanField(
         default=False, editable=False, help_text="Made by a flash sale, to be broken."
     )
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = ProductQuerySet.as_manager()
 

@@ -226,11 +226,9 @@ class NothingChanged(str):
         return format_html('{} <a class="link" href="{}">{}</a>', self, *self.link)
 
 
-def time_of_day(instant: datetime) -> str:
-    """The time of day in the shop's time zone, with the date if that isn't today."""
-    local = timezone.localtime(instant)
-    today = local.date() == timezone.localdate()
-    return local.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+def date_and_time(instant: datetime) -> str:
+    """The date and the time of day in the shop's time zone."""
+    return f"{timezone.localtime(instant):%Y-%m-%d %H:%M}"
 
 
 class AskForm(forms.Form):

@@ -21,7 +21,7 @@ from import_export.tmp_storages import BaseStorage
 from unfold.contrib.import_export.forms import ImportForm
 
 from inventory import import_files
-from inventory.admin.base import list_url, time_of_day, user_of
+from inventory.admin.base import date_and_time, list_url, user_of
 from inventory.database import alias, atomic
 from inventory.models import ImportFile
 
@@ -112,8 +112,8 @@ class CsvAdmin(ImportMixin, ExportMixin):
         assert file.imported_at  # by the request that claimed the file
         messages.warning(
             request,
-            f"{file.name} was imported at {time_of_day(file.imported_at)} already: {file.outcome}. "
-            "Nothing was imported this time. To import more, choose a file again.",
+            f"{file.name} was imported at {date_and_time(file.imported_at)} already: "
+            f"{file.outcome}. Nothing was imported this time. To import more, choose a file again.",
         )
         return HttpResponseRedirect(list_url(self.model))
 

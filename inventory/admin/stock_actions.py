@@ -22,8 +22,8 @@ from inventory.admin.base import (
     UnitsField,
     ask_then_run,
     change_url,
+    date_and_time,
     object_or_404,
-    time_of_day,
     user_of,
 )
 from inventory.law import LAW
@@ -203,7 +203,7 @@ def _already_sent_warning(movement: StockMovement) -> str:
     were = counted(units, "unit was", "units were")
     done = "received" if movement.units > 0 else "removed"
     return (
-        f"This form was sent before: {were} {done} at {time_of_day(movement.made_at)} "
+        f"This form was sent before: {were} {done} at {date_and_time(movement.made_at)} "
         f"(movement #{movement.pk}). Nothing was {done} this time."
     )
 

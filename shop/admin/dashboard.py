@@ -27,6 +27,7 @@ from inventory.law import HAS_LAPSED, IS_HELD, IS_SOLD, LAW, UNITS_HELD, UNITS_S
 from inventory.models import Product, Reservation, StockAlert
 from inventory.words import counted
 from shop import shop_alerts
+from shop.clock import read_clock
 from shop.models import Dispute, Order, Payment, Refund, Refusal, ShopAlert
 from shop.notifications.alert_delivery import queue_new_alerts, report_missing_worker
 
@@ -223,9 +224,10 @@ class Numbers:
 def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Fill the index page's context, without the parts that this user may not see."""
     may = staff(request).has_perm
-    numbers = _numbers(_midnight())
+    now = timezone.localtime(read_clock())
+    numbers = _numbers(_midnight(now))
     _keep_watch(request, numbers)
-    context["figures"] = [figure for right, figure in _figures(numbers) if may(right)]
+    context["figures"] = [figure for right, figure in _figures(numbers, now) if may(right)]
     if may("inventory.view_stockalert"):
         opened = open_alerts(request)
         context |= {
@@ -240,7 +242,8 @@ def context(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "shop_alerts_url": _list(ShopAlert),
         }
     if may("inventory.view_reservation"):
-        context |= {"hours": _hours_chart(), "hours_links": _behind_the_hours(request)}
+        first = _hour(now - timedelta(hours=23), timezone.get_current_timezone())
+        context |= {"hours": _hours_chart(first), "hours_links": _behind_the_hours(request, first)}
     if may("inventory.view_product"):
         context |= {
             "low_stock": [Product(**fields) for fields in numbers.low_stock],
@@ -322,12 +325,12 @@ def _numbers(midnight: datetime) -> Numbers:
         return Numbers(*cursor.fetchone())
 
 
-def _midnight() -> datetime:
-    """The beginning of today, in the shop's time zone."""
-    return timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+def _midnight(now: datetime) -> datetime:
+    """The beginning of the day."""
+    return now.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
+def _figures(numbers: Numbers, now: datetime) -> list[tuple[str, Figure]]:
     """The figures, each with the permission that it requires."""
     product, reservation = "inventory.view_product", "inventory.view_reservation"
     return [
@@ -343,7 +346,7 @@ def _figures(numbers: Numbers) -> list[tuple[str, Figure]]:
         ),
         (
             reservation,
-            Figure("Units sold today", f"{numbers.sold_today:,}", _sold_since(_midnight())),
+            Figure("Units sold today", f"{numbers.sold_today:,}", _sold_since(_midnight(now))),
         ),
         (
             reservation,
@@ -386,10 +389,9 @@ def _from(field: str, since: datetime) -> str:
     return f"{field}_from_0={since:%Y-%m-%d}&{field}_from_1={since:%H:%M:%S}"
 
 
-def _hours_chart() -> charts.Chart:
-    """Sales and refusals of the last day, by the hour."""
+def _hours_chart(first: datetime) -> charts.Chart:
+    """Sales and refusals of the last day, by the hour, from its first hour on."""
     zone = timezone.get_current_timezone()
-    first = _first_hour()
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -421,16 +423,12 @@ def _hours_chart() -> charts.Chart:
     )
 
 
-def _behind_the_hours(request: HttpRequest) -> list[tuple[str, str]]:
+def _behind_the_hours(request: HttpRequest, first: datetime) -> list[tuple[str, str]]:
     """Links to the lists behind the chart."""
-    links = [("Sales", _sold_since(_first_hour()))]
+    links = [("Sales", _sold_since(first))]
     if staff(request).has_perm("shop.view_refusal"):
-        links.append(("Refusals", _list(Refusal, _from("refused_at", _first_hour()))))
+        links.append(("Refusals", _list(Refusal, _from("refused_at", first))))
     return links
-
-
-def _first_hour() -> datetime:
-    return _hour(timezone.localtime() - timedelta(hours=23), timezone.get_current_timezone())
 
 
 def _hour(at: datetime, zone: Any) -> datetime:

@@ -21,8 +21,8 @@ from inventory.admin.base import (
     ReadOnlyAdmin,
     UnitsField,
     change_url,
+    date_and_time,
     list_url,
-    time_of_day,
     user_of,
 )
 from inventory.experiments.flash_sale import queueing, report
@@ -203,7 +203,7 @@ class FlashSaleAdmin(ReadOnlyAdmin):
             messages.warning(
                 request,
                 f"This form was sent before, and started this sale at "
-                f"{time_of_day(sale.started_at)}. No sale was queued this time. To queue another "
+                f"{date_and_time(sale.started_at)}. No sale was queued this time. To queue another "
                 "one, open the form again.",
             )
             return

@@ -19,6 +19,7 @@ from inventory.management.base import USAGE_ERROR, FoldingCommand
 from inventory.management.folding import folded, terminal_width
 from inventory.words import counted
 from shop import payments, shop_alerts
+from shop.clock import read_clock
 from shop.orders.reconcile import Report, reconcile
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -121,7 +122,7 @@ def read_time(text: str) -> datetime:
             "for UTC.",
             returncode=USAGE_ERROR,
         ) from error
-    if not EARLIEST <= moment <= timezone.now():
+    if not EARLIEST <= moment <= read_clock():
         words = "has not come yet" if moment > EARLIEST else "is long ago"
         raise CommandError(
             f"--since: {text} {words}. Give the time of the backup, like 2026-05-01T13:45.",
