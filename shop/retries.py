@@ -127,9 +127,10 @@ async def restart_stalled_jobs(app: App) -> None:
     """Start jobs again whose worker was killed: one that gave no sign of life for a while."""
     manager = app.job_manager
     for job in await manager.get_stalled_jobs():
+        now = (await app.connector.execute_query_one_async("SELECT clock_timestamp()")).popitem()[1]
         with suppress(ConnectorException):  # its worker lives after all, and has finished it
             try:
-                await manager.retry_job(job)
+                await manager.retry_job(job, retry_at=now)
             except UniqueViolation:  # the next one of this periodic job is waiting already
                 await manager.finish_job(job, status=Status.FAILED, delete_job=False)
 

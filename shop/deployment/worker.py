@@ -25,6 +25,7 @@ from procrastinate.exceptions import ConnectorException
 from shop.database_errors import causes, is_outage
 from shop.deployment.job_log import log_job
 from shop.deployment.service_manager import READY, STOPPING, ServiceManager
+from shop.deployment.worker_database import JobManagerOfWorker
 from shop.retries import look_after_queue
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ async def work_until_stopped(
     By itself procrastinate's worker ends when it loses a connection, as if a signal had come.
     This one returns only after SIGTERM or SIGINT, when the jobs under way are done, or after the
     last job if ``options`` say ``wait=False``. SIGHUP does the same, and sets ``must_start_anew``.
-    It raises all errors other than a lost database.
+    It raises all errors other than a lost database. The app reaches its database as in
+    ``worker_database.reached``.
     """
     service_manager = service_manager or ServiceManager()
     stop_requested = asyncio.Event()
@@ -106,15 +108,17 @@ async def _work_once(app: App, stop_requested: asyncio.Event, **options: Any) ->
             raise
         log.warning("The worker has lost its database: %s", chain[-1])
     if options.get("wait") is not False and not stop_requested.is_set():
-        # After a long outage the pool would wait for up to two minutes before it tries again.
         await app.close_async()
 
 
 async def _work_until_end(app: App, stop_requested: asyncio.Event, **options: Any) -> None:
     own: dict[str, Any] = {"install_signal_handlers": False, "worker_middleware": [log_job]}
+    assert isinstance(app.job_manager, JobManagerOfWorker)
+    app.job_manager.end_is_lost.clear()
     work = asyncio.ensure_future(app.run_worker_async(**own, **options))
     ends = [
         asyncio.ensure_future(stop_requested.wait()),
+        asyncio.ensure_future(app.job_manager.end_is_lost.wait()),
         asyncio.ensure_future(clock_was_set_back()),
     ]
     care = asyncio.ensure_future(look_after_queue(app))

@@ -13,10 +13,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
+from procrastinate.contrib.django import app
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
-from shop.deployment import worker
+from shop.deployment import worker, worker_database
 from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
 from shop.deployment.service_manager import ServiceManager
 
@@ -31,21 +32,27 @@ BEHIND_POOLER = (
 
 class Command(procrastinate.Command):
     def handle(self, *args: Any, **options: Any) -> None:
-        service_manager, must_start_anew = ServiceManager(), threading.Event()
         if options.get("command") == "worker":
-            if settings.DATABASE_URL:
-                with suppress(DatabaseError):  # the worker itself waits for it, and logs that
-                    self.warn_behind_pooler()
-            else:
-                tables.ensure(log.warning, "shop")
-            os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)
-            options["func"] = partial(
-                worker.work_until_stopped,
-                service_manager=service_manager,
-                must_start_anew=must_start_anew,
-            )
-        with interrupted_at_once():
-            super().handle(*args, **options)
+            self.work(**options)
+        else:
+            with interrupted_at_once():
+                super().handle(*args, **options)
+
+    def work(self, **options: Any) -> None:
+        if settings.DATABASE_URL:
+            with suppress(DatabaseError):  # the worker itself waits for it, and logs that
+                self.warn_behind_pooler()
+        else:
+            tables.ensure(log.warning, "shop")
+        os.environ.setdefault("PGCONNECT_TIMEOUT", SECONDS_TO_CONNECT)
+        service_manager, must_start_anew = ServiceManager(), threading.Event()
+        options["func"] = partial(
+            worker.work_until_stopped,
+            service_manager=service_manager,
+            must_start_anew=must_start_anew,
+        )
+        with worker_database.reached(app), interrupted_at_once():
+            super().handle(app=app, **options)
         if must_start_anew.is_set():
             worker.start_anew(service_manager)
 
