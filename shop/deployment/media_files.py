@@ -21,12 +21,16 @@ class MediaStorage(FileSystemStorage):
 
     def _save(self, name: str, content: File[Any]) -> str:
         try:
-            part = self._write_part(content)
+            return self._write_and_move(name, content)
         except OSError as error:
             raise FileNotStored(
                 "The file can't be stored: the disk for uploaded files says "
                 f"“{error.strerror or error}”. Try again when there is room."
             ) from error
+
+    def _write_and_move(self, name: str, content: File[Any]) -> str:
+        """Write the file, and let Django move it, as it does with a large upload's own file."""
+        part = self._write_part(content)
         whole: Any = File(None)
         whole.temporary_file_path = lambda: str(part)
         try:
