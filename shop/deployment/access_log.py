@@ -53,8 +53,12 @@ class AccessLog(Logger):  # type: ignore[misc]  # it has no types
     ) -> None:
         self.access_log.info(
             '%s %s "%s %s %s" %s %s bytes %s ms request_id=%s',
-            *(time_in_brackets(int(time.time())), client, method),
-            *(target.replace('"', r"\""), protocol, *rest),
+            time_in_brackets(int(time.time())),
+            client,
+            method,
+            target.replace('"', r"\""),
+            protocol,
+            *rest,
         )
 
     def _write_json(

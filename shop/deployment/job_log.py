@@ -30,7 +30,10 @@ async def log_job(
         log.log(
             logging.WARNING if is_away else logging.ERROR,
             "Attempt %d of job %d, %s, failed: %s",
-            *(job.attempts + 1, job.id, job.task_name, error),
+            job.attempts + 1,
+            job.id,
+            job.task_name,
+            error,
             exc_info=not is_away,
         )
         raise
