@@ -38,7 +38,7 @@ def main() -> None:
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     print(f"seed {seed}, {options.file_system}", flush=True)
     try:
-        lose_power_again_and_again(
+        lose_power_repeatedly(
             options.times, random.Random(seed), options.file_system, options.without
         )
     except Disagreement as error:
@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit("Broken off. Everything that was started has ended.")
 
 
-def lose_power_again_and_again(
+def lose_power_repeatedly(
     times: int, chance: random.Random, file_system: str, without: str
 ) -> None:
     """Lose the power so many times. Raises Disagreement if anything that was told is lost."""
@@ -59,13 +59,13 @@ def lose_power_again_and_again(
             server.make()
             server.start()
             set_django_up(server.url)
-            from tests.tools.power_loss import told
+            from tests.tools.power_loss import buyers
 
-            told.make_products()
-            everything = told.Told()
+            buyers.make_products()
+            promises = buyers.Promises()
             for number in range(1, times + 1):
-                before = everything.number()
-                crowd = told.Crowd(everything)
+                before = promises.number()
+                crowd = buyers.Crowd(promises)
                 time.sleep(chance.uniform(0.3, LONGEST_RUSH))
                 disk.lose_power()
                 server.kill()
@@ -74,12 +74,12 @@ def lose_power_again_and_again(
                 disk.unmount()
                 disk.mount()
                 start_again(server)
-                told.check(everything)
-                new = everything.number() - before
+                buyers.check(promises)
+                new = promises.number() - before
                 print(f"loss {number}: {new} things told before it, all true after it", flush=True)
             print(
-                f"{times} losses: {len(everything.holds)} holds, {len(everything.placed)} orders, "
-                f"{len(everything.paid)} paid: none is lost, and the law holds"
+                f"{times} losses: {len(promises.holds)} holds, {len(promises.placed)} orders, "
+                f"{len(promises.paid)} paid: none is lost, and the law holds"
             )
         finally:
             connections.close_all()

@@ -25,7 +25,7 @@ State = Order.State
 
 
 @dataclass
-class Told:
+class Promises:
     """All that buyers were told, by the ids that the shop gave them."""
 
     holds: dict[UUID, str] = field(default_factory=dict)
@@ -47,8 +47,8 @@ def make_products() -> None:
 class Crowd:
     """Buyers, each in a thread, who buy until the database is gone."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, promises: Promises) -> None:
+        self._promises = promises
         products = list(Product.objects.order_by("pk"))
         self._threads = [
             threading.Thread(target=self._buy, args=[products[number % PRODUCTS]], daemon=True)
@@ -74,36 +74,36 @@ class Crowd:
         """Note each thing only when the shop has said it."""
         buyer = uuid4().hex
         hold = reservations.reserve(product, 1, buyer=buyer)
-        self._told.holds[hold.pk] = buyer
+        self._promises.holds[hold.pk] = buyer
         order = order_holds([hold], buyer=buyer, key=buyer)
-        self._told.placed[order.pk] = hold.pk
+        self._promises.placed[order.pk] = hold.pk
         at_bank(order, APPROVE)
         if orders.settle(order.pk).state == State.PAID:
-            self._told.paid.add(order.pk)
+            self._promises.paid.add(order.pk)
 
 
-def check(told: Told) -> None:
+def check(promises: Promises) -> None:
     """Compare the database with the list. Raises Disagreement."""
     try:
-        problems = list(_problems(told))
+        problems = list(_problems(promises))
     except Error as error:
         raise Disagreement(f"the database can't be read: {error}") from error
     if problems:
         raise Disagreement("; ".join(problems))
 
 
-def _problems(told: Told) -> Iterator[str]:
+def _problems(promises: Promises) -> Iterator[str]:
     _read_every_page()
     holds = dict(Reservation.objects.values_list("pk", "buyer"))
-    lost = [pk for pk, buyer in told.holds.items() if holds.get(pk) != buyer]
+    lost = [pk for pk, buyer in promises.holds.items() if holds.get(pk) != buyer]
     if lost:
-        yield f"{len(lost)} of {len(told.holds)} holds are lost"
+        yield f"{len(lost)} of {len(promises.holds)} holds are lost"
     placed = dict(Order.objects.values_list("pk", "lines__reservation_id"))
-    lost_orders = [pk for pk, hold in told.placed.items() if placed.get(pk) != hold]
+    lost_orders = [pk for pk, hold in promises.placed.items() if placed.get(pk) != hold]
     if lost_orders:
-        yield f"{len(lost_orders)} of {len(told.placed)} orders are lost"
-    if unpaid := told.paid - _paid_orders():
-        yield f"{len(unpaid)} of {len(told.paid)} paid orders aren't paid"
+        yield f"{len(lost_orders)} of {len(promises.placed)} orders are lost"
+    if unpaid := promises.paid - _paid_orders():
+        yield f"{len(unpaid)} of {len(promises.paid)} paid orders aren't paid"
     if broken := monitor.check():
         yield f"the law is broken: {broken}"
     if received := set(Product.objects.values_list("units_received", flat=True)) - {UNITS}:
