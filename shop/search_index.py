@@ -13,6 +13,7 @@ from django.db import ProgrammingError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from inventory.postgres_errors import sqlstate
+from shop.deployment.lock_waits import drop_broken_index
 
 NAME = "shop_product_words"
 # Written as ``icontains`` asks (catalogue.search).
@@ -23,8 +24,6 @@ MAKE = f"""
         upper(sku::text) gin_trgm_ops
     )
 """
-# One whose making was interrupted is there, and of no use.
-IS_BROKEN = "SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
 STATE = """
     SELECT to_regclass(%s) IS NOT NULL,
         (SELECT reltuples FROM pg_class WHERE oid = 'inventory_product'::regclass)
@@ -38,10 +37,8 @@ def make(using: str, **kwargs: Any) -> None:
     connection = connections[using]
     if connection.in_atomic_block or not _has_table(connection) or not _has_extension(connection):
         return
+    drop_broken_index(connection, NAME)
     with connection.cursor() as cursor:
-        cursor.execute(IS_BROKEN, [NAME])
-        if cursor.fetchone() == (True,):
-            cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}")
         cursor.execute(MAKE)
 
 

@@ -58,7 +58,8 @@ def bounded(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
             return do(sql, *args)
         bound = _set_lock_timeout(connection, "0")
         try:
-            _drop_broken_index(connection, str(sql))
+            if new := NEW_INDEX.match(str(sql).strip()):
+                drop_broken_index(connection, new["name"])
             return do(sql, *args)
         finally:
             _set_lock_timeout(connection, bound)
@@ -82,18 +83,17 @@ def _set_lock_timeout(connection: BaseDatabaseWrapper, value: str | None) -> str
     return str(before)
 
 
-def _drop_broken_index(connection: BaseDatabaseWrapper, sql: str) -> None:
-    """Drop the invalid index of this name, which an earlier try left when it was broken off."""
-    new = NEW_INDEX.match(sql.strip())
-    if new is None:
-        return
+def drop_broken_index(connection: BaseDatabaseWrapper, name: str) -> None:
+    """Drop the invalid index of this name, which an earlier try left when it was broken off.
+
+    ``name`` is written as in SQL.
+    """
     with connection.connection.cursor() as cursor:
         cursor.execute(
-            "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid",
-            [new["name"]],
+            "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid", [name]
         )
         if cursor.rowcount:
-            cursor.execute(f"DROP INDEX CONCURRENTLY {new['name']}")
+            cursor.execute(f"DROP INDEX CONCURRENTLY {name}")
 
 
 def goes_through_pooler(connection: BaseDatabaseWrapper) -> bool:
