@@ -8,7 +8,6 @@ The table is in Markdown: a row for each situation, a column for each provider a
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections import defaultdict
@@ -65,8 +64,15 @@ def main() -> None:
     options = parser.parse_args()
     results = Results()
     only = " and ".join(f"({words})" for words in (options.provider, options.only) if words)
-    arguments = [CONTRACT, "-q", "--tb=short", "--show-capture=no", "-n", options.processes]
-    os.environ["CONTRACT_THOROUGH"] = "1"
+    arguments = [
+        CONTRACT,
+        "--thorough",
+        "-q",
+        "--tb=short",
+        "--show-capture=no",
+        "-n",
+        options.processes,
+    ]
     code = pytest.main([*arguments, "-k", only], plugins=[results])
     print(table(results))
     sys.exit(code)

@@ -1,13 +1,12 @@
 """Every provider, in every situation, in every way: the money and the goods agree at the end.
 
-With CONTRACT_THOROUGH=1 (``python -m tests.tools.contract_table`` sets it) answers are lost and the
-shop is killed in every situation; without it, in some.
+An ordinary run takes each provider through each situation once, in one of three ways, and breaks
+off a few situations; all else is thorough (``python -m tests.tools.contract_table`` runs it).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -31,21 +30,12 @@ BENCHES: dict[str, type[Bench]] = {
     "acme": AcmeBench,
 }
 
-THOROUGH = bool(os.environ.get("CONTRACT_THOROUGH"))
-ALWAYS_BROKEN_OFF = {
-    "StartLost",
-    "Returned",
-    "LateGoodsGone",
-    "RefundOnce",
-    "RefundFailsLater",
-    "DashboardAfter",
-    "Disputed",
-}
+ALWAYS_BROKEN_OFF = ["StartLost", "Returned", "RefundOnce"]  # each takes many goes
 
 NewWorld = Callable[[], World]
 
 
-@pytest.fixture(params=BENCHES)
+@pytest.fixture
 def new_world(
     request: pytest.FixtureRequest, settings: LazySettings, make_product: MakeProduct
 ) -> Iterator[NewWorld]:
@@ -69,17 +59,35 @@ def new_world(
         bench.close()
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture
 def situation(request: pytest.FixtureRequest) -> Situation:
     return ALL[request.param]()
 
 
-@pytest.fixture
-def broken_off(situation: Situation) -> Situation:
-    """A situation in which answers are lost, or the shop is killed: each takes many goes."""
-    if not THOROUGH and type(situation).__name__ not in ALWAYS_BROKEN_OFF:
-        pytest.skip("set CONTRACT_THOROUGH=1")
-    return situation
+def each_provider(of_situations: Sequence[str], turn: int) -> pytest.MarkDecorator:
+    """Run a test with each provider in each situation; an ordinary run has one provider of each.
+
+    The providers take turns: with three turns, each provider is in each situation.
+    """
+    return pytest.mark.parametrize(
+        ("new_world", "situation"),
+        [
+            pytest.param(
+                provider, situation, id=f"{provider}-{situation}", marks=_unless(is_ordinary)
+            )
+            for number, provider in enumerate(BENCHES)
+            for situation in ALL
+            for is_ordinary in [
+                situation in of_situations
+                and (list(ALL).index(situation) + number + turn) % len(BENCHES) == 0
+            ]
+        ],
+        indirect=True,
+    )
+
+
+def _unless(is_ordinary: bool) -> list[pytest.MarkDecorator]:
+    return [] if is_ordinary else [pytest.mark.thorough]
 
 
 def begin(new_world: NewWorld, situation: Situation) -> World:
@@ -103,12 +111,14 @@ def finish(world: World, situation: Situation, *, once_more: bool = False) -> No
     world.check_end(situation.end, *filter(None, [other_end]))
 
 
+@each_provider(list(ALL), turn=0)
 def test_plainly(new_world: NewWorld, situation: Situation) -> None:
     world = begin(new_world, situation)
     situation.act(world)
     finish(world, situation)
 
 
+@each_provider(list(ALL), turn=1)
 def test_repeated(new_world: NewWorld, situation: Situation) -> None:
     world = begin(new_world, situation)
     situation.act(world)
@@ -116,20 +126,22 @@ def test_repeated(new_world: NewWorld, situation: Situation) -> None:
 
 
 @pytest.mark.parametrize("way", [ways.lose_answer, ways.break_down])
+@each_provider(ALWAYS_BROKEN_OFF, turn=1)
 def test_each_answer_lost(
     request: pytest.FixtureRequest,
     new_world: NewWorld,
-    broken_off: Situation,
+    situation: Situation,
     way: Callable[[ways.Act, int], bool],
 ) -> None:
-    times = go_through_all(new_world, broken_off, way)
+    times = go_through_all(new_world, situation, way)
     request.node.user_properties.append(("times", times))
 
 
+@each_provider(ALWAYS_BROKEN_OFF, turn=0)
 def test_killed_at_each_point(
-    request: pytest.FixtureRequest, new_world: NewWorld, broken_off: Situation
+    request: pytest.FixtureRequest, new_world: NewWorld, situation: Situation
 ) -> None:
-    times = go_through_all(new_world, broken_off, ways.kill)
+    times = go_through_all(new_world, situation, ways.kill)
     request.node.user_properties.append(("times", times))
 
 
@@ -146,6 +158,7 @@ def go_through_all(
     raise AssertionError(f"more than {ways.MOST_POINTS} points")
 
 
+@each_provider(list(ALL), turn=2)
 def test_twice_at_once(new_world: NewWorld, situation: Situation) -> None:
     world = begin(new_world, situation)
     ways.twice_at_once(lambda: situation.act(world))
