@@ -4,15 +4,16 @@ Each form of the storefront is opened, and sent after each event that can happen
 also sent again after the event, and sent with its answer read only after the event. The words on
 the page that is read then agree with the database at that moment.
 
-With SAID_THOROUGH=1 each form is sent again after every event, and answers are read later, too.
+An ordinary run takes so many of these combinations that each sentence is said; a thorough one
+takes all, and reads answers later, too.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -315,24 +316,41 @@ EVENTS: dict[str, Callable[[Tabs], object]] = {
     "the rest is in another's basket": hold_the_rest,
     "all was sold to others": lapse_and_sell_all,
 }
-# With these, a form that is sent again leads to each sentence that it leads to with any event.
-LEAD_TO_ALL_SENTENCES = [
-    "nothing",
-    "the time of a part is over",
-    "the time is over",
-    "fewer in another tab",
-    "more in another tab",
-    "removed and reserved again",
-    "ordered",
-    "ordered and cancelled",
-    "ordered and declined",
-    "declined, and the time is over",
-    "ordered and late",
-    "all was sold to others",
+# Besides every fourth, these lead to each sentence that any of all leads to.
+FURTHER = [
+    ("reserve", "the time of a part is over"),
+    ("reserve", "limit lowered"),
+    ("fewer", "the rest was sold"),
+    ("remove", "all was sold to others"),
+    ("checkout", "removed in another tab"),
+    ("reserve again", "switched off"),
+    ("reserve again", "limit lowered"),
+    ("correct the checkout", "ordered and cancelled"),
+    ("cancel", "ordered and paid"),
 ]
-THOROUGH = bool(os.environ.get("SAID_THOROUGH"))
-everything = pytest.mark.parametrize("event", EVENTS)
-every_form = pytest.mark.parametrize("form", FORMS)
+# These lead to the sentences that are said only when a form is sent again.
+SENT_AGAIN = [
+    ("reserve", "removed and reserved again"),
+    ("reserve", "ordered and cancelled"),
+    ("fewer", "the time of a part is over"),
+    ("reserve again", "fewer in another tab"),
+]
+
+
+def every(
+    number: int, *parts: Iterable[str], begin: int = 0, further: Collection[tuple[str, ...]] = ()
+) -> list[Any]:
+    """All combinations; an ordinary run has every fourth, say, and some further ones.
+
+    Counted so, each part meets others of all kinds.
+    """
+    combinations = []
+    for each in itertools.product(*map(enumerate, parts)):
+        places, names = zip(*each, strict=True)
+        is_ordinary = sum(places) % number == begin or names in further
+        marks = [] if is_ordinary else [pytest.mark.thorough]
+        combinations.append(pytest.param(*names, id="-".join(names), marks=marks))
+    return combinations
 
 
 @pytest.fixture
@@ -340,8 +358,7 @@ def tabs(make_product: MakeProduct) -> Tabs:
     return Tabs(make_product(10, name="Lamp", price=Decimal("10.00")))
 
 
-@everything
-@every_form
+@pytest.mark.parametrize(("form", "event"), every(4, FORMS, EVENTS, further=FURTHER))
 def test_a_form_that_was_open_while_something_happened(tabs: Tabs, form: str, event: str) -> None:
     FORMS[form](tabs)
     EVENTS[event](tabs)
@@ -350,8 +367,7 @@ def test_a_form_that_was_open_while_something_happened(tabs: Tabs, form: str, ev
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("event", EVENTS if THOROUGH else LEAD_TO_ALL_SENTENCES)
-@every_form
+@pytest.mark.parametrize(("form", "event"), every(12, FORMS, EVENTS, further=SENT_AGAIN))
 def test_a_form_sent_again_after_something_happened(tabs: Tabs, form: str, event: str) -> None:
     FORMS[form](tabs)
     tabs.send()
@@ -360,9 +376,9 @@ def test_a_form_sent_again_after_something_happened(tabs: Tabs, form: str, event
     tabs.read_all()
 
 
-@pytest.mark.skipif(not THOROUGH, reason="set SAID_THOROUGH=1: 480 more, the same sentences")
-@everything
-@every_form
+@pytest.mark.thorough  # the same sentences
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("page", ["/basket/", "product"])
 def test_an_answer_that_is_read_after_something_happened(
     tabs: Tabs, form: str, event: str, page: str
@@ -448,9 +464,9 @@ GOING: dict[str, Callable[[Order], object]] = {
 }
 
 
-@pytest.mark.parametrize("first", ["it is closed", pytest.param("it goes", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("how", GOING)
-@pytest.mark.parametrize("closed", CLOSING)
+@pytest.mark.parametrize(
+    ("closed", "how", "first"), every(3, CLOSING, GOING, ["it is closed", "it goes"], begin=2)
+)
 def test_money_that_goes(tabs: Tabs, closed: str, how: str, first: str) -> None:
     tabs.place()
     order = tabs.order
