@@ -22,18 +22,26 @@ OURS = [
     "reconcile",
 ]  # fmt: skip
 SHORT = ["--rounds", "1", "--seconds", "0.1", "--warm-up", "0", "--buyers", "2"]
+FEW = ["--buyers", "3", "--stock", "2", "--think", "0"]
 RUNS: dict[str, Sequence[str]] = {
     "a sale": ["flash_sale", "--backstop", "--rounds", "2", "--payment-ms", "0"],
-    "races": ["races", "--max-preemptions", "1"],
-    "a story": ["races", "--show", "naive"],
+    "races": ["races", "unguarded_decrement", "mutex", "--max-preemptions", "1"],
     "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
-    "a benchmark": ["benchmark", *SHORT, "--row", "conditional_update"],
-    "a benchmark of pages": ["http_benchmark", *SHORT, "--only", "gthread"],
-    "a sale over HTTP": ["http_flash_sale", "--buyers", "3", "--stock", "2", "--think", "0"],
+    "a benchmark": ["benchmark", *SHORT, "--row", "conditional_update", "--shape", "hot"],
+    "a benchmark of pages": ["http_benchmark", *SHORT, "--only", "stock fragment, gthread"],
+    "a sale over HTTP": ["http_flash_sale", *FEW, "--strategy", "unguarded_decrement"],
     "a check": ["check_stock"],
     "a plan": ["reconcile", "--since", "2026-01-01"],
     "a demo": ["demo", "--no-serve"],
     "a password": ["demo", "--password"],
+}
+# The same tables with all rows that they can have, and another story
+LONG_RUNS: dict[str, Sequence[str]] = {
+    "all races": ["races", "--max-preemptions", "1"],
+    "a story": ["races", "--show", "naive"],
+    "a benchmark in all shapes": ["benchmark", *SHORT, "--row", "conditional_update"],
+    "a benchmark of all pages": ["http_benchmark", *SHORT, "--only", "gthread"],
+    "sales of all strategies over HTTP": ["http_flash_sale", *FEW],
 }
 ERRORS: dict[str, Sequence[str]] = {
     "a level that isn't": ["races", "--isolation=chaos"],
@@ -87,6 +95,17 @@ def too_wide(lines: list[str], columns: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", RUNS.values(), ids=RUNS)
 def test_results_fit_80_columns(arguments: Sequence[str]) -> None:
+    check_results(arguments)
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", LONG_RUNS.values(), ids=LONG_RUNS)
+def test_long_results_fit_80_columns(arguments: Sequence[str]) -> None:
+    check_results(arguments)
+
+
+def check_results(arguments: Sequence[str]) -> None:
     code, lines = run(arguments, 80)
     assert code == 0, lines
     assert lines
