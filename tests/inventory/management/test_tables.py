@@ -69,7 +69,13 @@ def start(checkout: Path, *arguments: str, **variables: str) -> subprocess.Popen
 
 
 @pytest.mark.longest
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=command[0], marks=[] if number > 1 else pytest.mark.thorough)
+        for number, command in enumerate(COMMANDS)
+    ],
+)
 def test_a_fresh_checkout_needs_no_migrate(
     checkout: Path, server: EmbeddedPostgres, command: list[str]
 ) -> None:

@@ -23,7 +23,7 @@ from tests.conftest import MakeProduct
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-SHORT = ["--rounds", "2", "--seconds", "0.2", "--warm-up", "0.05", "--processes", "2"]
+SHORT = ["--rounds", "1", "--seconds", "0.2", "--warm-up", "0.05", "--processes", "2"]
 
 
 def benchmark(*arguments: str) -> str:
@@ -41,7 +41,8 @@ def test_rows_shapes_and_buyers_are_those_asked_for_and_both_ceilings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run, "COLLAPSED", 0)  # a fifth of a second says little of a rate
-    found = results_of("--row", "mutex", "--buyers", "2", "--buyers", "5", "--shape", "hot")
+    of_buyers = ["--buyers", "2", "--buyers", "5"]
+    found = results_of("--row", "mutex", *of_buyers, "--shape", "hot", "--rounds", "2")
     assert list(found) == [
         ("hot", row, buyers) for buyers in (2, 5) for row in ("insert only", "read only", "mutex")
     ]
@@ -61,7 +62,7 @@ def test_every_safe_strategy_in_every_shape_keeps_the_law(
     # Making a thousand products for each row takes far longer than measuring it.
     spread = replace(shapes.SHAPES["spread"], products=30)
     monkeypatch.setitem(shapes.SHAPES, "spread", spread)
-    found = results_of("--buyers", "4", "--rate", "40", "--rounds", "1")
+    found = results_of("--buyers", "4", "--rate", "40")
     assert {shape for shape, _, _ in found} == {"hot", "spread", "sold out", "open loop"}
     names = {"insert only", "read only", *rows.candidates()}
     assert {row for _, row, _ in found} == names
@@ -87,7 +88,8 @@ def test_nothing_is_left_behind_and_the_shops_own_is_left_alone(make_product: Ma
 
 
 def test_the_table_fits_a_terminal_of_80_columns() -> None:
-    text = benchmark("--shape", "hot", "--shape", "sold out", "--buyers", "4")
+    arguments = ["--shape", "hot", "--shape", "sold out", "--row", "select_for_update"]
+    text = benchmark(*arguments, "--buyers", "4")
     assert "hot, 4 buyers: all want one product" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     rows = [line for line in text.splitlines() if line.startswith("select_for_update ")]
