@@ -177,7 +177,7 @@ def test_an_unsafe_strategy_is_asked_for_twice(log_in: LogIn, make_product: Make
     assert lamp.strategy == "naive"
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.thorough)])
 def test_alerts_leave_a_phone_room_for_the_page(
     log_in: LogIn, make_product: MakeProduct, width: int
 ) -> None:
@@ -228,7 +228,10 @@ def test_printing_an_order(log_in: LogIn, make_product: MakeProduct) -> None:
     delete_jobs()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 390), pytest.param("dark", 1280, marks=pytest.mark.thorough)],
+)
 @pytest.mark.breaks_law
 def test_no_page_is_wider_than_the_window_and_ours_shut_nobody_out(
     log_in: LogIn, make_product: MakeProduct, scheme: str, width: int

@@ -18,7 +18,10 @@ from tests.shop.orders.steps import delete_jobs, do_jobs
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("dark", 1280), pytest.param("light", 390, marks=pytest.mark.thorough)],
+)
 def test_from_the_order_to_its_e_mail_and_back(
     new_page: NewPage,
     make_product: MakeProduct,

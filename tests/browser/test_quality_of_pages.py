@@ -54,7 +54,10 @@ def shop_with_all_kinds(make_product: MakeProduct) -> None:
 
 
 @pytest.mark.usefixtures("shop_with_all_kinds")
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("dark", 1280), pytest.param("light", 390, marks=pytest.mark.thorough)],
+)
 def test_axe_finds_nothing(new_page: NewPage, scheme: Literal["light", "dark"], width: int) -> None:
     page = new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     reserve(page, Product.objects.get(slug="plenty"), "nonsense")
@@ -68,7 +71,10 @@ def test_axe_finds_nothing(new_page: NewPage, scheme: Literal["light", "dark"], 
 
 
 @pytest.mark.usefixtures("shop_with_all_kinds")
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 390), pytest.param("dark", 1280, marks=pytest.mark.thorough)],
+)
 def test_from_checkout_to_every_end_of_an_order(
     new_page: NewPage, scheme: Literal["light", "dark"], width: int
 ) -> None:
@@ -149,7 +155,10 @@ def _violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 320), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("light", 320), pytest.param("dark", 1280, marks=pytest.mark.thorough)],
+)
 def test_the_demo_bank_after_a_payment(
     new_page: NewPage,
     make_product: MakeProduct,

@@ -62,7 +62,10 @@ def cents(order: Order) -> int:
     return int(order.total * 100)
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
+@pytest.mark.parametrize(
+    ("scheme", "width"),
+    [("dark", 1280), pytest.param("light", 390, marks=pytest.mark.thorough)],
+)
 def test_pay_at_stripe_and_come_back(
     new_page: NewPage,
     make_product: MakeProduct,
