@@ -93,14 +93,18 @@ def test_nothing_is_said_of_a_start_that_is_broken_off(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["flash_sale", "benchmark"])
-@pytest.mark.parametrize("children", [2, 4, 6, 8])
+@pytest.mark.parametrize(
+    "children", [4, *(pytest.param(n, marks=pytest.mark.thorough) for n in (2, 6, 8))]
+)
 def test_children_that_are_being_started_say_nothing_either(command: str, children: int) -> None:
     many = ["--processes", "8"]  # some of them are always at their imports
     break_off(command, *COMMANDS[command], *many, when=has_children(children))
     assert not FlashSale.objects.exclude(state=FlashSale.State.BROKEN_OFF).exists()
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "by", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_flash_sale_shows_and_stores_the_strategies_that_were_finished(
     tmp_path: Path, by: signal.Signals
 ) -> None:

@@ -147,7 +147,9 @@ def test_the_wheel_has_all_of_inventory_and_nothing_of_the_shop(wheel: Path) -> 
 @pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.django_db
-@pytest.mark.parametrize(("python", "django"), TRIED)
+@pytest.mark.parametrize(
+    ("python", "django"), [TRIED[0], pytest.param(*TRIED[1], marks=pytest.mark.thorough)]
+)
 def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, django: str) -> None:
     shop = project(tmp_path, python_of(python), database)
     shop.pip_install(str(wheel), f"django=={django}.*")

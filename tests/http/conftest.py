@@ -33,6 +33,8 @@ def no_job_is_left_of_other_tests(transactional_db: None) -> None:
 
 
 APPS = ["shop.asgi", "shop.wsgi"]
+# For what gunicorn's master does, or code that both apps run
+SAME_FOR_BOTH = ["shop.asgi", pytest.param("shop.wsgi", marks=pytest.mark.thorough)]
 OTHER_DEADLINES = "tests.http.gunicorn_conf"
 
 

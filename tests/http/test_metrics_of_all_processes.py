@@ -21,7 +21,7 @@ from inventory.models import Reservation
 from shop.load_tests.serving import GUNICORN_CONF, free_port
 from shop.metrics.multiprocess import PREFIX
 from tests.conftest import MakeProduct
-from tests.http.conftest import APPS, Served
+from tests.http.conftest import SAME_FOR_BOTH, Served
 from tests.http.shopper import Shopper
 from tests.shop.metrics.conftest import TOKEN
 from tests.shop.metrics.figures import Figures
@@ -132,7 +132,7 @@ def by_script(app: str, bind: str) -> list[str]:
     return [script, "-c", f"python:{GUNICORN_CONF}", "--bind", bind, app]
 
 
-@pytest.fixture(scope="module", params=APPS)
+@pytest.fixture(scope="module", params=SAME_FOR_BOTH)
 def shop(request: pytest.FixtureRequest, django_db_setup: None) -> Iterator[Counting]:
     with counting(request.param) as started:
         started.wait_until_all_answer()

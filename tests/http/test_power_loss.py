@@ -42,7 +42,10 @@ def test_what_buyers_were_told_survives() -> None:
     assert "none is lost, and the law holds" in done.stdout
 
 
-@pytest.mark.parametrize("without", ["fsync", "synchronous_commit"])
+@pytest.mark.parametrize(
+    "without",
+    ["fsync", pytest.param("synchronous_commit", marks=pytest.mark.thorough)],
+)
 def test_without_its_safety_something_is_lost(without: str) -> None:
     done = lose_power(5, "--without", without)  # it ends with the first loss
     assert done.returncode == 1, done.stdout

@@ -129,7 +129,10 @@ def wait_until_all_answer(shop: Release) -> None:
     wait_until(ask, "all processes have answered")
 
 
-@pytest.mark.parametrize(("app", "reloads"), [("shop.asgi", 3), ("shop.wsgi", 1)])
+@pytest.mark.parametrize(
+    ("app", "reloads"),
+    [("shop.asgi", 2), pytest.param("shop.wsgi", 1, marks=pytest.mark.thorough)],
+)
 def test_a_visitor_notices_nothing_of_a_reload(app: str, reloads: int, tmp_path: Path) -> None:
     with release_of(tmp_path, app) as shop, asking(shop) as answers:
         for _ in range(reloads):

@@ -83,7 +83,7 @@ def wait_until_done(job: int) -> None:
 
 
 def test_it_goes_on_after_its_connections_were_killed(worker: subprocess.Popen[str]) -> None:
-    for _ in range(3):
+    for _ in range(2):
         kill_backends()
         wait_until_done(queue_job())
         wait_until(listens, "the worker listens again")
@@ -143,7 +143,9 @@ def test_a_job_whose_end_it_could_not_record_is_done_again(
     assert worker.poll() is None
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_it_ends_at_once_while_it_connects(how: int) -> None:
     """The server lets each connection wait; the worker opens several at a time."""
     slow = f"{database_url()}&options={quote('-c post_auth_delay=5')}"
@@ -167,7 +169,8 @@ def test_it_ends_at_a_signal_after_a_loss(worker: subprocess.Popen[str]) -> None
 
 
 @pytest.mark.longest
-def test_it_goes_on_after_the_server_has_crashed() -> None:
+@pytest.mark.parametrize("crashes", [1, pytest.param(2, marks=pytest.mark.thorough)])
+def test_it_goes_on_after_the_server_has_crashed(crashes: int) -> None:
     """On a server of the test's own: a backend that is killed takes all others with it."""
     with tempfile.TemporaryDirectory(prefix="shop-test-") as directory:
         Path(directory).chmod(0o755)
@@ -175,13 +178,13 @@ def test_it_goes_on_after_the_server_has_crashed() -> None:
         user = ServerUser(home).ready()
         url = f"postgres:///{DATABASE}?host={quote(str(EmbeddedPostgres(home).socket_dir))}&user={USER}"
         try:
-            outlives_a_crash(url)
+            outlives_crashes(url, crashes)
         finally:
             user.kill()
             clean_up(home)
 
 
-def outlives_a_crash(url: str) -> None:
+def outlives_crashes(url: str, crashes: int) -> None:
     run(url, "migrate", "--verbosity=0")
     with subprocess.Popen(
         [sys.executable, "manage.py", "procrastinate", "worker"],
@@ -190,7 +193,7 @@ def outlives_a_crash(url: str) -> None:
         stderr=subprocess.DEVNULL,
     ) as worker:
         try:
-            for number in range(1, 3):
+            for number in range(1, crashes + 1):
                 wait_until(lambda: number_in(url, LISTENS), "the worker listens")
                 before = number_in(url, CHECKPOINTER)
                 wait_until(lambda: kill_listener(url), "a backend was killed")

@@ -96,7 +96,11 @@ def make_database() -> Iterator[Callable[[str], Database]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "steps", [[[]], [["auth"], ["shop", "0005"], []]], ids=["at once", "in steps"]
+    "steps",
+    [
+        pytest.param([[]], id="at once"),
+        pytest.param([["auth"], ["shop", "0005"], []], id="in steps", marks=pytest.mark.thorough),
+    ],
 )
 def test_a_model_and_permissions_of_tomorrow(
     steps: list[list[str]], make_database: Callable[[str], Database]

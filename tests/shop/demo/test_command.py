@@ -145,7 +145,9 @@ def lines_until(process: subprocess.Popen[str], beginning: str) -> list[str]:
     raise AssertionError(f"No line begins with {beginning!r}: {lines}")
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)]
+)
 def test_the_shop_is_served_and_ends_cleanly(
     served: subprocess.Popen[str], free_port: int, log: Path, how: int
 ) -> None:

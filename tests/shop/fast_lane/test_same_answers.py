@@ -40,7 +40,7 @@ from tests.shop.fast_lane.served import MakeShop, Response, Shop, comparable, ta
 from tests.shop.orders.steps import at_bank, place
 
 THOROUGH = bool(os.environ.get("LANE_THOROUGH"))
-EXAMPLES = 1000 if THOROUGH else 60
+EXAMPLES = 1000 if THOROUGH else 30
 
 BUYER, NEIGHBOUR, STRANGER = "b" * 32, "n" * 32, "s" * 32
 SECRET = "c" * 32  # of the CSRF cookie

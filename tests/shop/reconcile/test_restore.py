@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -33,8 +34,15 @@ from tests.stripe_standin import StripeStandin
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
+KILLS = 4
 BEFORE, AFTER = 20, 60  # events before and after the backup
 SHIPPED = Order.State.SHIPPED
+
+
+def seeds(ordinary: int, all_of_them: int) -> pytest.MarkDecorator:
+    """Run a test with some seeds, and a thorough run with all of them."""
+    more = [pytest.param(seed, marks=pytest.mark.thorough) for seed in range(ordinary, all_of_them)]
+    return pytest.mark.parametrize("seed", [*range(ordinary), *more])
 
 
 class Shop:
@@ -259,7 +267,7 @@ def drill(seed: int, bank: Bank, make_product: MakeProduct, back_up: Callable[[]
     assert (again.steps, again.findings) == ([], [])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@seeds(1, 4)
 def test_all_comes_back(
     make_product: MakeProduct, back_up: Callable[[], Backup], seed: int
 ) -> None:
@@ -267,7 +275,7 @@ def test_all_comes_back(
 
 
 @pytest.mark.longest
-@pytest.mark.parametrize("seed", range(2))
+@seeds(1, 2)
 def test_all_comes_back_from_stripe(
     make_product: MakeProduct,
     back_up: Callable[[], Backup],
@@ -297,22 +305,20 @@ def test_the_program_is_killed_again_and_again(
     names = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "BASE_URL"]
     environment = {name: getattr(settings, name) for name in names}
     arguments = ["reconcile", "--since", since.isoformat(), "--apply"]
-    kills = 0
-    while True:
+    for kills in itertools.count():
         done = rows()
         program = command_line.start(
             *arguments, more={**environment, "PAYMENT_PROVIDER": "stripe"}, start_new_session=True
         )
-        while program.poll() is None and rows() == done:
+        while program.poll() is None and (kills == KILLS or rows() == done):
             time.sleep(0.002)
         if program.poll() is not None:
             break
         program.kill()  # as soon as it has done a little
         program.communicate()
-        kills += 1
     program.communicate()
     assert program.returncode == 0
-    assert kills >= 3
+    assert kills == KILLS
     assert facts() == before
     assert number_of_refunds(bank) == given_back
     assert_goods_agree()
@@ -322,7 +328,7 @@ def rows() -> int:
     return Order.objects.count() + Refund.objects.count()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@seeds(2, 4)
 def test_a_breakdown_in_the_middle_of_everything(
     make_product: MakeProduct, back_up: Callable[[], Backup], seed: int
 ) -> None:
