@@ -208,10 +208,17 @@ def is_served(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of this machine on which no program listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port of this machine on which no program listens.
+
+    While we run, the system gives it to nobody else: others take free ports, too. A program that we
+    start can listen there, since it sets SO_REUSEADDR as all servers do.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        port: int = keeper.getsockname()[1]
+        if sys.platform == "linux":  # elsewhere nobody could listen beside it
+            keeper.detach()  # it stays open until we end
         return port
 
 

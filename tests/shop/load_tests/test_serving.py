@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def test_a_program_that_ends_is_started_again(
 @pytest.mark.parametrize(("code", "returned"), [(3, 3), (0, 1)])
 def test_a_program_that_only_ends_again_ends_them_all(code: int, returned: int) -> None:
     assert run_together(f"raise SystemExit({code})") == returned
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody could listen beside us")
+def test_a_free_port_is_kept_for_the_program_that_will_listen_there() -> None:
+    address = "127.0.0.1", serving.free_port()
+    with socket.socket() as somebody, pytest.raises(OSError, match="in use"):
+        somebody.bind(address)
+    for _ in range(2):  # a server that is started again, too
+        with socket.create_server(address), socket.create_connection(address):
+            pass
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
