@@ -28,7 +28,15 @@ class FoldedOutput(OutputWrapper):
 
 
 class FoldingParser(CommandParser):
-    """A parser that folds its errors; argparse folds the help already."""
+    """A parser that folds its errors, with no list of all options before them.
+
+    argparse folds the help already.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        if not self.called_from_command_line:
+            super().error(message)
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\nSee {self.prog} --help.\n")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         super().exit(status, message and folded(message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Pair:
     def command_line(self, program: str) -> str:
         """The race of this pair, to paste into a shell."""
         views = (self.one, self.other)
-        words = [*program.split(), "races", *(view.url for view in views)]
+        words = [*program.split(), "races", self.one.url, url_beside(self.one.url, self.other.url)]
         methods = [view.method for view in views]
         if methods != ["POST", "POST"]:
             words += [f"--method={method}" for method in dict.fromkeys(methods)][:2]
@@ -70,6 +71,21 @@ class Pair:
             "worth": round(self.worth, 2),
             "command": self.command_line(program),
         }
+
+
+def url_beside(first: str, second: str) -> str:
+    """The second URL, in which a name of the first one stands for the same thing or is another one.
+
+    ``/orders/{pk}/pay/`` and ``/orders/{pk}/cancel/`` are about one order. The names after other
+    words, as in ``/refunds/{pk}/``, are about something else: there it becomes ``{pk_b}``.
+    """
+
+    def name_of_its_own(found: re.Match[str]) -> str:
+        before, is_there, _ = first.partition(found[0])
+        is_the_same = not is_there or before == second[: found.start()]
+        return found[0] if is_the_same else f"{{{found[1]}_b}}"
+
+    return re.sub(r"\{(\w+)\}", name_of_its_own, second)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
-from django.core.management.base import OutputWrapper
+from django.core.management.base import CommandParser, OutputWrapper
 from rich.console import Console, RenderableType
 
 from ..options import ISOLATION_LEVELS
@@ -22,6 +22,15 @@ FOUND, USAGE_ERROR = 1, 2
 EXIT_CODE_OF_SIGNALS = 128  # plus the signal's number, as in shells
 BREAK_OFF_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STANDARD_OUTPUT = "-"
+
+
+class ErrorsFirstParser(CommandParser):
+    """A parser whose errors are a sentence, without a list of all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        if not self.called_from_command_line:
+            super().error(message)
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message}\nSee {self.prog} --help.\n")
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -244,6 +244,7 @@ def test_a_usage_error_ends_with_2() -> None:
         assert command.returncode == 2
         assert message in errors
         assert "Traceback" not in errors
+        assert "usage" not in errors
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from inventory.races.listing import url_beside
 from inventory.races.management.commands.races import Command
 from tests.inventory.races.office import Races
 
@@ -115,6 +116,20 @@ def test_a_listing_for_people(races_in_office: Races) -> None:
     [first] = [number for number, line in enumerate(lines) if line.startswith("1. ")]
     rows = [line for line in lines[first + 1 : first + 6] if "races" in line or "--" in line]
     assert shlex.split("\n".join(rows))[:4] == ["python", "-m", "django", "races"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "beside"),
+    [
+        ("/orders/{pk}/pay/", "/orders/{pk}/cancel/", "/orders/{pk}/cancel/"),
+        ("/orders/{pk}/", "/orders/{pk}/", "/orders/{pk}/"),
+        ("/orders/{pk}/pay/", "/refunds/{pk}/", "/refunds/{pk_b}/"),
+        ("/orders/{pk}/pay/", "/refunds/{key}/", "/refunds/{key}/"),
+        ("/a/{x}/{y}/", "/a/{x}/b/{y}/", "/a/{x}/b/{y_b}/"),
+    ],
+)
+def test_a_pair_of_two_things_names_both(first: str, second: str, beside: str) -> None:
+    assert url_beside(first, second) == beside
 
 
 def test_the_shops_own_views(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -28,6 +28,7 @@ from ..output import (
     FOUND,
     STANDARD_OUTPUT,
     USAGE_ERROR,
+    ErrorsFirstParser,
     interruptible,
     isolation_level,
     print_rich,
@@ -58,6 +59,11 @@ class Command(BaseCommand):
     )
     metavar = "URL"
     help_on_names = "the requests, named A, B, … One URL alone is requested twice"
+
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        parser = super().create_parser(prog_name, subcommand, **options)
+        parser.__class__ = ErrorsFirstParser  # Django has no option for it
+        return parser
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("names", nargs="*", metavar=self.metavar, help=self.help_on_names)
