@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from gunicorn.glogging import Logger
 
+from shop.client_address import client_address_in
 from shop.logs.context import REQUEST_ID
 from shop.logs.formats import FORMATTERS, JSON, iso_time, json_line
 from shop.logs.scrubbing import scrub_target
@@ -38,7 +39,7 @@ class AccessLog(Logger):  # type: ignore[misc]  # it has no types
         is_answered = resp.headers or not environ.get(HAS_LEFT)
         write = self._write_json if settings.LOG_FORMAT == JSON else self._write_text
         write(
-            environ.get("REMOTE_ADDR", "-"),
+            client_address_in(environ),
             environ["REQUEST_METHOD"],
             scrub_target(environ["RAW_URI"]),
             environ["SERVER_PROTOCOL"],

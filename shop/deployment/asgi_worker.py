@@ -149,7 +149,11 @@ class PatientProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _build_environ(self, *args: Any) -> dict[str, Any]:
         """Describe a request for the access log. gunicorn calls it at the request's end."""
-        environ = super()._build_environ(*args)
+        request, *rest = args
+        environ = super()._build_environ(request, *rest)
+        # Several lines of a header are one list. gunicorn takes the last line alone.
+        forwarded = [value for name, value in request.headers if name == "X-FORWARDED-FOR"]
+        environ["HTTP_X_FORWARDED_FOR"] = ",".join(forwarded)
         return {**environ, HAS_LEFT: self._closed, REQUEST_ID: logs.request_id()}
 
     def _close_transport(self) -> None:

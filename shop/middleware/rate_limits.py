@@ -6,11 +6,9 @@ django-ratelimit counts the requests in Django's cache. The limits on a basket a
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from functools import wraps
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +16,8 @@ from django.core.cache import caches
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
-UNKNOWN_ADDRESS = "0.0.0.0"
+from shop.client_address import client_address_in
+
 SECONDS = "shop.seconds_to_wait"  # in the ASGI scope of a request that was counted
 
 View = Callable[..., HttpResponseBase]
@@ -90,28 +89,8 @@ def _too_many(request: HttpRequest, seconds: int) -> HttpResponse:
 
 
 def client_address(request: HttpRequest) -> str:
-    """The network address of the client.
-
-    Behind PROXIES proxies of our own, it is the entry of X-Forwarded-For that the outermost proxy
-    wrote: so many entries from the right. The client may have made up all entries left of it.
-    """
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    candidates = [request.META.get("REMOTE_ADDR", "")]
-    if 0 < settings.PROXIES <= len(forwarded):
-        candidates.insert(0, forwarded[-settings.PROXIES].strip())
-    return next(filter(None, map(_address, candidates)), UNKNOWN_ADDRESS)
-
-
-@functools.lru_cache(maxsize=10_000)
-def _address(text: str) -> str:
-    """The address in its usual form; empty if the text is none."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return ""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    return str(address)
+    """The network address of the client."""
+    return client_address_in(request.META)
 
 
 def counters_are_shared() -> bool:
