@@ -24,7 +24,7 @@ from procrastinate.exceptions import ConnectorException
 
 from shop.database_errors import causes, is_outage
 from shop.deployment.job_log import log_job
-from shop.deployment.service_manager import READY, STOPPING, ServiceManager
+from shop.deployment.service_manager import STOPPING, ServiceManager
 from shop.deployment.worker_database import JobManagerOfWorker
 from shop.retries import look_after_queue
 
@@ -68,7 +68,7 @@ async def work_until_stopped(
             stop_requested.set()
 
     pings = asyncio.ensure_future(_keep_pinging(service_manager))
-    with signals.on_stop(stop), _on_hangup(reload), _when_working(app, service_manager, options):
+    with signals.on_stop(stop), _on_hangup(reload):
         await _work_again_and_again(app, stop_requested, service_manager, **options)
     pings.cancel()
 
@@ -142,32 +142,6 @@ async def clock_was_set_back() -> None:
 
 
 # With systemd
-
-
-@contextmanager
-def _when_working(app: App, service_manager: ServiceManager, options: Any) -> Iterator[None]:
-    """Say that we are ready whenever the worker has reached the database and waits for jobs.
-
-    procrastinate registers the worker in the database first. Then it listens, unless told not to.
-    There is no other way to hear of either.
-    """
-    waits = options.get("listen_notify") is not False
-    where, name = (app.connector, "_loop_notify") if waits else (app.job_manager, "register_worker")
-    original = getattr(where, name)
-
-    async def say_so(*args: Any, **kwargs: Any) -> Any:
-        if waits:
-            service_manager.send(READY, "STATUS=Working.")
-            return await original(*args, **kwargs)
-        result = await original(*args, **kwargs)
-        service_manager.send(READY, "STATUS=Working.")
-        return result
-
-    setattr(where, name, say_so)
-    try:
-        yield
-    finally:
-        delattr(where, name)
 
 
 async def _keep_pinging(service_manager: ServiceManager) -> None:

@@ -27,11 +27,14 @@ TAKEN_AWAY = psycopg.errors.RaiseException
 
 
 @contextmanager
-def reached(app: App) -> Iterator[JobManagerOfWorker]:
-    """Let the app's worker reach the database of Django's settings in this way."""
+def reached(app: App, when_registered: Callable[[], None]) -> Iterator[JobManagerOfWorker]:
+    """Let the app's worker reach the database of Django's settings in this way.
+
+    ``when_registered`` is called each time when the worker has reached it, and takes jobs.
+    """
     connector = PsycopgConnector(pool_factory=EagerPool, kwargs=connector_params())
     with app.replace_connector(connector) as app:  # a proxy is given, and the app itself comes
-        original, app.job_manager = app.job_manager, JobManagerOfWorker(connector)
+        original, app.job_manager = app.job_manager, JobManagerOfWorker(connector, when_registered)
         try:
             yield app.job_manager
         finally:
@@ -72,9 +75,10 @@ class JobManagerOfWorker(JobManager):
     workers, and the job is started again.
     """
 
-    def __init__(self, connector: BaseConnector) -> None:
+    def __init__(self, connector: BaseConnector, when_registered: Callable[[], None]) -> None:
         super().__init__(connector)
         self.end_is_lost = asyncio.Event()
+        self._when_registered = when_registered
         self._worker_id: int | None = None
 
     async def register_worker(self) -> int:
@@ -82,6 +86,7 @@ class JobManagerOfWorker(JobManager):
         if self._worker_id is not None:
             await self.unregister_worker(self._worker_id)
         self._worker_id = await super().register_worker()
+        self._when_registered()
         return self._worker_id
 
     async def finish_job(self, *args: Any, **kwargs: Any) -> None:

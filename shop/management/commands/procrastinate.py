@@ -19,7 +19,7 @@ from procrastinate.contrib.django.management.commands import procrastinate
 from inventory.management import tables
 from shop.deployment import worker, worker_database
 from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
-from shop.deployment.service_manager import ServiceManager
+from shop.deployment.service_manager import READY, ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,8 @@ class Command(procrastinate.Command):
             service_manager=service_manager,
             must_start_anew=must_start_anew,
         )
-        with worker_database.reached(app), interrupted_at_once():
+        tell_systemd = partial(service_manager.send, READY, "STATUS=Working.")
+        with worker_database.reached(app, tell_systemd), interrupted_at_once():
             super().handle(app=app, **options)
         if must_start_anew.is_set():
             worker.start_anew(service_manager)

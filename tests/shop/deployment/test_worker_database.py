@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def with_manager(use: Callable[[JobManagerOfWorker], Awaitable[Any]]) -> Any:
     async def run() -> Any:
-        with worker_database.reached(app) as manager:
+        with worker_database.reached(app, lambda: None) as manager:
             async with app.open_async():
                 return await use(manager)
 
