@@ -11,7 +11,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from shop.database_errors import is_outage
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # A worker that runs gives a sign of life every ten seconds.
 SEEN_LATELY = timedelta(minutes=2)
@@ -27,7 +27,7 @@ def find_problem() -> str | None:
     try:
         missing = _missing_migrations_at_last()
     except DatabaseError:
-        logger.exception("The database does not answer.")
+        log.exception("The database does not answer.")
         return "The database does not answer."
     if missing:
         names = ", ".join(f"{migration.app_label}.{migration.name}" for migration in missing)

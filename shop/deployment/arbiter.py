@@ -30,7 +30,7 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
     def manage_workers(self) -> None:
         """Keep as many processes as there should be. gunicorn calls this once a second or more."""
         super().manage_workers()
-        self.tell_how_we_are()
+        self.report_state()
 
     def reload(self) -> None:
         """Replace the processes without a gap. gunicorn calls this for SIGHUP."""
@@ -42,7 +42,7 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
         self.service_manager.send(STOPPING)
         super().halt(*args, **kwargs)
 
-    def tell_how_we_are(self) -> None:
+    def report_state(self) -> None:
         """Say that the shop is ready once all its processes serve, and that one of them lives."""
         ages = [seconds_since_a_sign(worker) for worker in self.WORKERS.values()]
         if any(age is not None and age <= (self.timeout or age) for age in ages):

@@ -75,7 +75,7 @@ def keep_watch(server: Any, seconds: float, is_over: Callable[[], bool]) -> None
         postponed += [number for number in signals if number != signal.SIGCHLD]
         server.reap_workers()
         server.murder_workers()
-        server.tell_how_we_are()
+        server.report_state()
     for number in postponed:
         server.SIG_QUEUE.put(number)
 

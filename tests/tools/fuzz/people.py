@@ -77,7 +77,7 @@ def hold_units(person: Person, products: list[Product]) -> Reservation:
     return reservations.reserve(products[0], 1, buyer=person.key)
 
 
-def place(person: Person, products: list[Product], word: str) -> Order:
+def place_order(person: Person, products: list[Product], word: str) -> Order:
     """An order that waits to be paid, of a unit of each product."""
     holds = [reservations.reserve(product, 1, buyer=person.key).pk for product in products]
     words = f"{word}{next(_numbers)}x"
@@ -104,23 +104,23 @@ def pay(order: Order) -> Order:
 
 
 def make_pending(person: Person, products: list[Product]) -> Order:
-    return place(person, products, "alfa")
+    return place_order(person, products, "alfa")
 
 
 def make_at_bank(person: Person, products: list[Product]) -> Order:
-    order = place(person, products, "bravo")
+    order = place_order(person, products, "bravo")
     at_bank(order)
     return order
 
 
 def make_paid(person: Person, products: list[Product]) -> Order:
-    order = pay(place(person, products, "cobra"))
+    order = pay(place_order(person, products, "cobra"))
     OutboxMail.objects.create(order=order, subject="It is on its way", text=f"Soon, {order.name}.")
     return order
 
 
 def make_shipped(person: Person, products: list[Product]) -> Order:
-    order = pay(place(person, products, "delta"))
+    order = pay(place_order(person, products, "delta"))
     orders.ship(order.pk, "TRACK-1")
     return Order.objects.get(pk=order.pk)
 
@@ -136,14 +136,14 @@ def make_given_back(person: Person, products: list[Product]) -> Order:
 
 
 def make_cancelled(person: Person, products: list[Product]) -> Order:
-    order = place(person, products, "fjord")
+    order = place_order(person, products, "fjord")
     orders.cancel(order.pk, by=orders.CancelledBy.BUYER)
     return Order.objects.get(pk=order.pk)
 
 
 def make_lapsed(person: Person, products: list[Product]) -> Order:
     """Its holds are over in time, and not taken back yet."""
-    order = place(person, products, "gecko")
+    order = place_order(person, products, "gecko")
     Reservation.objects.filter(order_line__order=order).update(expires_at=Now())
     return order
 

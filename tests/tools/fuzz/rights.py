@@ -123,11 +123,12 @@ class Rights:
 
     def forbidden(self, changes: list[Change]) -> list[str]:
         """The changes that this request must not make, in words."""
-        wrong = [str(change) for change in changes if not self.may(change)]
+        wrong = [str(change) for change in changes if not self.allows(change)]
         return wrong or self._unexplained_stock(changes)
 
-    def may(self, change: Change) -> bool:
-        if self._is_never(change):
+    def allows(self, change: Change) -> bool:
+        """Whether the request may make this change."""
+        if self._is_fixed(change):
             return False
         if is_lapse(change) or (change.table == "inventory_product" and is_of_stock(change)):
             return True
@@ -135,21 +136,22 @@ class Rights:
             return True
         if self.request.is_forged:
             return False
-        return self._by_page(change)
+        return self._allows_by_page(change)
 
-    def _by_page(self, change: Change) -> bool:
+    def _allows_by_page(self, change: Change) -> bool:
         path, method = self.request.decoded_path, self.request.method
         if path == "/healthz":
             return change.table in OF_HEALTH
         if method in ("GET", "HEAD") and ORDER_PAGE.fullmatch(path):
-            return self._by_order_page(change)
+            return self._allows_order_page(change)
         if method != "POST":
             return False
         if STAFF_PAGE.match(path):
-            return self._by_staff(change)
-        return self._by_customer(change)
+            return self._allows_staff(change)
+        return self._allows_customer(change)
 
-    def _is_never(self, change: Change) -> bool:
+    def _is_fixed(self, change: Change) -> bool:
+        """Whether it changes what nobody may change."""
         if change.table in APPEND_ONLY:
             return change.operation != "INSERT"
         if change.operation == "DELETE":
@@ -161,7 +163,7 @@ class Rights:
     def _is_own_session(self, change: Change) -> bool:
         return str(change.row["session_key"]) in self.request.headers.get("Cookie", "")
 
-    def _by_order_page(self, change: Change) -> bool:
+    def _allows_order_page(self, change: Change) -> bool:
         if change.table == "shop_order" and change.columns & CONTACT:
             return False
         return change.table == "procrastinate_events" or self._is_of_own_order(change)
@@ -172,7 +174,7 @@ class Rights:
         order = self.owners.order_of(change)
         return self.owners.may_use(order, self.sender, self.request)
 
-    def _by_customer(self, change: Change) -> bool:
+    def _allows_customer(self, change: Change) -> bool:
         if change.table in TRACES | JOBS and not self.owners.order_of(change):
             return True
         if change.table in ("inventory_reservation", "shop_order"):
@@ -191,7 +193,7 @@ class Rights:
         """Whether it is the sender's key; or a new one, which the sender just got."""
         return buyer in self.new_buyers or Owners.is_buyer(buyer, self.sender)
 
-    def _by_login(self, change: Change) -> bool:
+    def _allows_login(self, change: Change) -> bool:
         """Whether it is a note of a failed login; or of one with the right name and password."""
         if change.table.startswith("axes_"):
             return True
@@ -202,9 +204,9 @@ class Rights:
         is_new = change.before.get("session_data", EMPTY).startswith(EMPTY)
         return change.table == "django_session" and is_new
 
-    def _by_staff(self, change: Change) -> bool:
+    def _allows_staff(self, change: Change) -> bool:
         if self.request.decoded_path == LOGIN:
-            return self._by_login(change)
+            return self._allows_login(change)
         if not self.sender.is_staff:
             return False
         if self.request.decoded_path == CHANGE_PASSWORD and change.table == "auth_user":
