@@ -34,7 +34,7 @@ from tests.tools.drills import (
     run_on_scratch_database,
     whole_number,
 )
-from tests.tools.money_books import compare_money, order_problems
+from tests.tools.money_books import Money, compare_money, order_problems
 
 BUYERS_AT_ONCE = 8
 LONGEST_PAUSE = 2.0  # seconds between the start of a program and its death
@@ -51,29 +51,24 @@ class Figures:
     kills: Counter[str] = field(default_factory=Counter)
     changes: Counter[str] = field(default_factory=Counter)
     orders: Counter[str] = field(default_factory=Counter)
-    charges: int = 0
-    charged: Decimal = Decimal(0)
-    paid: Decimal = Decimal(0)
-    """By the shop's books."""
-    refunds: int = 0
-    given_back: Decimal = Decimal(0)
-    owed: Decimal = Decimal(0)
-    """By the shop's books."""
+    money: Money = field(default_factory=Money)
     kept: Decimal = Decimal(0)
+    """By the shop's books."""
     messages: int = 0
     seconds: float = 0.0
 
     def __str__(self) -> str:
+        money = self.money
         return (
             f"seed {self.seed}, {self.seconds:.0f} s\n"
             f"killed: {in_words(self.kills)}\n"
             f"orders: {in_words(self.orders)}\n"
             f"asked for: {in_words(self.changes)}\n"
-            f"charges at the stand-in {self.charges}, {self.charged}; paid by our books "
-            f"{self.paid}\n"
-            f"refunds at the stand-in {self.refunds}, {self.given_back}; owed by our books "
-            f"{self.owed}\n"
-            f"kept at the stand-in {self.charged - self.given_back}; by our books {self.kept}\n"
+            f"charges at the stand-in {money.charges}, {money.charged}; paid by our books "
+            f"{money.paid}\n"
+            f"refunds at the stand-in {money.refunds}, {money.given_back}; owed by our books "
+            f"{money.owed}\n"
+            f"kept at the stand-in {money.charged - money.given_back}; by our books {self.kept}\n"
             f"messages taken {self.messages}"
         )
 
@@ -293,14 +288,8 @@ def check(standin: StandinProcess, crowd: Customers, figures: Figures) -> None:
     from inventory import monitor
     from shop.models import Order
 
-    money = compare_money(standin)
-    figures.charges, figures.charged, figures.paid = money.charges, money.charged, money.paid
-    figures.refunds, figures.given_back, figures.owed = (
-        money.refunds,
-        money.given_back,
-        money.owed,
-    )
-    problems = [str(broken) for broken in monitor.check()] + money.problems
+    figures.money = compare_money(standin)
+    problems = [str(broken) for broken in monitor.check()] + figures.money.problems
     for order in Order.objects.all():
         figures.orders[order.state] += 1
         figures.kept += order.kept()
