@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from types import TracebackType
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import psycopg
@@ -28,6 +27,7 @@ class MigrationWatch:
         self._connection = connection
         self._write_line = write_line
         self._observer: psycopg.Connection[Any] | None = None
+        self._noting = ExitStack()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._statement: tuple[str, float] | None = None
@@ -48,17 +48,12 @@ class MigrationWatch:
     def __enter__(self) -> MigrationWatch:
         self._connection.ensure_connection()
         self._pid = self._connection.connection.info.backend_pid
-        self._connection.execute_wrappers.append(self._note_statement)
+        self._noting.enter_context(self._connection.execute_wrapper(self._note_statement))
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._connection.execute_wrappers.remove(self._note_statement)
+    def __exit__(self, *exc_info: object) -> None:
+        self._noting.close()
         self._ended.set()
         self._thread.join()
 
