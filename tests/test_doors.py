@@ -159,5 +159,5 @@ def test_the_shop_needs_what_its_requirements_name() -> None:
     optional = {"sentry-sdk"}  # where it is there, errors may go to Sentry
     assert distributions_in("shop", "inventory", without=without) <= requirements | optional
     load = named(lines_of("requirements-load.txt"))
-    assert load == {"locust", "psycopg-pool"}
+    assert load == {"locust"}
     assert not load & requirements
