@@ -185,6 +185,7 @@ def test_a_flash_sale_over_http_shows_the_strategies_that_were_finished() -> Non
     assert "what was made for it is removed." in errors
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not wrk.is_installed(), reason="wrk isn't installed")
 def test_a_benchmark_over_http_shows_the_rows_that_were_measured(tmp_path: Path) -> None:
     file = tmp_path / "rates.json"

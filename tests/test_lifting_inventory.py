@@ -178,6 +178,7 @@ def test_installed(tmp_path: Path, wheel: Path, database: str, python: str, djan
     assert "1 passed" in shop("-m", "pytest", RACES)
 
 
+@pytest.mark.thorough
 @pytest.mark.longest
 @pytest.mark.slow
 @pytest.mark.django_db

@@ -26,19 +26,19 @@ FEW = ["--buyers", "3", "--stock", "2", "--think", "0"]
 RUNS: dict[str, Sequence[str]] = {
     "a sale": ["flash_sale", "--backstop", "--rounds", "2", "--payment-ms", "0"],
     "races": ["races", "unguarded_decrement", "mutex", "--max-preemptions", "1"],
-    "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
     "a benchmark": ["benchmark", *SHORT, "--row", "conditional_update", "--shape", "hot"],
     "a benchmark of pages": ["http_benchmark", *SHORT, "--only", "stock fragment, gthread"],
     "a sale over HTTP": ["http_flash_sale", *FEW, "--strategy", "unguarded_decrement"],
     "a check": ["check_stock"],
     "a plan": ["reconcile", "--since", "2026-01-01"],
-    "a demo": ["demo", "--no-serve"],
     "a password": ["demo", "--password"],
 }
-# The same tables with all rows that they can have, and another story
+# The same tables with all rows that they can have, and stories
 LONG_RUNS: dict[str, Sequence[str]] = {
     "all races": ["races", "--max-preemptions", "1"],
     "a story": ["races", "--show", "naive"],
+    "a story with waits": ["races", "--show", "mutex", "--buyers", "3", "--max-preemptions", "1"],
+    "a demo": ["demo", "--no-serve"],
     "a benchmark in all shapes": ["benchmark", *SHORT, "--row", "conditional_update"],
     "a benchmark of all pages": ["http_benchmark", *SHORT, "--only", "gthread"],
     "sales of all strategies over HTTP": ["http_flash_sale", *FEW],
@@ -145,6 +145,11 @@ def test_a_wide_terminal_is_made_use_of() -> None:
     [update] = [line for line in lines if re.match(r" +3 ", line)]
     assert "WHERE id = 1  → 1 row" in update  # not cut
     assert any("seconds" in line and "what went wrong" in line for line in lines)
+
+
+@pytest.mark.thorough
+@pytest.mark.slow
+def test_a_flash_sale_makes_use_of_it_too() -> None:
     _, lines = run(["flash_sale", "--strategy", "naive", "--payment-ms", "20"], 140)
     assert any(re.match(r"naive .*sold \d+ of 10", line) for line in lines)
 

@@ -275,6 +275,7 @@ def test_a_new_master_goes_on_with_the_counts_of_the_old_one() -> None:
             wait_until(lambda: not lives(new), "the new master ended")
 
 
+@pytest.mark.thorough
 def test_two_gunicorns_leave_each_others_counts_alone() -> None:
     with counting() as shop:
         shop.show_pages(3)

@@ -25,10 +25,7 @@ from tests.shop.programs import SECONDS, wait_until
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 SAFE = [strategy.slug for strategy in strategies.all_strategies() if strategy.is_safe]
-UNLIKE = [
-    "mutex",
-    "combined",
-]  # one locks by the session's own means, one has a connection of its own
+UNLIKE = ["mutex", "combined"]  # one locks no row, one answers many buyers at once
 UNITS, BUYERS = 6, 24
 
 

@@ -28,7 +28,7 @@ class Backup:
 
     def make_again(self, name: str, *, of: str) -> None:
         _run("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
-        _run("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", name, of)
+        _run("CREATE DATABASE {} TEMPLATE {}", name, of)
 
     def drop(self) -> None:
         _run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.copy)
