@@ -128,6 +128,19 @@ def test_errors_fit_80_columns(run_here: Run, arguments: Sequence[str]) -> None:
     assert too_wide(lines, 80) == []
 
 
+@pytest.mark.parametrize("command", [*OURS, "migrate"])
+def test_a_wrong_option_gets_no_list_of_all_options(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with pytest.raises(SystemExit) as end:
+        execute_from_command_line(["manage.py", command, "--xyzzy"])
+    assert end.value.code == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"manage.py {command}: error: ")
+    assert hint == f"See manage.py {command} --help."
+
+
 @pytest.mark.slow
 def test_without_a_terminal_and_without_being_told_it_is_80(
     monkeypatch: pytest.MonkeyPatch,

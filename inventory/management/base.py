@@ -60,9 +60,13 @@ class FoldingCommand(BaseCommand):
             sys.exit(USAGE_ERROR)
 
     def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **options)
-        parser.__class__ = FoldingParser  # Django has no option for it
-        return parser
+        return folding(super().create_parser(prog_name, subcommand, **options))
+
+
+def folding(parser: CommandParser) -> CommandParser:
+    """The same parser as a FoldingParser; Django has no option for it."""
+    parser.__class__ = FoldingParser
+    return parser
 
 
 def check_writable(option: str, file: str | Path | None) -> None:

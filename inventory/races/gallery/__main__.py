@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = [path.parent.name for path in sorted(HERE.glob("packages/*/races.py"))]
@@ -70,8 +71,15 @@ def location() -> tuple[Path, str]:
     return root, ".".join(HERE.relative_to(root).parts)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without argparse's list of all options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def parse_arguments(transcripts: Path) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="gallery", description=__doc__)
+    parser = Parser(prog="gallery", description=__doc__)
     parser.add_argument(
         "packages", nargs="*", metavar="PACKAGE", help="as django-mptt; all if none is named"
     )

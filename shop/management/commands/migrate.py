@@ -20,6 +20,7 @@ from django.db import DatabaseError, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations import Migration
 
+from inventory.management.base import folding
 from inventory.postgres_errors import DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, sqlstate
 from shop.deployment import lock_waits
 from shop.deployment.migration_watch import SECONDS_BETWEEN_LINES, MigrationWatch
@@ -38,6 +39,9 @@ AFTERWARDS = "The work after the migrations (permissions, groups)"
 
 
 class Command(migrate.Command):
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        return folding(super().create_parser(prog_name, subcommand, **options))
+
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
@@ -184,10 +188,12 @@ def seconds(text: str) -> float:
             return float(text)
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds from 0.001 to 3600.")
+    raise argparse.ArgumentTypeError(
+        f"must be a number of seconds from 0.001 to 3600, not {text!r}"
+    )
 
 
 def whole_number(text: str) -> int:
     if text.isdecimal() and 1 <= int(text) <= 1000:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 to 1000.")
+    raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1000, not {text!r}")
