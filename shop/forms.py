@@ -103,9 +103,9 @@ class SearchForm(forms.Form):
 
     SORTS = {
         "name": ("By name", ["name", "pk"]),
-        "price": ("Price, low to high", ["price", "name", "pk"]),
-        "-price": ("Price, high to low", ["-price", "name", "pk"]),
-        "new": ("New first", ["-created_at", "-pk"]),
+        "price": ("Cheapest first", ["price", "name", "pk"]),
+        "-price": ("Dearest first", ["-price", "name", "pk"]),
+        "new": ("Newest first", ["-created_at", "-pk"]),
     }
 
     q = forms.CharField(max_length=100, required=False)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-GREEN, RED, GREY, BLUE, LIGHT_BLUE, DARK_BLUE = (
+GREEN, RED, GREY, BLUE, LIGHT_BLUE, VIOLET = (
     "#16a34a",
     "#dc2626",
     "#7b8794",
     "#3b82f6",
     "#93c5fd",
-    "#1e40af",
+    "#8b5cf6",
 )
 
 
@@ -52,6 +52,7 @@ def chart_data(labels: list[str], series: Sequence[tuple[str, Sequence[float], s
 
 def chart_options(*, stacked: bool = False, horizontal: bool = False) -> str:
     """Chart.js's options; with ``horizontal``, bars run from left to right."""
+    ticks = {"color": GREY, "precision": 0}  # there is no half a unit
     return json.dumps(
         {
             "responsive": True,
@@ -62,8 +63,8 @@ def chart_options(*, stacked: bool = False, horizontal: bool = False) -> str:
                 "legend": {"display": True, "position": "bottom", "labels": {"color": GREY}}
             },
             "scales": {
-                "x": {"stacked": stacked, "beginAtZero": True, "ticks": {"color": GREY}},
-                "y": {"stacked": stacked, "ticks": {"color": GREY, "display": True}},
+                "x": {"stacked": stacked, "beginAtZero": True, "ticks": ticks},
+                "y": {"stacked": stacked, "ticks": {**ticks, "display": True}},
             },
         }
     )

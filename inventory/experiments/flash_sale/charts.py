@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from inventory.admin.charts import (
     BLUE,
-    DARK_BLUE,
     GREEN,
     LIGHT_BLUE,
     RED,
+    VIOLET,
     Chart,
     chart_data,
     chart_options,
@@ -65,7 +65,7 @@ def latency_chart(rounds: dict[str, list[FlashSaleResult]]) -> Chart:
                 for name, field, colour in (
                     ("p50", "p50_ms", LIGHT_BLUE),
                     ("p95", "p95_ms", BLUE),
-                    ("p99", "p99_ms", DARK_BLUE),
+                    ("p99", "p99_ms", VIOLET),
                 )
             ],
         ),

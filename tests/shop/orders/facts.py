@@ -448,7 +448,8 @@ SHORT: dict[str, Callable[[Facts, Order], bool]] = {
 
 def check_orders_against_facts(page: str, facts: Facts) -> None:
     """Fail if the list of orders says something untrue of an order."""
-    said = re.findall(r"Order (\S+)</a></h2>.*?<strong>([^<]*)</strong>", page, re.DOTALL)
+    heading = r'Order <span class="whole">(\S+)</span></a></h2>'
+    said = re.findall(heading + r".*?<strong>([^<]*)</strong>", page, re.DOTALL)
     assert len(said) == Order.objects.filter(buyer=facts.buyer).count()
     for number, words in said:
         assert SHORT[words](facts, facts.order(number)), f"said, and not true: {words}"
