@@ -9,6 +9,8 @@ import argparse
 import signal
 import threading
 
+from tests.tools.drills import ErrorsFirstParser
+
 from .standin import StripeStandin
 from .webhooks import SECRET
 
@@ -35,7 +37,7 @@ def main() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.stripe_standin",
         description="Stand in for Stripe on 127.0.0.1. No money moves.",
     )

@@ -7,12 +7,13 @@ The table is in Markdown: a row for each situation, a column for each provider a
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections import defaultdict
 
 import pytest
+
+from tests.tools.drills import ErrorsFirstParser
 
 CONTRACT = "tests/shop/payments/contract"
 NODE = re.compile(r"::test_(?P<test>\w+)\[(?P<provider>\w+)-(?P<situation>\w+)(-(?P<way>\w+))?\]$")
@@ -55,7 +56,7 @@ class Results:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.contract_table", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--provider", default="", help="demo or stripe; all by default")

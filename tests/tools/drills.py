@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from typing import NoReturn
 
 import django
 
@@ -18,8 +20,20 @@ whole_number = output.whole_number(1, 10_000)
 """A type for argparse: a number of things."""
 
 
+class ErrorsFirstParser(argparse.ArgumentParser):
+    """A parser whose errors are a sentence, without a list of all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(output.USAGE_ERROR, f"{self.prog}: error: {message}\nSee {self.prog} --help.\n")
+
+
 class Disagreement(Exception):
     """A drill has found something wrong; the message says what and where."""
+
+
+def unwind_on_sigterm() -> None:
+    """Let SIGTERM end the program by an exception: what the program has started ends, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def run_on_scratch_database(drill: Callable[[], object], seed: int) -> None:
@@ -28,7 +42,7 @@ def run_on_scratch_database(drill: Callable[[], object], seed: int) -> None:
     django.setup()
     from inventory.races.scratch import scratch_database
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    unwind_on_sigterm()
     try:
         with scratch_database():
             print(drill())

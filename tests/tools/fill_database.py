@@ -9,11 +9,12 @@ are only timed. Everything in it keeps the law.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
 import django
+
+from tests.tools.drills import ErrorsFirstParser
 
 SQL = [
     (
@@ -161,7 +162,7 @@ PAGES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, add_help=True)
+    parser = ErrorsFirstParser(prog="python -m tests.tools.fill_database", description=__doc__)
     parser.add_argument("--database", default="scratch")
     parser.add_argument("--products", type=int, default=100_000)
     parser.add_argument("--reservations", type=int, default=1_000_000)

@@ -12,7 +12,6 @@ hold, and no other buyer has any.
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import random
@@ -34,6 +33,7 @@ from shop.load_tests.serving import ServedShop
 from tests.tools.drills import (
     Crowd,
     Disagreement,
+    ErrorsFirstParser,
     in_words,
     make_product,
     run_on_scratch_database,
@@ -78,7 +78,7 @@ class Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.kill_lane", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--forms", type=whole_number, default=3000)

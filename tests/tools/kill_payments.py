@@ -10,7 +10,6 @@ When all is quiet, the shop's books and the stand-in's must agree to the cent.
 
 from __future__ import annotations
 
-import argparse
 import os
 import queue
 import random
@@ -29,6 +28,7 @@ from tests.stripe_standin.remote import StandinProcess
 from tests.tools.drills import (
     Crowd,
     Disagreement,
+    ErrorsFirstParser,
     in_words,
     make_product,
     run_on_scratch_database,
@@ -74,7 +74,7 @@ class Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.kill_payments", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--orders", type=whole_number, default=200)

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import django
 
+from tests.tools.drills import ErrorsFirstParser, unwind_on_sigterm
+
 if TYPE_CHECKING:
     from inventory.experiments.load import Processes
     from inventory.models import Product
@@ -39,12 +41,15 @@ TAKE_FROM_STOCK = """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ErrorsFirstParser(
+        prog="python -m tests.tools.measure_housekeeping", description=__doc__
+    )
     parser.add_argument("--lapsed", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rate", type=int, default=200, help="buyers a second (200)")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement (5)")
     options = parser.parse_args()
+    unwind_on_sigterm()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     django.setup()
     from inventory.experiments.load import processes

@@ -29,6 +29,7 @@ import django
 
 from inventory.races.management.output import whole_number
 from tests.tools.dearest_statements.postgres import Cluster, NoServer
+from tests.tools.drills import ErrorsFirstParser, unwind_on_sigterm
 
 if TYPE_CHECKING:
     from tests.tools.dearest_statements.costs import Cost
@@ -77,6 +78,7 @@ BY_NATURE = {
 
 def main() -> None:
     options = parse_options()
+    unwind_on_sigterm()
     os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
     os.environ["PAGES_PER_ADDRESS"] = "off"
     try:
@@ -90,7 +92,7 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     number = whole_number(1, 10**9)
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.dearest_statements",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -99,15 +101,23 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--products", type=number, default=100_000)
     parser.add_argument("--reservations", type=number, default=1_000_000)
     parser.add_argument("--orders", type=number, default=200_000)
-    parser.add_argument("--keep", type=Path, help="keep the databases in this directory")
+    parser.add_argument("--keep", type=made_directory, help="keep the databases in this directory")
     return parser.parse_args()
+
+
+def made_directory(text: str) -> Path:
+    """An option's directory, made if it isn't there."""
+    try:
+        Path(text).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} can't be made: {error.strerror}") from None
+    return Path(text)
 
 
 @contextmanager
 def directory(keep: Path | None) -> Iterator[Path]:
     """The directory of the databases: the one to keep, or one that is removed at the end."""
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
         keep.chmod(0o755)  # the server may run as another user
         yield keep.resolve()
         return

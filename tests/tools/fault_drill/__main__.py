@@ -13,7 +13,6 @@ import argparse
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import django
 
-from tests.tools.drills import whole_number
+from tests.tools.drills import ErrorsFirstParser, unwind_on_sigterm, whole_number
 from tests.tools.fault_drill.disk import small_disk
 from tests.tools.fault_drill.faults import KINDS
 from tests.tools.fault_drill.report import Report
@@ -29,7 +28,7 @@ from tests.tools.fault_drill.report import Report
 
 def main() -> None:
     options = make_parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    unwind_on_sigterm()
     logs = Path(tempfile.mkdtemp(prefix="fault-drill-logs-"))
     report = Report(options.seed)
     problem = ""
@@ -46,7 +45,7 @@ def main() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.fault_drill", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--faults", type=whole_number, default=12, help="how many; default 12")

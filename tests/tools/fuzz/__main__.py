@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 
 import django
 
 from inventory.races.management.output import whole_number
+from tests.tools.drills import ErrorsFirstParser, unwind_on_sigterm
 
 
 def main() -> int:
     options = read_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the web servers are stopped
+    unwind_on_sigterm()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
     with tempfile.TemporaryDirectory(prefix="fuzz-media-") as media:
         os.environ["MEDIA_ROOT"] = media
@@ -35,7 +35,7 @@ def main() -> int:
 
 def read_options() -> argparse.Namespace:
     number = whole_number(0, 10**7)
-    parser = argparse.ArgumentParser(
+    parser = ErrorsFirstParser(
         prog="python -m tests.tools.fuzz",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

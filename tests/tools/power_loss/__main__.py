@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import sys
@@ -16,7 +15,7 @@ from subprocess import CalledProcessError
 import django
 from django.db import connections
 
-from tests.tools.drills import Disagreement, whole_number
+from tests.tools.drills import Disagreement, ErrorsFirstParser, unwind_on_sigterm, whole_number
 from tests.tools.power_loss.device import FILE_SYSTEMS, Device, missing, run_in_own_namespace
 from tests.tools.power_loss.server import WITHOUT, Server
 
@@ -25,7 +24,7 @@ USAGE_ERROR = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.tools.power_loss")
+    parser = ErrorsFirstParser(prog="python -m tests.tools.power_loss")
     parser.add_argument("--times", type=whole_number, default=5, help="losses of power")
     parser.add_argument("--seed", type=int, help="of the moments; printed, else made up")
     parser.add_argument("--file-system", choices=FILE_SYSTEMS, default="ext4")
@@ -35,6 +34,7 @@ def main() -> None:
         print(f"The power can't be lost here: {problem}.", file=sys.stderr)
         sys.exit(USAGE_ERROR)
     run_in_own_namespace("tests.tools.power_loss")
+    unwind_on_sigterm()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
     print(f"seed {seed}, {options.file_system}", flush=True)
     try:
