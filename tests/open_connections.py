@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Generator
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -21,10 +22,25 @@ from django.db import connections
 
 OURS = f"{Path(__file__).resolve().parents[1]}/"
 MOST_LINES = 6  # of the code that made a connection
+SECONDS_TO_CLOSE = 5.0  # for a thread that works when the test is over, such as a server's
 
 Connection = psycopg.BaseConnection[Any]
-_made: list[tuple[weakref.ref[Connection], str]] = []
-"""The connections that the test under way has made, and where. Threads add to it."""
+
+
+class Made(NamedTuple):
+    """A connection that was made."""
+
+    connection: weakref.ref[Connection]
+    thread: threading.Thread
+    place: str
+
+    def is_open(self) -> bool:
+        connection = self.connection()
+        return connection is not None and not connection.closed
+
+
+_made: list[Made] = []
+"""The connections that the test under way has made. Threads add to it."""
 
 
 def pytest_configure() -> None:
@@ -35,7 +51,7 @@ def pytest_configure() -> None:
     @wraps(make)
     def make_and_note(connection: Connection, *arguments: Any, **options: Any) -> None:
         make(connection, *arguments, **options)
-        _made.append((weakref.ref(connection), _place()))
+        _made.append(Made(weakref.ref(connection), threading.current_thread(), _place()))
 
     kind.__init__ = make_and_note
 
@@ -66,15 +82,26 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
 def close_those_left() -> list[str]:
     """Close the connections that the test has left open; return where they were made.
 
-    Django's connection of our own thread stays open from test to test.
+    Django's connection of our own thread stays open from test to test. A thread that works on has
+    some time to close its own, and keeps it if it goes on.
     """
-    made = [(connection, place) for noted, place in _made if (connection := noted())]
-    _made.clear()
+    made, _made[:] = list(_made), []
     ours = [each.connection for each in connections.all(initialized_only=True)]
-    left = [each for each in made if not each[0].closed and each[0] not in ours]
-    for connection, _ in left:
-        connection.pgconn.finish()  # as both kinds of connections do
-    return [place for _, place in left]
+    deadline = time.monotonic() + SECONDS_TO_CLOSE
+    left = []
+    for each in made:
+        connection = each.connection()
+        if connection in ours:
+            continue
+        if each.thread is not threading.current_thread():
+            while each.is_open() and each.thread.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if each.thread.is_alive():
+                continue
+        if connection is not None and not connection.closed:
+            connection.pgconn.finish()  # as both kinds of connections do
+            left.append(each.place)
+    return left
 
 
 def _place() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,3 +53,20 @@ def lasting(django_db_setup: None) -> Iterator[psycopg.Connection]:
 def test_a_connection_of_the_modules_is_none(lasting: psycopg.Connection) -> None:
     assert close_those_left() == []
     assert not lasting.closed
+
+
+def test_a_thread_that_works_on_may_close_its_own() -> None:
+    """As a server does when its client has gone."""
+    is_connected = threading.Event()
+
+    def close_later() -> None:
+        connection.ensure_connection()
+        is_connected.set()
+        time.sleep(0.2)
+        connection.close()
+
+    thread = threading.Thread(target=close_later)
+    thread.start()
+    is_connected.wait(60)
+    assert close_those_left() == []
+    thread.join()
