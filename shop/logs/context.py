@@ -76,7 +76,7 @@ def begin(request_id: str, sent: Callable[[], Iterable[str]] = tuple) -> None:
 
 def bind(*, order: str = "", product: str = "") -> None:
     """Let further lines of this request or job name the order (its number), the product (SKU)."""
-    context = _context.get()
+    context = _own()
     _context.set(replace(context, order=order or context.order, product=product or context.product))
 
 
@@ -88,11 +88,19 @@ def bind_order(order: HasBuyer) -> None:
 
 def hide(texts: Iterable[str]) -> None:
     """Let no further line of this request or job show these texts, nor a line of one of them."""
-    if _context.get() is NOTHING:
-        _context.set(Context())
-    private = _context.get().private
+    private = _own().private
     for text in texts:
         private.extend({text, *text.splitlines()})
+
+
+def _own() -> Context:
+    """The context of this request, job or command; a new one if none has begun.
+
+    All share NOTHING. So nothing may be added to it.
+    """
+    if _context.get() is NOTHING:
+        _context.set(Context())
+    return _context.get()
 
 
 def unbind() -> None:
