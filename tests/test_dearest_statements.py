@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tools.dearest_statements import postgres
-from tests.tools.dearest_statements.__main__ import parse_options, reason_of
+from tests.tools.dearest_statements.__main__ import parse_options
+from tests.tools.dearest_statements.report import reason_of
 from tests.tools.dearest_statements.statements import NOT_OF_SHOP, Growth, Statement, compare
 
 

@@ -28,52 +28,22 @@ from typing import IO, TYPE_CHECKING
 import django
 
 from inventory.races.management.output import whole_number
+from tests.tools.dearest_statements.costs import Cost, measure_cost
 from tests.tools.dearest_statements.postgres import Cluster, NoServer
+from tests.tools.dearest_statements.report import report
+from tests.tools.dearest_statements.statements import (
+    Statement,
+    counted_statements,
+    forget_counts,
+)
 from tests.tools.drills import ErrorsFirstParser, unwind_on_sigterm
 
-if TYPE_CHECKING:
-    from tests.tools.dearest_statements.costs import Cost
+if TYPE_CHECKING:  # it needs Django's settings
     from tests.tools.dearest_statements.rush import Rush
-    from tests.tools.dearest_statements.statements import Growth, Statement
 
 SMALL, LARGE = "small", "large"
 TIMES_LARGER = 100
-SHOWN = 10
-WIDTH = 150
 SECONDS_OF_PLANS = 5.0
-
-# Statements that may grow, by words of theirs; and with what, and who bears that.
-WORKER_CHECKS = "the check of the law: by the worker alone, for a tenth of the time at most"
-STAFF_SUMS = "staff's sums: of all stock, and of the sales of the days shown"
-STAFF_FILTER = "staff's list: as many rows as the filter passes before it has a page"
-MATCHES = "as many products as match a common word: they are sorted"
-LISTED = "it ends after the products of a hundred pages"
-ROWS_OF_PAGE = "as many rows as the page shows"
-QUEUE = "the queue's jobs of the last three days"
-METRICS = "the metrics' counts: a second at most, or they are left out"
-OPEN = "as many as are open at the moment: holds, orders, payments, refunds, alerts"
-BY_NATURE = {
-    "recorded, CASE WHEN is_active": WORKER_CHECKS,
-    "coalesce(sum(stock)": STAFF_SUMS,
-    "date_trunc(": STAFF_SUMS,
-    '"low_stock_threshold" >': STAFF_FILTER,
-    'UPPER("shop_order"."name"::text) LIKE': STAFF_FILTER,
-    'LEFT OUTER JOIN "shop_orderline" ON': STAFF_FILTER,
-    'UPPER("inventory_product"."name"::text) LIKE': MATCHES,
-    "WITH RECURSIVE with_holds": OPEN,
-    'FROM "inventory_stockalert"': OPEN,
-    'FROM "shop_refund" INNER JOIN': OPEN,
-    'FROM "shop_payment" WHERE': OPEN,
-    'FROM "shop_payment" INNER JOIN': OPEN,
-    "SELECT count(*) FROM (SELECT": LISTED,
-    '"inventory_reservation"."created_at" <=': ROWS_OF_PAGE,
-    "procrastinate_defer_periodic_job": QUEUE,
-    "FROM procrastinate_jobs": QUEUE,
-    "SELECT name, label, value FROM": METRICS,
-    'FROM "shop_order" WHERE ("shop_order"."state" = $1 AND NOT': OPEN,
-    "shop_demobankcharge": "the demo bank's own table, which no real shop has",
-    "FOR UPDATE SKIP LOCKED": "the night's deletions: as many rows as ended, a batch at a time",
-}
 
 
 def main() -> None:
@@ -173,8 +143,6 @@ def rush(
 
 def measure(cluster: Cluster, database: str, crowd: Rush, seconds: float) -> list[Statement]:
     """The statements of a rush of so many seconds."""
-    from tests.tools.dearest_statements.statements import counted_statements, forget_counts
-
     forget_counts(cluster)
     crowd.go_on(seconds)
     return counted_statements(cluster, database)
@@ -195,7 +163,6 @@ def measure_costs(cluster: Cluster, crowd: Rush, seconds: float) -> list[Cost]:
 
     It comes without the cost of the worker's jobs of every minute, which is measured first.
     """
-    from tests.tools.dearest_statements.costs import measure_cost
 
     def wait() -> int:
         time.sleep(seconds)
@@ -213,63 +180,6 @@ def measure_costs(cluster: Cluster, crowd: Rush, seconds: float) -> list[Cost]:
             for what, act in acts.items()
         ),
     ]
-
-
-def report(
-    in_small: list[Statement],
-    in_large: list[Statement],
-    dearest: list[Statement],
-    plans: dict[int, str],
-    costs: list[Cost],
-) -> bool:
-    """Print what was found; return whether a statement grows that mustn't."""
-    from tests.tools.dearest_statements.costs import HEADING
-    from tests.tools.dearest_statements.statements import compare
-
-    growth = compare(in_small, in_large)
-    total = sum(statement.ms for statement in dearest)
-    print("\nThe dearest statements (a time includes waiting for locks)\n")
-    print(f"{'':3} {'share':>6} {'calls':>9} {'mean ms':>9} {'rows':>9} {'pages':>9}  grows")
-    for number, statement in enumerate(dearest[:SHOWN], 1):
-        print(
-            f"{number:2}. {statement.ms / total:6.1%} {statement.calls:9,} "
-            f"{statement.ms_per_call:9.3f} {statement.rows / statement.calls:9.1f} "
-            f"{statement.pages_per_call:9.1f}  {in_words(statement, growth)}"
-        )
-        print(f"    {statement.in_short(WIDTH)}")
-    for number, statement in enumerate(dearest[:SHOWN], 1):
-        print(f"\nPlan of {number}: {statement.in_short(WIDTH)}\n")
-        print(plans.get(statement.key, "It didn't run while plans were taken."))
-    print(f"\n{HEADING}")
-    for cost in costs:
-        print(cost)
-    grown = [each for each in growth.values() if each.grows]
-    grown.sort(key=lambda each: each.large.pages_per_call, reverse=True)
-    print(
-        f"\n{len(growth)} statements ran at both sizes. These grow (pages per call, small → large):"
-    )
-    for each in grown:
-        print(
-            f"{each.small.pages_per_call:9.1f} → {each.large.pages_per_call:9.1f}, "
-            f"{each.large.ms_per_call:9.1f} ms, {each.large.calls:,} calls, "
-            f"{reason_of(each.large) or 'MUST NOT'}\n    {each.large.in_short(4 * WIDTH)}"
-        )
-    return any(not reason_of(each.large) for each in grown)
-
-
-def in_words(statement: Statement, growth: dict[str, Growth]) -> str:
-    """Whether a statement grows with the tables, and by how much."""
-    found = growth.get(statement.sql)
-    if found is None:
-        return "ran in the large tables only"
-    pages = f"{found.small.pages_per_call:.1f} → {found.large.pages_per_call:.1f}"
-    return f"{'yes' if found.grows else 'no'} ({pages})"
-
-
-def reason_of(statement: Statement) -> str:
-    """Why the statement may grow; empty if it mustn't."""
-    sql = " ".join(statement.sql.split())
-    return next((why for words, why in BY_NATURE.items() if words in sql), "")
 
 
 if __name__ == "__main__":
