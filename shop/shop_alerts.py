@@ -26,6 +26,7 @@ from django.urls import reverse
 
 from inventory.words import counted
 from shop import payments
+from shop.health import SEEN_LATELY
 from shop.jobs import IS_QUEUED_ONCE
 from shop.models import Dispute, Order, Payment, PaymentEvent, Refund, ShopAlert
 from shop.money import format_amount
@@ -63,15 +64,15 @@ class Trouble:
     order_id: int | None = None
 
 
-# A job waits for three minutes, and no worker has shown for two; one that runs shows every 10 s.
-MISSING_WORKER = """
+# A job waits for three minutes, and no worker was seen lately.
+MISSING_WORKER = f"""
     EXISTS (SELECT FROM procrastinate_jobs AS job
         WHERE job.status = 'todo'
             AND coalesce(job.scheduled_at, '-infinity') < statement_timestamp() - interval '3 min'
             AND EXISTS (SELECT FROM procrastinate_events AS event WHERE event.job_id = job.id
                 AND event.at < statement_timestamp() - interval '3 min')
     ) AND NOT EXISTS (SELECT FROM procrastinate_workers
-        WHERE last_heartbeat > statement_timestamp() - interval '2 min')
+        WHERE last_heartbeat > statement_timestamp() - interval '{SEEN_LATELY}')
 """
 NO_WORKER = Trouble(
     Kind.WORKER_GONE,
