@@ -22,7 +22,7 @@ from shop.cookie_signers import cookie_signer
 
 SALT = "shop.buyer"  # part of each signature: changing it would take away all baskets
 KEY = re.compile(r"[A-Za-z0-9_-]{32}")
-KEPT_FOR = 400 * 24 * 60 * 60  # seconds: the longest that browsers allow
+KEPT_FOR = timedelta(days=400)  # the longest that browsers allow
 # The cookie of a buyer who may have changed something a moment ago, where pages may come from a
 # replica: until that has the change, pages come from the primary (shop/delayed_pages.py).
 CHANGED = "changed"
@@ -98,26 +98,19 @@ def middleware(
         response = get_response(request)
         patch_vary_headers(response, ["Cookie"])
         if settings.REPLICA_URL and request.buyer and may_have_changed(request):
-            response.set_cookie(
-                CHANGED,
-                "1",
-                max_age=settings.REPLICA_MOST_LAG + timedelta(seconds=SECONDS_OF_COPIES),
-                secure=settings.HTTPS,
-                httponly=True,
-                samesite="Lax",
-            )
+            lag = settings.REPLICA_MOST_LAG + timedelta(seconds=SECONDS_OF_COPIES)
+            _set_cookie(response, CHANGED, "1", lag)
         if request.buyer != known:
-            response.set_cookie(
-                cookie_name(),
-                signed_key(request.buyer),
-                max_age=KEPT_FOR,
-                secure=settings.HTTPS,
-                httponly=True,
-                samesite="Lax",
-            )
+            _set_cookie(response, cookie_name(), signed_key(request.buyer), KEPT_FOR)
         return response
 
     return handle
+
+
+def _set_cookie(response: HttpResponse, name: str, value: str, max_age: timedelta) -> None:
+    response.set_cookie(
+        name, value, max_age=max_age, secure=settings.HTTPS, httponly=True, samesite="Lax"
+    )
 
 
 def may_have_changed(request: HttpRequest) -> bool:
