@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import TYPE_CHECKING
 
 import django
 from django.db import connections
@@ -18,6 +19,9 @@ from django.db import connections
 from tests.tools.drills import Disagreement, ErrorsFirstParser, unwind_on_sigterm, whole_number
 from tests.tools.power_loss.device import FILE_SYSTEMS, Device, missing, run_in_own_namespace
 from tests.tools.power_loss.server import WITHOUT, Server
+
+if TYPE_CHECKING:  # it needs Django's settings
+    from tests.tools.power_loss.buyers import Crowd
 
 LONGEST_RUSH = 2.5  # seconds until the power is lost
 USAGE_ERROR = 2
@@ -67,13 +71,7 @@ def lose_power_repeatedly(
                 before = promises.number()
                 crowd = buyers.Crowd(promises)
                 time.sleep(chance.uniform(0.3, LONGEST_RUSH))
-                disk.lose_power()
-                server.kill()
-                crowd.wait()
-                connections.close_all()
-                disk.unmount()
-                disk.mount()
-                start_again(server)
+                lose_power(disk, server, crowd)
                 buyers.check(promises)
                 new = promises.number() - before
                 print(f"loss {number}: {new} things told before it, all true after it", flush=True)
@@ -84,6 +82,17 @@ def lose_power_repeatedly(
         finally:
             connections.close_all()
             server.kill()
+
+
+def lose_power(disk: Device, server: Server, crowd: Crowd) -> None:
+    """Take the power while the crowd buys, and give it back. Raises Disagreement."""
+    disk.lose_power()
+    server.kill()
+    crowd.wait()
+    connections.close_all()
+    disk.unmount()
+    disk.mount()
+    start_again(server)
 
 
 def start_again(server: Server) -> None:
