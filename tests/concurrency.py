@@ -24,7 +24,7 @@ def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     def run(call: Callable[[], Any]) -> Any:
         try:
             connection.ensure_connection()
-            gate.wait(timeout=30)
+            gate.wait(timeout=60)
             return call()
         except Exception as error:
             return error
@@ -46,7 +46,7 @@ def lapse(reservation: Reservation) -> Reservation:
     return reservation
 
 
-def wait_until_somebody_waits_for_a_lock(seconds: float = 20, *, number: int = 1) -> None:
+def wait_until_somebody_waits_for_a_lock(seconds: float = 60, *, number: int = 1) -> None:
     """Return as soon as this number of other connections to the database wait for a lock."""
     deadline = time.monotonic() + seconds
     with connection.cursor() as cursor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGS = [
@@ -20,6 +20,8 @@ ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+MOST_MILLISECONDS = 60_000  # until a page shows what it should, on a machine with other work
 
 NewPage = Callable[..., Page]
 
@@ -36,6 +38,7 @@ def browser() -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         # Playwright runs its event loop on this thread, and Django refuses to ask the database
         # where a loop is running. But none of our code runs in that loop, only Playwright's.
+        expect.set_options(MOST_MILLISECONDS)
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         chromium = playwright.chromium.launch(executable_path=program, args=ARGS)
         yield chromium
@@ -54,7 +57,7 @@ def new_page(browser: Browser, live_server: Any, settings: Any) -> Iterator[NewP
         context = browser.new_context(base_url=live_server.url, reduced_motion="reduce", **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(MOST_MILLISECONDS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if _bad(message) else None)
         return page

@@ -77,12 +77,12 @@ def test_the_countdown_survives_a_reload_and_asks_the_server_at_its_end(
     product = make_product(name="Lamp")
     reserve(page, product)
     countdown = page.get_by_role("timer")
-    expect(countdown).to_have_text(re.compile(r"9:5\d"))
+    expect(countdown).to_have_text(re.compile(r"9:\d\d"))
     page.reload()
-    expect(countdown).to_have_text(re.compile(r"9:5\d"))
-    Reservation.objects.update(expires_at=Now() + timedelta(seconds=2))
+    expect(countdown).to_have_text(re.compile(r"9:\d\d"))
+    Reservation.objects.update(expires_at=Now() + timedelta(seconds=6))
     page.reload()
-    expect(countdown).to_have_text("0:01")
+    expect(countdown).to_have_text(re.compile(r"0:0\d"))
     expect(page.get_by_role("alert")).to_contain_text("The time of your 1 × Lamp is over")
     expect(countdown).to_have_count(0)
     expect(page.locator("#basket-count")).to_contain_text("0")
@@ -93,7 +93,7 @@ def test_the_countdown_survives_a_reload_and_asks_the_server_at_its_end(
 def test_what_was_said_of_a_hold_goes_when_its_time_is_over(
     page: Page, make_product: MakeProduct, settings: LazySettings
 ) -> None:
-    settings.INVENTORY_HOLD_FOR = timedelta(seconds=3)
+    settings.INVENTORY_HOLD_FOR = timedelta(seconds=6)
     reserve(page, make_product(name="Lamp"))
     expect(page.get_by_text("1 × Lamp reserved for you.")).to_be_visible()
     expect(page.get_by_role("alert")).to_contain_text("The time of your 1 × Lamp is over")
@@ -108,7 +108,7 @@ def test_what_a_product_page_says_one_holds_is_what_one_holds(
     page.goto(f"/products/{product.slug}/")
     expect(page.get_by_text("You hold 1 of these.")).to_be_visible()
     Reservation.objects.update(expires_at=Now())
-    expect(page.get_by_text("You hold 1 of these.")).to_have_count(0, timeout=15_000)
+    expect(page.get_by_text("You hold 1 of these.")).to_have_count(0)
 
 
 def test_a_product_in_two_parts_is_one_line_with_one_form(
@@ -140,7 +140,7 @@ def test_the_stock_on_an_open_page_follows_what_others_do(
     page.goto(f"/products/{product.slug}/")
     expect(page.get_by_text("Last one")).to_be_visible()
     reservations.reserve(product, 1, buyer="somebody else")
-    expect(page.get_by_text("All in baskets")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("All in baskets")).to_be_visible()
 
 
 def test_two_browsers_after_the_last_unit(new_page: NewPage, make_product: MakeProduct) -> None:

@@ -165,5 +165,5 @@ def test_the_page_that_waits_says_by_itself_that_the_money_has_come(
     stripe_standin.webhooks.set_url(f"{live_server.url}/payments/stripe/events/")
     assert all(delivery.is_accepted for delivery in stripe_standin.webhooks.deliver())
 
-    expect_standing(page, "Paid. Thank you!", seconds=20)
+    expect_standing(page, "Paid. Thank you!")
     assert PaymentEvent.objects.filter(kind="checkout.session.completed").exists()

@@ -22,6 +22,7 @@ import pytest
 from inventory.models import Reservation
 from shop.load_tests.serving import GUNICORN_CONF
 from tests.command_line import database_url
+from tests.concurrency import wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.http.conftest import APPS, OTHER_DEADLINES, SAME_FOR_BOTH, Served, serve, serving
 from tests.http.shopper import Shopper
@@ -231,7 +232,7 @@ def test_a_request_is_not_handled_whose_client_has_left_before_its_turn(
     with serving("shop.asgi", GUNICORN_CONF, log.open, **variables) as shop:
         with table_locked():
             waiting = connect(shop, get("/orders/waiting/"))
-            time.sleep(1)
+            wait_until_somebody_waits_for_a_lock()
             for _ in range(5):
                 connect(shop, get("/orders/left/contact/")).close()
             seen = '"GET /orders/[…]/contact/ HTTP/1.1" 499'
@@ -244,7 +245,8 @@ def test_a_request_is_not_handled_whose_client_has_left_before_its_turn(
 
 # A pool of threads that is full
 
-STAFF = b"GET /admin/ HTTP/1.1\r\nHost: localhost\r\nCookie: sessionid=abc\r\n\r\n"
+# A session's key is long, or Django doesn't look for it.
+STAFF = b"GET /admin/ HTTP/1.1\r\nHost: localhost\r\nCookie: sessionid=%s\r\n\r\n" % (32 * b"a")
 
 
 @contextlib.contextmanager
@@ -266,7 +268,7 @@ def test_a_full_pool_of_threads_does_not_stop_the_lane(
         with ThreadPoolExecutor(1) as buyers:
             with table_locked("django_session"):
                 waiting = [connect(shop, STAFF) for _ in range(10)]
-                time.sleep(1)
+                wait_until_somebody_waits_for_a_lock(number=2)  # all threads
                 assert Shopper(shop.url, 2).get(f"/products/{product.slug}/").status == 200
                 bought = buyers.submit(shopper.send, form, quantity="2")
                 wait_until(Reservation.objects.exists, "the lane has reserved")
@@ -298,7 +300,7 @@ def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
         with table_locked():
             waiting = connect(shop, get("/orders/abc/"))
             gone = connect(shop, get("/orders/abc/"))
-            time.sleep(1)
+            wait_until_somebody_waits_for_a_lock(number=2)
             gone.close()
             shop.web.send_signal(signal.SIGTERM)
             time.sleep(1)
@@ -312,7 +314,7 @@ def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
 def test_a_killed_worker_is_replaced(app: str, connect: Connect) -> None:
     with serving(app, **LONG) as shop, table_locked():
         waiting = [connect(shop, get("/orders/abc/")) for _ in range(4)]
-        time.sleep(1)
+        wait_until_somebody_waits_for_a_lock(number=4)
         for worker in shop.web_workers():
             worker.kill()
         for each in waiting:

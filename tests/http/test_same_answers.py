@@ -13,7 +13,7 @@ from tests.http.conftest import APPS, Served, serving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-SECONDS = 20
+SECONDS = 60
 HOST = b"Host: localhost\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 """Sent after each request, so that the server ends the connection itself."""

@@ -32,17 +32,17 @@ class Crowd:
         self._stays = [
             self._pool.submit(self._stay, rooms, product_id, all_inside) for _ in range(size)
         ]
-        all_inside.wait(10)
+        all_inside.wait(60)
 
     def _stay(self, rooms: WaitingRooms, product_id: int, all_inside: threading.Barrier) -> None:
         with rooms.enter(product_id):
-            all_inside.wait(10)
-            self.may_go.wait(10)
+            all_inside.wait(60)
+            self.may_go.wait(60)
 
     def let_go(self) -> None:
         self.may_go.set()
         for each in self._stays:
-            each.result(10)
+            each.result(60)
 
 
 @pytest.fixture
@@ -91,7 +91,11 @@ def test_being_turned_away_is_no_wait_in_vain(rooms: WaitingRooms) -> None:
     Crowd(rooms, ANVIL, 3).let_go()
 
 
-def test_a_rush_that_makes_progress_is_served_whatever_its_size(rooms: WaitingRooms) -> None:
+def test_a_rush_that_makes_progress_is_served_whatever_its_size(
+    rooms: WaitingRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last ones wait for longer than a request may without progress."""
+    monkeypatch.setattr(waiting_rooms, "SECONDS_WITHOUT_PROGRESS", 1.0)
     inside: list[int] = []
     most = []
 
@@ -99,11 +103,11 @@ def test_a_rush_that_makes_progress_is_served_whatever_its_size(rooms: WaitingRo
         with rooms.enter(ANVIL):
             inside.append(1)
             most.append(len(inside))
-            threading.Event().wait(0.02)
+            threading.Event().wait(0.12)
             inside.pop()
 
     with ThreadPoolExecutor(30) as buyers:
-        for each in [buyers.submit(buy) for _ in range(90)]:
-            each.result(30)
+        for each in [buyers.submit(buy) for _ in range(36)]:
+            each.result(60)
     assert max(most) == 3
     assert rooms._rooms == {}

@@ -26,7 +26,7 @@ from django.db.models import Model
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
-from inventory.races import Misuse, explore, point, replay
+from inventory.races import Misuse, conductor, explore, point, replay
 from inventory.races.current import running_session
 from inventory.races.scratch import scratch_database
 from inventory.races.session import State
@@ -94,7 +94,7 @@ def in_an_executor() -> None:
 def in_a_pool_of_threads() -> None:
     look()
     with ThreadPool(1) as pool:
-        pool.apply_async(look_and_close).wait(0.2)
+        pool.apply_async(look_and_close).wait(2)
 
 
 def in_a_thread_of_a_thread() -> None:
@@ -138,16 +138,19 @@ def test_sql_in_a_thread_that_a_session_starts(session: Callable[[], None]) -> N
         explore([look, session], setup=one_mug)
 
 
-def test_a_session_that_waits_for_the_thread_that_was_refused() -> None:
+def test_a_session_that_waits_for_the_thread_that_was_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It is refused at once, and not for the time that it takes."""
+    monkeypatch.setattr(conductor, "GRACE", 60.0)  # for its wait to end
 
     def session() -> None:
         look()
         threading.Thread(target=look_and_close).start()
-        threading.Event().wait(1)
+        threading.Event().wait(3)
 
     with pytest.raises(Misuse, match=OTHER_THREAD):
-        explore([look, session], setup=one_mug, step_timeout=0.4)
+        explore([look, session], setup=one_mug, step_timeout=2)
 
 
 def test_sql_in_a_thread_that_was_there_before_and_is_connected() -> None:
@@ -172,7 +175,7 @@ def test_a_thread_that_comes_too_late_for_its_schedule() -> None:
     gate = threading.Event()
 
     def late() -> None:
-        gate.wait(5)
+        gate.wait(60)
         look_and_close()
 
     def setup() -> None:
@@ -263,7 +266,7 @@ def test_a_thread_of_somebody_else_has_a_word() -> None:
         look()
         answered.clear()
         asked.set()
-        answered.wait(5)
+        answered.wait(60)
 
     result = explore([look, session], setup=one_mug)
     assert result.notes == [

@@ -170,7 +170,7 @@ def test_the_shop_is_served_and_ends_cleanly(
     assert said["Log"].strip() == str(log)
     assert rest == ""
     assert "GET /demo/outbox/" in log.read_text()
-    _, alive = psutil.wait_procs(programs, timeout=5)
+    _, alive = psutil.wait_procs(programs, timeout=60)
     assert not alive
 
 

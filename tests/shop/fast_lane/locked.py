@@ -48,6 +48,6 @@ class Locked:
 
     async def until_somebody_waits(self, number: int = 1) -> None:
         """Return as soon as so many sessions wait for a lock."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self._looking.execute(WAITING).fetchone() != (number,):
                 await asyncio.sleep(0.01)

@@ -28,7 +28,7 @@ from tests.concurrency import wait_until_somebody_waits_for_a_lock
 from tests.conftest import MakeProduct
 from tests.pgbouncer import pgbouncer
 from tests.shop.conftest import Reserve
-from tests.shop.programs import ROOT
+from tests.shop.programs import ROOT, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -47,9 +47,9 @@ def app(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     run("zero")
 
 
-def run(to: str, **options: Any) -> str:
+def run(to: str, printed: StringIO | None = None, **options: Any) -> str:
     """Migrate the app up to there; return what was printed."""
-    printed = StringIO()
+    printed = printed or StringIO()
     call_command("migrate", APP, to, stdout=printed, **options)
     return printed.getvalue()
 
@@ -168,14 +168,14 @@ def test_what_is_done_concurrently_waits_as_long_as_it_must(
     with session() as other:
         pid = other.info.backend_pid
         other.execute("UPDATE locking_row SET name = name WHERE id = 2")
-        with in_background(lambda: run("0003", lock_timeout=0.2)) as migrating:
-            wait_until_somebody_waits_for_a_lock()
-            with pytest.raises(TimeoutError):
-                migrating.result(timeout=2)
+        printed = StringIO()
+        waits = re.compile(rf"(?s)locking_app.0003_index: \d+ s. It waits for .+ process {pid} ")
+        with in_background(lambda: run("0003", printed, lock_timeout=0.2)) as migrating:
+            wait_until(lambda: waits.search(printed.getvalue()), "it says for whom it waits")
+            assert not migrating.done()
             other.commit()
-            printed = migrating.result(timeout=60)
-    assert re.search(rf"(?s)locking_app.0003_index: \d+ s. It waits for .+ process {pid} ", printed)
-    assert re.search(r"These took long: locking_app.0003_index \(\d+ s\)\.", printed)
+            migrating.result(timeout=60)
+    assert re.search(r"These took long: locking_app.0003_index \(\d+ s\)\.", printed.getvalue())
 
 
 def test_it_drops_what_an_index_left_that_was_broken_off() -> None:
@@ -212,11 +212,13 @@ def test_the_second_one_waits_for_the_first() -> None:
     key = pglock.advisory(migrate.ADVISORY_LOCK).int_lock_id
     with session() as first:
         first.execute("SELECT pg_advisory_lock(%s)", [key])
-        with in_background(lambda: run("0002")) as migrating:
-            with pytest.raises(TimeoutError):
-                migrating.result(timeout=1)
+        printed = StringIO()
+        with in_background(lambda: run("0002", printed)) as migrating:
+            words = "Another migrate is at work"
+            wait_until(lambda: words in printed.getvalue(), "it says that it waits")
+            assert not migrating.done()
             first.execute("SELECT pg_advisory_unlock(%s)", [key])
-            assert "Another migrate is at work" in migrating.result(timeout=60)
+            migrating.result(timeout=60)
 
 
 # The session

@@ -25,7 +25,7 @@ def send(server: MailServer, text: str = "Hello") -> None:
     message["Subject"], message["Message-ID"] = "Your order", "<1@example.org>"
     message["X-Order"] = "ABCD-EFGH"
     message.set_content(text)
-    with smtplib.SMTP("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=60) as client:
         client.send_message(message)
 
 
