@@ -337,9 +337,10 @@ def check_limits(holds: HoldsOfBuyer, more: int = 0, price: Decimal = Decimal(0)
     if units + more > most:
         if units:
             raise BasketError(
-                f"A basket can hold {counted(most, 'unit')} at a time, and yours has {units}."
+                f"You can reserve {counted(most, 'unit')} at a time, and have {units} already, "
+                "those of unpaid orders included."
             )
-        raise BasketError(f"A basket can hold {counted(most, 'unit')} at a time.")
+        raise BasketError(f"You can reserve {counted(most, 'unit')} at a time.")
     most = settings.MOST_HOLDS_PER_BUYER
     if len(holds.quantities) + (1 if more else 0) > most:
         raise BasketError(

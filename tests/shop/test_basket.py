@@ -110,7 +110,7 @@ def test_a_quantity_beyond_all_limits_has_an_error(
     product = make_product(1000)
     response = reserve(product, typed)
     assert response.status_code == 409
-    assert error(response) == "A basket can hold 20 units at a time."
+    assert error(response) == "You can reserve 20 units at a time."
     assert typed in html_of(response)
     assert stock(product) == 1000
     assert client.get("/basket/").status_code == 200
@@ -432,7 +432,9 @@ def test_a_basket_has_limits_of_units_and_of_holds(
     settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 5, 2
     product = make_product(100)
     reserve(product, 3)
-    assert error(reserve(product, 3)) == "A basket can hold 5 units at a time, and yours has 3."
+    assert error(reserve(product, 3)) == (
+        "You can reserve 5 units at a time, and have 3 already, those of unpaid orders included."
+    )
     reserve(product, 1)
     assert error(reserve(product, 1)).startswith("Your basket is full: it can hold 2 reservations")
     lapse(Reservation.objects.earliest("created_at"))
@@ -640,9 +642,11 @@ def test_limits_of_one_are_in_the_singular(
     settings.MOST_UNITS_PER_ADDRESS = 1
     assert "At most 1 unit can be" in error(reserve(product, 2))
     settings.MOST_UNITS_PER_BUYER = 1
-    assert error(reserve(product, 2)) == "A basket can hold 1 unit at a time."
+    assert error(reserve(product, 2)) == "You can reserve 1 unit at a time."
     reserve(product, 1)
-    assert error(reserve(product, 1)).endswith("1 unit at a time, and yours has 1.")
+    assert error(reserve(product, 1)).startswith(
+        "You can reserve 1 unit at a time, and have 1 already"
+    )
     settings.MOST_UNITS_PER_BUYER, settings.MOST_HOLDS_PER_BUYER = 9, 1
     assert "it can hold 1 reservation at a time" in error(reserve(product, 1))
     settings.MOST_HOLDS_PER_BUYER = 9

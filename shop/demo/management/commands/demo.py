@@ -35,7 +35,7 @@ class Command(FoldingCommand):
     requires_migrations_checks = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="of the shop (%(default)s)")
         parser.add_argument(
             "--no-serve",
             action="store_true",
