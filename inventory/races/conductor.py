@@ -19,6 +19,7 @@ from .server import Server
 from .session import Board, Session, Spare, State, Step
 
 POLL = 0.001  # seconds; PostgreSQL shows a wait after 0.3 to 2.6 ms
+LONGEST_POLL = 0.016  # each look costs PostgreSQL time: where it takes long, look less often
 GRACE = 2.0  # seconds for a session to end after it was told to
 # PostgreSQL looks for a deadlock once, some time after a wait began; whose look finds the circle
 # is the one that fails. Let everybody have looked before the circle can close: then it is always
@@ -260,9 +261,11 @@ class _OneSchedule:
     def _settle(self) -> None:
         """Return when each session is at its gate, waits for another session, or is done."""
         deadline = time.monotonic() + self.step_timeout
+        pause = POLL
         while not self._is_misused():
-            if self._is_anybody_on_the_way():
+            if self._is_anybody_on_the_way(pause):
                 self._update_waiting_sessions()
+                pause = min(2 * pause, LONGEST_POLL)
             elif not self._has_anything_changed() and not self._is_deadlock():
                 break
             if time.monotonic() > deadline:
@@ -272,10 +275,10 @@ class _OneSchedule:
     def _is_misused(self) -> bool:
         return any(session.misuse for session in self.sessions)
 
-    def _is_anybody_on_the_way(self) -> bool:
+    def _is_anybody_on_the_way(self, pause: float) -> bool:
         with self.board.changed:
             if self._on_the_way():
-                self.board.changed.wait(POLL)
+                self.board.changed.wait(pause)
             return bool(self._on_the_way())
 
     def _on_the_way(self) -> list[Session]:

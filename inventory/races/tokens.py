@@ -57,6 +57,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_FORMS = {form.value: form for form in Form}
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.S)
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -70,11 +71,11 @@ def tokens_of(sql: str) -> list[Token]:
     tokens: list[Token] = []
     has_space = False
     for found in _TOKEN.finditer(sql):
-        if found["space"] is not None:
+        if found.lastgroup == "space":
             has_space = True
             continue
-        form = next(form for form in Form if found[form.value] is not None)
-        tokens.append(Token(form, found[0], has_space))
+        assert found.lastgroup is not None
+        tokens.append(Token(_FORMS[found.lastgroup], found[0], has_space))
         has_space = False
     return tokens
 
