@@ -101,8 +101,8 @@ class Lookout:
     def __init__(self, *, clock: bool, cache: bool) -> None:
         self.clock_is_step = clock
         self.cache_is_step = cache
-        self.is_noting = False
-        """Whether to note what is no step."""
+        self.noted: Collection[str] = ()
+        """The sessions of which to note what is no step."""
         self.readings: dict[str, dict[str, None]] = {}
         """The sessions that read the clock, and the places where they do, as they came."""
         self.uses: dict[Use, None] = {}
@@ -113,7 +113,7 @@ class Lookout:
     @contextlib.contextmanager
     def watching(self, session: Session) -> Iterator[None]:
         """Watch the present thread, in which code of the session runs."""
-        if not (self.is_noting or self.clock_is_step or self.cache_is_step):
+        if not (session.label in self.noted or self.clock_is_step or self.cache_is_step):
             yield
             return
         before = sys.getprofile()

@@ -200,8 +200,9 @@ class Walk:
         for node, chosen in zip(self.nodes, self._chosen, strict=False):
             node.tried.add(chosen)
         ways = self._reversing(performance) if self.search.reduce else self._all_others()
+        steps = [move.steps[0] for move in moves_of(performance)]
         for place, chosen in ways:
-            self.search.add(self.nodes[place], chosen, self._rank(place, chosen, performance))
+            self.search.add(self.nodes[place], chosen, self._rank(place, chosen, steps))
 
     def _all_others(self) -> Iterator[tuple[int, str]]:
         """All choices that weren't made at the new nodes."""
@@ -217,10 +218,9 @@ class Walk:
             if covered.isdisjoint(reversal.candidates):
                 yield reversal.place, min(reversal.candidates, key=node.preemptions_after)
 
-    def _rank(self, place: int, chosen: str, performance: Performance) -> int:
+    def _rank(self, place: int, chosen: str, steps: Sequence[Step]) -> int:
         """0 where the chosen session may change what the interrupted one has read and goes by."""
         last = self.nodes[place].last
-        steps = [move.steps[0] for move in moves_of(performance)]
         goes_on = any(step.session == last and step.kind is Kind.WRITE for step in steps[place:])
         is_stale = goes_on and any(
             step.session == last and step.kind is Kind.READ and self.search.may_change(chosen, step)
@@ -283,22 +283,31 @@ class Given:
 
 
 class AtRandom:
-    """Chooses at random, each session equally likely, within the bound on preemptions."""
+    """Chooses at random, each session equally likely.
 
-    def __init__(self, source: random.Random, max_preemptions: int | None) -> None:
+    Within a bound on preemptions it draws after how many steps of a session, of at most ``steps``,
+    the next one comes. Were it drawn at each step, nearly all would come at the first ones.
+    """
+
+    def __init__(self, source: random.Random, max_preemptions: int | None, steps: int) -> None:
         self._random = source
         self._left = max_preemptions
+        self._steps = max(steps, 1)
+        self._until_next = 0
 
     def choose(
         self, enabled: Enabled, last: str | None, completed: Sequence[Step] = ()
     ) -> str | None:
         names = [name for name, _ in enabled]
-        if self._left == 0 and last in names:
+        if self._left is None:
+            return self._random.choice(names)
+        others = [name for name in names if name != last]
+        if last in names and not (others and self._left and self._until_next == 0):
+            self._until_next -= 1
             return last
-        chosen = self._random.choice(names)
-        if self._left is not None and last in names and chosen != last:
-            self._left -= 1
-        return chosen
+        self._left -= last in names
+        self._until_next = self._random.randrange(self._steps)
+        return self._random.choice(others)
 
 
 def preemptions_in(points: list[Point]) -> int:

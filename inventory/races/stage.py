@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_ORDERS = 24  # serial orders that are performed besides the schedules
-MOST_LOOKS = 20  # performances that only look for clock and caches
+# Performances that only look for clock and caches, each of which takes twice as long as others:
+# so many, and one for each ten schedules, up to the most.
+LOOKS, MOST_LOOKS = 4, 20
 TRIES = 3  # performances of a schedule before it counts as unrepeatable
 CONFIRMATIONS = 2  # more performances of a schedule that ends like no serial order
 REPEATS = 4  # performances that must all end in the same way, if that way is no chance
@@ -148,7 +150,7 @@ class Stage:
         """Perform serial orders, to fill Python's caches and to learn which values are noise."""
         if self.learned.upper_bound:
             return
-        self.lookout.is_noting = True
+        self.lookout.noted = self.names
         fill_cache_of_content_types(self.explorer.using, self.server)
         first = self.perform_serially(self.names, in_turn=False)
         last = self.perform_serially(self.names[::-1], in_turn=False)
@@ -158,8 +160,8 @@ class Stage:
                 start = f"Session {name} ran no SQL on “{self.explorer.using}”"
                 notes = self.unheld_sql.notes()
                 raise Misuse(" ".join([f"{start}{why_without_sql(name, call, first)}", *notes]))
+        self.lookout.noted = ()  # noting takes long, and by now there is little new to see
         self.reference = self._perform_twice(self.names, in_turn=False)
-        self.lookout.is_noting = False
         self.cold_notes = list(notes_on_cold_start(first, self.reference.performance))
         # The one that comes second may be done sooner: for it everything is sold out.
         counts = [max(p.choices.count(name) for p in (first, last)) for name in self.names]
@@ -190,7 +192,7 @@ class Stage:
         if self.image is not None:
             self.image.note(event.step for event in performance.events)
         self.unheld_sql.check()
-        if self.lookout.is_noting:
+        if self.lookout.noted:
             self.ways |= ways_of(performance)
         self.learned.note_written(performance)
         return performance
@@ -251,10 +253,11 @@ class Stage:
         max_preemptions: int | None,
     ) -> None:
         """Perform schedules drawn at random that weren't performed yet."""
+        steps = max((run.choices.count(n) for run in result.runs for n in self.names), default=0)
         for _ in range(samples):
             if limit.ends_sampling(result):
                 break
-            performance = self.perform(AtRandom(source, max_preemptions).choose)
+            performance = self.perform(AtRandom(source, max_preemptions, steps).choose)
             if result.find(performance.choices) is None:
                 result.add(self.judge(performance), performance.cut)
                 result.sampled += 1
@@ -263,17 +266,17 @@ class Stage:
         """Perform runs once more to note clock and caches: the first with each way of a session."""
         if self.lookout.has_nothing_to_note:
             return
-        again: list[Run] = []
+        most = min(LOOKS + len(runs) // 10, MOST_LOOKS)
+        again: list[tuple[Run, set[str]]] = []
         for run in runs:
-            ways = ways_of(run.performance)
-            if not ways <= self.ways and len(again) < MOST_LOOKS:
-                self.ways |= ways
-                again.append(run)
-        self.lookout.is_noting = True
-        for run in again:
+            new = ways_of(run.performance) - self.ways
+            if new and len(again) < most:
+                self.ways |= new
+                again.append((run, {way[0] for way in new}))
+        for run, self.lookout.noted in again:
             with contextlib.suppress(ImpossibleSchedule):
                 self.perform(Given(run.choices).choose)
-        self.lookout.is_noting = False
+        self.lookout.noted = ()
 
     def note_in_result(self) -> None:
         """Say in the result what no schedule shows."""
@@ -537,13 +540,14 @@ def check_same_end(before: Outcome, now: Outcome) -> None:
         )
 
 
-Way = tuple[object, ...]
+Way = tuple[str, tuple[object, ...]]
+"""A session, and its statements with their outcomes, on which its Python depends."""
 
 
 def ways_of(performance: Performance) -> set[Way]:
-    """The way of each session: its statements and their outcomes, on which its Python depends."""
+    """The way of each session."""
     ways: dict[str, list[object]] = {}
     for event in performance.events:
         step = event.step
         ways.setdefault(step.session, []).append((step.sql, step.rows, step.sqlstate))
-    return {(name, *steps) for name, steps in ways.items()}
+    return {(name, tuple(steps)) for name, steps in ways.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,8 @@ from psycopg import IsolationLevel
 
 from inventory.races import Misuse, RaceFound, explore, replay
 from inventory.races.schedule import format_schedule, parse_schedule
+from inventory.races.search import AtRandom
+from tests.inventory.races.made import made_step
 from tests.inventory.races.models import Engraving, Mug, Sale
 from tests.inventory.races.test_counts import (
     conditional_update,
@@ -71,6 +74,30 @@ def test_the_budget_ends_and_chance_takes_over() -> None:
     assert results(1) == results(1)
     assert results(1)[:4] == results(2)[:4]
     assert results(1) != results(2)
+
+
+def test_chance_draws_its_preemptions_from_the_whole_length() -> None:
+    """Of two sessions of 50 steps. Drawn step by step, they would all be among the first ones."""
+    places = [place for seed in range(40) for place in preempted_at_random(seed, bound=2)]
+    assert all(any(low <= place < low + 20 for place in places) for low in range(0, 100, 20))
+
+
+def preempted_at_random(seed: int, *, bound: int) -> list[int]:
+    """The places at which a session is interrupted that could go on."""
+    left = {"A": 50, "B": 50}
+    last: str | None = None
+    found = []
+    at_random = AtRandom(random.Random(seed), bound, steps=50)
+    for place in range(100):
+        names = [name for name in left if left[name]]
+        chosen = at_random.choose([(name, made_step(name, "SELECT 1")) for name in names], last)
+        assert chosen is not None
+        if chosen != last and last in names:
+            found.append(place)
+        left[chosen] -= 1
+        last = chosen
+    assert len(found) <= bound
+    return found
 
 
 def test_the_first_broken_schedule_is_enough() -> None:
@@ -298,7 +325,7 @@ def test_far_fewer_schedules_for_the_same_two_outcomes() -> None:
     assert reduced.schedules == 6
 
 
-@pytest.mark.skipif("RACES_THOROUGH" not in os.environ, reason="set RACES_THOROUGH=1")
+@pytest.mark.thorough
 def test_three_buyers_reduced() -> None:
     everything = explore([in_a_transaction] * 3, setup=one_mug)
     reduced = explore([in_a_transaction] * 3, setup=one_mug, reduce=True)
