@@ -5,14 +5,13 @@ released, shrunk, or taken back), and two are sold. In every order, the law hold
 gets an error but an InventoryError. The end state is one that the two calls could also reach one
 after the other.
 
-By default there are at most two preemptions. If RACES_THOROUGH is set, all orders are tried, and
-reserving by every safe strategy.
+In each run there is at most one preemption. ``pytest --thorough`` tries all orders, and reserving
+by every safe strategy.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -47,7 +46,6 @@ TABLES = [  # whose rows are put back
     "inventory_product",
 ]
 HOUR = timedelta(hours=1)
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 
 
 @dataclass
@@ -126,8 +124,8 @@ def look_at(
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_two_at_once(make_product: MakeProduct, one: str, other: str) -> None:
-    look_at(make_product, one, other, max_preemptions=None if THOROUGH else 2)
+def test_two_at_once(make_product: MakeProduct, is_thorough: bool, one: str, other: str) -> None:
+    look_at(make_product, one, other, max_preemptions=None if is_thorough else 1)
 
 
 @pytest.mark.parametrize("action", ["shrink", "return"])
@@ -139,7 +137,7 @@ def test_without_the_products_lock_a_repeated_request_would_count_twice(
         look_at(make_product, action, action, max_preemptions=1)
 
 
-@pytest.mark.skipif(not THOROUGH, reason="set RACES_THOROUGH=1")
+@pytest.mark.thorough
 @pytest.mark.parametrize(("one", "other"), PAIRS_BY_STRATEGY)
 def test_any_strategy_and_another(make_product: MakeProduct, one: str, other: str) -> None:
     look_at(make_product, one, other, max_preemptions=2)

@@ -12,6 +12,7 @@ from django.test import Client
 
 from inventory.models import Product
 from shop.payments import silence
+from tests.race_bounds import Bounds
 from tests.shop.lane_client import LaneClients
 
 Reserve = Callable[..., Any]
@@ -27,6 +28,18 @@ def no_rate_limits(settings: Any) -> None:
 def no_provider_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that was silent in one test is asked again at once in the next."""
     monkeypatch.setattr(silence, "_silent_until", {})
+
+
+@pytest.fixture
+def bounds(is_thorough: bool) -> Bounds:
+    """Options of ``explore``, by which two requests or functions of the shop are raced.
+
+    In each run: the orders without preemption, the most promising ones with one, and a few more
+    with one anywhere. With --thorough: all with one, and the most promising ones with two.
+    """
+    if is_thorough:
+        return Bounds(max_preemptions=2, budget=200, samples=0)
+    return Bounds(max_preemptions=1, budget=15, samples=5)
 
 
 @pytest.fixture

@@ -5,16 +5,15 @@ its hold lapsed), and a paid order of two units. One more unit is available. Two
 at once. In each order of their SQL statements the law is kept, money and goods agree, nobody sees
 an error of the program, and the end is as if one request had come after the other.
 
-The requests read and write the bank's books as well as the shop's. They are explored with one
-preemption, which shows every known race, or with two if RACES_THOROUGH is set. Then functions that
-meet in requests also meet without them.
+The requests read and write the bank's books as well as the shop's. Each run tries a few orders of
+those pairs that meet at the same order, basket or hold. ``pytest --thorough`` tries all pairs, in
+all orders with one preemption, which show every known race (``bounds`` in tests/shop/conftest.py).
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
@@ -42,13 +42,13 @@ from shop.orders import checkout
 from shop.payments import demo
 from tests.conftest import MakeProduct
 from tests.kept_rows import keep_rows, put_rows_back
+from tests.race_bounds import Bounds
 from tests.shop.admin.conftest import fields_of
 from tests.shop.orders import steps
 from tests.shop.orders.pages import signed_cookie
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 BUYER = "A" * 32
 EMPTIED = ["procrastinate_events", "procrastinate_jobs", "django_admin_log"]
 WITHOUT_NUMBERS = ["inventory_reservation", "shop_holdaddress"]
@@ -240,34 +240,41 @@ RESTOCKS: dict[str, Callable[[Shop], object]] = {
     "restock": lambda shop: shop.restock(),
     "refund off sale": lambda shop: shop.refund(restock=False),
 }
-# The requests that do the same and more: two of these meet as requests, by default as those only.
-REQUESTS = {
-    "settle": "POST event",
-    "cancel": "POST cancellation",
-    "pay": "POST payment",
-    "order": "POST checkout",
-    "shrink": "POST change",
-    "take out": "POST removal",
-    "reserve": "POST reservation",
-}
-# The order's page settles its payment, as an event does. By default it meets the requests that
-# change this order; the event meets all.
-CHANGE_THE_ORDER = {"POST payment", "POST cancellation", "POST event", "GET order"}
+# The functions of which requests do the same and more: two of these meet in each run as requests.
+IN_REQUESTS = {"settle", "cancel", "pay", "order", "shrink", "take out", "reserve"}
+# All in a group change the same order, or the same basket. Those of different groups meet only at
+# the product, whose units tests/inventory/test_pairs.py races in each run, or nowhere.
+GROUPS = [
+    {"settle", "cancel", "close", "pay", "expire"},
+    {"cancel paid", "refund", "ship"},
+    {"order", "shrink", "take out"},
+    {"POST payment", "POST cancellation", "POST event", "GET order"},
+    {"POST reservation", "POST change", "POST removal", "POST checkout"},
+    {"POST reservation", "POST product in the admin"},
+]
 MEETS_RESTOCK = ["restock", "refund", "refund off sale", "cancel paid", "ship"]
 ACTIONS = {**FUNCTIONS, **ENDPOINTS, **RESTOCKS}
 
 
-def pairs(names: dict[str, Any]) -> list[tuple[str, str]]:
-    return list(itertools.combinations_with_replacement(names, 2))
+def pairs(names: dict[str, Any]) -> list[ParameterSet]:
+    """All pairs; those that need not meet in each run are thorough."""
+    return [
+        pytest.param(*pair, marks=() if meet_in_each_run({*pair}) else pytest.mark.thorough)
+        for pair in itertools.combinations_with_replacement(names, 2)
+    ]
+
+
+def meet_in_each_run(pair: set[str]) -> bool:
+    return any(pair <= group for group in GROUPS) and not pair <= IN_REQUESTS
 
 
 def look_at(
     make_product: MakeProduct,
     one: str,
     other: str,
+    bounds: Bounds,
     *,
     prepare: Callable[[Shop], object] = lambda shop: None,
-    **options: Any,
 ) -> None:
     product = make_product(0, strategy="single_statement", price=Decimal("10.00"))
     shop = Shop(product)
@@ -299,47 +306,41 @@ def look_at(
         invariant=agrees,
         describe=lambda: str(monitor.state_of(product.pk)),
         state=shop.books,
-        **options,
+        **bounds,
     )
     result.assert_holds()
     result.assert_serializable()
 
 
 @pytest.mark.parametrize(("one", "other"), pairs(FUNCTIONS))
-def test_two_functions_at_once(make_product: MakeProduct, one: str, other: str) -> None:
-    if not THOROUGH and {one, other} <= set(REQUESTS):
-        pytest.skip("set RACES_THOROUGH=1; as requests they are below")
-    look_at(make_product, one, other, max_preemptions=2 if THOROUGH else 1)
+def test_two_functions_at_once(
+    make_product: MakeProduct, bounds: Bounds, one: str, other: str
+) -> None:
+    look_at(make_product, one, other, bounds)
 
 
 @pytest.mark.parametrize("other", MEETS_RESTOCK)
-def test_units_put_back_on_sale_at_once(make_product: MakeProduct, other: str) -> None:
-    look_at(make_product, "restock", other, prepare=Shop.refund_one_off_sale, max_preemptions=2)
+def test_units_put_back_on_sale_at_once(
+    make_product: MakeProduct, bounds: Bounds, other: str
+) -> None:
+    look_at(make_product, "restock", other, bounds, prepare=Shop.refund_one_off_sale)
 
 
 @pytest.mark.parametrize(("one", "other"), pairs(ENDPOINTS))
-def test_two_requests_at_once(make_product: MakeProduct, one: str, other: str) -> None:
-    if not THOROUGH and "GET order" in (one, other) and not {one, other} <= CHANGE_THE_ORDER:
-        pytest.skip("set RACES_THOROUGH=1; an event does the same, and meets it")
-    look_at(make_product, one, other, max_preemptions=2 if THOROUGH else 1)
-
-
-# The attacks of the ACIDRain study (Warszawski and Bailis, SIGMOD 2017) on a shop. Its third, a
-# voucher used twice, is in tests/inventory/races/test_serial_orders.py: we have no vouchers.
-
-
-@pytest.mark.skipif(not THOROUGH, reason="set RACES_THOROUGH=1; with one preemption it is above")
-@pytest.mark.parametrize("change", ["POST change", "POST removal", "POST reservation"])
-def test_the_cart_attack_a_basket_is_changed_while_it_is_checked_out(
-    make_product: MakeProduct, change: str
+def test_two_requests_at_once(
+    make_product: MakeProduct, bounds: Bounds, one: str, other: str
 ) -> None:
-    """Goods and charge agree in every interleaving."""
-    look_at(make_product, change, "POST checkout", max_preemptions=3)
+    look_at(make_product, one, other, bounds)
+
+
+# The attacks of the ACIDRain study (Warszawski and Bailis, SIGMOD 2017) on a shop. Its second, a
+# cart that is changed while it is checked out, is among the requests above. Its third, a voucher
+# used twice, is in tests/inventory/races/test_serial_orders.py: we have no vouchers.
 
 
 @pytest.mark.parametrize("sent", [{"quantity": 1}, {"remove": "1"}])
 def test_a_line_of_two_holds_is_changed_while_it_is_checked_out(
-    make_product: MakeProduct, sent: dict[str, object]
+    make_product: MakeProduct, bounds: Bounds, sent: dict[str, object]
 ) -> None:
     """Both holds are in the order, or none of them: a line is never torn."""
     product = make_product(0, strategy="single_statement", price=Decimal("10.00"))
@@ -363,19 +364,19 @@ def test_a_line_of_two_holds_is_changed_while_it_is_checked_out(
         ],
         setup=shop.open,
         invariant=agrees,
-        max_preemptions=1,
+        **bounds,
     ).assert_holds()
 
 
 def test_the_cart_attack_succeeds_if_the_basket_does_not_lock_the_hold(
-    make_product: MakeProduct, monkeypatch: pytest.MonkeyPatch
+    make_product: MakeProduct, bounds: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shop.holds.lock_reservations", lambda ids: None)
     with pytest.raises(RaceFound):
-        look_at(make_product, "POST change", "POST checkout", max_preemptions=1)
+        look_at(make_product, "POST change", "POST checkout", bounds)
 
 
-def last_unit(make_product: MakeProduct, strategy: str) -> Any:
+def last_unit(make_product: MakeProduct, strategy: str, bounds: Bounds) -> Any:
     """Explore two customers who reserve the last unit on the product's page."""
     product = make_product(1, strategy=strategy, backstop=False)
 
@@ -401,18 +402,18 @@ def last_unit(make_product: MakeProduct, strategy: str) -> Any:
         [lambda: reserve("A"), lambda: reserve("B")],
         setup=setup,
         invariant=one_of_one,
-        max_preemptions=2,
         serial=False,
+        **bounds,
     )
 
 
 def test_the_inventory_attack_two_customers_reserve_the_last_unit(
-    make_product: MakeProduct,
+    make_product: MakeProduct, bounds: Bounds
 ) -> None:
-    last_unit(make_product, "single_statement").assert_holds()
+    last_unit(make_product, "single_statement", bounds).assert_holds()
 
 
 @pytest.mark.breaks_law
-def test_the_inventory_attack_succeeds_on_naive(make_product: MakeProduct) -> None:
+def test_the_inventory_attack_succeeds_on_naive(make_product: MakeProduct, bounds: Bounds) -> None:
     with pytest.raises(RaceFound, match=r"oversold\s+1"):
-        last_unit(make_product, "naive").assert_holds()
+        last_unit(make_product, "naive", bounds).assert_holds()

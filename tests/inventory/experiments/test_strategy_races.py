@@ -5,7 +5,6 @@ The explorer must also find that each safe strategy oversells when its guard is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -35,6 +34,7 @@ from inventory.strategies.single_statement import SingleStatement
 from inventory.strategies.versioned import Versioned
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
+from tests.race_bounds import Bounds
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -42,7 +42,6 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 SAFE = [s.slug for s in strategies.all_strategies() if s.is_safe]
 CLAIMS = {
     "naive": story.LOST_UPDATE,
@@ -60,13 +59,20 @@ def test_two_buyers_of_the_last_unit_in_every_order(slug: str) -> None:
     assert not found.breaks_promise
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slug", SAFE)
-def test_three_buyers_with_one_preemption(slug: str) -> None:
-    """With two preemptions if RACES_THOROUGH is set."""
-    found = race(slug, buyers=3, units=2, max_preemptions=2 if THOROUGH else 1)
+def test_three_buyers_with_two_preemptions(slug: str) -> None:
+    found = race(slug, buyers=3, units=2, max_preemptions=2)
     found.result.assert_holds()
     if found.result.complete_up_to is not None:
-        assert found.result.complete_up_to == (2 if THOROUGH else 1)
+        assert found.result.complete_up_to == 2
+
+
+@pytest.mark.parametrize("slug", SAFE)
+def test_three_buyers(slug: str) -> None:
+    """All orders without preemption, and the most promising ones with one."""
+    bounds = Bounds(max_preemptions=1, budget=15, samples=0)
+    race(slug, buyers=3, units=2, **bounds).result.assert_holds()
 
 
 def test_all_unsafe_strategies_of_ours_are_shown() -> None:
@@ -216,14 +222,14 @@ def product_with_lapsed_hold(make_product: MakeProduct) -> tuple[Product, Callab
 
 
 def test_two_buyers_find_one_lapsed_hold(
-    product_with_lapsed_hold: tuple[Product, Callable[[], None]],
+    product_with_lapsed_hold: tuple[Product, Callable[[], None]], is_thorough: bool
 ) -> None:
     product, setup = product_with_lapsed_hold
     result = explore(
         {buyer: partial(reserve, product, 1, buyer=buyer) for buyer in "AB"},
         setup=setup,
         invariant=partial(check_sale, product, 2, 1, None),
-        max_preemptions=None if THOROUGH else 2,
+        max_preemptions=None if is_thorough else 1,
     )
     result.assert_holds()
     result.assert_serializable()
@@ -233,6 +239,7 @@ def test_two_buyers_find_one_lapsed_hold(
 def test_a_buyer_and_the_sweep_find_one_lapsed_hold(
     product_with_lapsed_hold: tuple[Product, Callable[[], None]],
     monkeypatch: pytest.MonkeyPatch,
+    is_thorough: bool,
     has_lock: bool,
 ) -> None:
     """Both lock the product before the hold; else each would wait for the other for ever."""
@@ -248,11 +255,11 @@ def test_a_buyer_and_the_sweep_find_one_lapsed_hold(
         },
         setup=setup,
         invariant=partial(check_sale, product, 1, 1, None),
-        max_preemptions=None if has_lock else 1,
+        max_preemptions=None if has_lock and is_thorough else 1,
     )
     if has_lock:
         result.assert_holds()
-        assert result.exhaustive
+        assert result.exhaustive or not is_thorough
     else:
         assert result.deadlocks > 0
         assert result.broken

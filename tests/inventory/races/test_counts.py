@@ -8,7 +8,6 @@ serial ones does the loser read what the winner left.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -17,8 +16,6 @@ from django.db.models import F
 
 from inventory.races import Run, explore
 from tests.inventory.races.models import Mug, Sale
-
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,10 +97,10 @@ def test_three_buyers_of_the_last_mug(buy: Callable[[], None], schedules: int, b
     assert (result.schedules, len(result.broken), result.exhaustive) == (schedules, broken, True)
 
 
-@pytest.mark.parametrize(("bound", "schedules"), [(1, 60), (2, 294)])
+@pytest.mark.parametrize(
+    ("bound", "schedules"), [(1, 60), pytest.param(2, 294, marks=pytest.mark.thorough)]
+)
 def test_three_buyers_in_a_transaction_within_a_bound(bound: int, schedules: int) -> None:
-    if bound > 1 and not THOROUGH:
-        pytest.skip(f"{schedules} schedules: set RACES_THOROUGH=1")
     result = explore(
         [in_a_transaction] * 3,
         setup=one_mug,
@@ -116,7 +113,7 @@ def test_three_buyers_in_a_transaction_within_a_bound(bound: int, schedules: int
     assert result.complete_up_to == bound
 
 
-@pytest.mark.skipif(not THOROUGH, reason="1968 schedules: set RACES_THOROUGH=1")
+@pytest.mark.thorough
 def test_three_buyers_in_a_transaction() -> None:
     result = explore([in_a_transaction] * 3, setup=one_mug, invariant=sells_at_most_one)
     assert (result.schedules, len(result.broken)) == (1968, 1950)

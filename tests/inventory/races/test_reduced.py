@@ -19,12 +19,10 @@ from tests.inventory.races.models import Engraving, Mug, Redemption, Sale, Vouch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# RACES_THOROUGH=1 RACES_PROGRAMS=200 for longer sessions, and more of them; RACES_FIRST_PROGRAM=200
-# for the next ones.
-PROGRAMS = int(os.environ.get("RACES_PROGRAMS", "16"))
+# With --thorough longer sessions, and more of them; RACES_FIRST_PROGRAM=60 for the next ones.
+PROGRAMS = 8
+MORE_PROGRAMS = 52
 FIRST = int(os.environ.get("RACES_FIRST_PROGRAM", "0"))
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
-OF_TWO, OF_THREE = (4, 2) if THOROUGH else (3, 1)  # operations of a session, of so many sessions
 TOO_MANY = 2000  # schedules
 
 Seen = list[object]
@@ -128,6 +126,16 @@ OPERATIONS: tuple[Operation, ...] = (
     *(engrave, discard, create),
 )
 LOCKING = (lock, lock_without_key)
+PAIRS = list(itertools.combinations_with_replacement(OPERATIONS, 2))
+MEETING = [
+    (lock, engrave),  # they meet in a foreign key
+    (engrave, discard),  # at COMMIT
+    (rename, create),  # in a unique value
+    (create, create),
+    (count_sales, sell),  # a row that wasn't there
+    (read_all, discard),
+    (write_all, save),
+]
 
 
 def session(chance: random.Random, length: int) -> Callable[[], Seen]:
@@ -178,26 +186,28 @@ def assert_same_ends(sessions: list[Callable[[], Seen]]) -> None:
     assert reduced.schedules <= everything.schedules
 
 
-@pytest.mark.parametrize("number", range(FIRST, FIRST + PROGRAMS))
-def test_the_same_ends_as_the_full_search(number: int) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [
+        *range(FIRST, FIRST + PROGRAMS),
+        *(
+            pytest.param(FIRST + PROGRAMS + more, marks=pytest.mark.thorough)
+            for more in range(MORE_PROGRAMS)
+        ),
+    ],
+)
+def test_the_same_ends_as_the_full_search(number: int, is_thorough: bool) -> None:
     chance = random.Random(number)
-    count, length = (3, OF_THREE) if number % 3 == 0 else (2, OF_TWO)
-    assert_same_ends([session(chance, length) for _ in range(count)])
+    count, length = (3, 1) if number % 3 == 0 else (2, 3)
+    assert_same_ends([session(chance, length + is_thorough) for _ in range(count)])
 
 
 @pytest.mark.parametrize("is_atomic", [True, False], ids=["atomic", "autocommit"])
 @pytest.mark.parametrize(
     ("one", "other"),
-    itertools.combinations_with_replacement(OPERATIONS, 2)
-    if THOROUGH
-    else [
-        (engrave, discard),  # they meet in a foreign key, at COMMIT
-        (lock, engrave),
-        (rename, create),  # in a unique value
-        (create, create),
-        (sell, count_sales),  # a row that wasn't there
-        (discard, read_all),
-        (save, write_all),
+    [
+        *MEETING,
+        *(pytest.param(*pair, marks=pytest.mark.thorough) for pair in PAIRS if pair not in MEETING),
     ],
     ids=lambda operation: operation.__name__,
 )

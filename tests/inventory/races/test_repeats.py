@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from operator import eq, lt
@@ -24,9 +23,13 @@ from inventory.races.statements import Kind
 from tests.inventory.races.models import Mug, Sale
 from tests.inventory.races.test_counts import one_mug
 
-STRIDE = 1 if "RACES_THOROUGH" in os.environ else 4  # of the calls at which sessions change
-
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def stride(is_thorough: bool) -> int:
+    """Sessions change at each call, or at every so many calls."""
+    return 1 if is_thorough else 4
 
 
 def sell() -> None:
@@ -231,22 +234,24 @@ def another_error() -> None:
         (another_error, False),
     ],
 )
-def test_sessions_that_change_for_good(then: Callable[[], object], serial: bool) -> None:
+def test_sessions_that_change_for_good(
+    then: Callable[[], object], serial: bool, stride: int
+) -> None:
     """At whatever call: no exploration ends with results of the one, and of the other, too."""
     whole = Changing(lenient, then, lambda call: False)
     explore([whole, lenient], setup=one_mug, serial=serial, invariant=lambda run: True)
-    for change in range(4, whole.calls, STRIDE):
+    for change in range(4, whole.calls, stride):
         changing = Changing(lenient, then, partial(lt, change))
         with pytest.raises(Unrepeatable):
             explore([changing, lenient], setup=one_mug, serial=serial, invariant=lambda run: True)
 
 
 @pytest.mark.parametrize("then", [one_step_less, one_step_more, another_answer, another_error])
-def test_sessions_that_change_once(then: Callable[[], object]) -> None:
+def test_sessions_that_change_once(then: Callable[[], object], stride: int) -> None:
     """The performance that was different is repeated, or is the end of the exploration."""
     whole = Changing(lenient, then, lambda call: False)
     usual = explore([whole, lenient], setup=one_mug, serial=False)
-    for change in range(4, whole.calls, STRIDE):
+    for change in range(4, whole.calls, stride):
         changing = Changing(lenient, then, partial(eq, change))
         try:
             result = explore([changing, lenient], setup=one_mug, serial=False)
@@ -382,7 +387,7 @@ def test_content_types_are_in_memory_from_the_start() -> None:
     assert not any("content_type" in step.sql for run in result.runs for step in run.steps)
 
 
-def test_values_that_change_for_good() -> None:
+def test_values_that_change_for_good(stride: int) -> None:
     """The statements are the same. Where it looks like a clock, the result says so."""
 
     def sets(stock: int) -> None:
@@ -392,7 +397,7 @@ def test_values_that_change_for_good() -> None:
     whole = Changing(partial(sets, 5), partial(sets, 6), lambda call: False)
     explore([whole, lenient], setup=one_mug)
     endings = []
-    for change in range(4, whole.calls, STRIDE):
+    for change in range(4, whole.calls, stride):
         changing = Changing(partial(sets, 5), partial(sets, 6), partial(lt, change))
         try:
             result = explore([changing, lenient], setup=one_mug)

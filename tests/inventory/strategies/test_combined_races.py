@@ -110,7 +110,7 @@ def test_the_limit_of_a_buyer_who_is_in_two_batches(make_product: MakeProduct) -
     found.assert_holds()
 
 
-def test_a_batch_and_units_that_come_back(make_product: MakeProduct) -> None:
+def test_a_batch_and_units_that_come_back(make_product: MakeProduct, is_thorough: bool) -> None:
     """Two buyers want one unit. Both are served if another unit comes back in time."""
     product = make_product(2, backstop=False)
     holds: list[Reservation] = []
@@ -138,8 +138,10 @@ def test_a_batch_and_units_that_come_back(make_product: MakeProduct) -> None:
         setup=setup,
         invariant=is_right,
         serial=False,
+        max_preemptions=None if is_thorough else 1,
     )
-    assert_all_orders_are_right(found)
+    found.assert_holds()
+    assert found.exhaustive or not is_thorough
     assert {served_of(run) for run in found.runs} == {1, 2}
 
 

@@ -7,7 +7,6 @@ new one: never two.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,9 +28,6 @@ from tests.shop.fast_lane.conftest import Browser, Request, ask_django
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-thorough = pytest.mark.skipif(
-    not os.environ.get("RACES_THOROUGH"), reason="set RACES_THOROUGH=1; two of three is above"
-)
 MOST_STEPS = 80  # of the requests, by far
 
 # Serves requests in a new process each time, which dies at a step. It prints each answer's status
@@ -159,7 +155,12 @@ def server(transactional_db: None) -> Iterator[MortalServer]:
 
 
 @pytest.mark.parametrize(
-    "units", [2, pytest.param(9, marks=thorough), pytest.param(0, marks=thorough)]
+    "units",
+    [
+        2,
+        pytest.param(9, marks=pytest.mark.thorough),
+        pytest.param(0, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_process_is_killed_at_any_step(
     make_product: MakeProduct, server: MortalServer, units: int

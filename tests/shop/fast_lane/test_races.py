@@ -6,7 +6,6 @@ told “reserved” got the hold, and nobody gets more than allowed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -24,11 +23,10 @@ from shop.fast_lane.reserving import Form, Outcome, serve
 from shop.models import HoldAddress, Refusal
 from tests.concurrency import lapse
 from tests.conftest import MakeProduct
+from tests.race_bounds import Bounds
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-THOROUGH = bool(os.environ.get("RACES_THOROUGH"))
-PREEMPTIONS = 2 if THOROUGH else 1
 ADDRESS = "192.0.2.1"
 
 
@@ -96,8 +94,8 @@ class Sale:
 def race(
     sale: Sale,
     sessions: Mapping[str, Callable[[], object]],
+    bounds: Bounds,
     *also: Callable[[Run], None],
-    preemptions: int = PREEMPTIONS,
 ) -> Result:
     def is_right(run: Run) -> None:
         sale.is_right(run)
@@ -110,7 +108,7 @@ def race(
         invariant=is_right,
         describe=lambda: str(monitor.state_of(sale.product.pk)),
         serial=False,
-        max_preemptions=preemptions,
+        **bounds,
     )
 
 
@@ -140,10 +138,14 @@ OTHERS: dict[str, Callable[[Sale], object]] = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_batch_against_all_that_changes_the_product(sale: Sale, other: str) -> None:
-    found = race(
-        sale, {"batch": lambda: sale.batch("A", "B"), "other": lambda: OTHERS[other](sale)}
-    )
+def test_a_batch_against_all_that_changes_the_product(
+    sale: Sale, bounds: Bounds, other: str
+) -> None:
+    sessions: dict[str, Callable[[], object]] = {
+        "batch": lambda: sale.batch("A", "B"),
+        "other": lambda: OTHERS[other](sale),
+    }
+    found = race(sale, sessions, bounds)
     found.assert_holds()
     assert len(found.runs) > 1
 
@@ -160,7 +162,9 @@ def two_ways(sale: Sale, way: str, buyers: str, quantity: int) -> dict[str, Call
 
 
 @pytest.mark.parametrize("way", ["another lane", "Django"])
-def test_a_buyer_never_keeps_more_than_allowed(big_sale: Sale, settings: Any, way: str) -> None:
+def test_a_buyer_never_keeps_more_than_allowed(
+    big_sale: Sale, settings: Any, bounds: Bounds, way: str
+) -> None:
     settings.MOST_UNITS_PER_BUYER = 3
     way = way.replace(" ", "-")
 
@@ -176,12 +180,14 @@ def test_a_buyer_never_keeps_more_than_allowed(big_sale: Sale, settings: Any, wa
         assert sum(told) == alive
 
     sessions = two_ways(big_sale, way, "AA", 2)
-    found = race(big_sale, sessions, keeps_to_the_limit, preemptions=2)
+    found = race(big_sale, sessions, bounds, keeps_to_the_limit)
     found.assert_holds()
 
 
 @pytest.mark.parametrize("way", ["another lane", "Django"])
-def test_an_address_never_gets_more_than_allowed(big_sale: Sale, settings: Any, way: str) -> None:
+def test_an_address_never_gets_more_than_allowed(
+    big_sale: Sale, settings: Any, bounds: Bounds, way: str
+) -> None:
     """Neither of them lets go of units: it never had more than in the end."""
     settings.MOST_UNITS_PER_ADDRESS = 3
 
@@ -189,12 +195,12 @@ def test_an_address_never_gets_more_than_allowed(big_sale: Sale, settings: Any, 
         assert Reservation.objects.alive().exclude(pk=big_sale.hold.pk).units() == 2
 
     sessions = two_ways(big_sale, way.replace(" ", "-"), "AB", 2)
-    found = race(big_sale, sessions, keeps_to_the_limit, preemptions=2)
+    found = race(big_sale, sessions, bounds, keeps_to_the_limit)
     found.assert_holds()
 
 
 def test_without_its_second_look_a_buyer_gets_more_than_allowed(
-    big_sale: Sale, settings: Any, monkeypatch: pytest.MonkeyPatch
+    big_sale: Sale, settings: Any, bounds: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.MOST_UNITS_PER_BUYER = 3
 
@@ -208,5 +214,5 @@ def test_without_its_second_look_a_buyer_gets_more_than_allowed(
     monkeypatch.setattr(reserving, "_look_again", believe)
     with pytest.raises(RaceFound):
         race(
-            big_sale, two_ways(big_sale, "another-lane", "AA", 2), keeps_to_the_limit
+            big_sale, two_ways(big_sale, "another-lane", "AA", 2), bounds, keeps_to_the_limit
         ).assert_holds()
