@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ def problems_of_all() -> dict[str, list[str]]:
     state = ProjectState()
     state.real_apps = loader.unmigrated_apps
     found = {}
-    for key in loader.graph._generate_plan(loader.graph.leaf_nodes(), at_end=True):
+    plans = map(loader.graph.forwards_plan, loader.graph.leaf_nodes())
+    for key in dict.fromkeys(chain.from_iterable(plans)):
         migration = loader.graph.nodes[key]
         if migration.app_label in OURS:
             found[str(migration)] = list(problems(migration, state))
