@@ -294,6 +294,7 @@ def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
 ) -> None:
     variables = {**LONG, "SECONDS_TO_SEND": "600"}
     with serving(app, OTHER_DEADLINES, log.open, **variables) as shop:
+        wait_until_all_answer(shop)  # one that still starts would not hear the signal
         for _ in range(4):
             connect(shop)
         assert http_status(connect(shop, get("/healthz"))) == 200  # and it is kept open
@@ -308,6 +309,17 @@ def test_a_stopped_server_finishes_requests_and_waits_for_nobody_else(
         assert shop.web.wait(SECONDS) == 0
     assert log.text().count("Worker exiting") == 2  # by themselves: they were not killed
     assert [line for line in log.problems() if "Not Found" not in line] == []
+
+
+def wait_until_all_answer(shop: Served) -> None:
+    have_answered: set[str] = set()
+
+    def ask() -> bool:
+        with urllib.request.urlopen(f"{shop.url}/healthz", timeout=SECONDS) as answer:
+            have_answered.add(answer.headers["X-Process"])
+        return len(have_answered) == len(shop.web_workers())
+
+    wait_until(ask, "all processes have answered")
 
 
 @pytest.mark.parametrize("app", SAME_FOR_BOTH)

@@ -214,7 +214,6 @@ def test_no_count_falls_when_processes_are_killed_again_and_again(shop: Counting
     assert shop.files() == files
 
 
-@pytest.mark.longest
 def test_no_count_falls_when_the_shop_is_reloaded(shop: Counting) -> None:
     shop.show_pages(10)
     count = shop.pages()
