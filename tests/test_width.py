@@ -17,6 +17,7 @@ Run = Callable[[Sequence[str]], tuple[int, list[str]]]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+SECONDS = 300  # after which a test gives up
 OURS = [
     "flash_sale", "http_flash_sale", "races", "benchmark", "http_benchmark", "check_stock", "demo",
     "reconcile",
@@ -25,7 +26,7 @@ SHORT = ["--rounds", "1", "--seconds", "0.1", "--warm-up", "0", "--buyers", "2"]
 FEW = ["--buyers", "3", "--stock", "2", "--think", "0"]
 RUNS: dict[str, Sequence[str]] = {
     "a sale": ["flash_sale", "--backstop", "--rounds", "2", "--payment-ms", "0"],
-    "races": ["races", "unguarded_decrement", "mutex", "--max-preemptions", "1"],
+    "races": ["races", "unguarded_decrement", "--buyers", "2", "--max-preemptions", "1"],
     "a benchmark": ["benchmark", *SHORT, "--row", "conditional_update", "--shape", "hot"],
     "a benchmark of pages": ["http_benchmark", *SHORT, "--only", "stock fragment, gthread"],
     "a sale over HTTP": ["http_flash_sale", *FEW, "--strategy", "unguarded_decrement"],
@@ -68,7 +69,7 @@ def run(arguments: Sequence[str], columns: int) -> tuple[int, list[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=SECONDS,
     )
     return done.returncode, [line.rstrip() for line in done.stdout.splitlines()]
 
@@ -146,7 +147,8 @@ def test_without_a_terminal_and_without_being_told_it_is_80(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    output, _ = command_line.start("races", "naive", "--show", "naive").communicate(timeout=60)
+    story = ("races", "naive", "--show", "naive", "--max-preemptions", "1")
+    output, _ = command_line.start(*story).communicate(timeout=SECONDS)
     lines = output.splitlines()
     assert too_wide(lines, 80) == []
     assert max(map(len, lines)) > 70
@@ -154,7 +156,7 @@ def test_without_a_terminal_and_without_being_told_it_is_80(
 
 @pytest.mark.slow
 def test_a_wide_terminal_is_made_use_of() -> None:
-    _, lines = run(["races", "--show", "naive"], 140)
+    _, lines = run(["races", "naive", "--show", "naive", "--max-preemptions", "1"], 140)
     [update] = [line for line in lines if re.match(r" +3 ", line)]
     assert "WHERE id = 1  → 1 row" in update  # not cut
     assert any("seconds" in line and "what went wrong" in line for line in lines)
@@ -172,7 +174,7 @@ def test_a_message_that_only_programs_read_stays_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    _, errors = command_line.start("races", "--isolation=chaos").communicate(timeout=60)
+    _, errors = command_line.start("races", "--isolation=chaos").communicate(timeout=SECONDS)
     assert "must be one of read committed, repeatable read, serializable, not 'chaos'" in errors
 
 
