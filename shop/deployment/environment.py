@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from babel.numbers import get_currency_precision, is_currency
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
+from django.utils.module_loading import import_string
 from environ import Env
 
 from shop.address import COUNTRY_NAMES
@@ -255,7 +256,8 @@ def cache(url: str) -> dict[str, Any]:
     """A ``cast`` for Django's settings of the cache at ``url``."""
     try:
         settings: dict[str, Any] = Environment.cache_url_config(url)
-    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        import_string(settings["BACKEND"])  # Environment knows some that Django hasn't any more
+    except (ImportError, KeyError, ValueError, ImproperlyConfigured) as error:
         raise ValueError(
             "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
         ) from error

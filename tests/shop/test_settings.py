@@ -152,6 +152,7 @@ def test_managers_get_their_e_mails_from_the_shops_own_address(checkout: Path) -
         ("MOST_UNITS_PER_ADDRESS", "0", "it must be a whole number from 1 to 1000000, or off."),
         ("MOST_UNITS_PER_ADDRESS", "none", "it must be a whole number from 1 to 1000000, or off."),
         ("CACHE_URL", "garbage", "it must name a cache"),
+        ("CACHE_URL", "memcache://127.0.0.1:11211", "it must name a cache"),
         ("EMAIL_URL", "garbage", "it must say how e-mails are sent"),
         ("LOG_LEVEL", "loud", "it must be DEBUG, INFO, WARNING, ERROR or CRITICAL."),
         ("LOG_FORMAT", "xml", "it must be text or json."),
