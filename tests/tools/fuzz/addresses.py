@@ -44,7 +44,7 @@ class Address:
 
 
 def walk(resolver: Any, before: str = "", parts: dict[str, str] | None = None) -> Iterator[Address]:
-    """All addresses of a resolver, those of the resolvers in it included."""
+    """All addresses of a resolver, also those of the resolvers in it."""
     for each in resolver.url_patterns:
         pattern = each.pattern
         route = before + str(pattern).removeprefix("^").removesuffix("$")

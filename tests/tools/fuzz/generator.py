@@ -64,7 +64,7 @@ class _Maker:
         chance = self.chance
         if chance.random() < RAW:
             raw, is_whole = malformed(self._marker(), chance)
-            return Request("RAW", "", raw=raw, whole=is_whole)
+            return Request("RAW", "", raw=raw, is_whole=is_whole)
         sender = self._sender()
         if self.targets.forms and chance.random() < 0.5:
             request = self._send_form(sender)

@@ -94,7 +94,7 @@ def read_answers(connection: socket.socket, request: Request) -> Answer:
     A server that waits for more must close the connection when we do.
     """
     received, is_closed = receive(connection, SECONDS_OF_SILENCE)
-    if not received and not is_closed and request.whole:
+    if not received and not is_closed and request.is_whole:
         received, is_closed = receive(connection, SECONDS)
     if not is_closed:
         with contextlib.suppress(OSError):

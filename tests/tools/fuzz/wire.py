@@ -35,7 +35,7 @@ class Request:
     """All bytes of a request that is none, in place of all above."""
     is_forged: bool = False
     """Whether another site's page sends it."""
-    whole: bool = True
+    is_whole: bool = True
     """Whether a server can answer it: it doesn't wait for more."""
 
     @property
