@@ -21,26 +21,25 @@ from shop import metrics
 from shop.deployment import fresh_worker, secret_key
 from shop.deployment.access_log import FORMAT
 from shop.deployment.arbiter import ServiceArbiter
-from shop.deployment.environment import Environment, whole_number
+from shop.deployment.environment import Environment, listening_addresses, whole_number
 from shop.logs.failures import log_uncaught
 from shop.logs.formats import gunicorn_level
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
 try:
     loglevel = gunicorn_level(settings.LOG_LEVEL)
+    env = Environment(Path(__file__).resolve().parent.parent / ".env")
+    bind = env("BIND", cast=listening_addresses, default="127.0.0.1:8000")
+    workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
 except ImproperlyConfigured as error:
     sys.exit(str(error))
 
 base.Arbiter = ServiceArbiter  # there is no other way to hand it to gunicorn
 
-env = Environment(Path(__file__).resolve().parent.parent / ".env")
-
-bind = env.str("BIND", default="127.0.0.1:8000")
-workers = env("WEB_CONCURRENCY", cast=whole_number(1, 1000), default=2)
 worker_connections = 10_000  # of a worker, if its limit on open files allows so many
 if any(argument.split(":")[0] == "shop.wsgi" for argument in sys.argv):
     worker_class = "shop.deployment.web_worker.PatientWorker"
-    threads = env("WEB_THREADS", cast=whole_number(1, 1000), default=8)
+    threads = settings.WEB_THREADS
 else:
     worker_class = "shop.deployment.asgi_worker.PatientAsgiWorker"  # shop.asgi has the threads
 

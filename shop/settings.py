@@ -16,17 +16,21 @@ from shop.deployment.environment import (
     cache,
     country_codes,
     currency,
+    directory,
     email,
     email_addresses,
+    host_names,
     listening_address_or_off,
     log_format,
     log_level,
+    one_line,
     rate,
     sender,
     sender_on_this_machine,
     shipping_cost,
     time_zone,
     token,
+    web_origins,
     webhook,
     whole_number,
     whole_number_or_off,
@@ -39,7 +43,7 @@ env = Environment(BASE_DIR / ".env")
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or secret_key.of_checkout(BASE_DIR)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = env("ALLOWED_HOSTS", cast=host_names, default=["localhost", "127.0.0.1", "[::1]"])
 # The first part of links in e-mails (shop/links.py).
 BASE_URL = env("BASE_URL", cast=base_url, default="")
 
@@ -52,7 +56,7 @@ CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = HSTS_SECONDS if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = env("CSRF_TRUSTED_ORIGINS", cast=web_origins, default=[])
 # Only behind a proxy that sets this header itself, since any client can send it.
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -178,7 +182,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = True  # a fresh checkout serves its files without collectstatic
 MEDIA_URL = "media/"
-MEDIA_ROOT = Path(env.str("MEDIA_ROOT", default=str(BASE_DIR / "media")))
+MEDIA_ROOT = env("MEDIA_ROOT", cast=directory, default=BASE_DIR / "media")
 
 LOG_LEVEL = env("LOG_LEVEL", cast=log_level, default="INFO")
 LOG_FORMAT = env("LOG_FORMAT", cast=log_format, default="text")
@@ -199,8 +203,8 @@ INVENTORY_COMMANDS_MIGRATE = not DATABASE_URL
 
 # The storefront
 
-SHOP_NAME = env.str("SHOP_NAME", default="Stockwell")
-SHOP_HEADLINE = env.str("SHOP_HEADLINE", default="Good things, some of them few")
+SHOP_NAME = env("SHOP_NAME", cast=one_line, default="Stockwell")
+SHOP_HEADLINE = env("SHOP_HEADLINE", cast=one_line, default="Good things, some of them few")
 # Lines of the postal address, and other facts that e-mails must state about the shop.
 SHOP_ADDRESS = env.list("SHOP_ADDRESS", default=[])
 SHOP_CURRENCY = env("SHOP_CURRENCY", cast=currency, default="EUR")

@@ -6,6 +6,7 @@ watches the master, which watches the others.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -15,6 +16,10 @@ from shop.deployment.service_manager import READY, STOPPING, ServiceManager
 
 SERVING = "Serving the shop."
 SERVING_AS_BEFORE = "Serving the shop as before. The reload has failed: see the log."
+NO_PRELOAD = (
+    "gunicorn's --preload (preload_app) can't be used: each process of the web server must load "
+    "the shop by itself, so that its counts are its own and a reload brings new code. Leave it out."
+)
 
 
 class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
@@ -27,6 +32,17 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
         self.status = SERVING
         super().__init__(app)
 
+    def setup(self, app: Any) -> None:
+        """Take over gunicorn's settings. It calls this before it would load the shop."""
+        if app.cfg.preload_app:
+            sys.exit(NO_PRELOAD)
+        super().setup(app)
+
+    def halt(self, reason: Any = None, exit_status: int = 0) -> None:
+        """Stop. A wrong setting ends gunicorn with the same exit code as other programs."""
+        self.service_manager.send(STOPPING)
+        super().halt(reason, 1 if exit_status == self.APP_LOAD_ERROR else exit_status)
+
     def manage_workers(self) -> None:
         """Keep as many processes as there should be. gunicorn calls this once a second or more."""
         super().manage_workers()
@@ -37,10 +53,6 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
         self.service_manager.send_reloading()
         self.status = SERVING if replace_processes(self) else SERVING_AS_BEFORE
         self.is_ready = False
-
-    def halt(self, *args: Any, **kwargs: Any) -> None:
-        self.service_manager.send(STOPPING)
-        super().halt(*args, **kwargs)
 
     def report_state(self) -> None:
         """Say that the shop is ready once all its processes serve, and that one of them lives."""

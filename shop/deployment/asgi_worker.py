@@ -19,6 +19,7 @@ from gunicorn.workers import gasgi
 
 from shop import logs
 from shop.deployment.access_log import HAS_LEFT
+from shop.deployment.start import ChecksSettings
 from shop.deployment.web_worker import CONTINUE, MOST_BODY, SECONDS_TO_SEND, most_connections
 from shop.logs.context import REQUEST_ID
 
@@ -31,7 +32,7 @@ TOO_MANY = "The shop has too many visitors at this moment. Please try again in a
 NEVER = float("inf")
 
 
-class PatientAsgiWorker(gasgi.ASGIWorker):  # type: ignore[misc]  # it has no types
+class PatientAsgiWorker(ChecksSettings, gasgi.ASGIWorker):  # type: ignore[misc]  # it has no types
     """Looks at all connections once a second."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

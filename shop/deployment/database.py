@@ -22,6 +22,7 @@ NOTICE_WHEN_AWAY = {
     "keepalives_count": "2",
     "tcp_user_timeout": "20000",  # milliseconds
 }
+MOST_PORT = 65535
 ENCODE = "special characters in the user name and the password are percent-encoded (@ is %40)."
 SECONDS_TO_CONNECT = "5"  # to a replica: without it the primary answers
 OF_CONNECTIONS = {
@@ -93,9 +94,16 @@ def _of_server(name: str, url: str) -> dict[str, Any]:
     if not parts.get("dbname"):
         raise ImproperlyConfigured(f"{name} names no database. It must look like {form}")
     port = str(parts.pop("port", ""))
-    if not all(number.isdecimal() for number in port.split(",") if number):
+    if not all(
+        number.isdecimal() and 0 < int(number) <= MOST_PORT for number in port.split(",") if number
+    ):
         raise ImproperlyConfigured(
-            f"{name} has a port that is no number. It must look like {form}; {ENCODE}"
+            f"{name} has a port that is no number from 1 to {MOST_PORT}. It must look like {form}; "
+            f"{ENCODE}"
+        )
+    if "@" in parts.get("host", ""):
+        raise ImproperlyConfigured(
+            f"{name} has more than one @. It must look like {form}; {ENCODE}"
         )
     return {
         "ENGINE": "django.db.backends.postgresql",

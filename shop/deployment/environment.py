@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from email.utils import parseaddr, quote
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ YES = ("true", "yes", "on", "1")
 NO = ("false", "no", "off", "0")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 RATE = re.compile(r"[1-9][0-9]{0,8}/[smhd]")
+MOST_PORT = 65535
+LISTENS_AT = re.compile(r"(?:tcp://)?(?:\[(?P<ipv6>[^\[\]]+)\]|[\w.-]*):(?P<port>[0-9]{1,5})")
+HOST_NAME = re.compile(r"\*|\.?[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]")
+TABLE = re.compile(r"\w+")
+CACHE_FORM = "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
+PACKAGES_OF_CACHES = {
+    "RedisCache": "redis",
+    "PyMemcacheCache": "pymemcache",
+    "PyLibMCCache": "pylibmc",
+}
 TOKEN = re.compile(r"[!-~]{16,}")
 
 
@@ -203,6 +214,69 @@ def listening_address_or_off(value: str) -> tuple[str, int] | None:
     )
 
 
+def listening_addresses(value: str) -> str:
+    """A ``cast`` for the addresses at which gunicorn listens, comma-separated."""
+    if not all(map(_can_be_bound, value.split(","))):
+        raise ValueError(
+            "it must be an address and a port from 0 to 65535, such as 127.0.0.1:8000 or "
+            "[::1]:8000, or unix: and a file in a directory that is there."
+        )
+    return value
+
+
+def _can_be_bound(address: str) -> bool:
+    if address.startswith("unix:"):
+        return Path(address.removeprefix("unix:")).absolute().parent.is_dir()
+    if address.startswith("fd://"):
+        return address.removeprefix("fd://").isdecimal()
+    with contextlib.suppress(ValueError):
+        found = LISTENS_AT.fullmatch(address)
+        if found and found["ipv6"]:
+            ip_address(found["ipv6"])
+        return found is not None and int(found["port"]) <= MOST_PORT
+    return False
+
+
+def host_names(value: str) -> list[str]:
+    """A ``cast`` for the names that a request may call the shop by, comma-separated."""
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    wrong = [name for name in names if not HOST_NAME.fullmatch(name)]
+    if wrong or not names:
+        named = f"; wrong: {', '.join(wrong)}" if wrong else ""
+        raise ValueError(
+            "it must be names without http:// and port, such as shop.example.org,[::1]" + named
+        )
+    return names
+
+
+def web_origins(value: str) -> list[str]:
+    """A ``cast`` for schemes with hosts, comma-separated; ``*.`` may stand for subdomains."""
+    origins = [origin.strip() for origin in value.split(",") if origin.strip()]
+    for origin in origins:
+        try:
+            base_url(origin.replace("://*.", "://", 1))
+        except ValueError:
+            raise ValueError(
+                f"it must be addresses such as https://shop.example.org; wrong: {origin}"
+            ) from None
+    return origins
+
+
+def one_line(value: str) -> str:
+    """A ``cast`` for a text that is part of headings and of e-mails' headers."""
+    if not value.isprintable():
+        raise ValueError("it must be one line, without control characters.")
+    return value
+
+
+def directory(value: str) -> Path:
+    """A ``cast`` for a directory, which need not be there yet."""
+    path = Path(value)
+    if not path.is_absolute() or "\0" in value or (path.exists() and not path.is_dir()):
+        raise ValueError("it must be the absolute path of a directory, such as /var/lib/shop.")
+    return path
+
+
 def token(value: str) -> str:
     """A ``cast`` for a secret that clients send in a header."""
     if not TOKEN.fullmatch(value):
@@ -257,11 +331,33 @@ def cache(url: str) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = Environment.cache_url_config(url)
         import_string(settings["BACKEND"])  # Environment knows some that Django hasn't any more
+        is_whole = _names_whole_cache(url)
     except (ImportError, KeyError, ValueError, ImproperlyConfigured) as error:
-        raise ValueError(
-            "it must name a cache, as in dbcache://shop_cache or redis://host:6379/0."
-        ) from error
+        raise ValueError(CACHE_FORM) from error
+    if not is_whole:
+        raise ValueError(CACHE_FORM)
+    package = PACKAGES_OF_CACHES.get(settings["BACKEND"].rpartition(".")[2])
+    if package and not find_spec(package):
+        raise ValueError(f"it needs a package that isn't there (pip install {package}).")
     return settings
+
+
+def _names_whole_cache(url: str) -> bool:
+    """Whether all is there that a cache of this kind needs. Raises ValueError for a wrong port."""
+    parts = urlsplit(url)
+    if parts.scheme == "dbcache":
+        return TABLE.fullmatch(parts.netloc) is not None and not parts.path.strip("/")
+    if parts.scheme == "filecache":
+        return not parts.netloc and parts.path not in ("", "/")
+    if parts.scheme.startswith(("redis", "valkey")):
+        if not parts.netloc:  # a socket
+            return parts.path not in ("", "/")
+        hosts = [urlsplit(f"//{host}") for host in parts.netloc.split(",")]
+        number = parts.path.strip("/")
+        return all(each.hostname and each.port != 0 for each in hosts) and (
+            not number or number.isdecimal()
+        )
+    return True
 
 
 def email(url: str) -> dict[str, Any]:
@@ -272,8 +368,11 @@ def email(url: str) -> dict[str, Any]:
         raise ValueError(
             "it must say how e-mails are sent, as in smtp+tls://user:password@host:587."
         ) from error
-    if settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not settings["EMAIL_HOST"]:
+    if settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend") and not has_host(url):
         raise ValueError("it must name a host, as in smtp+tls://user:password@host:587.")
+    is_kept = settings["EMAIL_BACKEND"].endswith("filebased.EmailBackend")
+    if is_kept and not urlsplit(url).path.strip("/"):
+        raise ValueError("it must name a directory, as in filemail:///var/mail/shop.")
     return settings
 
 

@@ -21,6 +21,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from shop import logs, metrics
+from shop.deployment.start import ChecksSettings
 
 SECONDS_TO_SEND = 10.0  # for a request, as far as it is collected
 SECONDS_TO_SEND_REST = 60.0  # of a large body, such as a picture that staff uploads
@@ -40,7 +41,7 @@ ALIVE = (
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class PatientWorker(ThreadWorker):  # type: ignore[misc]  # it has no types
+class PatientWorker(ChecksSettings, ThreadWorker):  # type: ignore[misc]  # it has no types
     """Collects each request in the main loop before a thread gets it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

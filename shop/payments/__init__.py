@@ -7,6 +7,7 @@ older payments: by a name in BUILT_IN, or by the dotted path of a class.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -64,6 +65,7 @@ __all__ = [
     "time_left",
 ]
 
+SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
 BUILT_IN = {
     "demo": "shop.payments.demo.DemoBank",
     "stripe": "shop.payments.stripe.StripeCheckout",
@@ -159,18 +161,27 @@ def _forbid_transaction() -> None:
 
 
 def _providers() -> list[Provider]:
-    """All providers, the current one first. ``check`` names former ones that fail to load."""
-    providers = [current_provider()]
+    """All providers, once each, the current one first. ``check`` names those that fail to load."""
+    current = current_provider()
+    providers = {current.slug: current}
     for name in settings.FORMER_PAYMENT_PROVIDERS:
         with suppress(ImproperlyConfigured):
-            providers.append(_load(name))
-    return providers
+            provider = _load(name)
+            providers.setdefault(provider.slug, provider)
+    return list(providers.values())
 
 
 def check_settings() -> None:
-    """Raise ImproperlyConfigured if a provider in the settings can't be loaded."""
+    """Raise ImproperlyConfigured if a provider can't be loaded, or two have the same slug."""
+    classes: dict[str, type[Provider]] = {}
     for name in (settings.PAYMENT_PROVIDER, *settings.FORMER_PAYMENT_PROVIDERS):
-        _load(name)
+        cls = type(_load(name))
+        other = classes.setdefault(cls.slug, cls)
+        if other is not cls:
+            raise ImproperlyConfigured(
+                f"{_setting(name)}: {_path(other)} and {_path(cls)} have the same slug, "
+                f"“{cls.slug}”. Each provider needs one of its own: payments are known by it."
+            )
 
 
 def _load(name: str) -> Provider:
@@ -200,12 +211,21 @@ def _new(path: str) -> Provider:
         text = getattr(cls, declaration, None)
         if not isinstance(text, str) or not text.strip():
             raise ImproperlyConfigured(f"“{path}” must declare {declaration}, a text.")
+    if not SLUG.fullmatch(cls.slug):
+        raise ImproperlyConfigured(
+            f"“{path}” has the slug “{cls.slug}”. It must be up to 200 ASCII letters, digits, "
+            "hyphens and underscores: it is part of an address."
+        )
     try:
         return cls()
     except Exception as error:
         raise ImproperlyConfigured(
             f"“{path}” can't be made ({_in_a_line(error)}). Its __init__ must need no arguments."
         ) from error
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _in_a_line(error: Exception) -> str:

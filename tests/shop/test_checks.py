@@ -62,6 +62,14 @@ class Unlabelled(RealBank):
     label = ""
 
 
+class Slashed(RealBank):
+    slug = "acme/bench"
+
+
+class SecondDemo(DemoBank):
+    label = "Another bank"
+
+
 class Demanding(RealBank):
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -225,6 +233,7 @@ WRONG_PROVIDERS = [
         "is abstract. It must define list_since, read_event, refund, statement.",
     ),
     (f"{HERE}.Unlabelled", "must declare label, a text."),
+    (f"{HERE}.Slashed", "has the slug “acme/bench”. It must be up to 200 ASCII letters"),
     (f"{HERE}.Demanding", "Its __init__ must need no arguments."),
     ("bank_that_raises.Bank", "can't be imported (RuntimeError: No licence.)."),
 ]
@@ -248,6 +257,20 @@ def test_the_check_names_the_fault_of_a_wrong_provider(
     assert f"(shop.E001) {setting}: " in str(refused.value)
     assert f"“{path}”" in str(refused.value)
     assert message in str(refused.value)
+
+
+def test_two_providers_have_two_slugs(settings: LazySettings) -> None:
+    """Payments are known by the slug of their provider."""
+    with pytest.raises(SystemCheckError) as refused:
+        check(settings, PAYMENT_PROVIDER="demo", FORMER_PAYMENT_PROVIDERS=[f"{HERE}.SecondDemo"])
+    assert "FORMER_PAYMENT_PROVIDERS: shop.payments.demo.DemoBank and " in str(refused.value)
+    assert f"{HERE}.SecondDemo have the same slug, “demo”." in str(refused.value)
+
+
+def test_a_provider_that_is_named_twice_counts_once(settings: LazySettings) -> None:
+    former = [f"{HERE}.RealBank", "demo", f"{HERE}.RealBank"]
+    check(settings, PAYMENT_PROVIDER=f"{HERE}.RealBank", FORMER_PAYMENT_PROVIDERS=former)
+    assert payments.known_slugs() == ["real", "demo"]
 
 
 @pytest.mark.usefixtures("bank_that_raises")

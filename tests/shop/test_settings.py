@@ -151,8 +151,12 @@ def test_managers_get_their_e_mails_from_the_shops_own_address(checkout: Path) -
         ("POSTS_PER_ADDRESS", "60", "it must be a number per s, m, h or d, such as 60/m, or off."),
         ("MOST_UNITS_PER_ADDRESS", "0", "it must be a whole number from 1 to 1000000, or off."),
         ("MOST_UNITS_PER_ADDRESS", "none", "it must be a whole number from 1 to 1000000, or off."),
-        ("CACHE_URL", "garbage", "it must name a cache"),
         ("CACHE_URL", "memcache://127.0.0.1:11211", "it must name a cache"),
+        ("CACHE_URL", "redis://host:x/0", "it must name a cache"),
+        ("ALLOWED_HOSTS", "http://shop.example.org", "it must be names without http:// and port"),
+        ("CSRF_TRUSTED_ORIGINS", "shop.example.org", "it must be addresses such as https://"),
+        ("SHOP_NAME", "a\u2028b", "it must be one line"),
+        ("MEDIA_ROOT", "media", "it must be the absolute path of a directory"),
         ("EMAIL_URL", "garbage", "it must say how e-mails are sent"),
         ("LOG_LEVEL", "loud", "it must be DEBUG, INFO, WARNING, ERROR or CRITICAL."),
         ("LOG_FORMAT", "xml", "it must be text or json."),
@@ -170,21 +174,47 @@ def test_managers_get_their_e_mails_from_the_shops_own_address(checkout: Path) -
 )
 def test_a_bad_value_is_named(checkout: Path, name: str, value: str, complaint: str) -> None:
     run = manage("check", checkout=checkout, env={**ELSEWHERE, name: value})
-    assert f"{name} is '{value}': {complaint}" in run.stderr
+    assert f"{name} is {value!r}: {complaint}" in run.stderr
     assert "Traceback" not in run.stderr
     assert run.returncode == 1
 
 
 @pytest.mark.slow
-def test_gunicorn_names_a_bad_value_too(checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        # Before gunicorn has begun
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN can't be used: it must be at least 16"),
+        ({"BIND": "127.0.0.1:http"}, "BIND is '127.0.0.1:http': it must be an address and a port"),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is '0': it must be a whole number from 1"),
+        ({"GUNICORN_CMD_ARGS": "--preload"}, "--preload (preload_app) can't be used"),
+        # In the process that loads the shop
+        ({"STRATEGY": "single_statment"}, "did you mean single_statement"),
+        ({"PAYMENT_PROVIDER": "paypal"}, "PAYMENT_PROVIDER: there is no “paypal”"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
+)
+def test_gunicorn_names_a_bad_value_too(
+    checkout: Path, variables: dict[str, str], complaint: str
+) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "gunicorn", "-c", "python:shop.gunicorn_conf", "shop.asgi"],
         cwd=checkout,
-        env={**ELSEWHERE, "METRICS_TOKEN": "short", "PYTHONPATH": PACKAGES},
+        env={**ELSEWHERE, "BIND": "127.0.0.1:0", "PYTHONPATH": PACKAGES, **variables},
         capture_output=True,
         text=True,
+        timeout=100,
     )
-    assert "METRICS_TOKEN can't be used: it must be at least 16" in run.stderr
+    assert complaint in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_worker_names_a_bad_value_too(checkout: Path) -> None:
+    wrong = {"PAYMENT_PROVIDER": "paypal"}
+    run = manage("procrastinate", "worker", checkout=checkout, env={**ELSEWHERE, **wrong})
+    assert "PAYMENT_PROVIDER: there is no “paypal”" in run.stderr
     assert "Traceback" not in run.stderr
     assert run.returncode == 1
 

@@ -127,7 +127,86 @@ def test_a_rate_is_a_number_per_time() -> None:
             environment.rate(wrong)
 
 
-def test_the_cache_of_the_counters_is_named_by_a_url() -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("127.0.0.1:8000", "127.0.0.1:0", ":8000", "localhost:8000", "[::1]:8000", "fd://3"),
+        *("unix:/tmp/shop.sock", "127.0.0.1:8000,[::1]:8000"),
+    ],
+)
+def test_addresses_of_the_web_server(value: str) -> None:
+    assert environment.listening_addresses(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("8000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"),
+        *("http://127.0.0.1:8000", "[::1:8000", "[x]:8000", "::1:8000", "a host:8000", "fd://x"),
+        *("unix:/no/such/directory/shop.sock", "127.0.0.1:8000,x", ","),
+    ],
+)
+def test_no_addresses_of_a_web_server(value: str) -> None:
+    with pytest.raises(ValueError, match=r"^it must be an address and a port from 0 to 65535"):
+        environment.listening_addresses(value)
+
+
+def test_host_names_have_no_scheme_and_no_port() -> None:
+    hosts = "shop.example.org, .example.org, *, 127.0.0.1, [::1]"
+    assert environment.host_names(hosts) == hosts.split(", ")
+    for wrong in ("http://shop.example.org", "shop.example.org:80", "a b", "shop/", ",", "a..b"):
+        with pytest.raises(ValueError, match=r"^it must be names without http:// and port"):
+            environment.host_names(wrong)
+
+
+def test_origins_have_a_scheme_and_end_after_the_host() -> None:
+    origins = "https://shop.example.org, http://*.example.org:8080"
+    assert environment.web_origins(origins) == origins.split(", ")
+    for wrong in ("shop.example.org", "https://", "https://h/path", "ftp://h", "https://h:0"):
+        with pytest.raises(ValueError, match=f"wrong: {wrong}$"):
+            environment.web_origins(wrong)
+
+
+def test_a_name_is_one_line() -> None:
+    assert environment.one_line("Käse & Söhne") == "Käse & Söhne"
+    for wrong in ("a\nb", "a\x01b", "a\x7fb"):
+        with pytest.raises(ValueError, match="without control characters"):
+            environment.one_line(wrong)
+
+
+def test_a_directory_has_an_absolute_path(tmp_path: Path) -> None:
+    assert environment.directory(f"{tmp_path}/new") == tmp_path / "new"
+    (tmp_path / "file").touch()
+    for wrong in ("media", f"{tmp_path}/file"):
+        with pytest.raises(ValueError, match="the absolute path of a directory"):
+            environment.directory(wrong)
+
+
+@pytest.fixture
+def all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "find_spec", lambda name: name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("redis://", "redis:///", "redis://host:x/0", "redis://host:0/0", "redis://host:65536"),
+        *("redis://host/name", "rediss://a,b:x/0", "dbcache://", "dbcache://a;b"),
+        *("dbcache://table/more", "filecache://", "filecache://relative", "memcache://host:11211"),
+    ],
+)
+def test_half_a_cache(value: str, all_packages: None) -> None:
+    with pytest.raises(ValueError, match=r"^it must name a cache"):
+        environment.cache(value)
+
+
+def test_a_cache_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install redis"):
+        environment.cache("redis://host:6379/0")
+
+
+def test_the_cache_of_the_counters_is_named_by_a_url(all_packages: None) -> None:
     shared = environment.cache("dbcache://shop_cache")
     assert shared["BACKEND"].endswith("DatabaseCache")
     assert shared["LOCATION"] == "shop_cache"
@@ -142,9 +221,12 @@ def test_how_emails_are_sent_is_named_by_a_url() -> None:
     assert (sent["EMAIL_HOST"], sent["EMAIL_PORT"]) == ("mail.example.org", 587)
     assert (sent["EMAIL_HOST_USER"], sent["EMAIL_HOST_PASSWORD"]) == ("me@shop", "p/w")
     assert environment.email("outbox://")["EMAIL_BACKEND"].startswith("shop.")
-    for wrong in ("garbage", "smtp+tsl://host:587", "smtp://host:port", "smtp://[::1", "smtp://"):
+    wrong_ones = ("garbage", "smtp+tsl://h:587", "smtp://h:port", "smtp://h:0", "smtp://[::1")
+    for wrong in (*wrong_ones, "smtp://"):
         with pytest.raises(ValueError, match=r"as in smtp\+tls://user:password@host:587\.$"):
             environment.email(wrong)
+    with pytest.raises(ValueError, match="must name a directory"):
+        environment.email("filemail://")
 
 
 @pytest.mark.parametrize(
