@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.apps import apps
@@ -20,6 +21,19 @@ from inventory.models import Product
 @register
 def strategies_can_be_loaded(**kwargs: Any) -> list[CheckMessage]:
     return [Error(problem, id="inventory.E003") for problem in _problems_of_strategies()]
+
+
+@register
+def durations_are_timedeltas(**kwargs: Any) -> list[CheckMessage]:
+    values: dict[str, Any] = {
+        "INVENTORY_HOLD_FOR": conf.hold_for(),
+        "INVENTORY_KEEP_ENDED_FOR": conf.keep_ended_for(),
+    }
+    return [
+        Error(f"{name} is {value!r}: it must be a timedelta of more than 0.", id="inventory.E006")
+        for name, value in values.items()
+        if not isinstance(value, timedelta) or value <= timedelta(0)
+    ]
 
 
 @register
