@@ -37,5 +37,5 @@ FOR_MACHINES = {
 
 def _refuse(status: HTTPStatus) -> HttpResponse:
     headers = {**FOR_MACHINES, "WWW-Authenticate": 'Bearer realm="metrics"'}
-    text = "Send METRICS_TOKEN, as in: Authorization: Bearer …\n"
+    text = "The header must be Authorization: Bearer TOKEN, with METRICS_TOKEN as the token.\n"
     return HttpResponse(text, content_type="text/plain", status=status, headers=headers)

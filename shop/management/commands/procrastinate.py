@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.core.management import CommandError
 from django.db import DatabaseError, connection
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.management.commands import procrastinate
 
 from inventory.management import tables
+from inventory.management.base import USAGE_ERROR
 from shop.deployment import worker, worker_database
 from shop.deployment.database_timeouts import SECONDS_TO_CONNECT
 from shop.deployment.service_manager import READY, ServiceManager
@@ -39,6 +41,11 @@ class Command(procrastinate.Command):
                 super().handle(*args, **options)
 
     def work(self, **options: Any) -> None:
+        if options.get("concurrency", 1) < 1:  # it would be seen alive, and do no job
+            raise CommandError(
+                f"concurrency: must be 1 or more, not {options['concurrency']}.",
+                returncode=USAGE_ERROR,
+            )
         if settings.DATABASE_URL:
             with suppress(DatabaseError):  # the worker itself waits for it, and logs that
                 self.warn_behind_pooler()
