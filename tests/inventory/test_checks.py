@@ -1,4 +1,4 @@
-"""What the app's checks say of a project's settings."""
+"""The app's checks name what is wrong with a project's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the shop's command for workers refuses."""
+"""The shop's command for workers refuses what a worker can't do."""
 
 from __future__ import annotations
 
