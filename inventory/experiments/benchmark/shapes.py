@@ -87,12 +87,13 @@ def _exhibit(shape: Shape, name: str, **fields: Any) -> Product:
 
 
 def _remove(ids: list[int]) -> None:
-    """Remove the exhibits with their reservations and movements. Nothing else refers to them.
+    """Remove the exhibits with all rows that refer to them.
 
-    The statement of a killed process may still run. The lock keeps it from adding rows meanwhile.
+    The statement of a killed process may still run, and a worker may raise an alert, since one row
+    breaks the law. Both lock the product, so the lock keeps them from adding rows meanwhile.
     """
     with atomic(), connection().cursor() as cursor:
         cursor.execute("SELECT FROM inventory_product WHERE id = ANY(%s) FOR UPDATE", [ids])
-        for table in ("reservation", "stockmovement"):
+        for table in ("reservation", "stockmovement", "stockalert"):
             cursor.execute(f"DELETE FROM inventory_{table} WHERE product_id = ANY(%s)", [ids])
         cursor.execute("DELETE FROM inventory_product WHERE id = ANY(%s)", [ids])
