@@ -88,9 +88,9 @@ def test_nothing_is_left_when_it_is_broken_off(temporary: Path) -> None:
     ("options", "words"),
     [
         (["--only", "flood"], "kill-worker"),
-        (["--faults", "0"], "must be from 1"),
-        (["--faults", "many"], "must be a whole number"),
-        (["--seconds", "-1"], "must be from 1"),
+        (["--faults", "0"], "must be a whole number from 1 to"),
+        (["--faults", "many"], "must be a whole number from 1 to"),
+        (["--seconds", "-1"], "must be a whole number from 1 to"),
     ],
 )
 def test_wrong_options_are_named(
