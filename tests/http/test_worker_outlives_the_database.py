@@ -101,7 +101,9 @@ def test_it_goes_on_after_another_worker_has_taken_it_for_dead(
     assert worker.poll() is None
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_it_ends_at_a_signal(worker: subprocess.Popen[str], how: int) -> None:
     wait_until_done(
         queue_job()

@@ -63,15 +63,20 @@ def settings(checkout: Path, variables: dict[str, str]) -> dict[str, Any]:
     "program",
     [
         ["-c", "import shop.settings, shop.gunicorn_conf"],
-        ["-c", "import shop.wsgi"],
         ["-c", "import shop.asgi"],
         ["-c", TYPE_CHECKER],
         ["manage.py", "--help"],
-        ["manage.py", "flash_sale", "--help"],
-        ["manage.py", "runserver", "--help"],
         ["manage.py", "check"],
-        ["manage.py", "diffsettings"],
         ["manage.py", "collectstatic", "--dry-run", "--no-input"],
+        *(
+            pytest.param(program, marks=pytest.mark.thorough)
+            for program in (
+                ["-c", "import shop.wsgi"],
+                ["manage.py", "flash_sale", "--help"],
+                ["manage.py", "runserver", "--help"],
+                ["manage.py", "diffsettings"],
+            )
+        ),
     ],
     ids=lambda program: " ".join(program),
 )

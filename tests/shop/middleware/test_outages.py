@@ -276,7 +276,16 @@ def test_a_request_that_has_written_nothing_is_repeated(client: Client, held: Re
     assert holds() == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/basket/", "/orders/", "/admin/login/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        *(
+            pytest.param(path, marks=pytest.mark.thorough)
+            for path in ("/basket/", "/orders/", "/admin/login/")
+        ),
+    ],
+)
 def test_a_database_that_stays_away_gets_a_503(
     client: Client, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:

@@ -19,16 +19,14 @@ class Backup:
     def __init__(self) -> None:
         self.database: str = connection.settings_dict["NAME"]
         self.copy = f"{self.database}_backup"[-63:]
-        self.make_again(self.copy, of=self.database)
+        self.drop()
+        _run("CREATE DATABASE {} TEMPLATE {}", self.copy, self.database)
 
     def restore(self) -> None:
-        """Put the copy in the place of the database."""
-        self.make_again(self.database, of=self.copy)
+        """Put the copy in the place of the database; this can be done once."""
+        _run("DROP DATABASE {} WITH (FORCE)", self.database)
+        _run("ALTER DATABASE {} RENAME TO {}", self.copy, self.database)
         wait_for_no_disk()
-
-    def make_again(self, name: str, *, of: str) -> None:
-        _run("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
-        _run("CREATE DATABASE {} TEMPLATE {}", name, of)
 
     def drop(self) -> None:
         _run("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.copy)

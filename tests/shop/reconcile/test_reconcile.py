@@ -344,8 +344,15 @@ def test_money_that_went_back_without_goods(
 # Refunds
 
 
-@pytest.mark.parametrize("restock", [True, False])
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("whole", "restock"),
+    [
+        (True, False),
+        (False, True),
+        pytest.param(True, True, marks=pytest.mark.thorough),
+        pytest.param(False, False, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_lost_refund_of_units(
     make_product: MakeProduct, back_up: BackUp, whole: bool, restock: bool
 ) -> None:

@@ -56,15 +56,25 @@ def test_rows_shapes_and_buyers_are_those_asked_for_and_both_ceilings(
         assert (result["to_read_only"] == 1) is (row == "read only")
 
 
-def test_every_safe_strategy_in_every_shape_keeps_the_law(
-    monkeypatch: pytest.MonkeyPatch,
+UNLIKE = ["combined", "serializable"]  # one answers many buyers at once, one begins anew
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(UNLIKE, id="some strategies"),
+        pytest.param([], id="every safe strategy", marks=pytest.mark.thorough),
+    ],
+)
+def test_safe_strategies_in_every_shape_keep_the_law(
+    monkeypatch: pytest.MonkeyPatch, chosen: list[str]
 ) -> None:
     # Making a thousand products for each row takes far longer than measuring it.
     spread = replace(shapes.SHAPES["spread"], products=30)
     monkeypatch.setitem(shapes.SHAPES, "spread", spread)
-    found = results_of("--buyers", "4", "--rate", "40")
+    found = results_of("--buyers", "4", "--rate", "40", *(f"--row={slug}" for slug in chosen))
     assert {shape for shape, _, _ in found} == {"hot", "spread", "sold out", "open loop"}
-    names = {"insert only", "read only", *rows.candidates()}
+    names = {"insert only", "read only", *(chosen or rows.candidates())}
     assert {row for _, row, _ in found} == names
     assert len(found) == 4 * len(names)
     for (_, row, _), result in found.items():
