@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from shop.deployment.reload import replace_processes, seconds_since_a_sign
 from shop.deployment.service_manager import READY, STOPPING, ServiceManager
@@ -29,6 +30,7 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
         self.service_manager = ServiceManager()
         self.is_ready = False
         self.is_reloading = False
+        self.is_stopping = False
         self.status = SERVING
         super().__init__(app)
 
@@ -41,7 +43,21 @@ class ServiceArbiter(Arbiter):  # type: ignore[misc]  # it has no types
     def halt(self, reason: Any = None, exit_status: int = 0) -> None:
         """Stop. A wrong setting ends gunicorn with the same exit code as other programs."""
         self.service_manager.send(STOPPING)
+        self.is_stopping = True
         super().halt(reason, 1 if exit_status == self.APP_LOAD_ERROR else exit_status)
+
+    def reap_workers(self) -> None:
+        """Collect the processes that have ended.
+
+        gunicorn stops when one could not load the shop. It would do so again, in the middle of
+        that, for the next one.
+        """
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self.is_stopping:
+                raise
+            self.reap_workers()
 
     def manage_workers(self) -> None:
         """Keep as many processes as there should be. gunicorn calls this once a second or more."""
