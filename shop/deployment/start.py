@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from django.core.checks import run_checks
+from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from gunicorn.arbiter import Arbiter
 
@@ -18,10 +18,19 @@ class ChecksSettings:
     def load_wsgi(self) -> None:
         try:
             super().load_wsgi()  # type: ignore[misc]  # of gunicorn's worker
-            faults = [str(fault.msg) for fault in run_checks() if fault.is_serious()]
+            faults = [in_words(fault) for fault in run_checks() if is_fault(fault)]
         except ImproperlyConfigured as error:
             faults = [str(error)]
         for fault in faults:
             print(fault, file=sys.stderr, flush=True)  # the log would hide the names in it
         if faults:
             sys.exit(Arbiter.APP_LOAD_ERROR)
+
+
+def is_fault(message: CheckMessage) -> bool:
+    return message.is_serious() and not message.is_silenced()
+
+
+def in_words(fault: CheckMessage) -> str:
+    """What is wrong, and what would be right."""
+    return f"{fault.msg} {fault.hint or ''}".strip()

@@ -196,6 +196,7 @@ def test_a_bad_value_is_named(checkout: Path, name: str, value: str, complaint: 
         # In the process that loads the shop
         ({"STRATEGY": "single_statment"}, "did you mean single_statement"),
         ({"PAYMENT_PROVIDER": "paypal"}, "PAYMENT_PROVIDER: there is no “paypal”"),
+        ({"PAYMENT_PROVIDER": "stripe"}, "in Stripe's dashboard"),  # where its key is
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
