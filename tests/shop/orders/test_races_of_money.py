@@ -266,6 +266,7 @@ RACES: list[Race] = [
     ("answer_is_lost", "carry_out", "look_into"),
     # refund × dispute
     ("paid", "give_all_back", "dispute"),
+    ("paid", "cancel", "dispute"),
     ("part_is_due", "carry_out", "dispute"),
     ("disputed", "give_all_back", "look_into"),
     ("won_after_cancellation", "look_into", "take_event"),
@@ -295,7 +296,6 @@ MORE_RACES: list[Race] = [
     ("answer_is_lost", "carry_out", "carry_out"),
     # refund × dispute
     ("paid", "give_amount_back", "dispute"),
-    ("paid", "cancel", "dispute"),
     ("disputed", "look_into", "take_event"),
     ("won_after_cancellation", "look_into", "make_round"),
     # refund × refund at the provider

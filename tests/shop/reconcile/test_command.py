@@ -131,7 +131,7 @@ def test_another_account_of_stripe(
     code, words = run("--since", ago(hours=1), "--apply")
     assert code == 1
     assert f"Order {order.number}: the provider stripe can't say how this payment stands." in words
-    assert "No such checkout.session: 'cs_test_" in words
+    assert "No such checkout.session: 'cs_[…]'" in words
     assert "Is it of another account?" in words
     assert "1 order made again, 1 payment recorded, 1 left for a person." in words
     assert again(lost).state == "PAID"
