@@ -32,5 +32,5 @@ def is_fault(message: CheckMessage) -> bool:
 
 
 def in_words(fault: CheckMessage) -> str:
-    """What is wrong, and what would be right."""
+    """The fault, and how to mend it."""
     return f"{fault.msg} {fault.hint or ''}".strip()

@@ -7,15 +7,21 @@ import os
 import pytest
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger
 
 from shop.deployment.arbiter import ServiceArbiter
 
 PROCESSES = [101, 102]
 
 
-class Application(BaseApplication):  # type: ignore[misc]  # it has no types
+class NoHandlers(Logger):  # type: ignore[misc]  # it has no types
+    def setup(self, cfg: object) -> None:
+        """Leave the handlers of this process as they are."""
+
+
+class Application(BaseApplication):  # type: ignore[misc]  # neither has it
     def load_config(self) -> None:
-        """Nothing is set."""
+        self.cfg.set("logger_class", NoHandlers)
 
 
 @pytest.fixture
