@@ -71,7 +71,7 @@ def test_a_worker_that_stood_still_leaves_the_job_to_another_and_goes_on(
     sending = ProcrastinateJob.objects.filter(task_name="shop.tasks.send_order_paid")
     frozen = start("procrastinate", "worker", more={"EMAIL_URL": server.url})
     try:
-        wait_until(sending.filter(status="doing").exists, "it waits for the mail server")
+        wait_until(server.is_asked.is_set, "it waits for the mail server")
         frozen.send_signal(signal.SIGSTOP)
         server.behave(Manner.TAKES)
         other = start("procrastinate", "worker", more={"EMAIL_URL": server.url})

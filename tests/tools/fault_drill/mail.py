@@ -44,6 +44,8 @@ class MailServer:
         self.manner = Manner.TAKES
         self.changed = threading.Event()
         """Set whenever a silent connection shall end."""
+        self.is_asked = threading.Event()
+        """Set once a sender has connected."""
         self._mails: list[Mail] = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Session)
@@ -104,6 +106,7 @@ class _Session(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         manner = self.server.mail.manner
+        self.server.mail.is_asked.set()
         if manner is Manner.DOWN:
             return
         if manner is Manner.REFUSES:
