@@ -77,6 +77,19 @@ def queue_job() -> int:
     return int(ProcrastinateJob.objects.latest("pk").pk)
 
 
+def queue_job_that_waits_for(other: psycopg.Connection) -> int:
+    """Queue a job that is under way until this transaction ends; return its primary key.
+
+    Jobs that only read the table may come before it, and go on.
+    """
+    other.execute("LOCK TABLE shop_refusal IN EXCLUSIVE MODE")
+    job = queue_job()  # which deletes rows of that table
+    under_way = ProcrastinateJob.objects.filter(pk=job, status="doing")
+    wait_until(under_way.exists, f"job {job} is under way")
+    wait_until_somebody_waits_for_a_lock()
+    return job
+
+
 def wait_until_done(job: int) -> None:
     done = ProcrastinateJob.objects.filter(pk=job, status="succeeded")
     wait_until(done.exists, f"job {job} is done")
@@ -116,9 +129,7 @@ def test_it_ends_at_a_signal(worker: subprocess.Popen[str], how: int) -> None:
 
 def test_it_finishes_the_job_under_way(worker: subprocess.Popen[str]) -> None:
     with psycopg.connect(database_url()) as other:
-        other.execute("LOCK TABLE shop_refusal")
-        job = queue_job()  # which deletes rows of that table
-        wait_until_somebody_waits_for_a_lock()
+        job = queue_job_that_waits_for(other)
         worker.terminate()
         with pytest.raises(subprocess.TimeoutExpired):
             worker.wait(timeout=1)
@@ -133,9 +144,7 @@ def test_a_job_whose_end_it_could_not_record_is_done_again(
 ) -> None:
     """The connection is cut at that moment. All others live, so that the worker lives, too."""
     with psycopg.connect(database_url()) as other, psycopg.connect(database_url()) as third:
-        other.execute("LOCK TABLE shop_refusal")
-        job = queue_job()  # which deletes rows of that table
-        wait_until_somebody_waits_for_a_lock()
+        job = queue_job_that_waits_for(other)
         third.execute("SELECT 1 FROM procrastinate_jobs WHERE id = %s FOR UPDATE", [job])
         other.commit()
         for _ in range(2):
